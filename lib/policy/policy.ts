@@ -1,0 +1,102 @@
+import type { Objective } from "../objectives/objective.js";
+import type { PolicyResult } from "../tensor/results.js";
+
+/** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
+export interface SamplingOptions {
+  /** Default 1. 0 is greedy: the largest logit, the smallest id on a tie, log-probs at temperature 1. */
+  readonly temperature?: number;
+  /** 0 (default): off. */
+  readonly topK?: number;
+  /** 1 (default): off. */
+  readonly topP?: number;
+  /** 0 (default): off. */
+  readonly minP?: number;
+  /** New tokens at most. */
+  readonly maxTokens: number;
+  /** Ids that end a completion (kept as its last token). Default: the model's end tokens. */
+  readonly stopTokenIds?: readonly number[];
+  /** Texts that end a completion once they appear in what is decoded. */
+  readonly stopStrings?: readonly string[];
+  /** Completion j of prompt i draws from the stream (seed, i * count + j): no batch size or thread count matters. */
+  readonly seed: number;
+  /** Completions of each prompt; the prompt is computed once. Default 1. */
+  readonly count?: number;
+  readonly signal?: AbortSignal;
+  /** Called with each new token, in the order they are drawn. */
+  readonly onToken?: (prompt: number, completion: number, tokenId: number, logProb: number) => void;
+}
+
+export interface Completion {
+  readonly tokenIds: Int32Array;
+  /** Log-probs of the tokens at `temperature`, from the untruncated distribution. Same length as tokenIds. */
+  readonly logProbs: Float32Array;
+  readonly finish: "stop" | "length";
+}
+
+/** One sequence whose last `tokens.length` tokens are scored after `prompt`. */
+export interface ScoreRequest {
+  readonly prompt: Int32Array;
+  readonly completion: Int32Array;
+}
+
+/** Token batch for one gradient: `sequences[b]` gives rows cuSeqlens[b]..cuSeqlens[b+1] of every (N) array. */
+export interface TrainBatch {
+  readonly sequences: readonly ScoreRequest[];
+  readonly completionMask?: Uint8Array;
+  /** (B) or (N) */
+  readonly advantages: Float32Array;
+  readonly teacherLogProbs?: Float32Array;
+  readonly contrastLogProbs?: Float32Array;
+  readonly oldLogProbs?: Float32Array;
+  readonly refLogProbs?: Float32Array;
+  readonly samplerLogProbs?: Float32Array;
+  readonly spanMask?: Uint8Array;
+  /** Another copy of the model whose logits (under `teacherSequences`) a distillation loss reads. */
+  readonly teacher?: Policy;
+  readonly teacherSequences?: readonly ScoreRequest[];
+}
+
+export interface StepOptions {
+  readonly learningRate: number;
+  /** Decoupled; not applied to norms and biases. Default 0. */
+  readonly weightDecay?: number;
+  /** Default [0.9, 0.95]. */
+  readonly betas?: readonly [number, number];
+  /** Default 1e-8. */
+  readonly eps?: number;
+  /** Global gradient norm is clipped to this. Default 1; Infinity: off. */
+  readonly maxGradientNorm?: number;
+}
+
+export interface StepResult {
+  /** Before clipping. */
+  readonly gradientNorm: number;
+  /** True when the norm was not finite: the weights were left as they were. */
+  readonly skipped: boolean;
+}
+
+/**
+ * What a trainer needs of a language model. Nothing here blocks the event loop; calls on one policy run first in,
+ * first out. Every error is an RlsdError.
+ */
+export interface Policy {
+  readonly vocabSize: number;
+  /** Longest sequence, prompt and completion together. */
+  readonly maxLength: number;
+  readonly parameterCount: number;
+  generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
+  /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
+  score(requests: readonly ScoreRequest[], o?: { temperature?: number; signal?: AbortSignal }): Promise<Float32Array[]>;
+  /** Forward, fused loss and backward in one native call; gradients are added up until `step`. */
+  accumulate(batch: TrainBatch, objective: Objective, o?: { lossScale?: number; signal?: AbortSignal }): Promise<PolicyResult>;
+  /** One AdamW update from the accumulated gradient, which it clears. */
+  step(options: StepOptions): Promise<StepResult>;
+  /** A copy of the weights alone: no gradient, no optimizer state. */
+  snapshot(): Promise<Policy>;
+  /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. */
+  copyFrom(other: Policy, rate?: number): Promise<void>;
+  /** Weights (`model.safetensors`, `config.json`, tokenizer files) and, with `optimizer`, its state. Written aside, flushed, renamed. */
+  save(directory: string, o?: { optimizer?: boolean; dtype?: "f32" | "bf16" | "f16" }): Promise<void>;
+  loadOptimizer(directory: string): Promise<void>;
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,59 @@
+import type { Tensor } from "./tensor.js";
+
+/** Statistics of one call. Means are over unmasked tokens, fractions in [0, 1]; an absent quantity is absent, never 0. */
+export interface Stats {
+  /** Unmasked tokens. */
+  readonly tokens: number;
+  readonly sequences: number;
+  readonly loss: number;
+  /** The loss without its KL and entropy terms. */
+  readonly policyLoss: number;
+  readonly klMean?: number;
+  readonly entropyMean?: number;
+  readonly ratioMean?: number;
+  /** A > 0 and the ratio above 1 + clipHigh. */
+  readonly ratioClippedHigh?: number;
+  /** A < 0 and the ratio below 1 - clipLow. */
+  readonly ratioClippedLow?: number;
+  readonly dualClipped?: number;
+  /** Of the token advantages, credit included. */
+  readonly advantageMean?: number;
+  readonly advantageAbsMean?: number;
+  /** delta = log P_T - log P_S, and its means where A > 0 and where A < 0. */
+  readonly deltaMean?: number;
+  readonly deltaMeanPositive?: number;
+  readonly deltaMeanNegative?: number;
+  /** w before the clip. */
+  readonly evidenceWeightMean?: number;
+  readonly clippedWeightMean?: number;
+  readonly evidenceClippedLow?: number;
+  readonly evidenceClippedHigh?: number;
+  /** Unmasked rows with a non-finite score: no loss, no gradient. */
+  readonly nonFiniteRows: number;
+  /** Rows whose teacher gave no usable evidence: rho = 1. */
+  readonly nanTeacherRows: number;
+  /** Unmasked rows that were not read because their gradient was known to be 0. */
+  readonly skippedRows: number;
+}
+
+/** What `policyLoss` returns. Every (N) array is 0 where the token is masked. */
+export interface PolicyResult {
+  readonly loss: number;
+  /** (N) */
+  readonly logProbs: Float32Array;
+  /** (N); absent without a teacher. */
+  readonly teacherLogProbs?: Float32Array;
+  /** (N): A * rho, what the surrogate saw. */
+  readonly tokenAdvantages: Float32Array;
+  /** (N): c_t, after the clip and before creditMix; 1 without a teacher or where A = 0. */
+  readonly evidenceWeights?: Float32Array;
+  readonly gradient: {
+    /** (N): dL / dlogP, times lossScale. */
+    readonly logProbs: Float32Array;
+    readonly logits?: Tensor;
+    readonly hidden?: Tensor;
+    readonly head?: Tensor;
+    readonly bias?: Tensor;
+  };
+  readonly stats: Stats;
+}

@@ -1,0 +1,33 @@
+/** One message of a chat. */
+export interface Message {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** What a verifier judges: one completion of one prompt, and every column of the data row it came from. */
+export interface Sample {
+  readonly id: string;
+  readonly prompt: string;
+  readonly messages?: readonly Message[];
+  readonly completion: string;
+  readonly finish: "stop" | "length";
+  readonly row: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * A verdict. `reward` null: the verifier could not judge, and the sample leaves the group's statistics,
+ * the loss and its normaliser. `reason` says why; `detail` is logged with the sample.
+ */
+export interface Verdict {
+  readonly reward: number | null;
+  readonly detail?: Record<string, unknown>;
+  readonly reason?: string;
+}
+
+/** The direction of every update comes from here, and from nowhere else. */
+export interface Verifier {
+  /** Throws when the row cannot be judged. Called for every row before training starts. */
+  check?(row: Readonly<Record<string, unknown>>): void;
+  verify(sample: Sample, signal: AbortSignal): Promise<Verdict>;
+  dispose?(): Promise<void>;
+}
