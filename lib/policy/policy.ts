@@ -88,7 +88,11 @@ export interface Policy {
   /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
   score(requests: readonly ScoreRequest[], o?: { temperature?: number; signal?: AbortSignal }): Promise<Float32Array[]>;
   /** Forward, fused loss and backward in one native call; gradients are added up until `step`. */
-  accumulate(batch: TrainBatch, objective: Objective, o?: { lossScale?: number; signal?: AbortSignal }): Promise<PolicyResult>;
+  accumulate(
+    batch: TrainBatch,
+    objective: Objective,
+    o?: { lossScale?: number; signal?: AbortSignal },
+  ): Promise<PolicyResult>;
   /** One AdamW update from the accumulated gradient, which it clears. */
   step(options: StepOptions): Promise<StepResult>;
   /** A copy of the weights alone: no gradient, no optimizer state. */

@@ -1,0 +1,121 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { RlsdError } from "../errors.js";
+
+/** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
+export interface Tokenizer {
+  /** One more than the largest id it knows; a model's vocabulary may be padded beyond it. */
+  readonly size: number;
+  /** Ids of `text`. With `addSpecialTokens` (default false) the tokenizer's own begin and end tokens too. */
+  encode(text: string, o?: { readonly addSpecialTokens?: boolean }): Int32Array;
+  /** Text of the ids; ids it does not know have none. `skipSpecialTokens` (default false) leaves special tokens out. */
+  decode(ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean }): string;
+  /** The text each id adds: their concatenation is `decode(ids)`. A character cut between ids goes to its last one. */
+  pieces(ids: ArrayLike<number>): string[];
+  /** Feeds ids one at a time; returns the text each one completes. */
+  stream(): (id: number) => string;
+  /** The id of a whole token such as `<|im_end|>`, or undefined. */
+  idOf(token: string): number | undefined;
+}
+
+/** What a decoder shows for bytes that do not form a character (yet). */
+const REPLACEMENT = "\ufffd";
+
+function parse(text: string, file: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file} is not JSON: ${error instanceof Error ? error.message : error}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: expected an object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function build(json: Record<string, unknown>, config: Record<string, unknown>, file: string): Library {
+  try {
+    return new Library(json, config);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: this tokenizer is not supported: ${why}`);
+  }
+}
+
+/**
+ * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
+ * `file` is what errors call it.
+ */
+export function createTokenizer(json: string, config = "{}", file = "tokenizer.json"): Tokenizer {
+  const settings = parse(config, "tokenizer_config.json");
+  const library = build(parse(json, file), settings, file);
+  let size = 0;
+  for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
+
+  const decode = (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean } = {}): string => {
+    const known = Array.from(ids).filter((id) => library.id_to_token(id) !== undefined);
+    if (known.length === 0) return "";
+    return library.decode(known, {
+      skip_special_tokens: o.skipSpecialTokens ?? false,
+      // Rewriting " ." to "." would make decode(encode(x)) differ from x: only on the model's own word.
+      clean_up_tokenization_spaces: settings.clean_up_tokenization_spaces === true,
+    });
+  };
+
+  // Decoding may look at neighbours (a leading space, a character cut in two), so a piece is the difference between
+  // two decodes of a short window that starts at a place where the text was whole.
+  const stream = (): ((id: number) => string) => {
+    let window: number[] = [];
+    let settled = 0;
+    return (id) => {
+      window.push(id);
+      const before = decode(window.slice(0, settled));
+      const text = decode(window);
+      if (text.endsWith(REPLACEMENT)) return "";
+      window = window.slice(settled);
+      settled = window.length;
+      return text.slice(before.length);
+    };
+  };
+
+  return Object.freeze({
+    size,
+    encode: (text: string, o: { readonly addSpecialTokens?: boolean } = {}) =>
+      Int32Array.from(library.encode(text, { add_special_tokens: o.addSpecialTokens ?? false }).ids),
+    decode,
+    pieces: (ids: ArrayLike<number>) => {
+      const feed = stream();
+      const out = Array.from(ids, feed);
+      const rest = decode(ids).slice(out.join("").length);
+      if (out.length > 0) out[out.length - 1] += rest;
+      return out;
+    },
+    stream,
+    idOf: (token: string) => library.token_to_id(token),
+  });
+}
+
+async function readOptional(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`). */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const file = join(directory, "tokenizer.json");
+  const json = await readOptional(file);
+  if (json === undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_TOKENIZER",
+      `${file} does not exist: expected a tokenizer in the "tokenizers" format; older formats are converted by ` +
+        "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+    );
+  }
+  return createTokenizer(json, (await readOptional(join(directory, "tokenizer_config.json"))) ?? "{}", file);
+}

@@ -1,0 +1,101 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Template } from "@huggingface/jinja";
+import { RlsdError } from "../errors.js";
+
+/** One turn of a conversation. */
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+export interface RenderOptions {
+  /** End with the words that open the assistant's turn. Default true. */
+  readonly addGenerationPrompt?: boolean;
+  /** More variables for the template, such as `enable_thinking`. */
+  readonly variables?: Readonly<Record<string, unknown>>;
+}
+
+/** Writes a conversation as the model was trained to read it. */
+export interface ChatTemplate {
+  readonly source: string;
+  render(messages: readonly ChatMessage[], o?: RenderOptions): string;
+}
+
+/** Special tokens are given as a string or, in older files, as an object with `content`. */
+function tokenText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value === "object" && value !== null && "content" in value) return tokenText(value.content);
+  return undefined;
+}
+
+function specialTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [name, value] of Object.entries(config)) {
+    const text = name.endsWith("_token") ? tokenText(value) : undefined;
+    if (text !== undefined) out[name] = text;
+  }
+  return out;
+}
+
+/** A chat template from Jinja source. `config` is `tokenizer_config.json`: its special tokens become variables. */
+export function createChatTemplate(source: string, config: Readonly<Record<string, unknown>> = {}): ChatTemplate {
+  const attempt = <T>(what: string, body: () => T): T => {
+    try {
+      return body();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `chat template: ${what}: ${why}`);
+    }
+  };
+  const template = attempt("not valid Jinja", () => new Template(source));
+  const special = specialTokens(config);
+  return Object.freeze({
+    source,
+    render: (messages: readonly ChatMessage[], o: RenderOptions = {}) =>
+      attempt("cannot render this conversation", () =>
+        template.render({
+          ...special,
+          tools: null,
+          ...o.variables,
+          messages,
+          add_generation_prompt: o.addGenerationPrompt ?? true,
+        }),
+      ),
+  });
+}
+
+async function readOptional(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Older files keep the source in the configuration: one text, or a list with one named "default". */
+function embeddedSource(config: Readonly<Record<string, unknown>>): string | undefined {
+  const value = config.chat_template;
+  if (!Array.isArray(value)) return typeof value === "string" ? value : undefined;
+  const entry: unknown = value.find((e: { name?: unknown }) => e?.name === "default") ?? value[0];
+  const source = (entry as { template?: unknown } | undefined)?.template;
+  return typeof source === "string" ? source : undefined;
+}
+
+/** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
+export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
+  const file = join(directory, "tokenizer_config.json");
+  const text = await readOptional(file);
+  let config: Record<string, unknown> = {};
+  try {
+    config = text === undefined ? {} : (JSON.parse(text) as Record<string, unknown>);
+  } catch (error) {
+    throw new RlsdError(
+      "ERR_RLSD_CHAT_TEMPLATE",
+      `${file} is not JSON: ${error instanceof Error ? error.message : error}`,
+    );
+  }
+  const source = (await readOptional(join(directory, "chat_template.jinja"))) ?? embeddedSource(config);
+  return source === undefined ? undefined : createChatTemplate(source, config);
+}

@@ -1,0 +1,104 @@
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createTokenizer, loadTokenizer, type Tokenizer } from "../lib/policy/tokenizer.js";
+import { createChatTemplate, loadChatTemplate } from "../lib/prompt/chat-template.js";
+
+const folder = join(__dirname, "fixtures/models/tokenizer-bpe");
+interface Expected {
+  texts: { text: string; ids: number[]; decoded: string }[];
+  chat: { messages: { role: string; content: string }[]; text: string; ids: number[] };
+}
+const expected = JSON.parse(readFileSync(join(folder, "expected.json"), "utf8")) as Expected;
+let tokenizer: Tokenizer;
+beforeAll(async () => {
+  tokenizer = await loadTokenizer(folder);
+});
+
+describe("tokenizer", () => {
+  test.each(expected.texts)("gives the reference's ids and text for $text", ({ text, ids, decoded }) => {
+    expect([...tokenizer.encode(text)]).toEqual(ids);
+    expect(tokenizer.decode(ids)).toBe(decoded);
+  });
+
+  test("does not tidy spaces before punctuation", () => {
+    const text = "wait , really ? it 's so .";
+    expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+  });
+
+  test("pieces join to the text and a character cut in two goes to the last of its ids", () => {
+    const text = "naïve é 数\u{1f642} x";
+    const ids = tokenizer.encode(`q${text}`);
+    const pieces = tokenizer.pieces(ids);
+    expect(pieces).toHaveLength(ids.length);
+    expect(pieces.join("")).toBe(`q${text}`);
+    expect(pieces.some((p) => p === "")).toBe(true);
+    expect(pieces.join("")).not.toContain("\ufffd");
+  });
+
+  test("a stream of ids cut inside a character ends as decode does", () => {
+    const ids = tokenizer.encode("ab🙃").slice(0, -1);
+    expect(tokenizer.pieces(ids).join("")).toBe(tokenizer.decode(ids));
+  });
+
+  test("ids beyond its vocabulary have no text", () => {
+    const ids = [...tokenizer.encode("The answer"), tokenizer.size + 5];
+    expect(tokenizer.decode(ids)).toBe("The answer");
+    expect(tokenizer.pieces(ids).join("")).toBe("The answer");
+  });
+
+  test("special tokens are kept, or left out when asked", () => {
+    expect(tokenizer.decode([286, 2])).toBe("The<|im_end|>");
+    expect(tokenizer.decode([286, 2], { skipSpecialTokens: true })).toBe("The");
+    expect(tokenizer.idOf("<|im_end|>")).toBe(2);
+    expect(tokenizer.idOf("<|nowhere|>")).toBeUndefined();
+  });
+
+  test("a folder without tokenizer.json, a broken one and an unknown kind are typed errors", async () => {
+    const empty = mkdtempSync(join(tmpdir(), "rlsd-tok-"));
+    await expect(loadTokenizer(empty)).rejects.toMatchObject({ code: "ERR_RLSD_TOKENIZER" });
+    writeFileSync(join(empty, "tokenizer.json"), "{ not json");
+    await expect(loadTokenizer(empty)).rejects.toThrow(/tokenizer\.json is not JSON/);
+    const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+    json.pre_tokenizer = { type: "Sorcery" };
+    expect(() => createTokenizer(JSON.stringify(json))).toThrow(/Sorcery/);
+  });
+});
+
+describe("chat template", () => {
+  test("renders and encodes the reference conversation", async () => {
+    const template = await loadChatTemplate(folder);
+    const text = template?.render(expected.chat.messages) ?? "";
+    expect(text).toBe(expected.chat.text);
+    expect([...tokenizer.encode(text)]).toEqual(expected.chat.ids);
+    expect(template?.render(expected.chat.messages, { addGenerationPrompt: false })).toBe(
+      expected.chat.text.replace(/<\|im_start\|>assistant\n$/, ""),
+    );
+  });
+
+  test("special tokens and given variables reach the template", () => {
+    const config = { bos_token: { content: "<s>" }, eos_token: "</s>" };
+    const template = createChatTemplate(
+      "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ eos_token }}{{ extra }}",
+      config,
+    );
+    expect(template.render([{ role: "user", content: "hi" }], { variables: { extra: 7 } })).toBe("<s>hi</s>7");
+  });
+
+  test("older folders keep the template in tokenizer_config.json; none is undefined", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "rlsd-chat-"));
+    expect(await loadChatTemplate(dir)).toBeUndefined();
+    const named = [
+      { name: "tool_use", template: "no" },
+      { name: "default", template: "yes {{ messages[0].content }}" },
+    ];
+    writeFileSync(join(dir, "tokenizer_config.json"), JSON.stringify({ chat_template: named }));
+    expect((await loadChatTemplate(dir))?.render([{ role: "user", content: "x" }])).toBe("yes x");
+  });
+
+  test("bad Jinja and a template's own refusal are typed errors", () => {
+    expect(() => createChatTemplate("{% for %}")).toThrow(expect.objectContaining({ code: "ERR_RLSD_CHAT_TEMPLATE" }));
+    const refuses = createChatTemplate("{{ raise_exception('roles must alternate') }}");
+    expect(() => refuses.render([])).toThrow(/roles must alternate/);
+  });
+});
