@@ -1,0 +1,98 @@
+/* Policy surrogates of one token: value L and slope dL/dlogP (docs/maths.md, "Surrogates").
+ *
+ * `x` is the log of the importance ratio: log P - log P_old of the token, or its mean over the sequence; the slope
+ * of a sequence's ratio goes straight through to each of its tokens. Slopes are those of autograd on the published
+ * code: a clamp passes the gradient at its bounds, max and min share it equally on a tie. */
+#ifndef RLSD_CORE_SURROGATE_H_
+#define RLSD_CORE_SURROGATE_H_
+
+#include "core/evidence.h"
+
+namespace rlsd {
+
+struct Surrogate {
+  double loss;
+  double slope;
+  bool dual_clipped;
+};
+
+RLSD_HD bool within(double x, double low, double high) { return x >= low && x <= high; }
+
+/* min(a, b) and its slope */
+RLSD_HD Surrogate smaller(double a, double slope_a, double b, double slope_b) {
+  if (a < b) return {a, slope_a, false};
+  if (b < a) return {b, slope_b, false};
+  return {a, 0.5 * (slope_a + slope_b), false};
+}
+
+RLSD_HD Surrogate larger(double a, double slope_a, double b, double slope_b) {
+  const Surrogate s = smaller(-a, -slope_a, -b, -slope_b);
+  return {-s.loss, -s.slope, false};
+}
+
+RLSD_HD double log_low(const rlsd_objective& o) { return o.clip_low < 1.0 ? std::log1p(-o.clip_low) : -INFINITY; }
+RLSD_HD double log_high(const rlsd_objective& o) { return std::log1p(o.clip_high); }
+
+RLSD_HD double importance_ratio(double x) { return std::exp(clamp(x, -kMaxLogRatio, kMaxLogRatio)); }
+
+/* max(-r A, -clip(r) A); for A < 0 at most -dual A. The unclipped branch's r is bounded by ratio_bound.
+ * ppo-clip over the token's x; gspo-token and luspo over the sequence's. */
+RLSD_HD Surrogate ppo_clip(const rlsd_objective& o, double x, double a) {
+  const double r = importance_ratio(x);
+  const double low = log_low(o), high = log_high(o);
+  const double r_clipped = std::exp(clamp(x, low, high));
+  const bool passes = within(x, -kMaxLogRatio, kMaxLogRatio) && r <= o.ratio_bound;
+  const double r_bounded = std::fmin(r, o.ratio_bound);
+  const bool inside = within(x, low, high);
+  Surrogate s = larger(-a * r_bounded, passes ? -a * r : 0.0, -a * r_clipped, inside ? -a * r_clipped : 0.0);
+  if (a < 0.0 && o.dual_clip < INFINITY) {
+    const double ceiling = -a * o.dual_clip;
+    const bool clipped = s.loss > ceiling;
+    s = smaller(s.loss, s.slope, ceiling, 0.0);
+    s.dual_clipped = clipped;
+  }
+  return s;
+}
+
+/* verl's gspo: the sequence's log-ratio at most 10, clipped as a ratio, no dual clip. */
+RLSD_HD Surrogate gspo(const rlsd_objective& o, double x, double a) {
+  const double r = std::exp(std::fmin(x, 10.0));
+  const double low = 1.0 - o.clip_low, high = 1.0 + o.clip_high;
+  const double slope = x <= 10.0 ? -a * r : 0.0;
+  return larger(-a * r, slope, -a * clamp(r, low, high), within(r, low, high) ? slope : 0.0);
+}
+
+/* -A sg(clip(r)) log P */
+RLSD_HD Surrogate cispo(const rlsd_objective& o, double x, double a, double log_prob) {
+  const double r = std::exp(clamp(x, log_low(o), log_high(o)));
+  return {-a * r * log_prob, -a * r, false};
+}
+
+/* -A (4 / tau) sigmoid(tau (r - 1)) */
+RLSD_HD Surrogate sapo(const rlsd_objective& o, double x, double a) {
+  const double tau = a > 0.0 ? o.sapo_temperature_pos : o.sapo_temperature_neg;
+  const double r = importance_ratio(x);
+  const double gate = 1.0 / (1.0 + std::exp(-tau * (r - 1.0)));
+  const bool passes = within(x, -kMaxLogRatio, kMaxLogRatio);
+  return {-a * 4.0 / tau * gate, passes ? -a * 4.0 * gate * (1.0 - gate) * r : 0.0, false};
+}
+
+/* The one-sided clamp of gmpo: log-ratios above clip_high (A > 0) or below -clip_low (A < 0) are cut. */
+RLSD_HD double gmpo_log_ratio(const rlsd_objective& o, double x, double a) {
+  const double clamped = clamp(x, -kMaxLogRatio, kMaxLogRatio);
+  if (a > 0.0) return std::fmin(clamped, clamp(clamped, -o.clip_low, o.clip_high));
+  if (a < 0.0) return std::fmax(clamped, clamp(clamped, -o.clip_low, o.clip_high));
+  return 0.0;
+}
+
+/* -mean(A) exp(mean of gmpo_log_ratio); `x` and `a` are the token's own, the means its sequence's. */
+RLSD_HD Surrogate gmpo(const rlsd_objective& o, double x, double a, double mean_log_ratio, double mean_advantage) {
+  const double value = -mean_advantage * std::exp(mean_log_ratio);
+  const bool cut = (a > 0.0 && x > o.clip_high) || (a < 0.0 && x < -o.clip_low);
+  const bool passes = a != 0.0 && !cut && within(x, -kMaxLogRatio, kMaxLogRatio);
+  return {value, passes ? value : 0.0, false};
+}
+
+}  // namespace rlsd
+
+#endif

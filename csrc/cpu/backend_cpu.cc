@@ -1,0 +1,80 @@
+/* The CPU backend's table. Memory is the host's; every entry is done when it returns. */
+#include "cpu/backend_cpu.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/error.h"
+#include "cpu/policy_loss.h"
+#include "cpu/thread_pool.h"
+
+namespace rlsd::cpu {
+namespace {
+
+constexpr size_t kAlignment = 64; /* a cache line, and the widest vector */
+
+rlsd_status device_count(rlsd_context*, int32_t* count) {
+  *count = 1;
+  return RLSD_OK;
+}
+
+rlsd_status device_info(rlsd_context*, rlsd_device_info* info) {
+  const uint32_t size = info->struct_size;
+  std::memset(info, 0, sizeof(*info));
+  info->struct_size = size;
+  std::strcpy(info->name, "cpu");
+  return RLSD_OK;
+}
+
+rlsd_status allocate(rlsd_context* context, uint64_t bytes, void** data) {
+  const uint64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  *data = rounded >= bytes ? std::aligned_alloc(kAlignment, rounded > 0 ? rounded : kAlignment) : nullptr;
+  if (*data != nullptr) return RLSD_OK;
+  return fail(context, RLSD_OUT_OF_MEMORY, -1, "Could not allocate %llu bytes.",
+              static_cast<unsigned long long>(bytes));
+}
+
+rlsd_status release(rlsd_context*, void* data) {
+  std::free(data);
+  return RLSD_OK;
+}
+
+rlsd_status copy(rlsd_context*, void* to, const void* from, uint64_t bytes, int32_t) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+  return RLSD_OK;
+}
+
+rlsd_status fill_zero(rlsd_context*, void* data, uint64_t bytes) {
+  if (bytes > 0) std::memset(data, 0, bytes);
+  return RLSD_OK;
+}
+
+rlsd_status synchronize(rlsd_context*) { return RLSD_OK; }
+
+rlsd_backend_v1 make_table() {
+  rlsd_backend_v1 table{};
+  table.struct_size = sizeof(table);
+  table.abi_version = RLSD_ABI_VERSION;
+  table.name = "cpu";
+  table.device_count = device_count;
+  table.device_info = device_info;
+  table.allocate = allocate;
+  table.release = release;
+  table.allocate_host = allocate;
+  table.release_host = release;
+  table.copy = copy;
+  table.fill_zero = fill_zero;
+  table.synchronize = synchronize;
+  table.policy_loss_workspace = policy_loss_workspace;
+  table.policy_loss = policy_loss;
+  return table;
+}
+
+}  // namespace
+
+const rlsd_backend_v1* backend() {
+  static const rlsd_backend_v1 table = make_table();
+  return &table;
+}
+
+}  // namespace rlsd::cpu

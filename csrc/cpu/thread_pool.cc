@@ -1,0 +1,169 @@
+#include "cpu/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <thread>
+
+namespace rlsd::cpu {
+namespace {
+
+constexpr int32_t kMaxThreads = 256;
+
+int32_t available_cpus() {
+#if defined(__linux__)
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+}
+
+int32_t wanted_threads() {
+  const char* text = std::getenv("RLSD_NUM_THREADS");
+  if (text != nullptr) {
+    char* end = nullptr;
+    const long value = std::strtol(text, &end, 10);
+    if (end != text && *end == '\0' && value >= 1) {
+      return static_cast<int32_t>(std::min<long>(value, kMaxThreads));
+    }
+  }
+  return std::min(available_cpus(), kMaxThreads);
+}
+
+struct Loop {
+  TaskFn fn;
+  void* body;
+  int64_t tasks;
+  const volatile int32_t* cancel;
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> cancelled{false};
+};
+
+void drain(Loop& loop) {
+  for (;;) {
+    const int64_t task = loop.next.fetch_add(1, std::memory_order_relaxed);
+    if (task >= loop.tasks) return;
+    if (loop.cancel != nullptr && *loop.cancel != 0) {
+      loop.cancelled.store(true, std::memory_order_relaxed);
+      return;
+    }
+    loop.fn(loop.body, task);
+  }
+}
+
+thread_local bool inside_loop = false;
+
+/* Never destroyed: a thread that waits on a static condition variable would hang the exit of the process. */
+class Pool {
+ public:
+  Pool() : size_(wanted_threads()) {}
+
+  int32_t size() const { return size_; }
+
+  void run(Loop& loop, int32_t helpers) {
+    std::lock_guard<std::mutex> one_loop(loop_mutex_);
+    start(helpers);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      loop_ = &loop;
+      wanted_ = std::min(helpers, started_);
+      ++generation_;
+    }
+    wake_.notify_all();
+    inside_loop = true;
+    drain(loop);
+    inside_loop = false;
+    std::unique_lock<std::mutex> lock(mutex_);
+    wanted_ = 0; /* threads that have not joined by now are not needed */
+    done_.wait(lock, [&] { return running_ == 0; });
+    loop_ = nullptr;
+  }
+
+ private:
+  void start(int32_t helpers) {
+    while (started_ < helpers) {
+      pthread_t thread;
+      if (pthread_create(&thread, nullptr, &Pool::entry, this) != 0) return; /* fewer threads, same result */
+      pthread_detach(thread);
+      ++started_;
+    }
+  }
+
+  static void* entry(void* self) {
+    static_cast<Pool*>(self)->serve();
+    return nullptr;
+  }
+
+  void serve() {
+    inside_loop = true;
+    uint64_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
+      seen = generation_;
+      --wanted_;
+      ++running_;
+      Loop* loop = loop_;
+      lock.unlock();
+      drain(*loop);
+      lock.lock();
+      if (--running_ == 0) done_.notify_one();
+    }
+  }
+
+  const int32_t size_;
+  int32_t started_ = 0;
+  std::mutex loop_mutex_; /* one loop at a time */
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  Loop* loop_ = nullptr;
+  uint64_t generation_ = 0;
+  int32_t wanted_ = 0, running_ = 0;
+};
+
+Pool* the_pool = nullptr;
+std::mutex pool_mutex;
+
+/* The child of a fork has the parent's pool but none of its threads: it makes its own. */
+void forget_pool_in_child() {
+  the_pool = nullptr;
+  new (&pool_mutex) std::mutex();
+}
+
+Pool& pool() {
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  if (the_pool == nullptr) {
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
+    static_cast<void>(registered);
+    the_pool = new Pool();
+  }
+  return *the_pool;
+}
+
+}  // namespace
+
+int32_t pool_size() { return pool().size(); }
+
+rlsd_status run_tasks(rlsd_context* context, int64_t tasks, TaskFn fn, void* body) {
+  Loop loop{fn, body, tasks, context->cancel};
+  int64_t helpers = 0;
+  if (tasks > 1 && context->threads != 1 && !inside_loop) {
+    const int64_t threads = context->threads > 0 ? context->threads : pool().size();
+    helpers = std::min<int64_t>(std::min<int64_t>(threads, kMaxThreads), tasks) - 1;
+  }
+  if (helpers <= 0) {
+    drain(loop);
+  } else {
+    pool().run(loop, static_cast<int32_t>(helpers));
+  }
+  return loop.cancelled.load(std::memory_order_relaxed) ? RLSD_CANCELLED : RLSD_OK;
+}
+
+}  // namespace rlsd::cpu

@@ -1,0 +1,86 @@
+/* Reading a call's arguments. Types and shapes are checked in TypeScript; here only what memory safety needs: that
+ * each array is an array of the expected type with exactly the expected count (a detached one has none). */
+#ifndef RLSD_NAPI_ARGS_H_
+#define RLSD_NAPI_ARGS_H_
+
+#include <node_api.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "rlsd/rlsd.h"
+
+namespace rlsd::addon {
+
+struct ArrayArg {
+  napi_value value = nullptr; /* NULL: absent */
+  void* data = nullptr;
+  size_t count = 0;
+  napi_typedarray_type type = napi_uint8_array;
+
+  bool present() const { return value != nullptr; }
+};
+
+/* True when `value` is undefined (absent) or a typed array. */
+inline bool read_array(napi_env env, napi_value value, ArrayArg* out) {
+  *out = ArrayArg{};
+  if (napi_get_typedarray_info(env, value, &out->type, &out->count, &out->data, nullptr, nullptr) == napi_ok) {
+    out->value = value;
+    return true;
+  }
+  napi_valuetype type;
+  return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
+}
+
+inline bool is_array(const ArrayArg& a, napi_typedarray_type type, size_t count) {
+  return a.present() && a.type == type && a.count == count;
+}
+
+inline bool is_array_or_absent(const ArrayArg& a, napi_typedarray_type type, size_t count) {
+  return !a.present() || is_array(a, type, count);
+}
+
+inline size_t dtype_bytes(int32_t dtype) {
+  switch (dtype) {
+    case RLSD_F16:
+    case RLSD_BF16:
+      return 2;
+    case RLSD_U8:
+      return 1;
+    case RLSD_F64:
+      return 8;
+    default:
+      return 4;
+  }
+}
+
+inline napi_typedarray_type dtype_array(int32_t dtype) {
+  return dtype == RLSD_F32 ? napi_float32_array : napi_uint16_array;
+}
+
+/* A contiguous (rows, columns) tensor over an array; false when the array has another type or count. */
+inline bool make_tensor(const ArrayArg& a, int32_t dtype, int64_t rows, int64_t columns, rlsd_tensor* out) {
+  std::memset(out, 0, sizeof(*out));
+  if (!a.present()) return true;
+  if (dtype < RLSD_F32 || dtype > RLSD_BF16 || rows < 0 || columns < 0) return false;
+  if (columns > 0 && rows > INT64_MAX / columns) return false;
+  if (!is_array(a, dtype_array(dtype), static_cast<size_t>(rows * columns))) return false;
+  out->data = a.data;
+  out->dtype = dtype;
+  out->rank = 2;
+  out->shape[0] = rows;
+  out->shape[1] = columns;
+  out->stride[0] = columns;
+  out->stride[1] = 1;
+  return true;
+}
+
+inline napi_value to_number(napi_env env, double value) {
+  napi_value out = nullptr;
+  napi_create_double(env, value, &out);
+  return out;
+}
+
+}  // namespace rlsd::addon
+
+#endif

@@ -1,0 +1,148 @@
+#include "napi/queue.h"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <utility>
+
+namespace rlsd::addon {
+
+struct EnvQueueState {
+  napi_env env = nullptr;
+  napi_threadsafe_function wake = nullptr; /* released by the environment */
+  std::deque<std::unique_ptr<Job>> done; /* guarded by the queue's mutex */
+  int64_t pending = 0;                   /* jobs not completed yet; touched on the environment's thread only */
+  bool closing = false;
+};
+
+namespace {
+
+struct Entry {
+  std::shared_ptr<EnvQueueState> owner;
+  std::unique_ptr<Job> job;
+};
+
+/* Never destroyed, so that its thread may wait on it while the process exits. */
+class Queue {
+ public:
+  bool push(Entry entry) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (entry.owner->closing) return false;
+    if (!started_) {
+      pthread_t thread;
+      if (pthread_create(&thread, nullptr, &Queue::entry_point, this) != 0) return false;
+      pthread_detach(thread);
+      started_ = true;
+    }
+    waiting_.push_back(std::move(entry));
+    wake_.notify_one();
+    return true;
+  }
+
+  /* Drop what waits, cancel what runs, and wait until nothing of this environment runs any more. */
+  void close(EnvQueueState* owner) {
+    std::deque<Entry> dropped;
+    std::deque<std::unique_ptr<Job>> finished;
+    std::unique_lock<std::mutex> lock(mutex_);
+    owner->closing = true;
+    for (auto it = waiting_.begin(); it != waiting_.end();) {
+      if (it->owner.get() == owner) {
+        dropped.push_back(std::move(*it));
+        it = waiting_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    if (running_owner_ == owner) running_->cancel = 1;
+    idle_.wait(lock, [&] { return running_owner_ != owner; });
+    finished.swap(owner->done);
+  }
+
+  std::unique_ptr<Job> take_done(EnvQueueState* owner) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (owner->done.empty()) return nullptr;
+    std::unique_ptr<Job> job = std::move(owner->done.front());
+    owner->done.pop_front();
+    return job;
+  }
+
+ private:
+  static void* entry_point(void* self) {
+    static_cast<Queue*>(self)->serve();
+    return nullptr;
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return !waiting_.empty(); });
+      Entry entry = std::move(waiting_.front());
+      waiting_.pop_front();
+      running_owner_ = entry.owner.get();
+      running_ = entry.job.get();
+      lock.unlock();
+      entry.job->run();
+      lock.lock();
+      running_owner_ = nullptr;
+      running_ = nullptr;
+      entry.owner->done.push_back(std::move(entry.job));
+      /* Under the lock: after close() has seen the owner idle, its function may be gone. */
+      if (!entry.owner->closing &&
+          napi_call_threadsafe_function(entry.owner->wake, nullptr, napi_tsfn_nonblocking) == napi_closing) {
+        entry.owner->closing = true;
+      }
+      idle_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::deque<Entry> waiting_;
+  EnvQueueState* running_owner_ = nullptr;
+  Job* running_ = nullptr;
+  bool started_ = false;
+};
+
+Queue& queue() {
+  static Queue* const instance = new Queue();
+  return *instance;
+}
+
+/* Runs on the environment's thread; env is NULL while the environment is torn down. */
+void deliver(napi_env env, napi_value, void* context, void*) {
+  if (env == nullptr) return;
+  auto* state = static_cast<EnvQueueState*>(context);
+  while (std::unique_ptr<Job> job = queue().take_done(state)) {
+    if (--state->pending == 0) napi_unref_threadsafe_function(env, state->wake);
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+    job->complete(env);
+    napi_close_handle_scope(env, scope);
+  }
+}
+
+}  // namespace
+
+EnvQueue::EnvQueue(napi_env env) : state_(std::make_shared<EnvQueueState>()) {
+  state_->env = env;
+  napi_value name;
+  if (napi_create_string_utf8(env, "rlsd", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, state_.get(), deliver,
+                                      &state_->wake) != napi_ok) {
+    state_->closing = true;
+    return;
+  }
+  napi_unref_threadsafe_function(env, state_->wake);
+}
+
+EnvQueue::~EnvQueue() { queue().close(state_.get()); }
+
+bool EnvQueue::enqueue(std::unique_ptr<Job> job) {
+  if (!queue().push({state_, std::move(job)})) return false;
+  if (state_->pending++ == 0) napi_ref_threadsafe_function(state_->env, state_->wake);
+  return true;
+}
+
+}  // namespace rlsd::addon
