@@ -1,0 +1,42 @@
+import { RlsdError } from "../errors.js";
+
+/** What `rlsd` returns to the shell. */
+export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+
+/** A run that stopped because it was asked to; what it had to say is already printed. */
+export class Interrupted extends Error {}
+
+const USAGE_CODES = new Set(["ERR_RLSD_CONFIG", "ERR_RLSD_USAGE"]);
+
+/** The exit status an error stands for. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof Interrupted) return EXIT.interrupted;
+  if (error instanceof RlsdError && USAGE_CODES.has(error.code)) return EXIT.usage;
+  return EXIT.failed;
+}
+
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** One JSON document a line, for machines. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value));
+}
+
+/** One line for people on stderr; with `json` the same as an object on stdout. */
+export function printError(error: unknown, json: boolean): void {
+  if (error instanceof Interrupted) return;
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof RlsdError ? error.code : "ERR_RLSD_UNEXPECTED";
+  if (json) printJson({ error: { code, message } });
+  const expected = error instanceof RlsdError;
+  process.stderr.write(`rlsd: ${message}\n`);
+  // What nobody foresaw is a bug: its place is what a report of it needs.
+  if (!expected && error instanceof Error && error.stack) process.stderr.write(`${error.stack}\n`);
+}
+
+/** Collects a repeatable option such as `--set a=1 --set b=2`. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
+}

@@ -1,0 +1,20 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+
+function version(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** One entry a command, in the order of the help. */
+const COMMANDS: readonly ((program: Command) => void)[] = [];
+
+/** The whole command line. Each command registers itself and loads what it needs when it runs. */
+export function createProgram(): Command {
+  const program = new Command("rlsd")
+    .description("Self-distilled RLVR: train small reasoning models from a verifier, with per-token credit.")
+    .version(version())
+    .showHelpAfterError("(add --help for usage)");
+  for (const register of COMMANDS) register(program);
+  return program;
+}
