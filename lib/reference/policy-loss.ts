@@ -23,7 +23,7 @@ import {
   zeroGradients,
 } from "./log-probs.js";
 import { reductionWeights } from "./reduction.js";
-import { boundedRatio, surrogateReference, type TokenSurrogate } from "./surrogate.js";
+import { surrogateReference, type TokenSurrogate } from "./surrogate.js";
 
 export interface PolicyLossReference {
   readonly loss: number;
@@ -32,7 +32,7 @@ export interface PolicyLossReference {
   readonly teacherLogProbs?: Float64Array;
   /** (N): A rho; 0 in a bad row. */
   readonly tokenAdvantages: Float64Array;
-  /** (N): c; 0 in a bad row. */
+  /** (N): c; 1 in a bad row. */
   readonly evidenceWeights: Float64Array;
   readonly gradient: { readonly logProbs: Float64Array } & ScoreGradients;
   readonly stats: Stats;
@@ -45,7 +45,7 @@ interface Scored {
   readonly contrastLogProbs: Float64Array | undefined;
   readonly oldLogProbs: Numbers;
   readonly mask: Uint8Array;
-  /** (N): unmasked, and every number that the loss reads there is finite. */
+  /** (N): unmasked, with finite student, old, reference and sampler log-probs where they are given. */
   readonly included: Uint8Array;
 }
 
@@ -54,9 +54,7 @@ function score(batch: ReferenceBatch, fields: ObjectiveFields): Scored {
   const view = (scores: ReferenceBatch["teacher"]): TokenLogProbs | undefined =>
     scores && tokenLogProbsReference(scores, batch.tokenIds, mask, fields);
   const student = tokenLogProbsReference(batch.student, batch.tokenIds, mask, fields);
-  const needed = [student.logProbs, batch.oldLogProbs];
-  if (fields.klCoef !== 0) needed.push(batch.refLogProbs);
-  if (fields.importanceCorrection !== "none") needed.push(batch.samplerLogProbs);
+  const needed = [student.logProbs, batch.oldLogProbs, batch.refLogProbs, batch.samplerLogProbs];
   return {
     student,
     teacherLogProbs: view(batch.teacher)?.logProbs,
@@ -78,11 +76,12 @@ function creditOf(batch: ReferenceBatch, scored: Scored, fields: ObjectiveFields
       ...present({ spanMask: batch.spanMask }),
       advantages,
       cuSeqlens: batch.cuSeqlens,
-      completionMask: scored.included,
+      completionMask: scored.mask,
+      badRows: scored.included.map((one) => 1 - one),
     },
     fields,
   );
-  return { ...credit, tokenAdvantages: credit.tokenAdvantages.map((a, i) => (scored.included[i] ? sign * a : 0)) };
+  return sign === 1 ? credit : { ...credit, tokenAdvantages: credit.tokenAdvantages.map((a) => (a === 0 ? 0 : -a)) };
 }
 
 /** Every term of one token's loss. */
@@ -90,7 +89,7 @@ interface TokenTerms {
   readonly surrogate: TokenSurrogate;
   /** The surrogate times its importance weight. */
   readonly policy: Dual;
-  /** KL_t, times the token's ratio under klImportanceCorrection; absent without a KL term. */
+  /** KL_t, times the surrogate's ratio under klImportanceCorrection; absent without refLogProbs. */
   readonly kl: Dual | undefined;
 }
 
@@ -106,16 +105,15 @@ function tokenTerms(
   const logRatios = logProbs.map((logP, i) => (included[i] === 1 ? logP - oldLogProbs[i]! : 0));
   const surrogateAt = surrogateReference({ logProbs, logRatios, tokenAdvantages, included, cuSeqlens }, fields);
   const corrections = importanceWeights(oldLogProbs, samplerLogProbs, included, cuSeqlens, fields);
-  const withKl = fields.klCoef !== 0 && refLogProbs !== undefined && fields.objective !== "row-coefficient";
   return Array.from(included, (one, i) => {
     if (one === 0) return undefined;
     const surrogate = surrogateAt(i);
     if (fields.objective === "row-coefficient") return { surrogate, policy: surrogate.loss, kl: undefined };
-    const kl = withKl ? klReference(logProbs[i]!, refLogProbs[i]!, fields) : undefined;
+    const kl = refLogProbs && klReference(logProbs[i]!, refLogProbs[i]!, fields);
     return {
       surrogate,
       policy: scale(corrections[i]!, surrogate.loss),
-      kl: kl && fields.klImportanceCorrection ? multiply(kl, boundedRatio(logRatios[i]!)) : kl,
+      kl: kl && fields.klImportanceCorrection ? multiply(kl, surrogate.ratio) : kl,
     };
   });
 }
@@ -197,7 +195,7 @@ function lossStats(
   terms: readonly (TokenTerms | undefined)[],
   credit: Credit,
   losses: { loss: number; policyLoss: number },
-  { objective, dualClip }: ObjectiveFields,
+  { objective }: ObjectiveFields,
 ): Stats {
   const mean = (value: (i: number) => number): number | undefined =>
     meanWhere(mask.length, (i) => included[i] === 1, value);
@@ -211,10 +209,10 @@ function lossStats(
     ...losses,
     klMean: terms.some((term) => term?.kl) ? mean((i) => terms[i]!.kl!.value) : undefined,
     entropyMean: student.entropy && mean((i) => student.entropy![i]!),
-    ratioMean: objective === "row-coefficient" ? undefined : mean((i) => terms[i]!.surrogate.ratio),
+    ratioMean: objective === "row-coefficient" ? undefined : mean((i) => terms[i]!.surrogate.ratio.value),
     ratioClippedHigh: fraction("clippedHigh", clips),
     ratioClippedLow: fraction("clippedLow", clips),
-    dualClipped: fraction("dualClipped", dualClip !== null && (objective === "ppo-clip" || objective === "gspo-token")),
+    dualClipped: fraction("dualClipped", clips),
     advantageMean: mean((i) => credit.tokenAdvantages[i]!),
     advantageAbsMean: mean((i) => Math.abs(credit.tokenAdvantages[i]!)),
     ...credit.stats,
