@@ -32,8 +32,11 @@ function buildAddon({ quiet = false, extraFlags = "" } = {}) {
     env.LDFLAGS = `${env.LDFLAGS ?? ""} ${extraFlags}`;
   }
   const args = [nodeGyp(), "rebuild", "--jobs", "max", ...(quiet ? ["--silent"] : [])];
-  return spawnSync(process.execPath, args, { cwd: root, env, stdio: quiet ? ["ignore", "ignore", "inherit"] : "inherit" })
-    .status;
+  return spawnSync(process.execPath, args, {
+    cwd: root,
+    env,
+    stdio: quiet ? ["ignore", "ignore", "inherit"] : "inherit",
+  }).status;
 }
 
 module.exports = { buildAddon };

@@ -20,7 +20,8 @@ struct TokenInput {
   bool has_ref, has_sampler, has_teacher, has_contrast, in_span;
 };
 
-/* What a token needs of its sequence. Means are over unmasked, finite tokens. */
+/* What a token needs of its sequence. Means are over unmasked tokens, those of ratios over
+ * finite ones. */
 struct SequenceTerms {
   double omega;             /* the reduction's weight of each token */
   bool negative;            /* the sequence's advantages sum to less than 0 */

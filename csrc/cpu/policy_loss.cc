@@ -37,12 +37,16 @@ void add(Sums* total, const Sums& part) {
   if (total->first_non_finite < 0) total->first_non_finite = part.first_non_finite;
 }
 
-void clear_token(const rlsd_policy_outputs& out, int64_t i) {
-  out.log_probs[i] = 0.0f;
-  if (out.teacher_log_probs != nullptr) out.teacher_log_probs[i] = 0.0f;
-  out.token_advantages[i] = 0.0f;
-  out.evidence_weights[i] = 0.0f;
-  out.gradient_log_probs[i] = 0.0f;
+/* Without a place for the gradient only the credit is wanted: scores may then be infinite. */
+bool credit_only(const rlsd_policy_outputs& out) { return out.gradient_log_probs == nullptr; }
+
+void write_token(const rlsd_policy_outputs& out, int64_t i, float log_prob, float teacher, double advantage,
+                 double weight, double gradient) {
+  if (out.log_probs != nullptr) out.log_probs[i] = log_prob;
+  if (out.teacher_log_probs != nullptr) out.teacher_log_probs[i] = teacher;
+  out.token_advantages[i] = static_cast<float>(advantage);
+  out.evidence_weights[i] = static_cast<float>(weight);
+  if (out.gradient_log_probs != nullptr) out.gradient_log_probs[i] = static_cast<float>(gradient);
 }
 
 void add_evidence(Sums* s, const rlsd_objective& o, const TokenCredit& credit) {
@@ -66,15 +70,18 @@ void add_evidence(Sums* s, const rlsd_objective& o, const TokenCredit& credit) {
   }
 }
 
-void add_loss(Sums* s, const TokenLoss& l, double omega, double kl_coef, double entropy, double entropy_coef) {
+void add_advantage(Sums* s, double advantage) {
   s->usable_tokens += 1.0;
+  s->advantage += advantage;
+  s->advantage_abs += std::fabs(advantage);
+}
+
+void add_loss(Sums* s, const TokenLoss& l, double omega, double kl_coef, double entropy, double entropy_coef) {
   s->policy_loss += omega * l.policy_loss;
   s->loss += omega * (l.policy_loss + kl_coef * l.kl - entropy_coef * entropy);
   s->kl += l.kl;
   s->entropy += entropy;
   s->ratio += l.ratio;
-  s->advantage += l.advantage;
-  s->advantage_abs += std::fabs(l.advantage);
   s->clipped_high += l.clipped_high;
   s->clipped_low += l.clipped_low;
   s->dual_clipped += l.dual_clipped;
@@ -86,37 +93,41 @@ struct Pass {
   const rlsd_policy_outputs& out;
   int64_t batch_tokens;
 
+  float teacher_at(int64_t i) const { return p.teacher != nullptr ? p.teacher[i] : 0.0f; }
+
+  /* It leaves the loss; the caller sees the scores that came. */
   void bad_row(Sums* s, int64_t i) const {
     s->non_finite += 1.0;
     if (s->first_non_finite < 0) s->first_non_finite = i;
-    out.log_probs[i] = p.log_probs[i]; /* the caller sees what came */
-    if (out.teacher_log_probs != nullptr) out.teacher_log_probs[i] = p.teacher[i];
-    out.token_advantages[i] = 0.0f;
-    out.evidence_weights[i] = 1.0f;
-    out.gradient_log_probs[i] = 0.0f;
+    write_token(out, i, p.log_probs[i], teacher_at(i), 0.0, 1.0, 0.0);
   }
 
   /* A row that was not read: its advantage stands, its gradient is 0. */
   void skipped_row(Sums* s, int64_t sequence, int64_t i) const {
     s->skipped += 1.0;
-    clear_token(out, i);
-    out.token_advantages[i] = static_cast<float>(advantage_at(p, sequence, i));
-    out.evidence_weights[i] = 1.0f;
+    write_token(out, i, 0.0f, 0.0f, advantage_at(p, sequence, i), 1.0, 0.0);
+  }
+
+  void credit_token(Sums* s, const SequenceTerms& q, const TokenInput& t, int64_t i) const {
+    const TokenCredit credit = token_credit(o, t, q.negative);
+    const double advantage = t.advantage * (credit.rho * q.credit_scale);
+    add_evidence(s, o, credit);
+    add_advantage(s, advantage);
+    write_token(out, i, p.log_probs[i], teacher_at(i), advantage, credit.evidence.clipped, 0.0);
   }
 
   void token(Sums* s, const SequenceTerms& q, int64_t sequence, int64_t i) const {
     const TokenInput t = token_input(p, sequence, i);
+    if (credit_only(out)) return credit_token(s, q, t, i);
     if (!is_finite_token(t)) return bad_row(s, i);
     const TokenCredit credit = token_credit(o, t, q.negative);
     const TokenLoss l = token_loss(o, t, q, credit.rho);
     if (t.has_teacher) add_evidence(s, o, credit);
+    add_advantage(s, l.advantage);
     add_loss(s, l, q.omega, o.surrogate == RLSD_ROW_COEFFICIENT ? 0.0 : o.kl_coef,
              p.entropy != nullptr ? p.entropy[i] : 0.0, o.entropy_coef);
-    out.log_probs[i] = p.log_probs[i];
-    if (out.teacher_log_probs != nullptr) out.teacher_log_probs[i] = p.teacher[i];
-    out.token_advantages[i] = static_cast<float>(l.advantage);
-    out.evidence_weights[i] = static_cast<float>(credit.evidence.clipped);
-    out.gradient_log_probs[i] = static_cast<float>(out.loss_scale * q.omega * l.gradient);
+    write_token(out, i, p.log_probs[i], teacher_at(i), l.advantage, credit.evidence.clipped,
+                out.loss_scale * q.omega * l.gradient);
   }
 
   Sums range(int64_t first, int64_t last) const {
@@ -126,7 +137,7 @@ struct Pass {
       const SequenceTerms q = sequence_terms(p, o, batch_tokens, b);
       for (int64_t i = p.cu_seqlens[b]; i < p.cu_seqlens[b + 1]; ++i) {
         if (is_masked(p, i)) {
-          clear_token(out, i);
+          write_token(out, i, 0.0f, 0.0f, 0.0, 0.0, 0.0);
         } else if (p.skipped != nullptr && p.skipped[i] != 0) {
           skipped_row(&s, b, i);
         } else {
@@ -140,12 +151,15 @@ struct Pass {
 
 double mean(double sum, double count) { return count > 0.0 ? sum / count : NAN; }
 
-void write_stats(const PolicyTokens& p, const rlsd_objective& o, const Sums& s, int64_t batch_tokens, double* stats) {
+void write_stats(const PolicyTokens& p, const rlsd_objective& o, const Sums& s, int64_t batch_tokens,
+                 bool credit_only, double* stats) {
   std::fill(stats, stats + RLSD_STAT_COUNT, NAN);
   stats[RLSD_STAT_TOKENS] = static_cast<double>(batch_tokens);
   stats[RLSD_STAT_SEQUENCES] = static_cast<double>(p.sequences);
-  stats[RLSD_STAT_LOSS] = s.loss;
-  stats[RLSD_STAT_POLICY_LOSS] = s.policy_loss;
+  if (!credit_only) {
+    stats[RLSD_STAT_LOSS] = s.loss;
+    stats[RLSD_STAT_POLICY_LOSS] = s.policy_loss;
+  }
   stats[RLSD_STAT_NON_FINITE_ROWS] = s.non_finite;
   stats[RLSD_STAT_NAN_TEACHER_ROWS] = s.nan_teacher;
   stats[RLSD_STAT_SKIPPED_ROWS] = s.skipped;
@@ -153,8 +167,8 @@ void write_stats(const PolicyTokens& p, const rlsd_objective& o, const Sums& s, 
   if (p.entropy != nullptr) stats[RLSD_STAT_ENTROPY_MEAN] = mean(s.entropy, s.usable_tokens);
   stats[RLSD_STAT_ADVANTAGE_MEAN] = mean(s.advantage, s.usable_tokens);
   stats[RLSD_STAT_ADVANTAGE_ABS_MEAN] = mean(s.advantage_abs, s.usable_tokens);
-  if (o.surrogate != RLSD_ROW_COEFFICIENT) stats[RLSD_STAT_RATIO_MEAN] = mean(s.ratio, s.usable_tokens);
-  if (o.surrogate != RLSD_ROW_COEFFICIENT && o.surrogate != RLSD_SAPO) {
+  if (!credit_only && o.surrogate != RLSD_ROW_COEFFICIENT) stats[RLSD_STAT_RATIO_MEAN] = mean(s.ratio, s.usable_tokens);
+  if (!credit_only && o.surrogate != RLSD_ROW_COEFFICIENT && o.surrogate != RLSD_SAPO) {
     stats[RLSD_STAT_RATIO_CLIPPED_HIGH] = mean(s.clipped_high, s.usable_tokens);
     stats[RLSD_STAT_RATIO_CLIPPED_LOW] = mean(s.clipped_low, s.usable_tokens);
     stats[RLSD_STAT_DUAL_CLIPPED] = mean(s.dual_clipped, s.usable_tokens);
@@ -194,8 +208,8 @@ rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, con
     if (status != RLSD_OK) return status;
     for (int64_t task = 0; task < tasks; ++task) add(&total, parts[task]);
   }
-  write_stats(p, o, total, pass.batch_tokens, out.stats);
-  if (total.non_finite == 0.0) return RLSD_OK;
+  write_stats(p, o, total, pass.batch_tokens, credit_only(out), out.stats);
+  if (total.non_finite == 0.0 || o.non_finite_skip) return RLSD_OK;
   context->error_count = static_cast<int64_t>(total.non_finite);
   return fail(context, RLSD_NON_FINITE, total.first_non_finite,
               "Expected finite log-probs at unmasked tokens but token %lld is not finite (%lld in all).",

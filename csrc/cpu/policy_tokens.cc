@@ -88,21 +88,22 @@ SequenceTerms sequence_terms(const PolicyTokens& p, const rlsd_objective& o, int
   if (p.log_probs == nullptr || !needs_whole_sequence(o, p.teacher != nullptr, p.sampler_log_probs != nullptr)) {
     return q;
   }
-  double usable = 0.0, log_ratios = 0.0, credits = 0.0, advantages = 0.0, log_importance = 0.0;
+  double credited = 0.0, usable = 0.0, log_ratios = 0.0, credits = 0.0, advantages = 0.0, log_importance = 0.0;
   for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
     if (is_masked(p, i)) continue;
     const TokenInput t = token_input(p, sequence, i);
-    if (!is_finite_token(t)) continue;
     const double rho = token_credit(o, t, q.negative).rho;
+    credits += rho;
+    credited += 1.0;
+    if (!is_finite_token(t)) continue;
     const double x = t.log_prob - t.old_log_prob;
     usable += 1.0;
-    credits += rho;
     advantages += t.advantage * rho;
     log_ratios += o.surrogate == RLSD_GMPO ? gmpo_log_ratio(o, x, t.advantage) : x;
     if (t.has_sampler) log_importance += t.old_log_prob - t.sampler_log_prob;
   }
+  if (o.normalize_sequence && credits > 0.0) q.credit_scale = credited / credits;
   if (usable == 0.0) return q;
-  if (o.normalize_sequence && credits > 0.0) q.credit_scale = usable / credits;
   q.mean_log_ratio = log_ratios / usable;
   q.mean_advantage = advantages * q.credit_scale / usable;
   q.log_importance = log_importance;

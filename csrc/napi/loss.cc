@@ -154,7 +154,7 @@ bool PolicyArgs::fill_scores(const double* m, const ArrayArg* a, rlsd_scores* s)
 bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
   const size_t n = tokens();
   for (int arg = kOutLogProbs; arg <= kOutGradientLogProbs; ++arg) {
-    const bool optional = arg == kOutTeacherLogProbs;
+    const bool optional = arg != kOutTokenAdvantages && arg != kOutEvidenceWeights;
     if (!(optional ? is_array_or_absent(arrays[arg], napi_float32_array, n)
                    : is_array(arrays[arg], napi_float32_array, n))) {
       return false;
@@ -162,7 +162,7 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
   }
   if (!is_array(arrays[kStats], napi_float64_array, RLSD_STAT_COUNT)) return false;
   o->log_probs = at<float>(kOutLogProbs);
-  o->teacher_log_probs = arrays[kOutTeacherLogProbs].present() ? at<float>(kOutTeacherLogProbs) : nullptr;
+  o->teacher_log_probs = at<float>(kOutTeacherLogProbs);
   o->token_advantages = at<float>(kOutTokenAdvantages);
   o->evidence_weights = at<float>(kOutEvidenceWeights);
   o->gradient_log_probs = at<float>(kOutGradientLogProbs);
@@ -250,6 +250,18 @@ class OwnedInputs {
   std::vector<std::unique_ptr<uint8_t, decltype(&std::free)>> blocks_;
 };
 
+/* [status, message, index, count]: jobs may complete together, so a failure carries its own words. */
+napi_value outcome(napi_env env, rlsd_status status, const rlsd_context& context) {
+  napi_value result, message;
+  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
+  napi_create_string_utf8(env, context.error, NAPI_AUTO_LENGTH, &message);
+  napi_set_element(env, result, 0, to_number(env, status));
+  napi_set_element(env, result, 1, message);
+  napi_set_element(env, result, 2, to_number(env, static_cast<double>(context.error_index)));
+  napi_set_element(env, result, 3, to_number(env, static_cast<double>(context.error_count)));
+  return result;
+}
+
 /* Tensors and results stay JavaScript's: a reference keeps each alive, its lease keeps it unwritten. */
 class PolicyJob final : public Job {
  public:
@@ -257,10 +269,8 @@ class PolicyJob final : public Job {
 
   void complete(napi_env env) override {
     for (napi_ref reference : references_) napi_delete_reference(env, reference);
-    if (status_ != RLSD_OK) {
-      remember_error(env, call.context.error, call.context.error_index, call.context.error_count);
-    }
-    napi_resolve_deferred(env, deferred_, to_number(env, status_));
+    napi_resolve_deferred(env, deferred_,
+                          status_ == RLSD_OK ? to_number(env, RLSD_OK) : outcome(env, status_, call.context));
   }
 
   bool hold(napi_env env, const ArrayArg& array) {

@@ -1,13 +1,5 @@
 /** The surrogate whose value each token adds to the loss. docs/maths.md has one formula for each. */
-export type Surrogate =
-  | "ppo-clip"
-  | "gspo"
-  | "gspo-token"
-  | "cispo"
-  | "sapo"
-  | "luspo"
-  | "gmpo"
-  | "row-coefficient";
+export type Surrogate = "ppo-clip" | "gspo" | "gspo-token" | "cispo" | "sapo" | "luspo" | "gmpo" | "row-coefficient";
 
 export type Reduction = "token-mean" | "sequence-mean" | "sequence-sum" | "token-sum";
 export type KlEstimator = "k1" | "k2" | "k3" | "abs";

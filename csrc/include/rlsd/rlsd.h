@@ -187,13 +187,14 @@ typedef enum rlsd_stat {
   RLSD_STAT_COUNT
 } rlsd_stat;
 
-/* What a loss writes. Gradient tensors with data NULL are not wanted. */
+/* What a loss writes. Gradient tensors with data NULL are not wanted. With gradient_log_probs NULL only the credit is
+ * computed (token_advantages, evidence_weights and their statistics), and scores may be infinite. */
 typedef struct rlsd_policy_outputs {
-  float* log_probs;          /* (N) */
+  float* log_probs;          /* (N); NULL: not wanted */
   float* teacher_log_probs;  /* (N); NULL without a teacher */
   float* token_advantages;   /* (N) */
   float* evidence_weights;   /* (N) */
-  float* gradient_log_probs; /* (N) */
+  float* gradient_log_probs; /* (N); NULL: credit only */
   rlsd_tensor gradient_logits; /* (R, V); may alias the student's logits */
   rlsd_tensor gradient_hidden; /* (R, H) */
   rlsd_tensor gradient_head;   /* (V, H) */

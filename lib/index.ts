@@ -1,0 +1,35 @@
+export { RlsdError } from "./errors.js";
+export type {
+  ImportanceCorrection,
+  KlEstimator,
+  Objective,
+  ObjectiveFields,
+  Reduction,
+  Surrogate,
+} from "./objectives/objective.js";
+export {
+  bnpo,
+  cispo,
+  dapo,
+  drGrpo,
+  gmpo,
+  grpo,
+  gspo,
+  luspo,
+  type ObjectiveOptions,
+  rlsd,
+  rowCoefficient,
+  sapo,
+} from "./objectives/presets.js";
+export { type AdvantageOptions, type GroupSummary, groupAdvantages, summarizeGroups } from "./ops/advantages.js";
+export { type BackendInfo, backendInfo } from "./ops/backend-info.js";
+export type { PolicyBatch } from "./ops/batch.js";
+export type { Call, PolicyOut } from "./ops/call.js";
+export { type CreditInput, type CreditOptions, type CreditResult, type CreditStats, rlsdCredit } from "./ops/credit.js";
+export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
+export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
+export type { Scores } from "./ops/scores.js";
+export type { DType } from "./tensor/dtype.js";
+export type { PolicyResult, Stats } from "./tensor/results.js";
+export type { Stream } from "./tensor/stream.js";
+export { empty, type Tensor, tensor } from "./tensor/tensor.js";

@@ -1,0 +1,59 @@
+/** Every argument of the native `policyLoss`, in order. Absent arrays are undefined. */
+export type PolicyLossArguments = [
+  meta: Float64Array,
+  objective: Float64Array,
+  tokenIds: Int32Array | undefined,
+  cuSeqlens: Int32Array,
+  completionMask: Uint8Array | undefined,
+  spanMask: Uint8Array | undefined,
+  advantages: Float32Array,
+  oldLogProbs: Float32Array | undefined,
+  refLogProbs: Float32Array | undefined,
+  samplerLogProbs: Float32Array | undefined,
+  student: Float32Array | Uint16Array,
+  studentHead: Float32Array | Uint16Array | undefined,
+  studentBias: Float32Array | Uint16Array | undefined,
+  studentRows: Int32Array | undefined,
+  teacher: Float32Array | Uint16Array | undefined,
+  teacherHead: Float32Array | Uint16Array | undefined,
+  teacherBias: Float32Array | Uint16Array | undefined,
+  teacherRows: Int32Array | undefined,
+  contrast: Float32Array | Uint16Array | undefined,
+  contrastHead: Float32Array | Uint16Array | undefined,
+  contrastBias: Float32Array | Uint16Array | undefined,
+  contrastRows: Int32Array | undefined,
+  logProbs: Float32Array | undefined,
+  teacherLogProbs: Float32Array | undefined,
+  tokenAdvantages: Float32Array,
+  evidenceWeights: Float32Array,
+  gradientLogProbs: Float32Array | undefined,
+  gradientLogits: Float32Array | Uint16Array | undefined,
+  gradientHidden: Float32Array | Uint16Array | undefined,
+  gradientHead: Float32Array | Uint16Array | undefined,
+  gradientBias: Float32Array | Uint16Array | undefined,
+  stats: Float64Array,
+  cancel: Int32Array | undefined,
+];
+
+/** What a backend can do. `entries` names each operation of the backend table. */
+export interface BackendDescription {
+  readonly name: string;
+  readonly abiVersion: number;
+  /** Threads a loop may use; 0 where the backend is not the CPU. */
+  readonly threads: number;
+  readonly entries: Readonly<Record<string, boolean>>;
+}
+
+/** What a queued call resolves with: RLSD_OK, or the status and its words. */
+export type Outcome = number | [status: number, message: string, index: number, count: number];
+
+/** The addon's exports. Functions return an rlsd_status (see status.ts); `lastError` has the words of the last failure. */
+export interface NativeBinding {
+  noop(): void;
+  lastError(): [message: string, index: number, count: number];
+  /** Index of the backend in the library at an absolute path, or -1. */
+  loadBackend(path: string): number;
+  describeBackend(index: number): BackendDescription | undefined;
+  /** A status, or a promise of an outcome when meta asks for a queued call. */
+  policyLoss(...args: PolicyLossArguments): number | Promise<Outcome>;
+}

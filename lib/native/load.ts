@@ -1,0 +1,50 @@
+import { createRequire } from "node:module";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { RlsdError } from "../errors.js";
+import type { NativeBinding } from "./binding.js";
+
+const require = createRequire(import.meta.url);
+
+/** The package's root: two levels above this file, both in `lib` and in `dist`. */
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+function howToMend(): string {
+  const platform = `${process.platform}-${process.arch}`;
+  return [
+    `No native build of rlsd was found for ${platform}, Node ${process.versions.node}.`,
+    "Possible ways out:",
+    "- Install scripts are blocked (npm 12 does so by default):",
+    "    npm approve-scripts rlsd && npm rebuild rlsd",
+    "- Install scripts were ignored (--ignore-scripts):",
+    "    npm rebuild rlsd",
+    "- There is no prebuilt binary for this machine. Install a C++ compiler, make and python3, then:",
+    "    npm rebuild rlsd --foreground-scripts",
+    "- In a clone of the repository:",
+    "    npm run build",
+  ].join("\n");
+}
+
+function loadBinding(): NativeBinding {
+  let path: string;
+  try {
+    path = (require("node-gyp-build") as { resolve(dir: string): string }).resolve(root);
+  } catch (cause) {
+    throw new RlsdError("ERR_RLSD_LOAD", howToMend(), { cause });
+  }
+  try {
+    return require(path) as NativeBinding;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `The native build ${path} could not be opened: ${reason}\n${howToMend()}`;
+    throw new RlsdError("ERR_RLSD_LOAD", message, { cause });
+  }
+}
+
+/** The addon. Loaded once, when this module is. */
+export const native: NativeBinding = loadBinding();
+
+/** The folder of the addon: other backends lie beside it. */
+export function addonDirectory(): string {
+  return dirname((require("node-gyp-build") as { resolve(dir: string): string }).resolve(root));
+}

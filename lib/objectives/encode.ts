@@ -1,0 +1,62 @@
+import { RlsdError } from "../errors.js";
+import type { Objective, ObjectiveFields } from "./objective.js";
+
+const SURROGATES = ["ppo-clip", "gspo", "gspo-token", "cispo", "sapo", "luspo", "gmpo", "row-coefficient"] as const;
+const REDUCTIONS = ["token-mean", "sequence-mean", "sequence-sum", "token-sum"] as const;
+const ESTIMATORS = ["k1", "k2", "k3", "abs"] as const;
+const CORRECTIONS = ["none", "token-truncate", "token-mask", "sequence-truncate", "sequence-mask"] as const;
+
+const off = (value: number | null): number => value ?? Number.POSITIVE_INFINITY;
+
+/** The fields as csrc/napi/objective.h reads them. */
+function encode(o: ObjectiveFields): Float64Array {
+  return Float64Array.of(
+    SURROGATES.indexOf(o.objective),
+    REDUCTIONS.indexOf(o.reduction),
+    CORRECTIONS.indexOf(o.importanceCorrection),
+    ESTIMATORS.indexOf(o.klEstimator),
+    Number(o.klImportanceCorrection),
+    Number(o.negativeOnly),
+    Number(o.clipMode === "pessimistic"),
+    Number(o.normalize === "sequence"),
+    Number(o.studentSource === "old"),
+    Number(o.nonFinite === "skip"),
+    Number(o.logitRounding === "bf16"),
+    o.clipLow,
+    o.clipHigh,
+    off(o.dualClip),
+    off(o.ratioBound),
+    o.normalizer ?? 0,
+    o.klCoef,
+    off(o.klClamp),
+    o.temperature,
+    o.entropyCoef,
+    o.logitSoftcap ?? 0,
+    o.creditMix,
+    o.evidenceClip,
+    o.sapoTemperaturePos,
+    o.sapoTemperatureNeg,
+    o.importanceMin ?? 0,
+    off(o.importanceMax),
+  );
+}
+
+const encodings = new WeakMap<object, Float64Array>();
+
+/** Freeze and encode checked fields, once. */
+export function seal(fields: ObjectiveFields): Objective {
+  const objective = Object.freeze({ ...fields }) as Objective;
+  encodings.set(objective, encode(fields));
+  return objective;
+}
+
+/** The encoding of an objective; ERR_RLSD_INVALID_ARGUMENT for an object that no factory made. */
+export function encodingOf(objective: Objective): Float64Array {
+  const encoding = encodings.get(objective);
+  if (encoding !== undefined) return encoding;
+  throw new RlsdError(
+    "ERR_RLSD_INVALID_ARGUMENT",
+    "Expected an objective made by grpo(), rlsd() or another factory but received " +
+      `${objective === null ? "null" : typeof objective}. Pass its fields to a factory: grpo({ clipHigh: 0.28 }).`,
+  );
+}

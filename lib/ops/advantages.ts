@@ -1,0 +1,130 @@
+import { RlsdError } from "../errors.js";
+import { checkObject, describe, invalid } from "./check.js";
+
+export interface AdvantageOptions {
+  /** "mean" (default): the group's mean. "leave-one-out": the mean of the others (RLOO). */
+  readonly baseline?: "mean" | "leave-one-out" | undefined;
+  /** Divide by the standard deviation of the "group" (default), of the "batch", or by nothing (Dr. GRPO). */
+  readonly scale?: "group" | "batch" | "none" | undefined;
+  /** Added to the standard deviation. Default 1e-6. */
+  readonly eps?: number | undefined;
+  /** Delta degrees of freedom of the standard deviation. Default 1. */
+  readonly ddof?: number | undefined;
+}
+
+const FIELDS: ReadonlySet<string> = new Set(["baseline", "scale", "eps", "ddof"]);
+
+interface CheckedOptions {
+  readonly leaveOneOut: boolean;
+  readonly scale: "group" | "batch" | "none";
+  readonly eps: number;
+  readonly ddof: number;
+}
+
+function checkOptions(o: AdvantageOptions): CheckedOptions {
+  checkObject(o, "options", FIELDS);
+  const { baseline = "mean", scale = "group", eps = 1e-6, ddof = 1 } = o;
+  if (baseline !== "mean" && baseline !== "leave-one-out")
+    throw invalid('"mean" or "leave-one-out"', "baseline", baseline);
+  if (scale !== "group" && scale !== "batch" && scale !== "none") {
+    throw invalid('"group", "batch" or "none"', "scale", scale);
+  }
+  if (typeof eps !== "number" || !(eps >= 0 && eps < Infinity))
+    throw invalid("a finite number of at least 0", "eps", eps);
+  if (ddof !== 0 && ddof !== 1) throw invalid("0 or 1", "ddof", ddof);
+  return { leaveOneOut: baseline === "leave-one-out", scale, eps, ddof };
+}
+
+function judgedRewards(rewards: ArrayLike<number | null>): (number | null)[] {
+  return Array.from(rewards, (reward: unknown, i) => {
+    if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
+    throw invalid("a finite number or null", `rewards[${i}]`, reward);
+  });
+}
+
+function groupMembers(groupIds: ArrayLike<number>): Map<number, number[]> {
+  const groups = new Map<number, number[]>();
+  for (let i = 0; i < groupIds.length; i++) {
+    const id = groupIds[i];
+    if (typeof id !== "number" || Number.isNaN(id)) throw invalid("a number", `groupIds[${i}]`, id);
+    const members = groups.get(id);
+    if (members === undefined) groups.set(id, [i]);
+    else members.push(i);
+  }
+  return groups;
+}
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+function standardDeviation(values: readonly number[], ddof: number): number {
+  const centre = mean(values);
+  const squares = values.reduce((a, v) => a + (v - centre) ** 2, 0);
+  return Math.sqrt(squares / Math.max(1, values.length - ddof));
+}
+
+/** True when every value is the same: no rounding may then choose a sign. */
+const isConstant = (values: readonly number[]): boolean => values.every((v) => v === values[0]);
+
+/**
+ * Advantages of grouped rollouts: A_i = (r_i - mean) / (std + eps), in double.
+ *
+ * A group whose rewards are all equal gets exactly 0. A reward of null (the verifier could not judge) leaves the sample
+ * out of the statistics and gets 0; so does a whole group with fewer than two judged samples.
+ *
+ * @param rewards (B), finite numbers or null
+ * @param groupIds (B); samples with the same id answer the same prompt, in any order
+ * @returns (B)
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; for a group of one sample, which has nothing to compare with
+ */
+export function groupAdvantages(
+  rewards: ArrayLike<number | null>,
+  groupIds: ArrayLike<number>,
+  options: AdvantageOptions = {},
+): Float32Array {
+  const o = checkOptions(options);
+  if (typeof rewards?.length !== "number") throw invalid("an array", "rewards", rewards);
+  if (groupIds?.length !== rewards.length) throw invalid(`${rewards.length} ids`, "groupIds", groupIds);
+  const judged = judgedRewards(rewards);
+  const present = judged.filter((r) => r !== null);
+  const batchDeviation = o.scale === "batch" && present.length > 1 ? standardDeviation(present, o.ddof) : 0;
+  const advantages = new Float32Array(judged.length);
+  for (const [id, members] of groupMembers(groupIds)) {
+    if (members.length < 2) {
+      const mend = "Sample at least two completions a prompt.";
+      const message = `Expected groups of at least two samples but group ${id} has one (rewards[${members[0]}]). ${mend}`;
+      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+    }
+    const seen = members.filter((i) => judged[i] !== null);
+    const values = seen.map((i) => judged[i] as number);
+    if (values.length < 2 || isConstant(values)) continue;
+    const centre = mean(values);
+    const spread = o.leaveOneOut ? values.length / (values.length - 1) : 1;
+    const deviation = o.scale === "group" ? standardDeviation(values, o.ddof) : batchDeviation;
+    const divisor = o.scale === "none" ? 1 : deviation + o.eps;
+    for (const [k, i] of seen.entries()) advantages[i] = (((values[k] as number) - centre) * spread) / divisor;
+  }
+  return advantages;
+}
+
+/** How groups of rewards look: what a trainer logs and drops. */
+export interface GroupSummary {
+  readonly groups: number;
+  /** Groups whose judged rewards are all equal: no gradient. */
+  readonly zeroVariance: number;
+  /** Groups with fewer than two judged rewards: no gradient. */
+  readonly unjudged: number;
+}
+
+/** Counts the groups that `groupAdvantages` gives no advantage. */
+export function summarizeGroups(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): GroupSummary {
+  if (groupIds?.length !== rewards?.length) throw invalid(`${describe(rewards)} ids`, "groupIds", groupIds);
+  const judged = judgedRewards(rewards);
+  const groups = [...groupMembers(groupIds).values()].map((members) =>
+    members.map((i) => judged[i]).filter((r) => r !== null),
+  );
+  return {
+    groups: groups.length,
+    zeroVariance: groups.filter((values) => values.length >= 2 && isConstant(values as number[])).length,
+    unjudged: groups.filter((values) => values.length < 2).length,
+  };
+}

@@ -1,0 +1,98 @@
+import type { Tensor } from "../tensor/tensor.js";
+import { checkF32, checkI32, checkObject, checkU8, invalid } from "./check.js";
+import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
+
+/** One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1]. */
+export interface PolicyBatch {
+  /** The policy that is trained. */
+  readonly student: Scores;
+  /** The same tokens re-read under privileged information. */
+  readonly teacher?: Scores | undefined;
+  /** A teacher given a wrong hint: evidence is measured against it instead of the student. */
+  readonly contrast?: Scores | undefined;
+  /** (N). Required for logits and hidden states. */
+  readonly tokenIds?: Int32Array | undefined;
+  /** (B + 1), from 0 to N. */
+  readonly cuSeqlens: Int32Array;
+  /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0 everywhere. */
+  readonly completionMask?: Uint8Array | undefined;
+  /** (B), one a sequence (also when B = N), or (N). */
+  readonly advantages: Float32Array;
+  /** (N) log-probs when the update began. Absent: on-policy, ratio 1. */
+  readonly oldLogProbs?: Float32Array | undefined;
+  /** (N) of the KL reference. Needed when klCoef > 0. */
+  readonly refLogProbs?: Float32Array | undefined;
+  /** (N) as the sampling engine reported them: importance correction. */
+  readonly samplerLogProbs?: Float32Array | undefined;
+  /** (N) of 0 and 1: credit only where 1. */
+  readonly spanMask?: Uint8Array | undefined;
+}
+
+const FIELDS: ReadonlySet<string> = new Set([
+  "student",
+  "teacher",
+  "contrast",
+  "tokenIds",
+  "cuSeqlens",
+  "completionMask",
+  "advantages",
+  "oldLogProbs",
+  "refLogProbs",
+  "samplerLogProbs",
+  "spanMask",
+]);
+
+export interface CheckedBatch {
+  readonly tokens: number;
+  readonly sequences: number;
+  readonly advantagesPerToken: boolean;
+  readonly student: CheckedScores;
+  readonly teacher: CheckedScores;
+  readonly contrast: CheckedScores;
+}
+
+/** N: how many tokens the batch has, from its ids or its log-probs. */
+function countTokens(batch: PolicyBatch): number {
+  if (batch.tokenIds instanceof Int32Array) return batch.tokenIds.length;
+  const student = batch.student as { logProbs?: Float32Array | Tensor } | undefined;
+  if (batch.tokenIds === undefined && student !== null && typeof student === "object" && "logProbs" in student) {
+    const logProbs = student.logProbs;
+    if (logProbs instanceof Float32Array) return logProbs.length;
+    return logProbs?.data?.length ?? 0;
+  }
+  throw invalid("an Int32Array of token ids", "tokenIds", batch.tokenIds);
+}
+
+function optionalF32(value: Float32Array | undefined, name: string, tokens: number): void {
+  if (value !== undefined) checkF32(value, name, tokens);
+}
+
+/** Types, lengths and what belongs together. Values are checked natively, in one pass, before anything is written. */
+export function checkBatch(batch: PolicyBatch): CheckedBatch {
+  checkObject(batch, "batch", FIELDS);
+  const tokens = countTokens(batch);
+  const { cuSeqlens, advantages } = batch;
+  if (!(cuSeqlens instanceof Int32Array) || cuSeqlens.length < 1) {
+    throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);
+  }
+  const sequences = cuSeqlens.length - 1;
+  const perSequence = advantages instanceof Float32Array && advantages.length === sequences;
+  if (!perSequence && !(advantages instanceof Float32Array && advantages.length === tokens)) {
+    throw invalid(`a Float32Array of B = ${sequences} or N = ${tokens}`, "advantages", advantages);
+  }
+  if (batch.completionMask !== undefined) checkU8(batch.completionMask, "completionMask", tokens);
+  if (batch.spanMask !== undefined) checkU8(batch.spanMask, "spanMask", tokens);
+  optionalF32(batch.oldLogProbs, "oldLogProbs", tokens);
+  optionalF32(batch.refLogProbs, "refLogProbs", tokens);
+  optionalF32(batch.samplerLogProbs, "samplerLogProbs", tokens);
+  if (batch.student === undefined) throw invalid("{ logits }, { hidden, head } or { logProbs }", "student", undefined);
+  const student = checkScores(batch.student, "student", tokens);
+  const teacher = checkScores(batch.teacher, "teacher", tokens);
+  const contrast = checkScores(batch.contrast, "contrast", tokens);
+  if (batch.contrast !== undefined && batch.teacher === undefined) {
+    throw invalid("a teacher beside the contrast", "teacher", undefined);
+  }
+  const needsIds = [student, teacher, contrast].some((s) => s.level > LEVEL_LOG_PROBS);
+  if (needsIds) checkI32(batch.tokenIds, "tokenIds", tokens);
+  return { tokens, sequences, advantagesPerToken: !perSequence, student, teacher, contrast };
+}

@@ -1,0 +1,101 @@
+import type { Stream } from "../tensor/stream.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { checkF32, checkFinite, checkObject, checkPositiveInteger, invalid } from "./check.js";
+
+/** Memory to write instead of allocating. The first four are gradients; the others are the results of the same name. */
+export interface PolicyOut {
+  /** Shape of the logits. */
+  readonly logits?: Tensor;
+  readonly hidden?: Tensor;
+  /** (V, H); may be f32 for a bf16 or f16 head. */
+  readonly head?: Tensor;
+  /** (V) */
+  readonly bias?: Tensor;
+  /** (N) */
+  readonly logProbs?: Float32Array;
+  /** (N) */
+  readonly teacherLogProbs?: Float32Array;
+  /** (N) */
+  readonly tokenAdvantages?: Float32Array;
+  /** (N) */
+  readonly evidenceWeights?: Float32Array;
+  /** (N): gradient.logProbs */
+  readonly gradientLogProbs?: Float32Array;
+}
+
+/** How a call runs and where it writes. */
+export interface Call {
+  /** Before the call starts: nothing is written. During a queued call it is polled a block of rows at a time. */
+  readonly signal?: AbortSignal | undefined;
+  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
+  readonly threads?: number | undefined;
+  /** Device tensors only: the stream to order the work on. */
+  readonly stream?: Stream | undefined;
+  /** Write the gradient over the student's logits. */
+  readonly inPlace?: boolean | undefined;
+  readonly out?: PolicyOut | undefined;
+  /** Add to out.head and out.bias instead of overwriting them. */
+  readonly accumulate?: boolean | undefined;
+  /** Multiplies every gradient, not the loss. Default 1. */
+  readonly lossScale?: number | undefined;
+  /** No gradient of head and bias. */
+  readonly frozenHead?: boolean | undefined;
+  /**
+   * Do not read rows whose gradient is known to be 0 (A = 0, no KL, no entropy bonus): their log-probs are 0, and
+   * stats.skippedRows counts them. Default false: they are scored, so that every result is complete.
+   */
+  readonly skipZeroRows?: boolean | undefined;
+  /** "device": results and loss stay tensors and nothing waits. Device tensors only. */
+  readonly results?: "host" | "device" | undefined;
+}
+
+const CALL_FIELDS: ReadonlySet<string> = new Set([
+  "signal",
+  "threads",
+  "stream",
+  "inPlace",
+  "out",
+  "accumulate",
+  "lossScale",
+  "frozenHead",
+  "skipZeroRows",
+  "results",
+]);
+
+const TOKEN_OUTPUTS = [
+  "logProbs",
+  "teacherLogProbs",
+  "tokenAdvantages",
+  "evidenceWeights",
+  "gradientLogProbs",
+] as const;
+const OUT_FIELDS: ReadonlySet<string> = new Set(["logits", "hidden", "head", "bias", ...TOKEN_OUTPUTS]);
+
+function checkBoolean(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
+}
+
+/** Types and lengths of the call's options; throws the signal's reason when it is aborted already. */
+export function checkCall(call: Call, tokens: number): void {
+  checkObject(call, "call", CALL_FIELDS);
+  checkBoolean(call.inPlace, "inPlace");
+  checkBoolean(call.accumulate, "accumulate");
+  checkBoolean(call.frozenHead, "frozenHead");
+  checkBoolean(call.skipZeroRows, "skipZeroRows");
+  if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
+  if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
+  if (call.results !== undefined && call.results !== "host") {
+    throw invalid('"host", as no tensor of the batch is on a device,', "results", call.results);
+  }
+  if (call.stream !== undefined)
+    throw invalid("no stream, as no tensor of the batch is on a device,", "stream", call.stream);
+  if (call.out !== undefined) {
+    checkObject(call.out, "out", OUT_FIELDS);
+    for (const name of TOKEN_OUTPUTS) {
+      if (call.out[name] !== undefined) checkF32(call.out[name], `out.${name}`, tokens);
+    }
+  }
+  if (call.signal === undefined) return;
+  if (!(call.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", call.signal);
+  call.signal.throwIfAborted();
+}

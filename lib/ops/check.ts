@@ -1,0 +1,60 @@
+import { RlsdError } from "../errors.js";
+import { closestName } from "../objectives/fields.js";
+
+/** "Float32Array(7)", "a string", "null": what came, for an error. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (ArrayBuffer.isView(value)) {
+    const length = "length" in value ? value.length : value.byteLength;
+    return `${value.constructor.name}(${length})`;
+  }
+  if (typeof value === "number" || typeof value === "boolean") return `${value} of type ${typeof value}`;
+  if (typeof value === "string") return `"${value.slice(0, 80)}" of type string`;
+  return Array.isArray(value) ? `an array of ${value.length}` : `a value of type ${typeof value}`;
+}
+
+export function invalid(expected: string, name: string, received: unknown, mend = ""): RlsdError {
+  const message = `Expected ${expected} for ${name} but received ${describe(received)}.${mend && ` ${mend}`}`;
+  return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+}
+
+export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
+  if (typeof value !== "object" || value === null) throw invalid("an object", name, value);
+  for (const key in value) {
+    if (known.has(key)) continue;
+    const suggestion = closestName(key, [...known]);
+    const hint = suggestion === undefined ? `Fields: ${[...known].join(", ")}.` : `Did you mean ${suggestion}?`;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown field ${name}.${key}. ${hint}`);
+  }
+}
+
+/** A Float32Array of `length`, or undefined when absent is allowed. */
+export function checkF32(value: unknown, name: string, length: number): Float32Array {
+  if (value instanceof Float32Array && value.length === length) return value;
+  throw invalid(`a Float32Array of ${length}`, name, value, mendFor(value, "Float32Array"));
+}
+
+export function checkI32(value: unknown, name: string, length: number): Int32Array {
+  if (value instanceof Int32Array && value.length === length) return value;
+  throw invalid(`an Int32Array of ${length}`, name, value, mendFor(value, "Int32Array"));
+}
+
+export function checkU8(value: unknown, name: string, length: number): Uint8Array {
+  if (value instanceof Uint8Array && value.length === length) return value;
+  throw invalid(`a Uint8Array of ${length}`, name, value, mendFor(value, "Uint8Array"));
+}
+
+function mendFor(value: unknown, type: string): string {
+  const list = Array.isArray(value) || (ArrayBuffer.isView(value) && value.constructor.name !== type);
+  return list ? `Convert it with ${type}.from(...).` : "";
+}
+
+export function checkPositiveInteger(value: unknown, name: string): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+  throw invalid("a positive integer", name, value);
+}
+
+export function checkFinite(value: unknown, name: string): number {
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  throw invalid("a finite number", name, value);
+}

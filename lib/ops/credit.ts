@@ -1,0 +1,86 @@
+import { throwUnlessOk } from "../native/status.js";
+import type { ObjectiveFields } from "../objectives/objective.js";
+import { rlsd } from "../objectives/presets.js";
+import type { Stats } from "../tensor/results.js";
+import { checkF32, checkObject } from "./check.js";
+import { META_COUNT, nativeCall, plan, writeMeta } from "./policy-call.js";
+import { STAT_NAMES, toStats } from "./stats.js";
+
+/** Log-probs and advantages of packed tokens. */
+export interface CreditInput {
+  /** (N) of the student. */
+  readonly logProbs: Float32Array;
+  /** (N) of the same tokens under the privileged prompt. */
+  readonly teacherLogProbs: Float32Array;
+  /** (N) under a wrong hint: evidence is measured against it instead of the student. */
+  readonly contrastLogProbs?: Float32Array | undefined;
+  /** (B) or (N). */
+  readonly advantages: Float32Array;
+  /** (B + 1) */
+  readonly cuSeqlens: Int32Array;
+  /** (N) */
+  readonly completionMask?: Uint8Array | undefined;
+  /** (N) */
+  readonly spanMask?: Uint8Array | undefined;
+}
+
+export type CreditOptions = Partial<
+  Pick<ObjectiveFields, "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize">
+>;
+
+/** The statistics of `policyLoss` that need neither loss nor ratio. */
+export type CreditStats = Omit<Stats, "loss" | "policyLoss">;
+
+export interface CreditResult {
+  /** (N): A rho */
+  readonly tokenAdvantages: Float32Array;
+  /** (N): clip(w), before creditMix */
+  readonly evidenceWeights: Float32Array;
+  readonly stats: CreditStats;
+}
+
+const INPUT: ReadonlySet<string> = new Set([
+  "logProbs",
+  "teacherLogProbs",
+  "contrastLogProbs",
+  "advantages",
+  "cuSeqlens",
+  "completionMask",
+  "spanMask",
+]);
+const OPTIONS: ReadonlySet<string> = new Set(["creditMix", "evidenceClip", "negativeOnly", "clipMode", "normalize"]);
+
+/**
+ * RLSD credit alone (arXiv 2604.03128, Eq. 13-15), for a trainer with a loss of its own:
+ * A^ = A ((1 - lambda) + lambda clip(exp(sign(A) (log P_T - log P_S)), 1 - eps, 1 + eps)).
+ *
+ * A token whose evidence cannot be measured (a NaN, or both log-probs -inf) keeps rho = 1 and is counted in
+ * stats.nanTeacherRows. A masked token is never read and gets 0.
+ *
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is computed
+ */
+export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): CreditResult {
+  checkObject(input, "input", INPUT);
+  checkObject(options, "options", OPTIONS);
+  const tokens = checkF32(input.logProbs, "logProbs", input.logProbs?.length ?? 0).length;
+  checkF32(input.teacherLogProbs, "teacherLogProbs", tokens);
+  const p = plan(
+    {
+      student: { logProbs: input.logProbs },
+      teacher: { logProbs: input.teacherLogProbs },
+      contrast: input.contrastLogProbs && { logProbs: input.contrastLogProbs },
+      cuSeqlens: input.cuSeqlens,
+      advantages: input.advantages,
+      completionMask: input.completionMask,
+      spanMask: input.spanMask,
+    },
+    rlsd(options),
+    {},
+  );
+  const out = { tokenAdvantages: new Float32Array(tokens), evidenceWeights: new Float32Array(tokens) };
+  const meta = new Float64Array(META_COUNT);
+  const stats = new Float64Array(STAT_NAMES.length);
+  writeMeta(meta, p, false);
+  throwUnlessOk(nativeCall(p, meta, out, stats) as number);
+  return { ...out, stats: toStats(stats) };
+}

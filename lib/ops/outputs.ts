@@ -1,0 +1,143 @@
+import { RlsdError } from "../errors.js";
+import { DTYPE_CODES } from "../tensor/dtype.js";
+import type { PolicyResult } from "../tensor/results.js";
+import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
+import type { CheckedBatch, PolicyBatch } from "./batch.js";
+import type { Call } from "./call.js";
+import { invalid } from "./check.js";
+import { LEVEL_ABSENT, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
+
+/** (N) arrays that a call writes. */
+export interface TokenOutputs {
+  readonly logProbs: Float32Array;
+  readonly teacherLogProbs: Float32Array | undefined;
+  readonly tokenAdvantages: Float32Array;
+  readonly evidenceWeights: Float32Array;
+  readonly gradientLogProbs: Float32Array;
+}
+
+/** The given arrays, and views of one new block for those not given. */
+export function tokenOutputs(n: number, hasTeacher: boolean, out: Call["out"]): TokenOutputs {
+  if (out === undefined) {
+    const block = new ArrayBuffer(4 * n * (hasTeacher ? 5 : 4));
+    return {
+      logProbs: new Float32Array(block, 0, n),
+      tokenAdvantages: new Float32Array(block, 4 * n, n),
+      evidenceWeights: new Float32Array(block, 8 * n, n),
+      gradientLogProbs: new Float32Array(block, 12 * n, n),
+      teacherLogProbs: hasTeacher ? new Float32Array(block, 16 * n, n) : undefined,
+    };
+  }
+  return {
+    logProbs: out.logProbs ?? new Float32Array(n),
+    tokenAdvantages: out.tokenAdvantages ?? new Float32Array(n),
+    evidenceWeights: out.evidenceWeights ?? new Float32Array(n),
+    gradientLogProbs: out.gradientLogProbs ?? new Float32Array(n),
+    teacherLogProbs: hasTeacher ? (out.teacherLogProbs ?? new Float32Array(n)) : undefined,
+  };
+}
+
+/** Gradients of tensors; undefined where the level has none or none is wanted. */
+export interface GradientOutputs {
+  readonly logits: Tensor | undefined;
+  readonly hidden: Tensor | undefined;
+  readonly head: Tensor | undefined;
+  readonly bias: Tensor | undefined;
+  /** The memory is new: rows that no token names must be zeroed. */
+  readonly fresh: boolean;
+}
+
+const NO_GRADIENTS: GradientOutputs = {
+  logits: undefined,
+  hidden: undefined,
+  head: undefined,
+  bias: undefined,
+  fresh: false,
+};
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, i) => size === b[i]);
+}
+
+/** The tensor given as out.<name>, checked against what it is the gradient of; else a new one. */
+function gradientTensor(given: Tensor | undefined, of: Tensor, name: string, mayBeF32: boolean): Tensor {
+  if (given === undefined) return empty(of.shape, of.dtype);
+  const dtypeFits = isTensor(given) && (given.dtype === of.dtype || (mayBeF32 && given.dtype === "f32"));
+  if (dtypeFits && sameShape(given.shape, of.shape)) return given;
+  const received = isTensor(given) ? `a tensor of shape [${given.shape.join(", ")}] and dtype ${given.dtype}` : given;
+  throw invalid(`a tensor of shape [${of.shape.join(", ")}] and dtype ${of.dtype}`, `out.${name}`, received);
+}
+
+function refuseUnused(call: Call, names: readonly ("logits" | "hidden" | "head" | "bias")[], level: string): void {
+  for (const name of names) {
+    if (call.out?.[name] !== undefined)
+      throw invalid(`no tensor, as the student is ${level},`, `out.${name}`, call.out[name]);
+  }
+}
+
+/** Where the gradients of the student's own tensors go. */
+export function gradientOutputs(batch: PolicyBatch, checked: CheckedBatch, call: Call): GradientOutputs {
+  const student = batch.student;
+  if (call.inPlace && checked.student.level !== LEVEL_LOGITS) {
+    throw invalid("false, as only logits can be overwritten,", "inPlace", true);
+  }
+  if (checked.student.level === LEVEL_LOGITS && "logits" in student) {
+    refuseUnused(call, ["hidden", "head", "bias"], "logits");
+    if (call.inPlace && call.out?.logits !== undefined) {
+      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
+    }
+    const logits = call.inPlace ? student.logits : gradientTensor(call.out?.logits, student.logits, "logits", true);
+    return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && call.out?.logits === undefined };
+  }
+  if (checked.student.level === LEVEL_HIDDEN && "hidden" in student) {
+    refuseUnused(call, ["logits"], "hidden states");
+    const trainHead = call.frozenHead !== true;
+    if (!trainHead) refuseUnused(call, ["head", "bias"], "hidden states under a frozen head");
+    if (call.accumulate && trainHead && call.out?.head === undefined) {
+      throw invalid("a tensor to add to", "out.head", undefined, "Without one there is nothing to accumulate into.");
+    }
+    return {
+      logits: undefined,
+      hidden: gradientTensor(call.out?.hidden, student.hidden, "hidden", true),
+      head: trainHead ? gradientTensor(call.out?.head, student.head, "head", true) : undefined,
+      bias:
+        trainHead && student.bias !== undefined
+          ? gradientTensor(call.out?.bias, student.bias, "bias", true)
+          : undefined,
+      fresh: call.out?.hidden === undefined,
+    };
+  }
+  refuseUnused(call, ["logits", "hidden", "head", "bias"], "log-probs");
+  return NO_GRADIENTS;
+}
+
+export const gradientDtype = (t: Tensor | undefined): number => (t === undefined ? 0 : DTYPE_CODES[t.dtype]);
+
+/** The arrays of a call as its result. */
+export function toResult(
+  checked: CheckedBatch,
+  tokens: TokenOutputs,
+  gradients: GradientOutputs,
+  stats: PolicyResult["stats"],
+): PolicyResult {
+  const gradient: { -readonly [K in keyof PolicyResult["gradient"]]: PolicyResult["gradient"][K] } = {
+    logProbs: tokens.gradientLogProbs,
+  };
+  if (checked.student.level === LEVEL_LOGITS && gradients.logits !== undefined) gradient.logits = gradients.logits;
+  if (checked.student.level === LEVEL_HIDDEN) {
+    if (gradients.hidden !== undefined) gradient.hidden = gradients.hidden;
+    if (gradients.head !== undefined) gradient.head = gradients.head;
+    if (gradients.bias !== undefined) gradient.bias = gradients.bias;
+  }
+  const result = {
+    loss: stats.loss,
+    logProbs: tokens.logProbs,
+    tokenAdvantages: tokens.tokenAdvantages,
+    evidenceWeights: tokens.evidenceWeights,
+    gradient,
+    stats,
+  };
+  return checked.teacher.level === LEVEL_ABSENT || tokens.teacherLogProbs === undefined
+    ? result
+    : { ...result, teacherLogProbs: tokens.teacherLogProbs };
+}

@@ -1,0 +1,147 @@
+import type { Outcome, PolicyLossArguments } from "../native/binding.js";
+import { native } from "../native/load.js";
+import { encodingOf } from "../objectives/encode.js";
+import type { Objective } from "../objectives/objective.js";
+import { type CheckedBatch, checkBatch, type PolicyBatch } from "./batch.js";
+import { type Call, checkCall } from "./call.js";
+import { invalid } from "./check.js";
+import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
+import { type CheckedScores, LEVEL_LOG_PROBS } from "./scores.js";
+
+/** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
+const SCORES = 10;
+const SCORE_FIELDS = 8;
+const OUT_DTYPES = SCORES + 3 * SCORE_FIELDS;
+export const META_COUNT = OUT_DTYPES + 4;
+
+/** A call whose arguments have been checked. */
+export interface Plan {
+  readonly batch: PolicyBatch;
+  readonly checked: CheckedBatch;
+  readonly call: Call;
+  readonly objective: Float64Array;
+  readonly gradients: GradientOutputs;
+}
+
+/** What an objective needs that the batch does not have. */
+function checkNeeds(objective: Objective, batch: PolicyBatch, checked: CheckedBatch): void {
+  if (objective.klCoef > 0 && batch.refLogProbs === undefined && objective.objective !== "row-coefficient") {
+    throw invalid("a Float32Array, as klCoef is above 0,", "refLogProbs", undefined);
+  }
+  if (objective.studentSource === "old" && batch.oldLogProbs === undefined && batch.teacher !== undefined) {
+    throw invalid('a Float32Array, as studentSource is "old",', "oldLogProbs", undefined);
+  }
+  if (objective.entropyCoef !== 0 && checked.student.level === LEVEL_LOG_PROBS) {
+    throw invalid(
+      "0, as log-probs have no entropy,",
+      "entropyCoef",
+      objective.entropyCoef,
+      "Pass logits or hidden states.",
+    );
+  }
+  if (
+    objective.objective === "row-coefficient" &&
+    !checked.advantagesPerToken &&
+    checked.tokens !== checked.sequences
+  ) {
+    throw invalid(`dL/dlogP, a Float32Array of N = ${checked.tokens},`, "advantages", batch.advantages);
+  }
+}
+
+/** Checks everything that can be checked before native code sees it. */
+export function plan(batch: PolicyBatch, objective: Objective, call: Call): Plan {
+  const encoded = encodingOf(objective);
+  const checked = checkBatch(batch);
+  checkCall(call, checked.tokens);
+  checkNeeds(objective, batch, checked);
+  return { batch, checked, call, objective: encoded, gradients: gradientOutputs(batch, checked, call) };
+}
+
+function writeScores(meta: Float64Array, at: number, s: CheckedScores): void {
+  meta[at] = s.level;
+  meta[at + 1] = s.rows;
+  meta[at + 2] = s.vocab;
+  meta[at + 3] = s.width;
+  meta[at + 4] = s.vocabSize;
+  meta[at + 5] = s.dtype;
+  meta[at + 6] = s.headDtype;
+  meta[at + 7] = s.biasDtype;
+}
+
+export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {
+  const { checked, call, gradients } = p;
+  meta[0] = 0;
+  meta[1] = Number(queued);
+  meta[2] = checked.tokens;
+  meta[3] = checked.sequences;
+  meta[4] = Number(checked.advantagesPerToken);
+  meta[5] = call.lossScale ?? 1;
+  meta[6] = call.threads ?? 0;
+  meta[7] = Number(call.accumulate === true);
+  meta[8] = Number(call.skipZeroRows === true);
+  meta[9] = Number(gradients.fresh);
+  writeScores(meta, SCORES, checked.student);
+  writeScores(meta, SCORES + SCORE_FIELDS, checked.teacher);
+  writeScores(meta, SCORES + 2 * SCORE_FIELDS, checked.contrast);
+  meta[OUT_DTYPES] = gradientDtype(gradients.logits);
+  meta[OUT_DTYPES + 1] = gradientDtype(gradients.hidden);
+  meta[OUT_DTYPES + 2] = gradientDtype(gradients.head);
+  meta[OUT_DTYPES + 3] = gradientDtype(gradients.bias);
+}
+
+/** (N) arrays to write; without gradientLogProbs only the credit is computed. */
+export interface TokenTargets {
+  readonly logProbs?: Float32Array | undefined;
+  readonly teacherLogProbs?: Float32Array | undefined;
+  readonly tokenAdvantages: Float32Array;
+  readonly evidenceWeights: Float32Array;
+  readonly gradientLogProbs?: Float32Array | undefined;
+}
+
+/** The one native call: a status, or a promise when meta asks for a queued call. */
+export function nativeCall(
+  p: Plan,
+  meta: Float64Array,
+  out: TokenTargets,
+  stats: Float64Array,
+  cancel?: Int32Array,
+): number | Promise<Outcome> {
+  const { batch, gradients } = p;
+  const { student, teacher, contrast } = p.checked;
+  const args: PolicyLossArguments = [
+    meta,
+    p.objective,
+    batch.tokenIds,
+    batch.cuSeqlens,
+    batch.completionMask,
+    batch.spanMask,
+    batch.advantages,
+    batch.oldLogProbs,
+    batch.refLogProbs,
+    batch.samplerLogProbs,
+    student.primary as Float32Array,
+    student.head,
+    student.bias,
+    student.rowOf,
+    teacher.primary,
+    teacher.head,
+    teacher.bias,
+    teacher.rowOf,
+    contrast.primary,
+    contrast.head,
+    contrast.bias,
+    contrast.rowOf,
+    out.logProbs,
+    out.teacherLogProbs,
+    out.tokenAdvantages,
+    out.evidenceWeights,
+    out.gradientLogProbs,
+    gradients.logits?.data,
+    gradients.hidden?.data,
+    gradients.head?.data,
+    gradients.bias?.data,
+    stats,
+    cancel,
+  ];
+  return native.policyLoss(...args);
+}

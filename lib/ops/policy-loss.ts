@@ -1,0 +1,82 @@
+import { RlsdError } from "../errors.js";
+import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import type { Objective } from "../objectives/objective.js";
+import type { PolicyResult } from "../tensor/results.js";
+import type { PolicyBatch } from "./batch.js";
+import type { Call } from "./call.js";
+import { type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
+import { META_COUNT, nativeCall, plan, writeMeta } from "./policy-call.js";
+import { LEVEL_ABSENT } from "./scores.js";
+import { STAT_NAMES, toStats } from "./stats.js";
+
+const NO_CALL: Call = Object.freeze({});
+
+/** A synchronous call is over before the next begins: one scratch serves all of them. */
+const scratchMeta = new Float64Array(META_COUNT);
+const scratchStats = new Float64Array(STAT_NAMES.length);
+
+/**
+ * The policy loss, its gradient and its statistics, in one native call on this thread.
+ *
+ * L = sum_t omega_t (surrogate(log P - log P_old, A^) + klCoef KL_t - entropyCoef H_t), A^ = A rho (docs/maths.md).
+ *
+ * @param batch the tokens under the student, and under a teacher where there is one
+ * @param objective made by `grpo()`, `rlsd()` or another factory
+ * @returns loss; per-token log-probs, advantages, evidence weights (N); the gradient to the student's scores; stats
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is written; ERR_RLSD_NON_FINITE after the call, with the
+ *   first bad token (`index`) and how many (`count`), unless the objective says `nonFinite: "skip"`
+ */
+export function policyLossSync(batch: PolicyBatch, objective: Objective, call: Call = NO_CALL): PolicyResult {
+  const p = plan(batch, objective, call);
+  const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, call.out);
+  writeMeta(scratchMeta, p, false);
+  throwUnlessOk(nativeCall(p, scratchMeta, out, scratchStats) as number);
+  return toResult(p.checked, out, p.gradients, toStats(scratchStats));
+}
+
+/** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
+function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
+  if (given === undefined) return out;
+  const copy = (from: Float32Array, to: Float32Array | undefined, name: string): Float32Array => {
+    if (to === undefined) return from;
+    if (to.length !== from.length) {
+      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
+    }
+    to.set(from);
+    return to;
+  };
+  return {
+    logProbs: copy(out.logProbs, given.logProbs, "logProbs"),
+    tokenAdvantages: copy(out.tokenAdvantages, given.tokenAdvantages, "tokenAdvantages"),
+    evidenceWeights: copy(out.evidenceWeights, given.evidenceWeights, "evidenceWeights"),
+    gradientLogProbs: copy(out.gradientLogProbs, given.gradientLogProbs, "gradientLogProbs"),
+    teacherLogProbs: out.teacherLogProbs && copy(out.teacherLogProbs, given.teacherLogProbs, "teacherLogProbs"),
+  };
+}
+
+/**
+ * `policyLossSync` on the process's native queue: calls run first in, first out, results arrive in that order, and
+ * this thread goes on. Inputs of N or B elements are copied when the call is made.
+ *
+ * @throws as policyLossSync; the signal's reason when it is aborted. Outputs of a call that was stopped are unspecified.
+ */
+export async function policyLoss(
+  batch: PolicyBatch,
+  objective: Objective,
+  call: Call = NO_CALL,
+): Promise<PolicyResult> {
+  const p = plan(batch, objective, call);
+  const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
+  const stats = new Float64Array(STAT_NAMES.length);
+  const meta = new Float64Array(META_COUNT);
+  writeMeta(meta, p, true);
+  const cancel = call.signal && new Int32Array(1);
+  const abort = () => cancel?.fill(1);
+  call.signal?.addEventListener("abort", abort, { once: true });
+  try {
+    throwUnlessDone(await nativeCall(p, meta, out, stats, cancel), call.signal);
+  } finally {
+    call.signal?.removeEventListener("abort", abort);
+  }
+  return toResult(p.checked, copyOut(out, call.out), p.gradients, toStats(stats));
+}

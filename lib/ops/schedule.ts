@@ -1,0 +1,34 @@
+import { checkFinite, checkObject, invalid } from "./check.js";
+
+/** lambda over a run: up to `peak` in `warmup` steps, held for `hold`, down to 0 in `decay` (0: held for ever). */
+export interface CreditSchedule {
+  /** Largest lambda, in [0, 1]. */
+  readonly peak: number;
+  readonly warmup: number;
+  readonly hold: number;
+  readonly decay: number;
+  /** The number that the first step has: 1 (default) in the official code, 0 in ms-swift. */
+  readonly stepBase?: number | undefined;
+}
+
+const FIELDS: ReadonlySet<string> = new Set(["peak", "warmup", "hold", "decay", "stepBase"]);
+
+/**
+ * lambda at a step, counted 1, 2, ... With s = step - 1 + stepBase:
+ * s < warmup: peak s / warmup; s < warmup + hold: peak; then peak max(0, 1 - (s - warmup - hold) / decay).
+ *
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT
+ */
+export function creditMixAt(step: number, schedule: CreditSchedule): number {
+  checkObject(schedule, "schedule", FIELDS);
+  const { peak, warmup, hold, decay, stepBase = 1 } = schedule;
+  if (checkFinite(step, "step") < 0) throw invalid("a step of at least 0", "step", step);
+  if (!(checkFinite(peak, "peak") >= 0 && peak <= 1)) throw invalid("a number from 0 to 1", "peak", peak);
+  for (const [name, value] of Object.entries({ warmup, hold, decay, stepBase })) {
+    if (checkFinite(value, name) < 0) throw invalid("a number of at least 0", name, value);
+  }
+  const s = Math.max(0, step - 1 + stepBase);
+  if (s < warmup) return (peak * s) / warmup;
+  if (s < warmup + hold || decay === 0) return peak;
+  return peak * Math.max(0, 1 - (s - warmup - hold) / decay);
+}

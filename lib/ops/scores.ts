@@ -1,0 +1,167 @@
+import { DTYPE_CODES } from "../tensor/dtype.js";
+import { isTensor, type Tensor } from "../tensor/tensor.js";
+import { checkF32, checkI32, checkObject, checkPositiveInteger, invalid } from "./check.js";
+
+/**
+ * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
+ * absent: row i. Columns at or beyond `vocabSize` are padding: p = 0, gradient 0.
+ */
+export type Scores =
+  | { readonly logits: Tensor; readonly rows?: Int32Array; readonly vocabSize?: number }
+  | {
+      readonly hidden: Tensor;
+      readonly head: Tensor;
+      readonly bias?: Tensor;
+      readonly rows?: Int32Array;
+      readonly vocabSize?: number;
+    }
+  | { readonly logProbs: Float32Array | Tensor };
+
+/** rlsd_level of csrc/include/rlsd/rlsd.h. */
+export const LEVEL_ABSENT = 0;
+export const LEVEL_LOG_PROBS = 1;
+export const LEVEL_LOGITS = 2;
+export const LEVEL_HIDDEN = 3;
+
+export type TensorData = Float32Array | Uint16Array;
+
+/** A view's arrays and sizes, as the native call takes them. */
+export interface CheckedScores {
+  readonly level: number;
+  /** (N), (rows, vocab) or (rows, width) */
+  readonly primary: TensorData | undefined;
+  readonly head: TensorData | undefined;
+  readonly bias: TensorData | undefined;
+  readonly rowOf: Int32Array | undefined;
+  readonly rows: number;
+  readonly vocab: number;
+  readonly width: number;
+  readonly vocabSize: number;
+  readonly dtype: number;
+  readonly headDtype: number;
+  readonly biasDtype: number;
+  /** The tensors behind the arrays: each is leased while a call runs. */
+  readonly tensors: readonly Tensor[];
+}
+
+const NONE: readonly Tensor[] = [];
+
+export const ABSENT: CheckedScores = {
+  level: LEVEL_ABSENT,
+  primary: undefined,
+  head: undefined,
+  bias: undefined,
+  rowOf: undefined,
+  rows: 0,
+  vocab: 0,
+  width: 0,
+  vocabSize: 0,
+  dtype: 0,
+  headDtype: 0,
+  biasDtype: 0,
+  tensors: NONE,
+};
+
+const LOGITS_FIELDS: ReadonlySet<string> = new Set(["logits", "rows", "vocabSize"]);
+const HIDDEN_FIELDS: ReadonlySet<string> = new Set(["hidden", "head", "bias", "rows", "vocabSize"]);
+const LOG_PROBS_FIELDS: ReadonlySet<string> = new Set(["logProbs"]);
+
+function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
+  if (isTensor(value) && isRank(value.shape.length)) return value;
+  const received = isTensor(value) ? `a tensor of shape [${value.shape.join(", ")}]` : value;
+  throw invalid(`a tensor of shape ${rank}`, name, received);
+}
+
+const atLeastOne = (rank: number): boolean => rank >= 1;
+
+/** Elements in front of the last dimension. */
+function leading(t: Tensor): number {
+  return t.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+}
+
+function checkRows(rows: Int32Array | undefined, name: string, tokens: number, available: number): void {
+  if (rows !== undefined) {
+    checkI32(rows, `${name}.rows`, tokens);
+  } else if (available !== tokens) {
+    throw invalid(`${tokens} rows, one a token`, name, available, "Say which row predicts each token with `rows`.");
+  }
+}
+
+function checkVocabSize(vocabSize: number | undefined, name: string, vocab: number): number {
+  if (vocabSize === undefined) return vocab;
+  if (checkPositiveInteger(vocabSize, `${name}.vocabSize`) <= vocab) return vocabSize;
+  throw invalid(`at most V = ${vocab}`, `${name}.vocabSize`, vocabSize);
+}
+
+function checkLogits(scores: Extract<Scores, { logits: Tensor }>, name: string, tokens: number): CheckedScores {
+  checkObject(scores, name, LOGITS_FIELDS);
+  const logits = checkTensor(scores.logits, `${name}.logits`, "(..., V)", atLeastOne);
+  const vocab = logits.shape.at(-1) ?? 0;
+  const rows = leading(logits);
+  checkRows(scores.rows, name, tokens, rows);
+  return {
+    ...ABSENT,
+    level: LEVEL_LOGITS,
+    primary: logits.data,
+    rowOf: scores.rows,
+    rows,
+    vocab,
+    vocabSize: checkVocabSize(scores.vocabSize, name, vocab),
+    dtype: DTYPE_CODES[logits.dtype],
+    tensors: [logits],
+  };
+}
+
+function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, tokens: number): CheckedScores {
+  checkObject(scores, name, HIDDEN_FIELDS);
+  const hidden = checkTensor(scores.hidden, `${name}.hidden`, "(..., H)", atLeastOne);
+  const width = hidden.shape.at(-1) ?? 0;
+  const matches = (t: unknown): boolean => isTensor(t) && t.shape.length === 2 && t.shape[1] === width;
+  const head = checkTensor(scores.head, `${name}.head`, `(V, ${width})`, () => matches(scores.head));
+  const vocab = head.shape[0] ?? 0;
+  const bias =
+    scores.bias === undefined
+      ? undefined
+      : checkTensor(scores.bias, `${name}.bias`, `(${vocab})`, (r) => r === 1 && scores.bias?.shape[0] === vocab);
+  const rows = leading(hidden);
+  checkRows(scores.rows, name, tokens, rows);
+  return {
+    level: LEVEL_HIDDEN,
+    primary: hidden.data,
+    head: head.data,
+    bias: bias?.data,
+    rowOf: scores.rows,
+    rows,
+    vocab,
+    width,
+    vocabSize: checkVocabSize(scores.vocabSize, name, vocab),
+    dtype: DTYPE_CODES[hidden.dtype],
+    headDtype: DTYPE_CODES[head.dtype],
+    biasDtype: bias === undefined ? 0 : DTYPE_CODES[bias.dtype],
+    tensors: bias === undefined ? [hidden, head] : [hidden, head, bias],
+  };
+}
+
+/** A Float32Array, or the memory of an f32 tensor. */
+function logProbsData(value: Float32Array | Tensor, name: string, tokens: number): Float32Array {
+  if (!isTensor(value)) return checkF32(value, name, tokens);
+  if (value.dtype !== "f32") throw invalid("an f32 tensor", name, `a tensor of dtype ${value.dtype}`);
+  return checkF32(value.data, name, tokens);
+}
+
+/** Checks one view against the batch's N; throws ERR_RLSD_INVALID_ARGUMENT naming the field. */
+export function checkScores(scores: Scores | undefined, name: string, tokens: number): CheckedScores {
+  if (scores === undefined) return ABSENT;
+  if (typeof scores !== "object" || scores === null) throw invalid("an object", name, scores);
+  if ("logits" in scores) return checkLogits(scores, name, tokens);
+  if ("hidden" in scores) return checkHidden(scores, name, tokens);
+  if (!("logProbs" in scores)) throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
+  checkObject(scores, name, LOG_PROBS_FIELDS);
+  const logProbs = logProbsData(scores.logProbs, `${name}.logProbs`, tokens);
+  return {
+    ...ABSENT,
+    level: LEVEL_LOG_PROBS,
+    primary: logProbs,
+    tensors: isTensor(scores.logProbs) ? [scores.logProbs] : NONE,
+  };
+}

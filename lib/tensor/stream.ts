@@ -1,0 +1,7 @@
+/** A queue of work on one device. */
+export interface Stream extends Disposable {
+  /** "cuda:0", ... */
+  readonly device: string;
+  /** Resolves when everything queued so far is done. */
+  synchronize(): Promise<void>;
+}
