@@ -23,9 +23,9 @@ const rowOf = (scores: LogitScores, token: number): number => scores.rows?.[toke
 function rawLogits(scores: LogitScores, token: number): Float64Array {
   const columns = columnsOf(scores);
   const row = rowOf(scores, token);
-  if ("logits" in scores) return Float64Array.from({ length: columns }, (_, v) => scores.logits[row * columns + v]!);
+  if ("logits" in scores) return new Float64Array(columns).map((_, v) => scores.logits[row * columns + v]!);
   const { hidden, head, bias, width } = scores;
-  return Float64Array.from({ length: columns }, (_, v) => {
+  return new Float64Array(columns).map((_, v) => {
     let z = bias?.[v] ?? 0;
     for (let h = 0; h < width; h++) z += hidden[row * width + h]! * head[v * width + h]!;
     return z;
@@ -62,7 +62,7 @@ export function rowDistribution(scores: LogitScores, token: number, fields: Logi
 
 /** H = -sum_v p_v log p_v, with 0 log 0 = 0. */
 export const entropyOf = (logProbs: Float64Array): number =>
-  -logProbs.reduce((sum, logP) => (logP === Number.NEGATIVE_INFINITY ? sum : sum + Math.exp(logP) * logP), 0);
+  logProbs.reduce((sum, logP) => (logP === Number.NEGATIVE_INFINITY ? sum : sum - Math.exp(logP) * logP), 0);
 
 export interface TokenLogProbs {
   /** (N): log P of each token; 0 where masked, NaN in a bad row, -inf where the token has p = 0. */

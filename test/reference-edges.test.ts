@@ -1,0 +1,333 @@
+import type { ObjectiveFields } from "../lib/objectives/objective.js";
+import type { ReferenceBatch } from "../lib/reference/batch.js";
+import { type CreditInput, creditReference } from "../lib/reference/credit.js";
+import { distillReference } from "../lib/reference/distill.js";
+import { tokenLogProbsReference } from "../lib/reference/log-probs.js";
+import { policyLossReference } from "../lib/reference/policy-loss.js";
+import { objectiveFields } from "./support/fields.js";
+import { seededRandom } from "./support/random.js";
+
+const NaNs = Number.NaN;
+const INF = Number.POSITIVE_INFINITY;
+
+describe("the credit", () => {
+  const fields = objectiveFields({ creditMix: 0.5, evidenceClip: 0.2 });
+  const input = (more: Partial<CreditInput>): CreditInput => ({
+    logProbs: [-1, -1, -1, -1],
+    teacherLogProbs: [-0.9, -3, -1, -0.5],
+    advantages: [2, -4],
+    cuSeqlens: [0, 2, 4],
+    ...more,
+  });
+
+  it("clips, then mixes, and keeps the advantage's sign", () => {
+    const credit = creditReference(input({}), fields);
+    const c = [Math.exp(0.1), 0.8, 1, 0.8];
+    expect(Array.from(credit.evidenceWeights)).toEqual(
+      c.map((value, i) => (i === 0 ? expect.closeTo(value, 14) : value)),
+    );
+    const expected = [2 * (0.5 + 0.5 * c[0]), 2 * 0.9, -4, -4 * 0.9];
+    for (const [i, a] of expected.entries()) expect(credit.tokenAdvantages[i]).toBeCloseTo(a, 14);
+    expect(credit.stats.deltaMean).toBeCloseTo((0.1 - 2 + 0 + 0.5) / 4, 14);
+    expect(credit.stats.deltaMeanPositive).toBeCloseTo(-0.95, 14);
+    expect(credit.stats.deltaMeanNegative).toBeCloseTo(0.25, 14);
+    expect(credit.stats).toMatchObject({ evidenceClippedLow: 0.5, evidenceClippedHigh: 0, nanTeacherRows: 0 });
+  });
+
+  it("is bounded exactly where exp overflows", () => {
+    const far = creditReference(input({ teacherLogProbs: [-1e5, 0, -INF, 0], logProbs: [-1, -1e5, -1, -1e5] }), fields);
+    expect(Array.from(far.evidenceWeights)).toEqual([0.8, 1.2, 1.2, 0.8]);
+  });
+
+  it("leaves one side open under the pessimistic clip", () => {
+    const pessimistic = objectiveFields({ ...fields, clipMode: "pessimistic", creditMix: 1 });
+    const at = (advantage: number, delta: number): number =>
+      creditReference(
+        { logProbs: [-1], teacherLogProbs: [-1 + delta], advantages: [advantage], cuSeqlens: [0, 1] },
+        pessimistic,
+      ).evidenceWeights[0];
+    expect(at(1, 2)).toBe(1.2);
+    expect(at(1, -2)).toBeCloseTo(Math.exp(-2), 14);
+    expect(at(-1, 2)).toBe(0.8);
+    expect(at(-1, -2)).toBeCloseTo(Math.exp(2), 14);
+    expect(at(-1, -1000)).toBe(Math.exp(20));
+  });
+
+  it("is exactly 1 where teacher and student agree, where A is 0, and without a teacher", () => {
+    const logProbs = Array.from(seededRandom(3).uniforms(4, -9, 0));
+    const agreeing = creditReference(input({ logProbs, teacherLogProbs: logProbs }), fields);
+    expect(Array.from(agreeing.tokenAdvantages)).toEqual([2, 2, -4, -4]);
+    const { logProbs: student, advantages, cuSeqlens } = input({});
+    const bare = creditReference({ logProbs: student, advantages, cuSeqlens }, fields);
+    expect(Array.from(bare.evidenceWeights)).toEqual([1, 1, 1, 1]);
+    expect(bare.stats).toEqual({ nanTeacherRows: 0 });
+    expect(Array.from(creditReference(input({ advantages: [0, -0] }), fields).evidenceWeights)).toEqual([1, 1, 1, 1]);
+  });
+
+  it("forces rho, not c, outside the span and where negativeOnly does not apply", () => {
+    const span = creditReference(input({ spanMask: [1, 0, 1, 0] }), fields);
+    expect(span.tokenAdvantages[1]).toBe(2);
+    expect(span.tokenAdvantages[3]).toBe(-4);
+    expect(span.evidenceWeights[1]).toBe(0.8);
+    const negative = creditReference(input({}), objectiveFields({ ...fields, negativeOnly: true }));
+    expect(Array.from(negative.tokenAdvantages)).toEqual([2, 2, -4, -4 * 0.9]);
+    expect(negative.evidenceWeights[1]).toBe(0.8);
+    const perToken = input({ advantages: [3, -4, 4, -3], logProbs: [-1, -1, -1, -1], teacherLogProbs: [0, 0, 0, 0] });
+    const bySum = creditReference(perToken, objectiveFields({ ...fields, negativeOnly: true }));
+    expect(Array.from(bySum.tokenAdvantages)).toEqual([3 * 1.1, -4 * 0.9, 4, -3]);
+  });
+
+  it("has mean 1 over the unmasked tokens of each sequence when normalised", () => {
+    const mask = [1, 1, 1, 0];
+    const credit = creditReference(
+      input({ completionMask: mask }),
+      objectiveFields({ ...fields, normalize: "sequence" }),
+    );
+    expect((credit.tokenAdvantages[0] + credit.tokenAdvantages[1]) / 2).toBeCloseTo(2, 14);
+    expect(credit.tokenAdvantages[0]).toBeGreaterThan(2);
+    expect(credit.tokenAdvantages[2]).toBe(-4);
+    expect([credit.tokenAdvantages[3], credit.evidenceWeights[3]]).toEqual([0, 0]);
+  });
+
+  it("compares the teacher with the contrast teacher where there is one", () => {
+    const credit = creditReference(input({ contrastLogProbs: [-1, -3.05, -1.1, -0.5] }), fields);
+    expect(credit.evidenceWeights[1]).toBeCloseTo(Math.exp(0.05), 14);
+    expect(credit.evidenceWeights[2]).toBeCloseTo(Math.exp(-0.1), 14);
+  });
+
+  it("counts teachers that give no evidence, and leaves them out of the means", () => {
+    const useless = input({ teacherLogProbs: [NaNs, -INF, INF, -0.5], contrastLogProbs: [-1, -INF, -1, -1] });
+    const { evidenceWeights, tokenAdvantages, stats } = creditReference(useless, fields);
+    expect(Array.from(evidenceWeights)).toEqual([1, 1, 1, 0.8]);
+    expect(Array.from(tokenAdvantages)).toEqual([2, 2, -4, -4 * 0.9]);
+    expect(stats).toMatchObject({ nanTeacherRows: 3, deltaMean: 0.5, clippedWeightMean: 0.8 });
+    expect(stats).not.toHaveProperty("deltaMeanPositive");
+  });
+});
+
+describe("the policy loss", () => {
+  const batch = (more: Partial<ReferenceBatch> = {}): ReferenceBatch => ({
+    student: { logProbs: [-1, -2, -0.5, -1.5] },
+    tokenIds: [0, 0, 0, 0],
+    cuSeqlens: [0, 2, 2, 4],
+    advantages: [1, 5, -2],
+    ...more,
+  });
+  const gradient = (more: Partial<ReferenceBatch>, fields: Partial<ObjectiveFields> = {}): number[] =>
+    Array.from(policyLossReference(batch(more), objectiveFields(fields)).gradient.logProbs);
+
+  it.each([
+    ["token-mean", null, [1 / 4, 1 / 4]],
+    ["sequence-mean", null, [1 / 6, 1 / 6]],
+    ["sequence-sum", null, [1 / 3, 1 / 3]],
+    ["token-sum", null, [1, 1]],
+    ["token-mean", 10, [1 / 10, 1 / 10]],
+    ["sequence-mean", 10, [1 / 20, 1 / 20]],
+    ["sequence-sum", 10, [1 / 10, 1 / 10]],
+    ["token-sum", 10, [1 / 10, 1 / 10]],
+  ] as const)("weighs tokens by %s over normalizer %s", (reduction, normalizer, [first, last]) => {
+    const got = gradient({}, { reduction, normalizer });
+    const expected = [-first, -first, 2 * last, 2 * last];
+    for (const [i, g] of expected.entries()) expect(got[i]).toBeCloseTo(g, 15);
+  });
+
+  it("counts an empty sequence in the mean over sequences, and masked tokens in nothing", () => {
+    const masked = { completionMask: [1, 0, 0, 0], student: { logProbs: [-1, NaNs, INF, NaNs] } };
+    const got = policyLossReference(batch(masked), objectiveFields({ reduction: "sequence-mean" }));
+    expect(got.loss).toBeCloseTo(-1 / 3, 15);
+    expect(Array.from(got.gradient.logProbs)).toEqual([-1 / 3, 0, 0, 0]);
+    expect(Array.from(got.logProbs)).toEqual([-1, 0, 0, 0]);
+    expect(got.stats).toMatchObject({ tokens: 1, sequences: 3, nonFiniteRows: 0 });
+  });
+
+  it.each(["token-mean", "sequence-mean", "sequence-sum", "token-sum"] as const)(
+    "is 0 under %s when no token counts, and when there is none",
+    (reduction) => {
+      const fields = objectiveFields({ reduction });
+      const nothing = policyLossReference(batch({ completionMask: [0, 0, 0, 0] }), fields);
+      expect(nothing.loss).toBe(0);
+      expect(Array.from(nothing.gradient.logProbs)).toEqual([0, 0, 0, 0]);
+      expect(Object.values(nothing.stats).every(Number.isFinite)).toBe(true);
+      expect(nothing.stats).not.toHaveProperty("ratioMean");
+      const none = { student: { logProbs: [] }, tokenIds: [], cuSeqlens: [0], advantages: [] };
+      expect(policyLossReference(none, fields)).toMatchObject({ loss: 0, stats: { tokens: 0, sequences: 0 } });
+    },
+  );
+
+  it("reads advantages by sequence when B equals N, else by token when there are N", () => {
+    const two = { student: { logProbs: [-1, -2] }, cuSeqlens: [0, 0, 2], advantages: [3, -5] };
+    expect(gradient(two, { reduction: "token-sum" })).toEqual([5, 5]);
+    expect(gradient({ advantages: [1, 2, 3, 4] }, { reduction: "token-sum" })).toEqual([-1, -2, -3, -4]);
+  });
+
+  it.each([
+    ["a NaN log-prob", { student: { logProbs: [-1, NaNs, -0.5, -1.5] } }],
+    ["a log-prob of -inf", { student: { logProbs: [-1, -INF, -0.5, -1.5] } }],
+    ["a NaN old log-prob", { oldLogProbs: [-1, NaNs, -0.5, -1.5] }],
+    ["an infinite reference log-prob", { refLogProbs: [-1, -INF, -0.5, -1.5] }],
+    ["a NaN sampler log-prob", { samplerLogProbs: [-1, NaNs, -0.5, -1.5] }],
+  ] as [string, Partial<ReferenceBatch>][])(
+    "leaves out a row with %s, its divisor and its neighbours as they were",
+    (_, more) => {
+      for (const objective of ["ppo-clip", "gspo", "gmpo"] as const) {
+        const fields = { objective, creditMix: 1, normalize: "sequence" } as const;
+        const teacher = { logProbs: [-0.9, -0.9, -0.5, -1.5] };
+        const got = policyLossReference(batch({ teacher, ...more }), objectiveFields(fields));
+        expect(Array.from(got.gradient.logProbs)).toEqual([-1 / 4, 0, 2 / 4, 2 / 4]);
+        expect(got.loss).toBeCloseTo(3 / 4, 15);
+        expect(got.tokenAdvantages[1]).toBe(0);
+        expect(got.evidenceWeights[1]).toBe(1);
+        expect(got.stats).toMatchObject({ tokens: 4, nonFiniteRows: 1, nanTeacherRows: 0 });
+      }
+    },
+  );
+
+  it("takes the branch of autograd on the clip's boundary, beyond it, and at A = 0", () => {
+    const at = (logRatio: number, advantages: number[], fields: Partial<ObjectiveFields> = {}): number =>
+      gradient(
+        { student: { logProbs: [-1] }, oldLogProbs: [-1 - logRatio], cuSeqlens: [0, 1], advantages },
+        { reduction: "token-sum", ...fields },
+      )[0];
+    const high = Math.log(1 + 0.5);
+    expect(at(high, [1], { clipHigh: 0.5 })).toBeCloseTo(-1.5, 14);
+    expect(at(high + 1e-9, [1], { clipHigh: 0.5 })).toBeCloseTo(0, 14);
+    expect(at(high + 1e-9, [-1], { clipHigh: 0.5 })).toBeCloseTo(1.5, 8);
+    expect(at(0, [0])).toBeCloseTo(0, 15);
+    expect(at(0, [-0])).toBeCloseTo(0, 15);
+    expect(at(Math.log(2.9), [-1], { dualClip: 3 })).toBeCloseTo(2.9, 14);
+    expect(at(Math.log(3.1), [-1], { dualClip: 3 })).toBe(0);
+    expect(at(0, [-1], { dualClip: 1 })).toBe(0.5);
+    expect(at(20, [-1])).toBeCloseTo(Math.exp(20), 4);
+    expect(at(21, [-1])).toBe(0);
+  });
+
+  it("bounds only the unclipped branch by ratioBound", () => {
+    const bounded = (logRatio: number, advantage: number): number =>
+      policyLossReference(
+        {
+          student: { logProbs: [-1] },
+          tokenIds: [0],
+          cuSeqlens: [0, 1],
+          oldLogProbs: [-1 - logRatio],
+          advantages: [advantage],
+        },
+        objectiveFields({ ratioBound: 4 }),
+      ).loss;
+    expect(bounded(Math.log(8), -1)).toBe(4);
+    expect(bounded(Math.log(3), -1)).toBeCloseTo(3, 14);
+    expect(bounded(Math.log(8), 1)).toBeCloseTo(-1.2, 14);
+  });
+
+  it("reports what was clipped, by side", () => {
+    const more = { oldLogProbs: [-2, -2, -1.5, -0.5] };
+    const { stats } = policyLossReference(batch(more), objectiveFields({ dualClip: 2 }));
+    expect(stats).toMatchObject({ ratioClippedHigh: 1 / 4, ratioClippedLow: 1 / 4, dualClipped: 1 / 4 });
+    expect(stats.ratioMean).toBeCloseTo((Math.E + 1 + Math.E + Math.exp(-1)) / 4, 14);
+    expect([stats.advantageMean, stats.advantageAbsMean]).toEqual([-0.5, 1.5]);
+  });
+
+  it("takes coefficients for gradients, credited against their sign", () => {
+    const more = { advantages: [0.5, -0.25, 0, 1], teacher: { logProbs: [0, 0, 0, 0] }, refLogProbs: [-9, -9, -9, -9] };
+    const fields = { objective: "row-coefficient", creditMix: 1, klCoef: 3 } as const;
+    const got = policyLossReference(batch(more), objectiveFields(fields));
+    expect(Array.from(got.gradient.logProbs)).toEqual([0.5 * 0.8, -0.25 * 1.2, 0, 0.8]);
+    expect(got.loss).toBeCloseTo(0.4 * -1 + -0.3 * -2 + 0.8 * -1.5, 14);
+    expect(Array.from(got.tokenAdvantages)).toEqual(Array.from(got.gradient.logProbs));
+    expect(got.stats).not.toHaveProperty("ratioMean");
+    expect(got.stats).not.toHaveProperty("klMean");
+  });
+});
+
+describe("logits", () => {
+  const fields = objectiveFields({ entropyCoef: 0.1 });
+  const score = (logits: number[], columns: number, tokenId: number, vocabSize = columns) =>
+    policyLossReference(
+      { student: { logits, columns, vocabSize }, tokenIds: [tokenId], cuSeqlens: [0, 1], advantages: [1] },
+      fields,
+    );
+
+  it("of -inf have no probability, no gradient and no entropy, also under a softcap", () => {
+    const got = score([1, -INF, 1], 3, 0);
+    expect(got.logProbs[0]).toBeCloseTo(-Math.log(2), 15);
+    expect(got.stats.entropyMean).toBeCloseTo(Math.log(2), 15);
+    expect(got.gradient.logits![1]).toBe(0);
+    const scores = { logits: [1, -INF, 1], columns: 3 };
+    const capped = tokenLogProbsReference(scores, [0], Uint8Array.of(1), { ...fields, logitSoftcap: 5 });
+    expect(capped.logProbs[0]).toBeCloseTo(-Math.log(2), 15);
+  });
+
+  it("beyond vocabSize are padding, whatever they hold", () => {
+    const got = score([1, 1, NaNs, 1e9], 4, 0, 2);
+    expect(got.logProbs[0]).toBeCloseTo(-Math.log(2), 15);
+    expect(Array.from(got.gradient.logits!.subarray(2))).toEqual([0, 0]);
+  });
+
+  it.each([
+    ["a NaN", [1, NaNs, 1]],
+    ["+inf", [1, INF, 1]],
+    ["nothing finite", [-INF, -INF, -INF]],
+    ["-inf at the target", [-INF, 1, 1]],
+  ])("make a bad row with %s", (_, logits) => {
+    const got = score(logits, 3, 0);
+    expect([got.loss, got.stats.nonFiniteRows]).toEqual([0, 1]);
+    expect(Array.from(got.gradient.logits!)).toEqual([0, 0, 0]);
+    expect(got.stats).not.toHaveProperty("entropyMean");
+  });
+
+  it("of one column are certain", () => {
+    const got = score([7], 1, 0);
+    expect([got.logProbs[0], got.stats.entropyMean, got.gradient.logits![0]]).toEqual([0, 0, 0]);
+  });
+
+  it("do not overflow", () => {
+    const got = score([1e308, -1e308], 2, 0);
+    expect([got.logProbs[0], got.stats.nonFiniteRows]).toEqual([0, 0]);
+  });
+});
+
+describe("distillation", () => {
+  const teacher = { logits: [2, 1, 0, 0, 2, 1], columns: 3 };
+  const common = { reduction: "token-mean", temperature: 1 } as const;
+  const run = (logits: number[], options: Parameters<typeof distillReference>[1]) =>
+    distillReference({ student: { logits, columns: 3 }, teacher, cuSeqlens: [0, 2] }, options);
+
+  it.each(["forward-kl", "reverse-kl", "jsd"] as const)(
+    "by %s is 0 with no gradient where both agree",
+    (divergence) => {
+      for (const shape of [{}, { topK: 2 }, { topK: 2, tail: false }]) {
+        const got = run(teacher.logits, { divergence, ...common, ...shape });
+        expect(got.loss).toBeCloseTo(0, 14);
+        // Without a tail forward-kl compares parts of distributions: its gradient still moves mass into them.
+        if (divergence === "forward-kl" && "tail" in shape) continue;
+        for (const g of got.gradient.logits!) expect(g).toBeCloseTo(0, 14);
+      }
+    },
+  );
+
+  it("clamps each token's value and lets no gradient pass beyond", () => {
+    const got = run([0, 0, 90, 0, 2, 1], { divergence: "forward-kl", ...common, valueClamp: 10 });
+    expect(got.tokenLosses[0]).toBe(10);
+    expect(Array.from(got.gradient.logits!.subarray(0, 3))).toEqual([0, 0, 0]);
+    expect(got.stats).toMatchObject({ mean: 5, clampedFraction: 0.5, nonFiniteRows: 0 });
+  });
+
+  it("leaves out a row that has no finite divergence, and counts it", () => {
+    for (const student of [
+      [NaNs, 0, 0, 0, 2, 1],
+      [-INF, 0, 0, 0, 2, 1],
+    ]) {
+      const got = run(student, { divergence: "forward-kl", ...common });
+      expect(got.loss).toBeCloseTo(0, 14);
+      expect(got.stats.nonFiniteRows).toBe(1);
+      for (const g of got.gradient.logits!) expect(g).toBeCloseTo(0, 14);
+    }
+  });
+
+  it("takes the smaller id where the teacher's k-th probability is shared", () => {
+    const tied = { logits: [1, 1, 1], columns: 3 };
+    const options = { divergence: "forward-kl", topK: 1, tail: false, ...common } as const;
+    const got = distillReference({ student: tied, teacher: tied, cuSeqlens: [0, 1] }, options);
+    expect(got.gradient.logits![0]).toBeLessThan(0);
+    expect(got.gradient.logits![1]).toBeGreaterThan(0);
+  });
+});
