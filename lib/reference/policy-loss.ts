@@ -1,7 +1,6 @@
 import type { ObjectiveFields } from "../objectives/objective.js";
 import type { Stats } from "../tensor/results.js";
 import {
-  advantagePerToken,
   maskOrOnes,
   meanWhere,
   type Numbers,
@@ -68,13 +67,12 @@ function score(batch: ReferenceBatch, fields: ObjectiveFields): Scored {
 /** The credit; under row-coefficient the coefficient is dL/dlog P, so the advantage that it stands for is its negative. */
 function creditOf(batch: ReferenceBatch, scored: Scored, fields: ObjectiveFields): Credit {
   const sign = fields.objective === "row-coefficient" ? -1 : 1;
-  const advantages = advantagePerToken(batch.advantages, batch.cuSeqlens).map((a) => sign * a);
   const credit = creditReference(
     {
       logProbs: fields.studentSource === "old" ? scored.oldLogProbs : scored.student.logProbs,
       ...present({ teacherLogProbs: scored.teacherLogProbs, contrastLogProbs: scored.contrastLogProbs }),
       ...present({ spanMask: batch.spanMask }),
-      advantages,
+      advantages: Float64Array.from(batch.advantages, (a) => sign * a),
       cuSeqlens: batch.cuSeqlens,
       completionMask: scored.mask,
       badRows: scored.included.map((one) => 1 - one),
