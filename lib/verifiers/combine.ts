@@ -1,0 +1,74 @@
+/** Verifiers made of verifiers. */
+import { RlsdError } from "../errors.js";
+import type { Row } from "./definition.js";
+import type { Sample, Verdict, Verifier } from "./verifier.js";
+
+export interface Part {
+  /** Key of this part in `detail`. */
+  readonly name: string;
+  readonly verifier: Verifier;
+  /** Factor of its reward; default 1. */
+  readonly weight?: number;
+}
+
+function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "dispose"> {
+  return {
+    check(row: Row) {
+      for (const part of parts) part.check?.(row);
+    },
+    async dispose() {
+      await Promise.all(parts.map((part) => part.dispose?.()));
+    },
+  };
+}
+
+/**
+ * sum_i weight_i reward_i. A part that could not judge makes the whole undecided (null): a reward without it would mean
+ * something else for this sample than for its group.
+ */
+export function weightedSum(parts: readonly Part[]): Verifier {
+  if (parts.length === 0)
+    throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", "A sum needs at least one part but received none.");
+  const duplicate = parts.find((part, i) => parts.findIndex((other) => other.name === part.name) !== i);
+  if (duplicate !== undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_VERIFIER_OPTION",
+      `Two parts of a sum are named "${duplicate.name}"; give each its own name.`,
+    );
+  }
+  return {
+    ...together(parts.map((part) => part.verifier)),
+    async verify(sample, signal) {
+      const verdicts = await Promise.all(parts.map((part) => part.verifier.verify(sample, signal)));
+      const detail: Record<string, unknown> = {};
+      let reward: number | null = 0;
+      let reason: string | undefined;
+      for (const [i, verdict] of verdicts.entries()) {
+        const { name, weight = 1 } = parts[i]!;
+        detail[name] = verdict;
+        reward = reward === null || verdict.reward === null ? null : reward + weight * verdict.reward;
+        if (verdict.reward === null) reason ??= `${name}: ${verdict.reason ?? "undecided"}`;
+      }
+      return reason === undefined ? { reward, detail } : { reward, reason, detail };
+    },
+  };
+}
+
+/**
+ * `verifier` is asked only where `gate` gives at least `threshold`; otherwise the reward is `otherwise`. An undecided gate is
+ * undecided.
+ */
+export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwise = 0): Verifier {
+  return {
+    ...together([gate, verifier]),
+    async verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
+      const first = await gate.verify(sample, signal);
+      if (first.reward === null) {
+        return { reward: null, reason: `gate: ${first.reason ?? "undecided"}`, detail: { gate: first } };
+      }
+      if (first.reward < threshold) return { reward: otherwise, reason: "gate", detail: { gate: first } };
+      const second = await verifier.verify(sample, signal);
+      return { ...second, detail: { gate: first, verifier: second } };
+    },
+  };
+}

@@ -1,0 +1,61 @@
+/** A user's own function, judged in this process. */
+import { deadline } from "./deadline.js";
+import { type Reader, show } from "./options.js";
+import type { Sample, Verdict, Verifier } from "./verifier.js";
+
+/** A number, true (1), false (0), null (undecided) or a whole verdict. */
+export type Judgement = number | boolean | null | Verdict;
+export type VerifyFunction = (sample: Sample, signal: AbortSignal) => Judgement | Promise<Judgement>;
+
+/** What a user's code returned, as a verdict; anything that is none is null with reason "bad-verdict", never 0. */
+export function toVerdict(returned: unknown): Verdict {
+  if (typeof returned === "boolean") return { reward: returned ? 1 : 0 };
+  if (typeof returned === "number" && Number.isFinite(returned)) return { reward: returned };
+  if (returned === null) return { reward: null, reason: "undecided" };
+  if (typeof returned === "object" && "reward" in returned) {
+    const { reward, detail, reason } = returned as { reward: unknown; detail?: unknown; reason?: unknown };
+    if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) {
+      return {
+        reward,
+        ...(typeof detail === "object" && detail !== null && { detail: detail as Record<string, unknown> }),
+        ...(typeof reason === "string" ? { reason } : reward === null && { reason: "undecided" }),
+      };
+    }
+  }
+  const message = `Expected a finite number, true, false, null or { reward } but the verifier returned ${show(returned)}.`;
+  return { reward: null, reason: "bad-verdict", detail: { message } };
+}
+
+/**
+ * `judge` as a verifier. A promise that does not settle within `deadlineMs` is null with reason "timeout", and the signal that
+ * it was given is aborted. A function that never returns cannot be stopped in its own process: put such code into a module.
+ */
+export function fromFunction(judge: VerifyFunction, deadlineMs = 30_000): Verifier {
+  return {
+    async verify(sample, signal) {
+      signal.throwIfAborted();
+      using limit = deadline(signal, deadlineMs);
+      const ended = new Promise<Verdict>((resolve, reject) => {
+        limit.signal.addEventListener("abort", () =>
+          limit.late() ? resolve({ reward: null, reason: "timeout", detail: { deadlineMs } }) : reject(signal.reason),
+        );
+      });
+      const judged = (async () => {
+        try {
+          return toVerdict(await judge(sample, limit.signal));
+        } catch (error) {
+          signal.throwIfAborted();
+          return { reward: null, reason: "error", detail: { message: String(error) } };
+        }
+      })();
+      return await Promise.race([judged, ended]);
+    },
+  };
+}
+
+/** An option that is a plain object of strings. */
+export const stringMap: Reader<Readonly<Record<string, string>>> = (value) => {
+  if (value === undefined) return { ok: {} };
+  const ok = typeof value === "object" && value !== null && Object.values(value).every((v) => typeof v === "string");
+  return ok ? { ok: value as Record<string, string> } : { expected: "an object of texts" };
+};

@@ -1,0 +1,151 @@
+/** Verifiers by name. */
+import { RlsdError } from "../errors.js";
+import { didYouMean } from "../suggest.js";
+import { boolean } from "./boolean.js";
+import { choice } from "./choice.js";
+import { gated, weightedSum } from "./combine.js";
+import { type Definition, inline, type Judge } from "./definition.js";
+import { fromFunction, type VerifyFunction } from "./function.js";
+import { Harness, type HarnessStats, harnessReaders } from "./harness.js";
+import { http } from "./http.js";
+import { box, span } from "./iou.js";
+import { moduleVerifier } from "./module.js";
+import { numeric } from "./numeric.js";
+import { anything, listOf, number, optional, type Reader, readOptions, show } from "./options.js";
+import { length, repetition } from "./shape.js";
+import { text } from "./text.js";
+import type { Verifier } from "./verifier.js";
+
+/** A verifier as data: its name, or `{ type, ...options }`. */
+export type VerifierSpec = string | { readonly type: string; readonly [option: string]: unknown };
+
+/** A verifier that runs in workers says how that went. */
+export interface WorkerVerifier extends Verifier {
+  readonly stats: HarnessStats;
+}
+
+const definitions: ReadonlyMap<string, Definition> = new Map(
+  [choice, boolean, numeric, text, box, span, length, repetition, moduleVerifier, http].map(
+    (definition) => [definition.type, definition] as const,
+  ),
+);
+
+const COMBINATORS = {
+  sum: "weighted sum of other verifiers",
+  gate: "one verifier only where another is satisfied",
+};
+
+/** Every name that `createVerifier` knows, with one line about each. */
+export function listVerifiers(): readonly { readonly type: string; readonly summary: string }[] {
+  const named = [...definitions.values()].map(({ type, summary }) => ({ type, summary }));
+  return [...named, ...Object.entries(COMBINATORS).map(([type, summary]) => ({ type, summary }))];
+}
+
+function normalize(spec: unknown): { readonly type: string; readonly [option: string]: unknown } {
+  if (typeof spec === "string") return { type: spec };
+  if (typeof spec === "object" && spec !== null && "type" in spec && typeof spec.type === "string") {
+    return spec as { type: string };
+  }
+  const message = `Expected a verifier's name or an object with a "type" but received ${show(spec)}.`;
+  throw new RlsdError("ERR_RLSD_VERIFIER", message);
+}
+
+function definitionOf(type: string): Definition {
+  const definition = definitions.get(type);
+  if (definition !== undefined) return definition;
+  const names = listVerifiers().map((known) => known.type);
+  throw new RlsdError("ERR_RLSD_VERIFIER", `There is no verifier "${type}".${didYouMean(type, names)}`);
+}
+
+const isHarnessOption = (name: string) => Object.hasOwn(harnessReaders, name);
+
+/** Options of the verifier itself and, for one that runs in workers, of its harness. */
+function split(definition: Definition, spec: Readonly<Record<string, unknown>>) {
+  const both = definition.where === "worker" ? { ...definition.readers, ...harnessReaders } : definition.readers;
+  const all = readOptions(definition.type, spec, both);
+  const own = Object.fromEntries(
+    Object.entries(all).filter(([name]) => !isHarnessOption(name) || name in definition.readers),
+  );
+  return { all, own };
+}
+
+/** The judge that a spec names, to run where this is called. For workers. */
+export function createJudge(spec: VerifierSpec | Readonly<Record<string, unknown>>): Judge {
+  const plain = normalize(spec);
+  const definition = definitionOf(plain.type);
+  return definition.create(split(definition, plain).own);
+}
+
+function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown>>): WorkerVerifier {
+  const { own } = split(definition, spec);
+  // Made here too: the options are checked now, and rows can be without a worker.
+  const judge = definition.create(own);
+  const given = Object.fromEntries(Object.entries(spec).filter(([name]) => isHarnessOption(name)));
+  const harness = new Harness(spec, readOptions(definition.type, given, harnessReaders));
+  return {
+    ...(judge.check && { check: judge.check.bind(judge) }),
+    verify: (sample, signal) => harness.verify(sample, signal),
+    dispose: () => harness.dispose(),
+    get stats() {
+      return harness.stats;
+    },
+  };
+}
+
+const partSpec: Reader<{ verifier: unknown; weight?: number; name?: string }> = (value) => {
+  if (typeof value !== "object" || value === null || !("verifier" in value)) {
+    return { expected: "{ verifier, weight?, name? }" };
+  }
+  const { verifier, weight, name, ...rest } = value as Record<string, unknown>;
+  if (Object.keys(rest).length > 0) return { expected: "only verifier, weight and name" };
+  if (weight !== undefined && !Number.isFinite(weight)) return { expected: "a finite weight" };
+  if (name !== undefined && typeof name !== "string") return { expected: "a text as name" };
+  return { ok: { verifier, ...(typeof weight === "number" && { weight }), ...(typeof name === "string" && { name }) } };
+};
+
+function createSum(spec: Readonly<Record<string, unknown>>): Verifier {
+  const { parts } = readOptions("sum", spec, { parts: listOf(partSpec) });
+  return weightedSum(
+    parts.map(({ verifier, weight, name }) => ({
+      name: name ?? (typeof verifier === "object" || typeof verifier === "string" ? nameOf(verifier) : "function"),
+      verifier: createVerifier(verifier as VerifierSpec),
+      ...(weight !== undefined && { weight }),
+    })),
+  );
+}
+
+const nameOf = (spec: unknown): string =>
+  typeof spec === "string"
+    ? spec
+    : typeof spec === "object" && spec !== null && "type" in spec
+      ? String(spec.type)
+      : "verifier";
+
+function createGate(spec: Readonly<Record<string, unknown>>): Verifier {
+  const readers = {
+    gate: anything,
+    verifier: anything,
+    threshold: optional(number(undefined)),
+    otherwise: optional(number(undefined)),
+  };
+  const { gate, verifier, threshold, otherwise } = readOptions("gate", spec, readers);
+  return gated(createVerifier(gate as VerifierSpec), createVerifier(verifier as VerifierSpec), threshold, otherwise);
+}
+
+/**
+ * Makes a verifier: from its name ("math"), from plain data ({ type: "math", answer: "solution" }), from a function, or from
+ * a verifier, which is returned as it is. Options are checked now; ERR_RLSD_VERIFIER and ERR_RLSD_VERIFIER_OPTION say what is
+ * wrong and what was probably meant.
+ */
+export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier {
+  if (typeof spec === "function") return fromFunction(spec);
+  if (typeof spec === "object" && spec !== null && "verify" in spec && typeof spec.verify === "function") {
+    return spec as Verifier;
+  }
+  const plain = normalize(spec);
+  if (plain.type === "sum") return createSum(plain);
+  if (plain.type === "gate") return createGate(plain);
+  const definition = definitionOf(plain.type);
+  if (definition.where === "worker") return inWorkers(definition, plain);
+  return inline(definition.create(split(definition, plain).own));
+}

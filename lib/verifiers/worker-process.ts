@@ -1,0 +1,130 @@
+/**
+ * One child process and everything in its process group. It is killed by SIGKILL, which no code inside can catch, and it
+ * kills itself when this process is gone (see worker.ts), so none outlives its parent.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { FromWorker, ToWorker } from "./wire.js";
+
+const STDERR_KEPT = 4000;
+const PAGE_BYTES = 4096;
+
+/** Beside this file when built; where only the sources are run (tests), the built copy. */
+function entry(): string {
+  const built = new URL("./worker.js", import.meta.url);
+  return fileURLToPath(existsSync(built) ? built : new URL("../../dist/verifiers/worker.js", import.meta.url));
+}
+
+const alive = new Set<number>();
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(process.platform === "win32" ? pid : -pid, "SIGKILL");
+  } catch {
+    // ESRCH: the whole group has gone already.
+  }
+}
+
+function killAll(): void {
+  for (const pid of alive) killGroup(pid);
+}
+
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** Last lines that it wrote to its error stream. */
+  readonly stderr: string;
+  readonly heapExhausted: boolean;
+}
+
+export interface WorkerEvents {
+  message(message: FromWorker): void;
+  /** Once, after the last message was delivered and the process was reaped. */
+  ended(how: Ended): void;
+}
+
+export class WorkerProcess {
+  readonly #child: ChildProcess;
+  #stderr = "";
+  #exit: { code: number | null; signal: NodeJS.Signals | null } | undefined;
+  #disconnected = false;
+
+  constructor(spec: Readonly<Record<string, unknown>>, oldSpaceMb: number, events: WorkerEvents) {
+    this.#child = fork(entry(), [], {
+      detached: true,
+      execArgv: [`--max-old-space-size=${oldSpaceMb}`],
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    const { pid } = this.#child;
+    if (pid !== undefined) {
+      if (alive.size === 0) process.on("exit", killAll);
+      alive.add(pid);
+    }
+    const settle = () => {
+      if (this.#exit === undefined || !this.#disconnected) return;
+      const heapExhausted = /heap out of memory|Allocation failed|Array buffer allocation failed/i.test(this.#stderr);
+      events.ended({ ...this.#exit, stderr: this.#stderr, heapExhausted });
+    };
+    const gone = (code: number | null, signal: NodeJS.Signals | null) => {
+      if (this.#exit !== undefined) return;
+      this.#exit = { code, signal };
+      if (pid !== undefined) {
+        killGroup(pid);
+        alive.delete(pid);
+        if (alive.size === 0) process.off("exit", killAll);
+      }
+      this.#child.stderr?.destroy();
+      this.#disconnected ||= !this.#child.connected;
+      settle();
+    };
+    this.#child.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
+      this.#stderr = (this.#stderr + chunk).slice(-STDERR_KEPT);
+    });
+    this.#child.on("message", (message) => events.message(message as FromWorker));
+    this.#child.on("disconnect", () => {
+      this.#disconnected = true;
+      this.kill();
+      settle();
+    });
+    this.#child.on("exit", gone);
+    this.#child.on("error", (error) => {
+      this.#stderr += String(error);
+      if (pid === undefined) {
+        this.#disconnected = true;
+        gone(null, null);
+      }
+    });
+    this.send({ kind: "start", spec });
+  }
+
+  send(message: ToWorker): void {
+    // A send to a worker that has just died fails in the callback; its end settles the sample.
+    if (this.#child.connected) this.#child.send(message, undefined, undefined, () => {});
+  }
+
+  kill(): void {
+    if (this.#child.pid !== undefined && this.#exit === undefined) killGroup(this.#child.pid);
+  }
+
+  /** Whether this worker keeps the parent's event loop alive. */
+  hold(held: boolean): void {
+    const stderr = this.#child.stderr as (NodeJS.ReadableStream & { ref?(): void; unref?(): void }) | null;
+    const method = held ? "ref" : "unref";
+    this.#child[method]();
+    this.#child.channel?.[method]();
+    stderr?.[method]?.();
+  }
+
+  /** Resident memory in MiB; undefined where the system does not say. */
+  residentMb(): number | undefined {
+    if (process.platform !== "linux" || this.#child.pid === undefined) return undefined;
+    try {
+      const pages = readFileSync(`/proc/${this.#child.pid}/statm`, "latin1").split(" ")[1];
+      return (Number(pages) * PAGE_BYTES) / 2 ** 20;
+    } catch {
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Entry of a worker process: makes the verifier that the first message names, then judges samples one after another in the
+ * order in which they came, which is what the parent's deadlines rely on.
+ */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { RlsdError } from "../errors.js";
+import type { Judge } from "./definition.js";
+import { createJudge } from "./registry.js";
+import type { Verdict } from "./verifier.js";
+import type { FromWorker, ToWorker } from "./wire.js";
+
+/**
+ * A thread that kills this process group once the parent is gone. The main thread cannot do that itself: it may be in a loop
+ * that never ends.
+ */
+const WATCHDOG = `
+const { workerData: parent } = require("node:worker_threads");
+setInterval(() => {
+  if (process.ppid === parent) return;
+  try { process.kill(-process.pid, "SIGKILL"); } catch {}
+  process.kill(process.pid, "SIGKILL");
+}, 500);
+`;
+
+function send(message: FromWorker): void {
+  process.send?.(message);
+}
+
+async function judge(made: Judge, message: ToWorker & { kind: "judge" }): Promise<Verdict> {
+  try {
+    return await made.judge(message.sample, new AbortController().signal);
+  } catch (error) {
+    if (error instanceof RangeError && /call stack/.test(error.message)) {
+      return { reward: null, reason: "stack", detail: { message: error.message } };
+    }
+    return { reward: null, reason: "error", detail: { message: String(error) } };
+  }
+}
+
+async function start(spec: Readonly<Record<string, unknown>>): Promise<Judge | undefined> {
+  try {
+    const made = createJudge(spec);
+    await made.prepare?.();
+    await watched;
+    send({ kind: "ready" });
+    return made;
+  } catch (error) {
+    const code = error instanceof RlsdError ? error.code : "ERR_RLSD_VERIFIER_START";
+    send({ kind: "failed", code, message: error instanceof Error ? error.message : String(error) });
+    return undefined;
+  }
+}
+
+const watchdog = new Worker(WATCHDOG, {
+  eval: true,
+  workerData: process.ppid,
+  resourceLimits: { maxOldGenerationSizeMb: 16 },
+});
+const watched = once(watchdog, "online");
+watchdog.unref();
+process.on("disconnect", () => process.exit());
+
+let made: Promise<Judge | undefined> = Promise.resolve(undefined);
+let last: Promise<void> = Promise.resolve();
+process.on("message", (message: ToWorker) => {
+  if (message.kind === "start") made = start(message.spec);
+  else {
+    last = last.then(async () => {
+      const judgeOf = await made;
+      if (judgeOf === undefined) return;
+      send({ kind: "verdict", id: message.id, verdict: await judge(judgeOf, message) });
+    });
+  }
+});

@@ -1,0 +1,211 @@
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
+import type { Verdict } from "../../lib/verifiers/verifier.js";
+import { ensureBuilt, fixture, isAlive, never, sample, until } from "./support.js";
+
+const path = fixture("misbehave.mjs");
+const made: WorkerVerifier[] = [];
+
+function harness(options: Record<string, unknown> = {}): WorkerVerifier {
+  const verifier = createVerifier({ type: "module", path, workers: 2, deadlineMs: 200, ...options }) as WorkerVerifier;
+  made.push(verifier);
+  return verifier;
+}
+
+/** Process ids of the children of this process, zombies included. */
+function children(): number[] {
+  if (process.platform !== "linux") return [];
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+        return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === process.pid;
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+beforeAll(ensureBuilt);
+afterEach(async () => {
+  await Promise.all(made.splice(0).map((verifier) => verifier.dispose?.()));
+});
+
+test("judges in a worker what it would judge here", async () => {
+  const verifier = harness();
+  const verdicts = await Promise.all(["x", "y"].map((said) => verifier.verify(sample(said, { answer: "x" }), never)));
+  expect(verdicts).toEqual([{ reward: 1 }, { reward: 0 }]);
+});
+
+test("passes 64-bit integers of a data row", async () => {
+  const verdict = await harness().verify(sample("x", { answer: "x", id: 2n ** 60n }), never);
+  expect(verdict.reward).toBe(1);
+});
+
+describe("a fault ends its own sample and no other", () => {
+  const faults: [string, string, Partial<Verdict>][] = [
+    ["an endless loop", "hang", { reward: null, reason: "timeout" }],
+    ["a loop that ignores every catchable signal", "hang and ignore signals", { reward: null, reason: "timeout" }],
+    ["a promise that never settles", "never settle", { reward: null, reason: "timeout" }],
+    ["a process that aborts", "abort", { reward: null, reason: "crash" }],
+    ["a process that exits with success", "exit", { reward: null, reason: "crash" }],
+    ["a rejection that nobody handles", "reject later", { reward: null, reason: "crash" }],
+    ["an exception", "throw", { reward: null, reason: "error" }],
+    ["a stack overflow", "deep", { reward: null, reason: "stack" }],
+    ["a verdict that is none", "nonsense", { reward: null, reason: "bad-verdict" }],
+    ["a reward that is not a number", "nan", { reward: null, reason: "bad-verdict" }],
+  ];
+  test.each(faults)("%s", async (_, completion, expected) => {
+    const verifier = harness({ workers: 1 });
+    const row = { answer: "good" };
+    const all = ["good", completion, "good", "bad"].map((said) => verifier.verify(sample(said, row), never));
+    const [before, verdict, after, wrong] = await Promise.all(all);
+    expect(verdict).toMatchObject(expected);
+    expect([before?.reward, after?.reward, wrong?.reward]).toEqual([1, 1, 0]);
+  });
+
+  test("a heap that grows without end", async () => {
+    const verifier = harness({ workers: 1, memoryMb: 96, deadlineMs: 30_000 });
+    const [verdict, after] = await Promise.all([
+      verifier.verify(sample("heap"), never),
+      verifier.verify(sample("x", { answer: "x" }), never),
+    ]);
+    expect(verdict).toMatchObject({ reward: null, reason: "out-of-memory" });
+    expect(after.reward).toBe(1);
+    expect(verifier.stats).toMatchObject({ outOfMemory: 1, judged: 1 });
+  });
+
+  (process.platform === "linux" ? test : test.skip)("memory outside the heap", async () => {
+    const verifier = harness({ workers: 1, memoryMb: 160, deadlineMs: 30_000 });
+    expect(await verifier.verify(sample("buffers"), never)).toMatchObject({ reward: null, reason: "out-of-memory" });
+  });
+});
+
+test("a verifier may declare a fault to be the answer's own", async () => {
+  const verifier = harness({ workers: 1, onTimeout: 0, onCrash: 0 });
+  const [hang, crash] = await Promise.all(["hang", "abort"].map((said) => verifier.verify(sample(said), never)));
+  expect(hang).toMatchObject({ reward: 0, reason: "timeout" });
+  expect(crash).toMatchObject({ reward: 0, reason: "crash" });
+});
+
+test("counts what happened", async () => {
+  const verifier = harness({ workers: 1, deadlineMs: 200 });
+  await Promise.all(["x", "hang", "exit", "x"].map((said) => verifier.verify(sample(said, { answer: "x" }), never)));
+  expect(verifier.stats).toMatchObject({ judged: 2, timeouts: 1, crashes: 1, outOfMemory: 0, workersStarted: 3 });
+});
+
+test("a killed worker takes the processes it started with it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-"));
+  const pidFile = join(folder, "pid");
+  const verdict = await harness().verify(sample("spawn", { pidFile }), never);
+  expect(verdict.reason).toBe("timeout");
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  // An orphan that was killed may wait for a while until the system's first process reaps it.
+  const ended = () => !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
+  await until(ended);
+  rmSync(folder, { recursive: true });
+});
+
+describe("abort", () => {
+  test("a waiting and a running sample reject with the signal's reason; the others are judged", async () => {
+    const verifier = harness({ workers: 1, deadlineMs: 60_000 });
+    await verifier.verify(sample("x", { answer: "x" }), never);
+    const controller = new AbortController();
+    const running = verifier.verify(sample("hang"), controller.signal);
+    const waiting = verifier.verify(sample("x"), controller.signal);
+    const other = verifier.verify(sample("x", { answer: "x" }), never);
+    setTimeout(() => controller.abort(new Error("enough")), 50);
+    await expect(running).rejects.toThrow("enough");
+    await expect(waiting).rejects.toThrow("enough");
+    expect((await other).reward).toBe(1);
+    expect(verifier.stats.aborted).toBe(2);
+  });
+
+  test("a signal that was aborted before rejects at once", async () => {
+    await expect(harness().verify(sample("x"), AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
+  });
+});
+
+describe("a verifier that cannot start is an error, not a reward", () => {
+  test("a file that is not there, when the verifier is made", () => {
+    expect(() => createVerifier({ type: "module", path: "./no-such-file.mjs" })).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_VERIFIER_MODULE",
+        message: expect.stringContaining("no-such-file.mjs"),
+      }),
+    );
+  });
+
+  test("an export that is no function", async () => {
+    const verdict = harness({ export: "notAFunction" }).verify(sample("x"), never);
+    await expect(verdict).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
+  });
+
+  test("a worker that dies before it is ready, after three attempts", async () => {
+    const verifier = harness({ path: fixture("never-starts.mjs") });
+    await expect(verifier.verify(sample("x"), never)).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_START" });
+    expect(verifier.stats.workersStarted).toBe(3);
+  });
+});
+
+test("an export that takes options is called with them", async () => {
+  const verifier = harness({ export: "withOptions", options: { bonus: 0.5 } });
+  expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1.5);
+});
+
+test("more waiting samples than allowed are an error that says so", async () => {
+  const verifier = harness({ workers: 1, maxQueue: 2 });
+  const all = [1, 2, 3].map(() => verifier.verify(sample("x"), never));
+  const outcomes = await Promise.allSettled(all);
+  expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected"]);
+  expect(outcomes[2]).toMatchObject({ reason: { code: "ERR_RLSD_VERIFIER_QUEUE" } });
+});
+
+test("after dispose nothing runs and a call is refused", async () => {
+  const verifier = harness({ deadlineMs: 60_000 });
+  const { detail } = await verifier.verify(sample("pid"), never);
+  const hanging = verifier.verify(sample("hang"), never);
+  const refused = expect(hanging).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+  await verifier.dispose?.();
+  await refused;
+  expect(isAlive(Number(detail?.pid))).toBe(false);
+  await expect(verifier.verify(sample("x"), never)).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+});
+
+test("thousands of failing samples leave no process behind", async () => {
+  const before = children().length;
+  const verifier = harness({ deadlineMs: 250 });
+  const kinds = ["throw", "nonsense", "nan", "deep"];
+  const row = { answer: "good" };
+  const count = 10_000;
+  const said = (i: number) =>
+    i % 2500 === 500 ? "hang" : i % 1000 === 250 ? "exit" : i % 2 ? "good" : kinds[(i / 2) % 4]!;
+  const all = Array.from({ length: count }, (_, i) => verifier.verify(sample(said(i), row), never));
+  const verdicts = await Promise.all(all);
+  const rewards = (value: number | null) => verdicts.filter(({ reward }) => reward === value).length;
+  expect([rewards(1), rewards(null)]).toEqual([count / 2, count / 2]);
+  expect(verifier.stats).toMatchObject({ timeouts: 4, crashes: 10, waiting: 0, judged: count - 14 });
+  expect(verifier.stats.workersStarted).toBeLessThanOrEqual(16);
+  await verifier.dispose?.();
+  expect(children().length).toBe(before);
+});
+
+test("a process that is done exits, with idle workers in its hands", () => {
+  const out = execFileSync(process.execPath, [fixture("exits.mjs"), path], { timeout: 30_000, encoding: "utf8" });
+  expect(out).toBe("1\n");
+});
+
+test("a worker in an endless loop does not outlive a parent that was killed", async () => {
+  const parent = spawn(process.execPath, [fixture("orphan.mjs"), path], { stdio: ["ignore", "pipe", "inherit"] });
+  const pid = await new Promise<number>((resolve) => {
+    parent.stdout.once("data", (chunk: Buffer) => resolve(Number(chunk.toString())));
+  });
+  expect(isAlive(pid)).toBe(true);
+  parent.kill("SIGKILL");
+  await until(() => !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1")));
+});

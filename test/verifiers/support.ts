@@ -1,0 +1,67 @@
+import { execFileSync } from "node:child_process";
+import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Sample } from "../../lib/verifiers/verifier.js";
+
+export const root = resolve(__dirname, "../..");
+export const fixture = (name: string) => join(root, "test/fixtures/verifiers", name);
+
+export function sample(completion: string, row: Record<string, unknown> = {}, more: Partial<Sample> = {}): Sample {
+  return { id: "s", prompt: "p", completion, finish: "stop", row, ...more };
+}
+
+/** A signal that never aborts. */
+export const never: AbortSignal = new AbortController().signal;
+
+const sources = ["verifiers", "verifiers/math", "."].flatMap((dir) => {
+  const folder = join(root, "lib", dir);
+  return existsSync(folder)
+    ? readdirSync(folder)
+        .filter((name) => name.endsWith(".ts"))
+        .map((name) => join(dir, name))
+    : [];
+});
+
+function stale(): boolean {
+  return sources.some((name) => {
+    const built = join(root, "dist", name.replace(/\.ts$/, ".js"));
+    return !existsSync(built) || statSync(built).mtimeMs < statSync(join(root, "lib", name)).mtimeMs;
+  });
+}
+
+/** Workers run built code: builds it when a source is newer. Test files of one run take turns. */
+export async function ensureBuilt(): Promise<void> {
+  const lock = join(root, "node_modules", ".rlsd-test-build");
+  for (let waited = 0; stale() && waited < 60_000; waited += 50) {
+    try {
+      closeSync(openSync(lock, "wx"));
+    } catch {
+      if (existsSync(lock) && Date.now() - statSync(lock).mtimeMs > 60_000) rmSync(lock, { force: true });
+      await new Promise((tick) => setTimeout(tick, 50));
+      continue;
+    }
+    try {
+      execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], { stdio: "pipe" });
+    } finally {
+      rmSync(lock, { force: true });
+    }
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Until `done` holds; fails after `ms`. */
+export async function until(done: () => boolean, ms = 10_000): Promise<void> {
+  const end = Date.now() + ms;
+  while (!done()) {
+    if (Date.now() > end) throw new Error(`Not within ${ms} ms`);
+    await new Promise((tick) => setTimeout(tick, 10));
+  }
+}
