@@ -102,5 +102,11 @@ describe("the credit", () => {
     expect(Array.from(tokenAdvantages)).toEqual([2, 2, -4, -4 * 0.9]);
     expect(stats).toMatchObject({ nanTeacherRows: 3, deltaMean: 0.5, clippedWeightMean: 0.8 });
     expect(stats).not.toHaveProperty("deltaMeanPositive");
+    const cancelling = creditReference(
+      input({ teacherLogProbs: [-INF, -1, -1, -1], contrastLogProbs: [-1, -INF, -1, -1] }),
+      fields,
+    );
+    expect(cancelling.stats).toMatchObject({ nanTeacherRows: 0, deltaMeanNegative: 0 });
+    expect(cancelling.stats).not.toHaveProperty("deltaMean");
   });
 });

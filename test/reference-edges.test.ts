@@ -104,6 +104,9 @@ describe("the policy loss", () => {
     expect(at(0, [-1], { dualClip: 1 })).toBe(0.5);
     expect(at(20, [-1])).toBeCloseTo(Math.exp(20), 4);
     expect(at(21, [-1])).toBe(0);
+    expect(at(-5, [-1], { clipLow: 2 })).toBeCloseTo(Math.exp(-5), 14);
+    expect(at(9, [-1], { objective: "gspo" })).toBeCloseTo(Math.exp(9), 9);
+    expect(at(11, [-1], { objective: "gspo" })).toBe(0);
   });
 
   it("bounds only the unclipped branch by ratioBound", () => {

@@ -87,7 +87,7 @@ export function sequenceMeans(values: Numbers, included: Uint8Array, cuSeqlens: 
   return means;
 }
 
-/** The mean of `value(i)` over the tokens that `holds`; undefined when there is none. */
+/** The mean of `value(i)` over the tokens that `holds`; undefined when there is none, and for infinities that cancel. */
 export function meanWhere(
   tokens: number,
   holds: (i: number) => boolean,
@@ -100,7 +100,7 @@ export function meanWhere(
     sum += value(i);
     count++;
   }
-  return count === 0 ? undefined : sum / count;
+  return count === 0 || Number.isNaN(sum) ? undefined : sum / count;
 }
 
 /** The object without its undefined entries: an absent quantity is absent, never 0. */
