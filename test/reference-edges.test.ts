@@ -107,6 +107,8 @@ describe("the policy loss", () => {
     expect(at(-5, [-1], { clipLow: 2 })).toBeCloseTo(Math.exp(-5), 14);
     expect(at(9, [-1], { objective: "gspo" })).toBeCloseTo(Math.exp(9), 9);
     expect(at(11, [-1], { objective: "gspo" })).toBe(0);
+    expect(at(19, [-1], { objective: "gmpo" })).toBeCloseTo(Math.exp(19), 4);
+    expect(at(21, [-1], { objective: "gmpo" })).toBeCloseTo(0, 15);
   });
 
   it("bounds only the unclipped branch by ratioBound", () => {
