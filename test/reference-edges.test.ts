@@ -95,6 +95,7 @@ describe("the policy loss", () => {
       )[0];
     const high = Math.log(1 + 0.5);
     expect(at(high, [1], { clipHigh: 0.5 })).toBeCloseTo(-1.5, 14);
+    expect(at(Math.log(1 - 0.5), [-1], { clipLow: 0.5 })).toBeCloseTo(0.5, 14);
     expect(at(high + 1e-9, [1], { clipHigh: 0.5 })).toBeCloseTo(0, 14);
     expect(at(high + 1e-9, [-1], { clipHigh: 0.5 })).toBeCloseTo(1.5, 8);
     expect(at(0, [0])).toBeCloseTo(0, 15);
@@ -134,6 +135,49 @@ describe("the policy loss", () => {
     expect(stats).toMatchObject({ ratioClippedHigh: 1 / 4, ratioClippedLow: 1 / 4, dualClipped: 1 / 4 });
     expect(stats.ratioMean).toBeCloseTo((Math.E + 1 + Math.E + Math.exp(-1)) / 4, 14);
     expect([stats.advantageMean, stats.advantageAbsMean]).toEqual([-0.5, 1.5]);
+  });
+
+  it("counts nothing as clipped on a bound itself", () => {
+    const onBounds = {
+      student: { logProbs: [0, 0, 0, 0] },
+      advantages: [1, -1, -1, 1],
+      oldLogProbs: [-Math.log(1.5), -Math.log(0.5), 0, 0],
+    };
+    const { stats } = policyLossReference(
+      batch(onBounds),
+      objectiveFields({ clipLow: 0.5, clipHigh: 0.5, dualClip: 1 }),
+    );
+    expect(stats).toMatchObject({ ratioClippedHigh: 0, ratioClippedLow: 0, dualClipped: 0 });
+  });
+
+  it.each([
+    ["k1", 10, [-0.5, 2, -30, 30], [1, 1, 1, 1]],
+    ["k2", 10, [0.125, 2, 450, 450], [-0.5, 2, -30, 30]],
+    ["abs", 10, [0.5, 2, 30, 30], [-1, 1, -1, 1]],
+    ["k3", 10, [Math.exp(0.5) - 1.5, Math.exp(-2) + 1, 10, 10], [1 - Math.exp(0.5), 1 - Math.exp(-2), 0, 0]],
+    [
+      "k3",
+      1000,
+      [Math.exp(0.5) - 1.5, Math.exp(-2) + 1, 1000, Math.exp(-20) + 19],
+      [1 - Math.exp(0.5), 1 - Math.exp(-2), 0, 0],
+    ],
+    [
+      "k3",
+      null,
+      [Math.exp(0.5) - 1.5, Math.exp(-2) + 1, Math.exp(30) - 31, Math.exp(-30) + 29],
+      [1 - Math.exp(0.5), 1 - Math.exp(-2), 1 - Math.exp(30), 1 - Math.exp(-30)],
+    ],
+  ] as const)("estimates KL by %s, clamp %s", (klEstimator, klClamp, values, slopes) => {
+    [0.5, -2, 30, -30].forEach((d, i) => {
+      const one = { student: { logProbs: [-1] }, refLogProbs: [-1 + d], cuSeqlens: [0, 1], advantages: [0] };
+      const { stats, gradient, loss } = policyLossReference(
+        batch(one),
+        objectiveFields({ klEstimator, klClamp, klCoef: 0.5 }),
+      );
+      expect(stats.klMean! / values[i]).toBeCloseTo(1, 13);
+      expect(loss).toBe(0.5 * stats.klMean!);
+      expect(gradient.logProbs[0] - 0.5 * slopes[i]).toBeCloseTo(0, slopes[i] < -1e6 ? 1 : 12);
+    });
   });
 
   it("takes coefficients for gradients, credited against their sign", () => {
