@@ -1,40 +1,7 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { ObjectiveFields } from "../lib/objectives/objective.js";
-import { bnpo, dapo, drGrpo, gmpo, grpo, gspo, luspo, sapo } from "../lib/objectives/presets.js";
 import { type PolicyLossReference, policyLossReference } from "../lib/reference/policy-loss.js";
+import { loadPublished, type PublishedCase, presetOf } from "./support/published.js";
 import { relativeError } from "./support/vectors.js";
-
-interface PublishedCase {
-  readonly name: string;
-  readonly fields: Partial<ObjectiveFields>;
-  readonly inputs: {
-    readonly mask: number[];
-    readonly logProbs: number[];
-    readonly oldLogProbs: number[];
-    readonly refLogProbs?: number[];
-    readonly samplerLogProbs?: number[];
-    readonly advantages: number[];
-  };
-  readonly loss: number;
-  readonly dLogProbs: number[];
-}
-
-interface PublishedFile {
-  readonly shape: [number, number];
-  readonly cases: PublishedCase[];
-}
-
-const presets = { grpo, bnpo, dr_grpo: drGrpo, dapo, sapo, luspo, gspo, gmpo };
-
-/** The case's preset with the case's options; what the preset stands for (surrogate, reduction) is its own. */
-function presetOf({ name, fields }: PublishedCase): ObjectiveFields {
-  const { objective: _surrogate, reduction: _reduction, ...options } = fields;
-  return presets[name.split(" ")[0] as keyof typeof presets](options);
-}
-
-const load = (file: string): PublishedFile =>
-  JSON.parse(readFileSync(join(__dirname, "fixtures/published", file), "utf8")) as PublishedFile;
 
 function run([sequences, length]: [number, number], published: PublishedCase): PolicyLossReference {
   const { inputs } = published;
@@ -50,7 +17,7 @@ describe.each([
   ["trl.json", 1e-12],
   ["verl.json", 3e-8],
 ] as const)("the presets against the published %s", (file, tolerance) => {
-  const { shape, cases } = load(file);
+  const { shape, cases } = loadPublished(file);
 
   it.each(cases.map((published) => [published.name, published] as const))("equals %s", (_, published) => {
     const got = run(shape, published);
@@ -60,7 +27,7 @@ describe.each([
 });
 
 describe("the published cases", () => {
-  const { shape, cases } = load("trl.json");
+  const { shape, cases } = loadPublished("trl.json");
   const stats = cases.map((published) => run(shape, published).stats);
 
   it("reach both clips", () => {

@@ -133,11 +133,10 @@ RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const
   l.gradient = s.slope * iw;
   if (t.has_ref) {
     const Kl kl = kl_estimate(o, t.log_prob, t.ref_log_prob);
-    l.kl = kl.value;
+    const double factor = o.kl_importance_correction ? l.ratio : 1.0;
+    l.kl = kl.value * factor;
     if (o.kl_coef != 0.0) {
-      const double factor = o.kl_importance_correction ? l.ratio : 1.0;
       const bool passes = o.kl_importance_correction && within(ratio_x, -kMaxLogRatio, kMaxLogRatio);
-      l.kl = kl.value * factor;
       l.gradient += o.kl_coef * (kl.slope * factor + (passes ? l.kl : 0.0));
     }
   }

@@ -37,9 +37,6 @@ void add(Sums* total, const Sums& part) {
   if (total->first_non_finite < 0) total->first_non_finite = part.first_non_finite;
 }
 
-/* Without a place for the gradient only the credit is wanted: scores may then be infinite. */
-bool credit_only(const rlsd_policy_outputs& out) { return out.gradient_log_probs == nullptr; }
-
 void write_token(const rlsd_policy_outputs& out, int64_t i, float log_prob, float teacher, double advantage,
                  double weight, double gradient) {
   if (out.log_probs != nullptr) out.log_probs[i] = log_prob;
@@ -78,7 +75,8 @@ void add_advantage(Sums* s, double advantage) {
 
 void add_loss(Sums* s, const TokenLoss& l, double omega, double kl_coef, double entropy, double entropy_coef) {
   s->policy_loss += omega * l.policy_loss;
-  s->loss += omega * (l.policy_loss + kl_coef * l.kl - entropy_coef * entropy);
+  s->loss += omega * (l.policy_loss - entropy_coef * entropy);
+  if (kl_coef != 0.0) s->loss += omega * kl_coef * l.kl; /* an unclamped KL may be infinite */
   s->kl += l.kl;
   s->entropy += entropy;
   s->ratio += l.ratio;
@@ -118,7 +116,7 @@ struct Pass {
 
   void token(Sums* s, const SequenceTerms& q, int64_t sequence, int64_t i) const {
     const TokenInput t = token_input(p, sequence, i);
-    if (credit_only(out)) return credit_token(s, q, t, i);
+    if (p.credit_only) return credit_token(s, q, t, i);
     if (!is_finite_token(t)) return bad_row(s, i);
     const TokenCredit credit = token_credit(o, t, q.negative);
     const TokenLoss l = token_loss(o, t, q, credit.rho);
@@ -152,23 +150,24 @@ struct Pass {
 double mean(double sum, double count) { return count > 0.0 ? sum / count : NAN; }
 
 void write_stats(const PolicyTokens& p, const rlsd_objective& o, const Sums& s, int64_t batch_tokens,
-                 bool credit_only, double* stats) {
+                 double* stats) {
   std::fill(stats, stats + RLSD_STAT_COUNT, NAN);
   stats[RLSD_STAT_TOKENS] = static_cast<double>(batch_tokens);
   stats[RLSD_STAT_SEQUENCES] = static_cast<double>(p.sequences);
-  if (!credit_only) {
+  if (!p.credit_only) {
     stats[RLSD_STAT_LOSS] = s.loss;
     stats[RLSD_STAT_POLICY_LOSS] = s.policy_loss;
   }
   stats[RLSD_STAT_NON_FINITE_ROWS] = s.non_finite;
   stats[RLSD_STAT_NAN_TEACHER_ROWS] = s.nan_teacher;
   stats[RLSD_STAT_SKIPPED_ROWS] = s.skipped;
-  if (p.ref_log_probs != nullptr) stats[RLSD_STAT_KL_MEAN] = mean(s.kl, s.usable_tokens);
+  const bool has_ratio = !p.credit_only && o.surrogate != RLSD_ROW_COEFFICIENT;
+  if (has_ratio && p.ref_log_probs != nullptr) stats[RLSD_STAT_KL_MEAN] = mean(s.kl, s.usable_tokens);
   if (p.entropy != nullptr) stats[RLSD_STAT_ENTROPY_MEAN] = mean(s.entropy, s.usable_tokens);
   stats[RLSD_STAT_ADVANTAGE_MEAN] = mean(s.advantage, s.usable_tokens);
   stats[RLSD_STAT_ADVANTAGE_ABS_MEAN] = mean(s.advantage_abs, s.usable_tokens);
-  if (!credit_only && o.surrogate != RLSD_ROW_COEFFICIENT) stats[RLSD_STAT_RATIO_MEAN] = mean(s.ratio, s.usable_tokens);
-  if (!credit_only && o.surrogate != RLSD_ROW_COEFFICIENT && o.surrogate != RLSD_SAPO) {
+  if (has_ratio) stats[RLSD_STAT_RATIO_MEAN] = mean(s.ratio, s.usable_tokens);
+  if (has_ratio && o.surrogate != RLSD_SAPO) {
     stats[RLSD_STAT_RATIO_CLIPPED_HIGH] = mean(s.clipped_high, s.usable_tokens);
     stats[RLSD_STAT_RATIO_CLIPPED_LOW] = mean(s.clipped_low, s.usable_tokens);
     stats[RLSD_STAT_DUAL_CLIPPED] = mean(s.dual_clipped, s.usable_tokens);
@@ -208,7 +207,7 @@ rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, con
     if (status != RLSD_OK) return status;
     for (int64_t task = 0; task < tasks; ++task) add(&total, parts[task]);
   }
-  write_stats(p, o, total, pass.batch_tokens, credit_only(out), out.stats);
+  write_stats(p, o, total, pass.batch_tokens, out.stats);
   if (total.non_finite == 0.0 || o.non_finite_skip) return RLSD_OK;
   context->error_count = static_cast<int64_t>(total.non_finite);
   return fail(context, RLSD_NON_FINITE, total.first_non_finite,
@@ -231,7 +230,8 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
       batch->contrast.level > RLSD_LOG_PROBS) {
     return fail(context, RLSD_UNSUPPORTED, -1, "policy_loss of the cpu backend takes log-probs.");
   }
-  const PolicyTokens tokens = policy_tokens(*batch);
+  PolicyTokens tokens = policy_tokens(*batch);
+  tokens.credit_only = outputs->gradient_log_probs == nullptr;
   const rlsd_status status = check_policy_tokens(context, tokens);
   return status == RLSD_OK ? policy_loss_tokens(context, tokens, *objective, *outputs) : status;
 }

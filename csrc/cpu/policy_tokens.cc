@@ -92,10 +92,12 @@ SequenceTerms sequence_terms(const PolicyTokens& p, const rlsd_objective& o, int
   for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
     if (is_masked(p, i)) continue;
     const TokenInput t = token_input(p, sequence, i);
+    const bool finite = is_finite_token(t);
+    if (!finite && !p.credit_only) continue; /* a bad row: it leaves the means as it leaves the loss */
     const double rho = token_credit(o, t, q.negative).rho;
     credits += rho;
     credited += 1.0;
-    if (!is_finite_token(t)) continue;
+    if (!finite) continue;
     const double x = t.log_prob - t.old_log_prob;
     usable += 1.0;
     advantages += t.advantage * rho;

@@ -23,6 +23,7 @@ struct PolicyTokens {
   const int32_t* cu_seqlens;
   const uint8_t* completion_mask; /* NULL: all 1 */
   const uint8_t* span_mask;
+  bool credit_only;       /* no loss is wanted: scores may be infinite, and no row is bad */
   const uint8_t* skipped; /* NULL, or 1 where a row was not read: it counts as a token with no gradient */
 };
 

@@ -21,11 +21,15 @@ struct ArrayArg {
   bool present() const { return value != nullptr; }
 };
 
+/* Where an empty array points: an engine may give it NULL, which means absent to a backend. */
+alignas(8) inline constexpr char kNothing[8] = {};
+
 /* True when `value` is undefined (absent) or a typed array. */
 inline bool read_array(napi_env env, napi_value value, ArrayArg* out) {
   *out = ArrayArg{};
   if (napi_get_typedarray_info(env, value, &out->type, &out->count, &out->data, nullptr, nullptr) == napi_ok) {
     out->value = value;
+    if (out->count == 0) out->data = const_cast<char*>(kNothing);
     return true;
   }
   napi_valuetype type;
