@@ -1,6 +1,5 @@
-import type { ObjectiveFields } from "../lib/objectives/objective.js";
 import { type PolicyLossReference, policyLossReference } from "../lib/reference/policy-loss.js";
-import { loadPublished, type PublishedCase, presetOf } from "./support/published.js";
+import { loadPublished, type PublishedCase, presetOf, presets } from "./support/published.js";
 import { relativeError } from "./support/vectors.js";
 
 function run([sequences, length]: [number, number], published: PublishedCase): PolicyLossReference {
@@ -36,7 +35,7 @@ describe("the published cases", () => {
   });
 
   it("take the clips that the presets have by themselves", () => {
-    for (const { name, fields } of [...cases, ...load("verl.json").cases]) {
+    for (const { name, fields } of [...cases, ...loadPublished("verl.json").cases]) {
       const [preset, variant] = name.split(" ");
       // TRL gives luspo its general default of 0.2; the case has one that binds on a sequence's ratio.
       if (variant !== "plain" || preset === "luspo") continue;

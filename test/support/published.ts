@@ -31,7 +31,8 @@ const folder = join(__dirname, "../fixtures/published");
 export const loadPublished = (file: "trl.json" | "verl.json"): PublishedFile =>
   JSON.parse(readFileSync(join(folder, file), "utf8")) as PublishedFile;
 
-const presets = { grpo, bnpo, dr_grpo: drGrpo, dapo, sapo, luspo, gspo, gmpo };
+/** Our factory of each published preset. */
+export const presets = { grpo, bnpo, dr_grpo: drGrpo, dapo, sapo, luspo, gspo, gmpo };
 
 /** The case's preset with the case's options; what the preset stands for (surrogate, reduction) is its own. */
 export function presetOf({ name, fields }: PublishedCase): Objective {
