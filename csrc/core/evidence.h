@@ -31,11 +31,11 @@ RLSD_HD double clamp(double x, double low, double high) { return x < low ? low :
 
 RLSD_HD double sign(double x) { return x > 0.0 ? 1.0 : (x < 0.0 ? -1.0 : 0.0); }
 
-/* clip(exp(e), 1 - eps, 1 + eps), exactly the bound when it binds, also where exp overflows. */
-RLSD_HD double clipped_exp(double e, double eps) {
-  if (e >= std::log1p(eps)) return 1.0 + eps;
-  if (eps < 1.0 && e <= std::log1p(-eps)) return 1.0 - eps;
-  return clamp(std::exp(e), 1.0 - eps, 1.0 + eps);
+/* clip(w, 1 - eps, 1 + eps) of w = exp(e): exactly the bound when it binds, also where exp overflows. */
+RLSD_HD double clip_weight(const rlsd_objective& o, double e, double w) {
+  if (e >= o.log_evidence_high) return 1.0 + o.evidence_clip;
+  if (e <= o.log_evidence_low && o.evidence_clip < 1.0) return 1.0 - o.evidence_clip;
+  return clamp(w, 1.0 - o.evidence_clip, 1.0 + o.evidence_clip);
 }
 
 /* `against` is what the teacher is compared with: the student, or a contrast teacher. */
@@ -44,12 +44,10 @@ RLSD_HD Evidence evidence(const rlsd_objective& o, double teacher, double agains
   if (std::isnan(delta) || teacher == INFINITY) return {0.0, 1.0, 1.0, false};
   const double s = sign(advantage);
   if (s == 0.0) return {delta, 1.0, 1.0, true};
-  if (!o.pessimistic) {
-    const double e = s * delta;
-    return {delta, std::exp(e), clipped_exp(e, o.evidence_clip), true};
-  }
-  const double e = clamp(s * delta, -kMaxLogRatio, kMaxLogRatio);
-  const double w = std::exp(e), c = clipped_exp(e, o.evidence_clip);
+  const double exponent = s * delta;
+  const double e = o.pessimistic ? clamp(exponent, -kMaxLogRatio, kMaxLogRatio) : exponent;
+  const double w = std::exp(e), c = clip_weight(o, e, w);
+  if (!o.pessimistic) return {delta, w, c, true};
   return {delta, w, s > 0.0 ? std::fmin(w, c) : std::fmax(w, c), true};
 }
 

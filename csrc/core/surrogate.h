@@ -1,6 +1,6 @@
 /* Policy surrogates of one token: value L and slope dL/dlogP (docs/maths.md, "Surrogates").
  *
- * `x` is the log of the importance ratio: log P - log P_old of the token, or its mean over the sequence; the slope
+ * `x` is the log of the importance ratio r: log P - log P_old of the token, or its mean over the sequence; the slope
  * of a sequence's ratio goes straight through to each of its tokens. Slopes are those of autograd on the published
  * code: a clamp passes the gradient at its bounds, max and min share it equally on a tie. */
 #ifndef RLSD_CORE_SURROGATE_H_
@@ -30,20 +30,24 @@ RLSD_HD Surrogate larger(double a, double slope_a, double b, double slope_b) {
   return {-s.loss, -s.slope, false};
 }
 
-RLSD_HD double log_low(const rlsd_objective& o) { return o.clip_low < 1.0 ? std::log1p(-o.clip_low) : -INFINITY; }
-RLSD_HD double log_high(const rlsd_objective& o) { return std::log1p(o.clip_high); }
+RLSD_HD bool within_exponent(double x) { return within(x, -kMaxLogRatio, kMaxLogRatio); }
 
 RLSD_HD double importance_ratio(double x) { return std::exp(clamp(x, -kMaxLogRatio, kMaxLogRatio)); }
 
+/* exp(clamp(x, log(1 - clip_low), log(1 + clip_high))) where r = importance_ratio(x) */
+RLSD_HD double clipped_ratio(const rlsd_objective& o, double x, double r) {
+  if (x >= o.log_clip_high) return 1.0 + o.clip_high;
+  if (x <= o.log_clip_low) return 1.0 - o.clip_low;
+  return within_exponent(x) ? r : std::exp(x);
+}
+
 /* max(-r A, -clip(r) A); for A < 0 at most -dual A. The unclipped branch's r is bounded by ratio_bound.
  * ppo-clip over the token's x; gspo-token and luspo over the sequence's. */
-RLSD_HD Surrogate ppo_clip(const rlsd_objective& o, double x, double a) {
-  const double r = importance_ratio(x);
-  const double low = log_low(o), high = log_high(o);
-  const double r_clipped = std::exp(clamp(x, low, high));
-  const bool passes = within(x, -kMaxLogRatio, kMaxLogRatio) && r <= o.ratio_bound;
+RLSD_HD Surrogate ppo_clip(const rlsd_objective& o, double x, double r, double a) {
+  const double r_clipped = clipped_ratio(o, x, r);
+  const bool passes = within_exponent(x) && r <= o.ratio_bound;
   const double r_bounded = std::fmin(r, o.ratio_bound);
-  const bool inside = within(x, low, high);
+  const bool inside = within(x, o.log_clip_low, o.log_clip_high);
   Surrogate s = larger(-a * r_bounded, passes ? -a * r : 0.0, -a * r_clipped, inside ? -a * r_clipped : 0.0);
   if (a < 0.0 && o.dual_clip < INFINITY) {
     const double ceiling = -a * o.dual_clip;
@@ -63,17 +67,16 @@ RLSD_HD Surrogate gspo(const rlsd_objective& o, double x, double a) {
 }
 
 /* -A sg(clip(r)) log P */
-RLSD_HD Surrogate cispo(const rlsd_objective& o, double x, double a, double log_prob) {
-  const double r = std::exp(clamp(x, log_low(o), log_high(o)));
-  return {-a * r * log_prob, -a * r, false};
+RLSD_HD Surrogate cispo(const rlsd_objective& o, double x, double r, double a, double log_prob) {
+  const double weight = clipped_ratio(o, x, r);
+  return {-a * weight * log_prob, -a * weight, false};
 }
 
 /* -A (4 / tau) sigmoid(tau (r - 1)) */
-RLSD_HD Surrogate sapo(const rlsd_objective& o, double x, double a) {
+RLSD_HD Surrogate sapo(const rlsd_objective& o, double x, double r, double a) {
   const double tau = a > 0.0 ? o.sapo_temperature_pos : o.sapo_temperature_neg;
-  const double r = importance_ratio(x);
   const double gate = 1.0 / (1.0 + std::exp(-tau * (r - 1.0)));
-  const bool passes = within(x, -kMaxLogRatio, kMaxLogRatio);
+  const bool passes = within_exponent(x);
   return {-a * 4.0 / tau * gate, passes ? -a * 4.0 * gate * (1.0 - gate) * r : 0.0, false};
 }
 
@@ -89,7 +92,7 @@ RLSD_HD double gmpo_log_ratio(const rlsd_objective& o, double x, double a) {
 RLSD_HD Surrogate gmpo(const rlsd_objective& o, double x, double a, double mean_log_ratio, double mean_advantage) {
   const double value = -mean_advantage * std::exp(mean_log_ratio);
   const bool cut = (a > 0.0 && x > o.clip_high) || (a < 0.0 && x < -o.clip_low);
-  const bool passes = a != 0.0 && !cut && within(x, -kMaxLogRatio, kMaxLogRatio);
+  const bool passes = a != 0.0 && !cut && within_exponent(x);
   return {value, passes ? value : 0.0, false};
 }
 

@@ -84,45 +84,46 @@ RLSD_HD double importance_weight(const rlsd_objective& o, const TokenInput& t, c
   return within(ratio, o.importance_min, o.importance_max) ? ratio : 0.0;
 }
 
+/* `x` is the token's own log-ratio; `r` the importance ratio of the token or, for a sequence's surrogate, of it. */
 RLSD_HD Surrogate token_surrogate(const rlsd_objective& o, const TokenInput& t, const SequenceTerms& q, double x,
-                                  double a) {
+                                  double r, double a) {
   switch (o.surrogate) {
     case RLSD_GSPO:
       return gspo(o, q.mean_log_ratio, a);
     case RLSD_GSPO_TOKEN:
     case RLSD_LUSPO:
-      return ppo_clip(o, q.mean_log_ratio, a);
+      return ppo_clip(o, q.mean_log_ratio, r, a);
     case RLSD_CISPO:
-      return cispo(o, x, a, t.log_prob);
+      return cispo(o, x, r, a, t.log_prob);
     case RLSD_SAPO:
-      return sapo(o, x, a);
+      return sapo(o, x, r, a);
     case RLSD_GMPO:
       return gmpo(o, x, a, q.mean_log_ratio, q.mean_advantage);
     case RLSD_ROW_COEFFICIENT:
       return {a * t.log_prob, a, false};
     default:
-      return ppo_clip(o, x, a);
+      return ppo_clip(o, x, r, a);
   }
 }
 
-RLSD_HD void mark_clips(const rlsd_objective& o, double x, double sequence_x, double a, TokenLoss* l) {
-  const bool of_sequence = uses_sequence_ratio(o.surrogate) && o.surrogate != RLSD_GMPO;
-  const double log_ratio = of_sequence ? sequence_x : x;
-  const bool in_log = o.surrogate == RLSD_GMPO;
-  l->clipped_high = a > 0.0 && log_ratio > (in_log ? o.clip_high : log_high(o));
-  l->clipped_low = a < 0.0 && log_ratio < (in_log ? -o.clip_low : log_low(o));
+/* gmpo clips the token's log-ratio, the others the log of the ratio they use. */
+RLSD_HD void mark_clips(const rlsd_objective& o, double x, double ratio_x, double a, TokenLoss* l) {
+  const bool gmpo_clip = o.surrogate == RLSD_GMPO;
+  const double log_ratio = gmpo_clip ? x : ratio_x;
+  l->clipped_high = a > 0.0 && log_ratio > (gmpo_clip ? o.clip_high : o.log_clip_high);
+  l->clipped_low = a < 0.0 && log_ratio < (gmpo_clip ? -o.clip_low : o.log_clip_low);
 }
 
 RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const SequenceTerms& q, double rho) {
   const double x = t.log_prob - t.old_log_prob;
   const double a = t.advantage * (rho * q.credit_scale);
-  const Surrogate s = token_surrogate(o, t, q, x, a);
+  const double ratio_x = uses_sequence_ratio(o.surrogate) ? q.mean_log_ratio : x;
   TokenLoss l{};
+  l.ratio = importance_ratio(ratio_x);
+  const Surrogate s = token_surrogate(o, t, q, x, l.ratio, a);
   l.advantage = a;
   l.dual_clipped = s.dual_clipped;
-  const double ratio_x = uses_sequence_ratio(o.surrogate) ? q.mean_log_ratio : x;
-  l.ratio = importance_ratio(ratio_x);
-  mark_clips(o, x, q.mean_log_ratio, a, &l);
+  mark_clips(o, x, ratio_x, a, &l);
   if (o.surrogate == RLSD_ROW_COEFFICIENT) {
     l.policy_loss = s.loss;
     l.gradient = s.slope;
@@ -136,7 +137,7 @@ RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const
     const double factor = o.kl_importance_correction ? l.ratio : 1.0;
     l.kl = kl.value * factor;
     if (o.kl_coef != 0.0) {
-      const bool passes = o.kl_importance_correction && within(ratio_x, -kMaxLogRatio, kMaxLogRatio);
+      const bool passes = o.kl_importance_correction && within_exponent(ratio_x);
       l.gradient += o.kl_coef * (kl.slope * factor + (passes ? l.kl : 0.0));
     }
   }

@@ -24,23 +24,6 @@ PolicyTokens policy_tokens(const rlsd_policy_batch& batch) {
   return p;
 }
 
-TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t i) {
-  TokenInput t{};
-  t.log_prob = p.log_probs[i];
-  t.old_log_prob = p.old_log_probs != nullptr ? p.old_log_probs[i] : t.log_prob;
-  t.advantage = advantage_at(p, sequence, i);
-  t.has_ref = p.ref_log_probs != nullptr;
-  t.has_sampler = p.sampler_log_probs != nullptr;
-  t.has_teacher = p.teacher != nullptr;
-  t.has_contrast = p.contrast != nullptr;
-  if (t.has_ref) t.ref_log_prob = p.ref_log_probs[i];
-  if (t.has_sampler) t.sampler_log_prob = p.sampler_log_probs[i];
-  if (t.has_teacher) t.teacher = p.teacher[i];
-  if (t.has_contrast) t.contrast = p.contrast[i];
-  t.in_span = p.span_mask == nullptr || p.span_mask[i] != 0;
-  return t;
-}
-
 int64_t count_tokens(const PolicyTokens& p) {
   if (p.completion_mask == nullptr) return p.tokens;
   int64_t count = 0;

@@ -35,7 +35,22 @@ inline double advantage_at(const PolicyTokens& p, int64_t sequence, int64_t i) {
   return p.advantages[p.advantages_per_token ? i : sequence];
 }
 
-TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t i);
+inline TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t i) {
+  TokenInput t{};
+  t.log_prob = p.log_probs[i];
+  t.old_log_prob = p.old_log_probs != nullptr ? p.old_log_probs[i] : t.log_prob;
+  t.advantage = advantage_at(p, sequence, i);
+  t.has_ref = p.ref_log_probs != nullptr;
+  t.has_sampler = p.sampler_log_probs != nullptr;
+  t.has_teacher = p.teacher != nullptr;
+  t.has_contrast = p.contrast != nullptr;
+  if (t.has_ref) t.ref_log_prob = p.ref_log_probs[i];
+  if (t.has_sampler) t.sampler_log_prob = p.sampler_log_probs[i];
+  if (t.has_teacher) t.teacher = p.teacher[i];
+  if (t.has_contrast) t.contrast = p.contrast[i];
+  t.in_span = p.span_mask == nullptr || p.span_mask[i] != 0;
+  return t;
+}
 
 /* Unmasked tokens of the batch; the divisor of token-mean. */
 int64_t count_tokens(const PolicyTokens& p);

@@ -24,14 +24,14 @@ struct ArrayArg {
 /* Where an empty array points: an engine may give it NULL, which means absent to a backend. */
 alignas(8) inline constexpr char kNothing[8] = {};
 
-/* True when `value` is undefined (absent) or a typed array. */
+/* True when `value` is undefined (absent) or a typed array. Present is the case to be quick about. */
 inline bool read_array(napi_env env, napi_value value, ArrayArg* out) {
-  *out = ArrayArg{};
   if (napi_get_typedarray_info(env, value, &out->type, &out->count, &out->data, nullptr, nullptr) == napi_ok) {
     out->value = value;
     if (out->count == 0) out->data = const_cast<char*>(kNothing);
     return true;
   }
+  *out = ArrayArg{};
   napi_valuetype type;
   return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
 }

@@ -40,7 +40,6 @@ enum Arg {
   kOutGradientHidden,
   kOutGradientHead,
   kOutGradientBias,
-  kStats,
   kCancel, /* Int32Array(1): nonzero stops the call */
   kArgCount
 };
@@ -60,8 +59,17 @@ enum Meta {
   kScores, /* level, rows, V, H, vocabSize, dtype, head dtype, bias dtype: three times */
   kScoreFields = 8,
   kOutDtypes = kScores + 3 * kScoreFields, /* logits, hidden, head, bias */
-  kMetaCount = kOutDtypes + 4
+  kStats = kOutDtypes + 4,                 /* written: RLSD_STAT_COUNT of them */
+  kMetaCount = kStats + RLSD_STAT_COUNT
 };
+
+/* policyTokens takes the arrays of the log-prob level alone: most of a small call's cost is reading arguments. */
+constexpr Arg kTokenArgs[] = {kMeta,           kObjective,          kCuSeqlens,          kCompletionMask,
+                              kSpanMask,       kAdvantages,         kOldLogProbs,        kRefLogProbs,
+                              kSamplerLogProbs, kStudent,           kTeacher,            kContrast,
+                              kOutLogProbs,    kOutTeacherLogProbs, kOutTokenAdvantages, kOutEvidenceWeights,
+                              kOutGradientLogProbs};
+constexpr size_t kTokenArgCount = sizeof(kTokenArgs) / sizeof(kTokenArgs[0]);
 
 struct PolicyCall {
   const rlsd_backend_v1* backend = nullptr;
@@ -98,9 +106,10 @@ rlsd_status PolicyCall::run() {
 /* The arrays of a call, checked against the counts in `meta`. */
 struct PolicyArgs {
   ArrayArg arrays[kArgCount];
-  const double* meta = nullptr;
+  double* meta = nullptr;
 
-  bool read(napi_env env, napi_callback_info info);
+  /* `order` NULL: every argument in the order of Arg. */
+  bool read(napi_env env, napi_callback_info info, const Arg* order, size_t expected);
   bool fill(PolicyCall* call) const;
   bool fill_scores(const double* m, const ArrayArg* a, rlsd_scores* s) const;
   bool fill_outputs(rlsd_policy_outputs* o) const;
@@ -112,12 +121,12 @@ struct PolicyArgs {
   }
 };
 
-bool PolicyArgs::read(napi_env env, napi_callback_info info) {
+bool PolicyArgs::read(napi_env env, napi_callback_info info, const Arg* order, size_t expected) {
   napi_value values[kArgCount];
   size_t argc = kArgCount;
-  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != kArgCount) return false;
-  for (int i = 0; i < kArgCount; ++i) {
-    if (!read_array(env, values[i], &arrays[i])) return false;
+  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != expected) return false;
+  for (size_t i = 0; i < expected; ++i) {
+    if (!read_array(env, values[i], &arrays[order != nullptr ? static_cast<size_t>(order[i]) : i])) return false;
   }
   if (!is_array(arrays[kMeta], napi_float64_array, kMetaCount) ||
       !is_array(arrays[kObjective], napi_float64_array, kObjectiveFields)) {
@@ -160,7 +169,6 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
       return false;
     }
   }
-  if (!is_array(arrays[kStats], napi_float64_array, RLSD_STAT_COUNT)) return false;
   o->log_probs = at<float>(kOutLogProbs);
   o->teacher_log_probs = at<float>(kOutTeacherLogProbs);
   o->token_advantages = at<float>(kOutTokenAdvantages);
@@ -170,7 +178,7 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
   o->skip_zero_rows = meta[kSkipZeroRows] != 0;
   o->clear_other_rows = meta[kClearOtherRows] != 0;
   o->loss_scale = meta[kLossScale];
-  o->stats = at<double>(kStats);
+  o->stats = meta + kStats;
   const double* s = meta + kScores;
   const double* d = meta + kOutDtypes;
   const auto rows = static_cast<int64_t>(s[1]), v = static_cast<int64_t>(s[2]), h = static_cast<int64_t>(s[3]);
@@ -300,6 +308,7 @@ napi_value start_job(napi_env env, const PolicyArgs& args) {
   if (!args.fill(&job->call)) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
   if (!job->inputs.own_batch(&job->call.batch)) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   job->call.context.cancel = args.arrays[kCancel].present() ? args.at<int32_t>(kCancel) : &job->cancel;
+  if (!job->hold(env, args.arrays[kMeta])) return refuse(env, RLSD_INTERNAL, "Could not hold an array.");
   for (int i = kStudent; i < kArgCount; ++i) {
     if (!job->hold(env, args.arrays[i])) return refuse(env, RLSD_INTERNAL, "Could not hold an array.");
   }
@@ -310,10 +319,8 @@ napi_value start_job(napi_env env, const PolicyArgs& args) {
   return refuse(env, RLSD_CANCELLED, "The environment is shutting down.");
 }
 
-/* policyLoss(...): a status, or a promise of one when meta says so */
-napi_value policy_loss(napi_env env, napi_callback_info info) {
-  PolicyArgs args;
-  if (!args.read(env, info)) return refuse(env, RLSD_INVALID_ARGUMENT, "policyLoss was called with wrong arguments.");
+/* A status, or a promise of an outcome when meta says so. */
+napi_value run_or_start(napi_env env, const PolicyArgs& args) {
   if (args.meta[kAsync] != 0) return start_job(env, args);
   PolicyCall call;
   if (!args.fill(&call)) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
@@ -324,8 +331,25 @@ napi_value policy_loss(napi_env env, napi_callback_info info) {
   return to_number(env, status);
 }
 
+/* policyLoss(every argument) */
+napi_value policy_loss(napi_env env, napi_callback_info info) {
+  PolicyArgs args;
+  if (args.read(env, info, nullptr, kArgCount)) return run_or_start(env, args);
+  return refuse(env, RLSD_INVALID_ARGUMENT, "policyLoss was called with wrong arguments.");
+}
+
+/* policyTokens(kTokenArgs): synchronous, log-probs only */
+napi_value policy_tokens(napi_env env, napi_callback_info info) {
+  PolicyArgs args;
+  if (args.read(env, info, kTokenArgs, kTokenArgCount) && args.meta[kAsync] == 0) return run_or_start(env, args);
+  return refuse(env, RLSD_INVALID_ARGUMENT, "policyTokens was called with wrong arguments.");
+}
+
 }  // namespace
 
-void init_loss(napi_env env, napi_value exports) { define(env, exports, "policyLoss", policy_loss); }
+void init_loss(napi_env env, napi_value exports) {
+  define(env, exports, "policyLoss", policy_loss);
+  define(env, exports, "policyTokens", policy_tokens);
+}
 
 }  // namespace rlsd::addon

@@ -8,7 +8,7 @@
 
 namespace rlsd::addon {
 
-constexpr size_t kObjectiveFields = 27;
+constexpr size_t kObjectiveFields = 31;
 
 inline rlsd_objective decode_objective(const double* f) {
   rlsd_objective o;
@@ -41,6 +41,10 @@ inline rlsd_objective decode_objective(const double* f) {
   o.sapo_temperature_neg = f[24];
   o.importance_min = f[25];
   o.importance_max = f[26];
+  o.log_clip_low = f[27];
+  o.log_clip_high = f[28];
+  o.log_evidence_low = f[29];
+  o.log_evidence_high = f[30];
   return o;
 }
 

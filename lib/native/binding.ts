@@ -1,4 +1,4 @@
-/** Every argument of the native `policyLoss`, in order. Absent arrays are undefined. */
+/** Every argument of the native `policyLoss`, in order. Absent arrays are undefined; statistics are written at meta's end. */
 export type PolicyLossArguments = [
   meta: Float64Array,
   objective: Float64Array,
@@ -31,8 +31,28 @@ export type PolicyLossArguments = [
   gradientHidden: Float32Array | Uint16Array | undefined,
   gradientHead: Float32Array | Uint16Array | undefined,
   gradientBias: Float32Array | Uint16Array | undefined,
-  stats: Float64Array,
   cancel: Int32Array | undefined,
+];
+
+/** Every argument of the native `policyTokens`, in order: log-probs alone. */
+export type PolicyTokensArguments = [
+  meta: Float64Array,
+  objective: Float64Array,
+  cuSeqlens: Int32Array,
+  completionMask: Uint8Array | undefined,
+  spanMask: Uint8Array | undefined,
+  advantages: Float32Array,
+  oldLogProbs: Float32Array | undefined,
+  refLogProbs: Float32Array | undefined,
+  samplerLogProbs: Float32Array | undefined,
+  student: Float32Array,
+  teacher: Float32Array | undefined,
+  contrast: Float32Array | undefined,
+  logProbs: Float32Array | undefined,
+  teacherLogProbs: Float32Array | undefined,
+  tokenAdvantages: Float32Array,
+  evidenceWeights: Float32Array,
+  gradientLogProbs: Float32Array | undefined,
 ];
 
 /** What a backend can do. `entries` names each operation of the backend table. */
@@ -54,6 +74,8 @@ export interface NativeBinding {
   /** Index of the backend in the library at an absolute path, or -1. */
   loadBackend(path: string): number;
   describeBackend(index: number): BackendDescription | undefined;
+  /** A status: the synchronous call on log-probs, with few arguments to read. */
+  policyTokens(...args: PolicyTokensArguments): number;
   /** A status, or a promise of an outcome when meta asks for a queued call. */
   policyLoss(...args: PolicyLossArguments): number | Promise<Outcome>;
 }

@@ -8,6 +8,9 @@ const CORRECTIONS = ["none", "token-truncate", "token-mask", "sequence-truncate"
 
 const off = (value: number | null): number => value ?? Number.POSITIVE_INFINITY;
 
+/** log(1 - clip), or no bound where a ratio cannot fall that low. */
+const logLow = (clip: number): number => (clip < 1 ? Math.log1p(-clip) : Number.NEGATIVE_INFINITY);
+
 /** The fields as csrc/napi/objective.h reads them. */
 function encode(o: ObjectiveFields): Float64Array {
   return Float64Array.of(
@@ -38,6 +41,10 @@ function encode(o: ObjectiveFields): Float64Array {
     o.sapoTemperatureNeg,
     o.importanceMin ?? 0,
     off(o.importanceMax),
+    logLow(o.clipLow),
+    Math.log1p(o.clipHigh),
+    logLow(o.evidenceClip),
+    Math.log1p(o.evidenceClip),
   );
 }
 

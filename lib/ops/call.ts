@@ -62,17 +62,29 @@ const CALL_FIELDS: ReadonlySet<string> = new Set([
   "results",
 ]);
 
-const TOKEN_OUTPUTS = [
+const OUT_FIELDS: ReadonlySet<string> = new Set([
+  "logits",
+  "hidden",
+  "head",
+  "bias",
   "logProbs",
   "teacherLogProbs",
   "tokenAdvantages",
   "evidenceWeights",
   "gradientLogProbs",
-] as const;
-const OUT_FIELDS: ReadonlySet<string> = new Set(["logits", "hidden", "head", "bias", ...TOKEN_OUTPUTS]);
+]);
 
 function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
+}
+
+function checkOut(out: PolicyOut, tokens: number): void {
+  checkObject(out, "out", OUT_FIELDS);
+  if (out.logProbs !== undefined) checkF32(out.logProbs, "out.logProbs", tokens);
+  if (out.teacherLogProbs !== undefined) checkF32(out.teacherLogProbs, "out.teacherLogProbs", tokens);
+  if (out.tokenAdvantages !== undefined) checkF32(out.tokenAdvantages, "out.tokenAdvantages", tokens);
+  if (out.evidenceWeights !== undefined) checkF32(out.evidenceWeights, "out.evidenceWeights", tokens);
+  if (out.gradientLogProbs !== undefined) checkF32(out.gradientLogProbs, "out.gradientLogProbs", tokens);
 }
 
 /** Types and lengths of the call's options; throws the signal's reason when it is aborted already. */
@@ -89,12 +101,7 @@ export function checkCall(call: Call, tokens: number): void {
   }
   if (call.stream !== undefined)
     throw invalid("no stream, as no tensor of the batch is on a device,", "stream", call.stream);
-  if (call.out !== undefined) {
-    checkObject(call.out, "out", OUT_FIELDS);
-    for (const name of TOKEN_OUTPUTS) {
-      if (call.out[name] !== undefined) checkF32(call.out[name], `out.${name}`, tokens);
-    }
-  }
+  if (call.out !== undefined) checkOut(call.out, tokens);
   if (call.signal === undefined) return;
   if (!(call.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", call.signal);
   call.signal.throwIfAborted();

@@ -3,8 +3,7 @@ import type { ObjectiveFields } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Stats } from "../tensor/results.js";
 import { checkF32, checkObject } from "./check.js";
-import { META_COUNT, nativeCall, plan, writeMeta } from "./policy-call.js";
-import { STAT_NAMES, toStats } from "./stats.js";
+import { nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 
 /** Log-probs and advantages of packed tokens. */
 export interface CreditInput {
@@ -78,9 +77,9 @@ export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): Cre
     {},
   );
   const out = { tokenAdvantages: new Float32Array(tokens), evidenceWeights: new Float32Array(tokens) };
-  const meta = new Float64Array(META_COUNT);
-  const stats = new Float64Array(STAT_NAMES.length);
+  const meta = newMeta();
   writeMeta(meta, p, false);
-  throwUnlessOk(nativeCall(p, meta, out, stats) as number);
-  return { ...out, stats: toStats(stats) };
+  throwUnlessOk(nativeCallSync(p, meta, out));
+  const { loss: _loss, policyLoss: _policyLoss, ...stats } = statsOf(meta);
+  return { ...out, stats };
 }

@@ -5,7 +5,7 @@ import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
 import type { CheckedBatch, PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
 import { invalid } from "./check.js";
-import { LEVEL_ABSENT, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
+import { LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
 
 /** (N) arrays that a call writes. */
 export interface TokenOutputs {
@@ -113,6 +113,19 @@ export function gradientOutputs(batch: PolicyBatch, checked: CheckedBatch, call:
 
 export const gradientDtype = (t: Tensor | undefined): number => (t === undefined ? 0 : DTYPE_CODES[t.dtype]);
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+function toGradient(checked: CheckedBatch, tokens: TokenOutputs, gradients: GradientOutputs): PolicyResult["gradient"] {
+  const gradient: Mutable<PolicyResult["gradient"]> = { logProbs: tokens.gradientLogProbs };
+  if (checked.student.level === LEVEL_LOGITS && gradients.logits !== undefined) gradient.logits = gradients.logits;
+  if (checked.student.level === LEVEL_HIDDEN) {
+    if (gradients.hidden !== undefined) gradient.hidden = gradients.hidden;
+    if (gradients.head !== undefined) gradient.head = gradients.head;
+    if (gradients.bias !== undefined) gradient.bias = gradients.bias;
+  }
+  return gradient;
+}
+
 /** The arrays of a call as its result. */
 export function toResult(
   checked: CheckedBatch,
@@ -120,24 +133,14 @@ export function toResult(
   gradients: GradientOutputs,
   stats: PolicyResult["stats"],
 ): PolicyResult {
-  const gradient: { -readonly [K in keyof PolicyResult["gradient"]]: PolicyResult["gradient"][K] } = {
-    logProbs: tokens.gradientLogProbs,
-  };
-  if (checked.student.level === LEVEL_LOGITS && gradients.logits !== undefined) gradient.logits = gradients.logits;
-  if (checked.student.level === LEVEL_HIDDEN) {
-    if (gradients.hidden !== undefined) gradient.hidden = gradients.hidden;
-    if (gradients.head !== undefined) gradient.head = gradients.head;
-    if (gradients.bias !== undefined) gradient.bias = gradients.bias;
-  }
-  const result = {
+  const result: Mutable<PolicyResult> = {
     loss: stats.loss,
     logProbs: tokens.logProbs,
     tokenAdvantages: tokens.tokenAdvantages,
     evidenceWeights: tokens.evidenceWeights,
-    gradient,
+    gradient: toGradient(checked, tokens, gradients),
     stats,
   };
-  return checked.teacher.level === LEVEL_ABSENT || tokens.teacherLogProbs === undefined
-    ? result
-    : { ...result, teacherLogProbs: tokens.teacherLogProbs };
+  if (tokens.teacherLogProbs !== undefined) result.teacherLogProbs = tokens.teacherLogProbs;
+  return result;
 }

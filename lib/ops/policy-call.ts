@@ -1,18 +1,27 @@
-import type { Outcome, PolicyLossArguments } from "../native/binding.js";
+import type { Outcome } from "../native/binding.js";
 import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
+import type { Stats } from "../tensor/results.js";
 import { type CheckedBatch, checkBatch, type PolicyBatch } from "./batch.js";
 import { type Call, checkCall } from "./call.js";
 import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
-import { type CheckedScores, LEVEL_LOG_PROBS } from "./scores.js";
+import { type CheckedScores, LEVEL_LOG_PROBS, type TensorData } from "./scores.js";
+import { STAT_NAMES, toStats } from "./stats.js";
 
 /** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
 const SCORES = 10;
 const SCORE_FIELDS = 8;
 const OUT_DTYPES = SCORES + 3 * SCORE_FIELDS;
-export const META_COUNT = OUT_DTYPES + 4;
+const STATS = OUT_DTYPES + 4;
+const META_COUNT = STATS + STAT_NAMES.length;
+
+/** The numbers of one call; the native side writes its statistics at the end. */
+export const newMeta = (): Float64Array => new Float64Array(META_COUNT);
+
+/** The statistics that a finished call left in its meta. */
+export const statsOf = (meta: Float64Array): Stats => toStats(meta, STATS);
 
 /** A call whose arguments have been checked. */
 export interface Plan {
@@ -98,17 +107,16 @@ export interface TokenTargets {
   readonly gradientLogProbs?: Float32Array | undefined;
 }
 
-/** The one native call: a status, or a promise when meta asks for a queued call. */
+/** The native call of any level: a status, or a promise when meta asks for a queued call. */
 export function nativeCall(
   p: Plan,
   meta: Float64Array,
   out: TokenTargets,
-  stats: Float64Array,
   cancel?: Int32Array,
 ): number | Promise<Outcome> {
   const { batch, gradients } = p;
   const { student, teacher, contrast } = p.checked;
-  const args: PolicyLossArguments = [
+  return native.policyLoss(
     meta,
     p.objective,
     batch.tokenIds,
@@ -119,7 +127,7 @@ export function nativeCall(
     batch.oldLogProbs,
     batch.refLogProbs,
     batch.samplerLogProbs,
-    student.primary as Float32Array,
+    student.primary as TensorData,
     student.head,
     student.bias,
     student.rowOf,
@@ -140,8 +148,34 @@ export function nativeCall(
     gradients.hidden?.data,
     gradients.head?.data,
     gradients.bias?.data,
-    stats,
     cancel,
-  ];
-  return native.policyLoss(...args);
+  );
+}
+
+/** The synchronous call; a batch of log-probs alone takes the one with few arguments. */
+export function nativeCallSync(p: Plan, meta: Float64Array, out: TokenTargets): number {
+  const { student, teacher, contrast } = p.checked;
+  if (student.level > LEVEL_LOG_PROBS || teacher.level > LEVEL_LOG_PROBS || contrast.level > LEVEL_LOG_PROBS) {
+    return nativeCall(p, meta, out) as number;
+  }
+  const { batch } = p;
+  return native.policyTokens(
+    meta,
+    p.objective,
+    batch.cuSeqlens,
+    batch.completionMask,
+    batch.spanMask,
+    batch.advantages,
+    batch.oldLogProbs,
+    batch.refLogProbs,
+    batch.samplerLogProbs,
+    student.primary as Float32Array,
+    teacher.primary as Float32Array | undefined,
+    contrast.primary as Float32Array | undefined,
+    out.logProbs,
+    out.teacherLogProbs,
+    out.tokenAdvantages,
+    out.evidenceWeights,
+    out.gradientLogProbs,
+  );
 }

@@ -5,15 +5,13 @@ import type { PolicyResult } from "../tensor/results.js";
 import type { PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
 import { type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
-import { META_COUNT, nativeCall, plan, writeMeta } from "./policy-call.js";
+import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 import { LEVEL_ABSENT } from "./scores.js";
-import { STAT_NAMES, toStats } from "./stats.js";
 
 const NO_CALL: Call = Object.freeze({});
 
 /** A synchronous call is over before the next begins: one scratch serves all of them. */
-const scratchMeta = new Float64Array(META_COUNT);
-const scratchStats = new Float64Array(STAT_NAMES.length);
+const scratchMeta = newMeta();
 
 /**
  * The policy loss, its gradient and its statistics, in one native call on this thread.
@@ -30,8 +28,8 @@ export function policyLossSync(batch: PolicyBatch, objective: Objective, call: C
   const p = plan(batch, objective, call);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, call.out);
   writeMeta(scratchMeta, p, false);
-  throwUnlessOk(nativeCall(p, scratchMeta, out, scratchStats) as number);
-  return toResult(p.checked, out, p.gradients, toStats(scratchStats));
+  throwUnlessOk(nativeCallSync(p, scratchMeta, out));
+  return toResult(p.checked, out, p.gradients, statsOf(scratchMeta));
 }
 
 /** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
@@ -67,16 +65,15 @@ export async function policyLoss(
 ): Promise<PolicyResult> {
   const p = plan(batch, objective, call);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
-  const stats = new Float64Array(STAT_NAMES.length);
-  const meta = new Float64Array(META_COUNT);
+  const meta = newMeta();
   writeMeta(meta, p, true);
   const cancel = call.signal && new Int32Array(1);
   const abort = () => cancel?.fill(1);
   call.signal?.addEventListener("abort", abort, { once: true });
   try {
-    throwUnlessDone(await nativeCall(p, meta, out, stats, cancel), call.signal);
+    throwUnlessDone(await nativeCall(p, meta, out, cancel), call.signal);
   } finally {
     call.signal?.removeEventListener("abort", abort);
   }
-  return toResult(p.checked, copyOut(out, call.out), p.gradients, toStats(stats));
+  return toResult(p.checked, copyOut(out, call.out), p.gradients, statsOf(meta));
 }

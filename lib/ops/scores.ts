@@ -1,6 +1,6 @@
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkObject, checkPositiveInteger, invalid } from "./check.js";
+import { checkI32, checkObject, checkPositiveInteger, invalid } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -143,10 +143,29 @@ function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, 
 }
 
 /** A Float32Array, or the memory of an f32 tensor. */
-function logProbsData(value: Float32Array | Tensor, name: string, tokens: number): Float32Array {
-  if (!isTensor(value)) return checkF32(value, name, tokens);
-  if (value.dtype !== "f32") throw invalid("an f32 tensor", name, `a tensor of dtype ${value.dtype}`);
-  return checkF32(value.data, name, tokens);
+function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: string, tokens: number): CheckedScores {
+  checkObject(scores, name, LOG_PROBS_FIELDS);
+  const given = scores.logProbs;
+  const isF32 = isTensor(given) && given.dtype === "f32";
+  const data = isF32 ? (given.data as Float32Array) : given;
+  if (!(data instanceof Float32Array) || data.length !== tokens) {
+    throw invalid(`a Float32Array or an f32 tensor of ${tokens}`, `${name}.logProbs`, given);
+  }
+  return {
+    level: LEVEL_LOG_PROBS,
+    primary: data,
+    head: undefined,
+    bias: undefined,
+    rowOf: undefined,
+    rows: 0,
+    vocab: 0,
+    width: 0,
+    vocabSize: 0,
+    dtype: 0,
+    headDtype: 0,
+    biasDtype: 0,
+    tensors: isF32 ? [given] : NONE,
+  };
 }
 
 /** Checks one view against the batch's N; throws ERR_RLSD_INVALID_ARGUMENT naming the field. */
@@ -156,12 +175,5 @@ export function checkScores(scores: Scores | undefined, name: string, tokens: nu
   if ("logits" in scores) return checkLogits(scores, name, tokens);
   if ("hidden" in scores) return checkHidden(scores, name, tokens);
   if (!("logProbs" in scores)) throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
-  checkObject(scores, name, LOG_PROBS_FIELDS);
-  const logProbs = logProbsData(scores.logProbs, `${name}.logProbs`, tokens);
-  return {
-    ...ABSENT,
-    level: LEVEL_LOG_PROBS,
-    primary: logProbs,
-    tensors: isTensor(scores.logProbs) ? [scores.logProbs] : NONE,
-  };
+  return checkLogProbs(scores, name, tokens);
 }

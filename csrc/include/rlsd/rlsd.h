@@ -143,6 +143,9 @@ typedef struct rlsd_objective {
   double evidence_clip; /* eps_w */
   double sapo_temperature_pos, sapo_temperature_neg;
   double importance_min, importance_max; /* 0 and infinity: unbounded */
+  /* Logarithms of the clip bounds, taken once: log(1 - clip_low) and log(1 - evidence_clip) (-infinity where the
+   * argument is not above 0), log(1 + clip_high), log(1 + evidence_clip). */
+  double log_clip_low, log_clip_high, log_evidence_low, log_evidence_high;
 } rlsd_objective;
 
 typedef struct rlsd_policy_batch {
