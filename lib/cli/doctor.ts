@@ -73,7 +73,11 @@ function printReport(report: DoctorReport): void {
   print("\nThe loss on a worked example: two answers to one prompt, the first right.");
   print("token  advantage  evidence weight  dL/dlogP");
   for (const t of report.example.tokens) {
-    const numbers = [t.advantage.toFixed(3).padStart(9), t.weight.toFixed(3).padStart(15), t.gradient.toFixed(4).padStart(8)];
+    const numbers = [
+      t.advantage.toFixed(3).padStart(9),
+      t.weight.toFixed(3).padStart(15),
+      t.gradient.toFixed(4).padStart(8),
+    ];
     print(`${t.token.padEnd(5)}  ${numbers.join("  ")}`);
   }
   print(`loss ${report.example.loss.toFixed(6)}: ${report.example.correct ? "as worked out by hand" : "WRONG"}`);

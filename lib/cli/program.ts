@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { registerDoctor } from "./doctor.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
@@ -7,7 +8,7 @@ function version(): string {
 }
 
 /** One entry a command, in the order of the help. */
-const COMMANDS: readonly ((program: Command) => void)[] = [];
+const COMMANDS: readonly ((program: Command) => void)[] = [registerDoctor];
 
 /** The whole command line. Each command registers itself and loads what it needs when it runs. */
 export function createProgram(): Command {
