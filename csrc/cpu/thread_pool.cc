@@ -50,7 +50,7 @@ void drain(Loop& loop) {
   for (;;) {
     const int64_t task = loop.next.fetch_add(1, std::memory_order_relaxed);
     if (task >= loop.tasks) return;
-    if (loop.cancel != nullptr && *loop.cancel != 0) {
+    if (loop.cancel != nullptr && __atomic_load_n(loop.cancel, __ATOMIC_RELAXED) != 0) {
       loop.cancelled.store(true, std::memory_order_relaxed);
       return;
     }
