@@ -7,6 +7,7 @@
 #include "cpu/error.h"
 #include "cpu/policy_loss.h"
 #include "cpu/thread_pool.h"
+#include "cpu/token_log_probs.h"
 
 namespace rlsd::cpu {
 namespace {
@@ -67,6 +68,8 @@ rlsd_backend_v1 make_table() {
   table.synchronize = synchronize;
   table.policy_loss_workspace = policy_loss_workspace;
   table.policy_loss = policy_loss;
+  table.token_log_probs_workspace = token_log_probs_workspace;
+  table.token_log_probs = token_log_probs;
   return table;
 }
 

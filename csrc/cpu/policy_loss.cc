@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "cpu/error.h"
+#include "cpu/policy_loss_logits.h"
 #include "cpu/policy_tokens.h"
 #include "cpu/thread_pool.h"
 
@@ -122,8 +123,9 @@ struct Pass {
     const TokenLoss l = token_loss(o, t, q, credit.rho);
     if (t.has_teacher) add_evidence(s, o, credit);
     add_advantage(s, l.advantage);
-    add_loss(s, l, q.omega, o.surrogate == RLSD_ROW_COEFFICIENT ? 0.0 : o.kl_coef,
-             p.entropy != nullptr ? p.entropy[i] : 0.0, o.entropy_coef);
+    const bool bare = o.surrogate == RLSD_ROW_COEFFICIENT;
+    add_loss(s, l, q.omega, bare ? 0.0 : o.kl_coef, p.entropy != nullptr ? p.entropy[i] : 0.0,
+             bare ? 0.0 : o.entropy_coef);
     write_token(out, i, p.log_probs[i], teacher_at(i), l.advantage, credit.evidence.clipped,
                 out.loss_scale * q.omega * l.gradient);
   }
@@ -215,20 +217,20 @@ rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, con
               static_cast<long long>(total.first_non_finite), static_cast<long long>(context->error_count));
 }
 
-rlsd_status policy_loss_workspace(rlsd_context* context, const rlsd_policy_batch* batch, const rlsd_objective*,
-                                  const rlsd_policy_outputs*, uint64_t* bytes) {
-  if (batch->student.level != RLSD_LOG_PROBS) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "policy_loss of the cpu backend takes log-probs.");
-  }
+rlsd_status policy_loss_workspace(rlsd_context* context, const rlsd_policy_batch* batch,
+                                  const rlsd_objective* objective, const rlsd_policy_outputs* outputs,
+                                  uint64_t* bytes) {
+  if (is_logits_level(*batch)) return policy_loss_logits_workspace(context, *batch, *objective, *outputs, bytes);
   *bytes = 0;
   return RLSD_OK;
 }
 
 rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, const rlsd_objective* objective,
                         const rlsd_policy_outputs* outputs) {
+  if (is_logits_level(*batch)) return policy_loss_logits(context, *batch, *objective, *outputs);
   if (batch->student.level != RLSD_LOG_PROBS || batch->teacher.level > RLSD_LOG_PROBS ||
       batch->contrast.level > RLSD_LOG_PROBS) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "policy_loss of the cpu backend takes log-probs.");
+    return fail(context, RLSD_UNSUPPORTED, -1, "policy_loss of the cpu backend takes log-probs and logits.");
   }
   PolicyTokens tokens = policy_tokens(*batch);
   tokens.credit_only = outputs->gradient_log_probs == nullptr;

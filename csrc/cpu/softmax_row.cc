@@ -1,0 +1,226 @@
+#include "cpu/softmax_row.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/half.h"
+
+/* Vectors never cross a function boundary that is not inlined. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+#define RLSD_INLINE inline __attribute__((always_inline))
+
+namespace rlsd::cpu {
+namespace {
+
+constexpr int kChunk = 32;        /* columns, and lanes of a sum */
+constexpr int64_t kBlock = 1024;  /* columns summed in float32 before they are added in double */
+constexpr float kLowest = -127.0f; /* 2^t is 0 from here on */
+/* How far ahead of the sums the row is asked for: the hardware stops at the 4 KiB of a page. */
+constexpr size_t kPrefetchBytes = 8192;
+/* Beyond this sum the target is no anchor: float32 would overflow in some factor. */
+constexpr double kLargestSum = 1e18;
+constexpr double kLn2 = 0.69314718055994530942;
+
+struct F16 {
+  uint16_t bits;
+};
+struct Bf16 {
+  uint16_t bits;
+};
+
+template <class T>
+T minus_infinity();
+template <>
+float minus_infinity() {
+  return -INFINITY;
+}
+template <>
+F16 minus_infinity() {
+  return {0xFC00u};
+}
+template <>
+Bf16 minus_infinity() {
+  return {0xFF80u};
+}
+
+struct Sums {
+  double e, et;
+};
+
+struct TypeKernels {
+  /* [shaped][kept] */
+  Sums (*sums[2][2])(const void* row, int64_t vocab, int64_t hidden, float anchor, const RowOptions&, float* scratch);
+  float (*largest)(const void* row, int64_t vocab);
+  void (*scale_kept)(void* out, int64_t vocab, const float* scratch, float factor);
+  /* [shaped] */
+  void (*gradient[2])(void* out, const void* row, int64_t vocab, float anchor, const RowOptions&, float factor,
+                      float slope);
+};
+
+struct RowKernels {
+  TypeKernels type[3]; /* by rlsd_dtype */
+  float (*shape_one)(float z, const RowOptions&);
+};
+
+#define RLSD_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define RLSD_TARGET_BEGIN(features) \
+  RLSD_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define RLSD_TARGET_END RLSD_PRAGMA(clang attribute pop)
+#else
+#define RLSD_TARGET_BEGIN(features) \
+  RLSD_PRAGMA(GCC push_options)     \
+  RLSD_PRAGMA(GCC target(features))
+#define RLSD_TARGET_END RLSD_PRAGMA(GCC pop_options)
+#endif
+
+#if defined(__x86_64__)
+RLSD_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c,prefer-vector-width=512")
+namespace avx512 {
+#define RLSD_LANES 16
+#include "softmax_row_kernels.inc"
+#undef RLSD_LANES
+}  // namespace avx512
+RLSD_TARGET_END
+
+RLSD_TARGET_BEGIN("avx2,fma,f16c")
+namespace avx2 {
+#define RLSD_LANES 8
+#include "softmax_row_kernels.inc"
+#undef RLSD_LANES
+}  // namespace avx2
+RLSD_TARGET_END
+#endif
+
+namespace portable {
+#define RLSD_LANES 4
+#include "softmax_row_kernels.inc"
+#undef RLSD_LANES
+}  // namespace portable
+
+/* RLSD_ISA narrows the choice, so that machines of different width can be made to agree bit for bit. */
+bool allowed(const char* name) {
+  const char* wanted = std::getenv("RLSD_ISA");
+  return wanted == nullptr || std::strcmp(wanted, name) == 0;
+}
+
+RowKernels choose() {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && allowed("avx512")) {
+    return avx512::make();
+  }
+  if (avx2 && allowed("avx2")) return avx2::make();
+#endif
+  return portable::make();
+}
+
+const RowKernels& kernels() {
+  static const RowKernels instance = choose();
+  return instance;
+}
+
+bool is_shaped(const RowOptions& o) { return o.rounding_bf16 || o.softcap != 0.0f; }
+
+float logit_at(const void* row, int32_t dtype, int64_t column) {
+  switch (dtype) {
+    case RLSD_F16:
+      return f16_to_float(static_cast<const uint16_t*>(row)[column]);
+    case RLSD_BF16:
+      return bf16_to_float(static_cast<const uint16_t*>(row)[column]);
+    default:
+      return static_cast<const float*>(row)[column];
+  }
+}
+
+void put(void* row, int32_t dtype, int64_t column, float value) {
+  switch (dtype) {
+    case RLSD_F16:
+      static_cast<uint16_t*>(row)[column] = float_to_f16(value);
+      return;
+    case RLSD_BF16:
+      static_cast<uint16_t*>(row)[column] = float_to_bf16(value);
+      return;
+    default:
+      static_cast<float*>(row)[column] = value;
+  }
+}
+
+size_t width(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
+
+/* H = log Z - sum E (s - anchor) / Z, which rounding may leave a little below 0. */
+double entropy(double log_sum, const Sums& s, double sum) { return std::fmax(0.0, log_sum - kLn2 * s.et / sum); }
+
+/* Any row: looks at every logit before it decides. */
+RowScore score_from_maximum(const void* row, int32_t dtype, int64_t vocab, int64_t target, const RowOptions& o,
+                            float* scratch) {
+  const TypeKernels& k = kernels().type[dtype];
+  const float highest = k.largest(row, vocab);
+  const float z = logit_at(row, dtype, target);
+  if (!std::isfinite(highest)) return {NAN, NAN, NAN, NAN, 0.0f};
+  if (z == -INFINITY) return {-INFINITY, NAN, NAN, NAN, 0.0f};
+  const float anchor = kernels().shape_one(highest, o);
+  const Sums s = k.sums[is_shaped(o)][scratch != nullptr](row, vocab, -1, anchor, o, scratch);
+  const double log_sum = std::log(s.e);
+  const double distance = static_cast<double>(kernels().shape_one(z, o)) - anchor;
+  return {std::fmin(0.0, distance / o.temperature - log_sum), entropy(log_sum, s, s.e), log_sum, s.e, anchor};
+}
+
+}  // namespace
+
+RowOptions row_options(double temperature, double logit_softcap, bool logit_rounding_bf16) {
+  constexpr double kLog2E = 1.44269504088896340736;
+  return {temperature, static_cast<float>(kLog2E / temperature), static_cast<float>(logit_softcap),
+          logit_rounding_bf16};
+}
+
+int64_t row_scratch_floats(int64_t vocab) { return (vocab + kChunk - 1) / kChunk * kChunk; }
+
+RowScore score_row(const void* row, int32_t dtype, int64_t vocab, int64_t target, const RowOptions& o,
+                   float* scratch) {
+  const float anchor = kernels().shape_one(logit_at(row, dtype, target), o);
+  if (std::isfinite(anchor)) {
+    const Sums s = kernels().type[dtype].sums[is_shaped(o)][scratch != nullptr](row, vocab, target, anchor, o, scratch);
+    if (s.e <= kLargestSum) {
+      const double log_sum = std::log1p(s.e), sum = 1.0 + s.e;
+      return {0.0 - log_sum, entropy(log_sum, s, sum), log_sum, sum, anchor};
+    }
+  }
+  return score_from_maximum(row, dtype, vocab, target, o, scratch);
+}
+
+bool gradient_uses_scratch(const RowOptions& o, double entropy_coefficient) {
+  return entropy_coefficient == 0.0 && o.softcap == 0.0f;
+}
+
+void write_row_gradient(void* out, const void* row, int32_t dtype, int64_t vocab, int64_t columns, int64_t target,
+                        const RowOptions& o, const RowScore& score, const RowGradient& g, const float* scratch) {
+  char* const bytes = static_cast<char*>(out);
+  const int64_t written = g.log_prob == 0.0 && g.entropy == 0.0 ? 0 : vocab;
+  if (written > 0) {
+    const TypeKernels& k = kernels().type[dtype];
+    const double per_e = 1.0 / (o.temperature * score.sum);
+    const double factor = (g.entropy * (score.entropy - score.log_sum) - g.log_prob) * per_e;
+    const float y = kernels().shape_one(logit_at(row, dtype, target), o); /* read before it is overwritten */
+    if (scratch != nullptr && gradient_uses_scratch(o, g.entropy)) {
+      k.scale_kept(out, vocab, scratch, static_cast<float>(factor));
+    } else {
+      const double slope = g.entropy * kLn2 * per_e;
+      k.gradient[is_shaped(o)](out, row, vocab, score.anchor, o, static_cast<float>(factor), static_cast<float>(slope));
+    }
+    const double tanh = o.softcap != 0.0f ? static_cast<double>(y) / o.softcap : 0.0;
+    const double p = std::exp(score.log_prob);
+    const double of_target =
+        g.log_prob * -std::expm1(score.log_prob) + g.entropy * p * (score.log_prob + score.entropy);
+    put(out, dtype, target, static_cast<float>(of_target * (1.0 - tanh * tanh) / o.temperature) + 0.0f);
+  }
+  std::memset(bytes + static_cast<size_t>(written) * width(dtype), 0,
+              static_cast<size_t>(columns - written) * width(dtype));
+}
+
+}  // namespace rlsd::cpu
