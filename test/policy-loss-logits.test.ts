@@ -12,7 +12,7 @@ import {
 import type { ReferenceBatch, ReferenceScores } from "../lib/reference/batch.js";
 import { policyLossReference } from "../lib/reference/policy-loss.js";
 import { asTensor, dtypes, randomLogits, randomNumbers, roundoff, softmaxRow, valuesOf } from "./support/logits.js";
-import { loadVector, poisoned, relativeError, unmasked, type VectorCase, vectorNames } from "./support/vectors.js";
+import { loadVector, poisoned, relativeError, unmasked, vectorNames } from "./support/vectors.js";
 
 describe.each(vectorNames)("policyLoss over logits against the official code, %s, masked rows poisoned", (name) => {
   const vector = poisoned(loadVector(name));
