@@ -133,6 +133,7 @@ describe("samplingProbabilities", () => {
     near(samplingProbabilities(logits, { ...open, topK: 2 }), [2 / 3, 1 / 3, 0, 0]);
     near(samplingProbabilities(logits, { ...open, topP: 0.7 }), [2 / 3, 1 / 3, 0, 0]);
     near(samplingProbabilities(logits, { ...open, topP: 0 }), [1, 0, 0, 0]);
+    near(samplingProbabilities([0, 0], { ...open, topP: 0.5 }), [1, 0]);
     near(samplingProbabilities(logits, { ...open, minP: 0.4 }), [2 / 3, 1 / 3, 0, 0]);
   });
 
