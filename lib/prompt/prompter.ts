@@ -1,0 +1,41 @@
+import { RlsdError } from "../errors.js";
+import type { ChatMessage, ChatTemplate } from "./chat-template.js";
+
+/** The part of a tokenizer that prompts need. */
+export interface Encoder {
+  encode(text: string): Int32Array;
+  decode(ids: ArrayLike<number>): string;
+}
+
+/** Writes conversations as prompts of one model. */
+export interface Prompter extends Encoder {
+  text(messages: readonly ChatMessage[]): string;
+  ids(messages: readonly ChatMessage[]): Int32Array;
+}
+
+/**
+ * `template` undefined: a base model, which reads the contents one after the other with nothing between.
+ * The template writes the special tokens itself, so encoding adds none.
+ */
+export function createPrompter(
+  encoder: Encoder,
+  template: ChatTemplate | undefined,
+  variables: Readonly<Record<string, unknown>> = {},
+): Prompter {
+  const text = (messages: readonly ChatMessage[]) =>
+    template === undefined
+      ? messages.map((message) => message.content).join("")
+      : template.render(messages, { addGenerationPrompt: true, variables });
+  return {
+    text,
+    ids: (messages) => {
+      const ids = encoder.encode(text(messages));
+      if (ids.length === 0) {
+        throw new RlsdError("ERR_RLSD_PROMPT", "the prompt has no tokens: the tokenizer knows none of its characters");
+      }
+      return ids;
+    },
+    encode: (s) => encoder.encode(s),
+    decode: (ids) => encoder.decode(ids),
+  };
+}
