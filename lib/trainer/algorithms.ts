@@ -1,0 +1,90 @@
+import { RlsdError } from "../errors.js";
+import type { Objective } from "../objectives/objective.js";
+import {
+  bnpo,
+  cispo,
+  dapo,
+  drGrpo,
+  gmpo,
+  grpo,
+  gspo,
+  luspo,
+  type ObjectiveOptions,
+  rlsd,
+  sapo,
+} from "../objectives/presets.js";
+import { creditMixAt } from "../ops/schedule.js";
+import { didYouMean } from "../suggest.js";
+import type { TrainConfig } from "./config.js";
+
+/** What a step's teacher is asked for. */
+export type TeacherView = "none" | "log-probs";
+
+/** One way of making an update. Everything else of a step is the same for all. */
+export interface Algorithm {
+  readonly summary: string;
+  /** Throws ERR_RLSD_CONFIG for settings that cannot work. Called before anything is loaded. */
+  check(config: TrainConfig): void;
+  /** "none": the teacher is not run at this step. */
+  teacherView(config: TrainConfig, step: number): TeacherView;
+  /** Share of the credit at this step. */
+  creditMix(config: TrainConfig, step: number): number;
+  /** What the update minimises, but for the two fields that change from step to step. */
+  objective(config: TrainConfig): Objective;
+}
+
+const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo };
+
+/** Fields that the trainer sets itself, and the setting that says them. */
+const ELSEWHERE: Readonly<Record<string, string>> = { temperature: "rollout.temperature" };
+
+function objectiveOf(config: TrainConfig, fallback: keyof typeof PRESETS): Objective {
+  const { preset = fallback, ...fields } = config.objective;
+  const make = PRESETS[preset as keyof typeof PRESETS];
+  if (typeof preset !== "string" || !Object.hasOwn(PRESETS, preset)) {
+    throw new RlsdError(
+      "ERR_RLSD_CONFIG",
+      `There is no "objective.preset" ${JSON.stringify(preset)}.${didYouMean(String(preset), Object.keys(PRESETS))}`,
+    );
+  }
+  for (const [name, instead] of Object.entries(ELSEWHERE)) {
+    if (name in fields) throw new RlsdError("ERR_RLSD_CONFIG", `"objective.${name}" is set by "${instead}".`);
+  }
+  try {
+    return make({ ...(fields as ObjectiveOptions), temperature: config.rollout.temperature });
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError("ERR_RLSD_CONFIG", `"objective": ${error.message}`, { cause: error });
+  }
+}
+
+const plain: Algorithm = {
+  summary: "the objective alone: every token of a completion gets the same advantage",
+  check: (config) => void objectiveOf(config, "grpo"),
+  teacherView: () => "none",
+  creditMix: () => 0,
+  objective: (config) => objectiveOf(config, "grpo"),
+};
+
+const credited: Algorithm = {
+  summary: "the objective with per-token credit from the privileged teacher",
+  check(config) {
+    objectiveOf(config, "rlsd");
+    if (config.privileged.source === "none") {
+      throw new RlsdError(
+        "ERR_RLSD_CONFIG",
+        'The algorithm rlsd needs privileged text, but "privileged.source" is none. For the bare objective use algorithm grpo.',
+      );
+    }
+  },
+  teacherView: (config, step) => (credited.creditMix(config, step) > 0 ? "log-probs" : "none"),
+  creditMix: (config, step) =>
+    creditMixAt(step, {
+      ...config.creditSchedule,
+      peak: objectiveOf(config, "rlsd").creditMix,
+    }),
+  objective: (config) => objectiveOf(config, "rlsd"),
+};
+
+/** By name. A new way of making an update is one more entry. */
+export const ALGORITHMS: Readonly<Record<string, Algorithm>> = { rlsd: credited, grpo: plain };

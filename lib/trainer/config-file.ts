@@ -1,0 +1,80 @@
+import { readFile } from "node:fs/promises";
+import { dirname, extname, isAbsolute, resolve } from "node:path";
+import { RlsdError } from "../errors.js";
+
+type Tree = Record<string, unknown>;
+
+const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** `over` wins; objects are merged, lists replaced. */
+export function merge(base: Readonly<Tree>, over: Readonly<Tree>): Tree {
+  const out: Tree = { ...base };
+  for (const [name, value] of Object.entries(over)) {
+    const before = out[name];
+    out[name] = isTree(before) && isTree(value) ? merge(before, value) : value;
+  }
+  return out;
+}
+
+/** Paths in a file are meant from where the file is. */
+function anchor(tree: Tree, folder: string): Tree {
+  const at = (path: unknown): unknown =>
+    typeof path === "string" && path !== "" && !isAbsolute(path) ? resolve(folder, path) : path;
+  const out: Tree = { ...tree };
+  if ("model" in out) out.model = at(out.model);
+  if ("output" in out) out.output = at(out.output);
+  if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: at(out.teacher.model) };
+  if (isTree(out.data)) {
+    const data: Tree = { ...out.data };
+    for (const name of ["train", "eval"]) {
+      if (typeof data[name] === "string") data[name] = [data[name]];
+      if (Array.isArray(data[name])) data[name] = data[name].map(at);
+    }
+    out.data = data;
+  }
+  return out;
+}
+
+/** The settings of a YAML (.yaml, .yml) or JSON file. */
+export async function readConfigFile(file: string): Promise<Tree> {
+  let content: string;
+  try {
+    content = await readFile(file, "utf8");
+  } catch (error) {
+    throw new RlsdError("ERR_RLSD_CONFIG", `cannot read ${file}: ${error instanceof Error ? error.message : error}`);
+  }
+  let value: unknown;
+  try {
+    const yaml = extname(file) === ".json" ? undefined : await import("yaml");
+    value = yaml === undefined ? JSON.parse(content) : yaml.parse(content);
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${why}`);
+  }
+  if (value === null || value === undefined) return {};
+  if (!isTree(value)) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: expected settings (an object at the top).`);
+  return anchor(value, dirname(resolve(file)));
+}
+
+/** `optimizer.learningRate=2e-4` into { optimizer: { learningRate: 0.0002 } }; the value is read as YAML. */
+export async function parseSet(assignments: readonly string[]): Promise<Tree> {
+  const { parse } = await import("yaml");
+  let out: Tree = {};
+  for (const assignment of assignments) {
+    const cut = assignment.indexOf("=");
+    if (cut <= 0) {
+      throw new RlsdError("ERR_RLSD_CONFIG", `--set: expected key=value but received "${assignment}".`);
+    }
+    let value: unknown;
+    try {
+      value = parse(assignment.slice(cut + 1));
+    } catch (error) {
+      const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
+      throw new RlsdError("ERR_RLSD_CONFIG", `--set ${assignment}: ${why}`);
+    }
+    const names = assignment.slice(0, cut).split(".");
+    const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
+    out = merge(out, tree as Tree);
+  }
+  return anchor(out, process.cwd());
+}

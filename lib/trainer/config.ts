@@ -1,0 +1,224 @@
+import { RlsdError } from "../errors.js";
+import type { VerifyFunction } from "../verifiers/function.js";
+import type { VerifierSpec } from "../verifiers/registry.js";
+import type { Verifier } from "../verifiers/verifier.js";
+import { ALGORITHMS } from "./algorithms.js";
+import {
+  anything,
+  flag,
+  integer,
+  listOf,
+  nullable,
+  number,
+  oneOf,
+  open,
+  type Partially,
+  resolveSettings,
+  type Settings,
+  text,
+} from "./schema.js";
+
+/** One of several rewards that are added up. */
+export interface WeightedReward {
+  readonly verifier: VerifierSpec | VerifyFunction | Verifier;
+  /** Default 1. */
+  readonly weight?: number;
+  /** Key in a sample's `detail`; default: the verifier's type. */
+  readonly name?: string;
+}
+
+export type RewardSetting = VerifierSpec | VerifyFunction | Verifier | readonly WeightedReward[];
+
+/** Column names; dots reach into objects. null: guessed from the first rows. */
+const fields = {
+  messages: nullable(text("", ""), "column with a list of {role, content}"),
+  prompt: nullable(text("", ""), "column with the question as text, or a list of {role, content}"),
+  answer: nullable(text("", ""), "column with the right answer"),
+  trace: nullable(text("", ""), "column with a full right solution"),
+  document: nullable(text("", ""), "column with any other privileged text"),
+  id: nullable(text("", ""), "column that names a row"),
+};
+
+/** Every setting of a run. docs/training.md prints this table. */
+export const trainSchema = {
+  model: text("", "folder with config.json, model.safetensors and tokenizer.json"),
+  output: text("", "run folder; empty: a new one under runs/"),
+  algorithm: oneOf(Object.keys(ALGORITHMS), "rlsd", "how the update is made"),
+  seed: integer(1, "of prompts, rollouts and intervals"),
+  steps: integer(100, "updates of the policy", { min: 0 }),
+  data: {
+    train: listOf(text("", ""), [], "JSONL, JSON or Parquet files"),
+    eval: listOf(text("", ""), [], "held-out files of the same kind; empty: no evaluation"),
+    fields,
+    system: nullable(text("", ""), "system message put before every prompt that has none"),
+    templateVariables: open("more variables for the chat template, such as enable_thinking"),
+    invalid: oneOf(
+      ["error", "skip"],
+      "error",
+      "what to do with rows that do not fit: stop before training, or leave out",
+    ),
+    shuffle: flag(true, "a new order in every pass over the data"),
+  },
+  rollout: {
+    prompts: integer(8, "prompts a step", { min: 1 }),
+    count: integer(8, "completions of each prompt (the group)", { min: 1 }),
+    temperature: number(1, "of sampling, and of every log-prob in the loss", { min: 0.01 }),
+    topK: integer(0, "0: off"),
+    topP: number(1, "1: off", { min: 0, max: 1 }),
+    minP: number(0, "0: off", { min: 0, max: 1 }),
+    maxTokens: integer(256, "new tokens of a completion at most", { min: 1 }),
+    stopStrings: listOf(text("", ""), [], "texts that end a completion"),
+  },
+  reward: anything<RewardSetting>(
+    "numeric",
+    "a verifier's name, its {type, ...options}, or a list of {verifier, weight}",
+    "what judges a completion",
+  ),
+  overlong: {
+    mode: oneOf(
+      ["keep", "mask", "penalty"],
+      "keep",
+      "completions cut at maxTokens: kept, left out of the loss, or fined",
+    ),
+    buffer: integer(0, "penalty: the last tokens before maxTokens over which the fine grows from 0 to full"),
+    penalty: number(1, "penalty: the full fine", { min: 0 }),
+  },
+  groups: {
+    zeroVariance: oneOf(
+      ["keep", "drop", "resample"],
+      "keep",
+      "groups whose rewards are all equal: kept in the normaliser, left out, or replaced",
+    ),
+    maxResamples: integer(3, "resample: further draws a step at most", { min: 1 }),
+  },
+  advantage: {
+    baseline: oneOf(["mean", "leave-one-out"], "mean", "what a reward is compared with"),
+    scale: oneOf(["group", "batch", "none"], "group", "standard deviation that it is divided by"),
+    eps: number(1e-6, "added to the standard deviation", { min: 0 }),
+    ddof: integer(1, "delta degrees of freedom of the standard deviation", { min: 0, max: 1 }),
+  },
+  objective: open("fields of the objective (docs/api.md), and `preset`: the objective they change"),
+  creditSchedule: {
+    warmup: integer(0, "steps over which creditMix rises to its peak"),
+    hold: integer(0, "steps at the peak"),
+    decay: integer(0, "steps down to 0; 0: never"),
+    stepBase: integer(1, "number of the first step: 1 official code, 0 ms-swift", { min: 0, max: 1 }),
+  },
+  teacher: {
+    kind: oneOf(["frozen", "shared", "periodic", "ema", "external"], "frozen", "whose weights the teacher has"),
+    every: integer(10, "periodic: copied from the student after every so many updates", { min: 1 }),
+    rate: number(0.99, "ema: share of its own weights that it keeps in an update", { min: 0, max: 1 }),
+    model: text("", "external: folder of the model"),
+  },
+  privileged: {
+    source: oneOf(
+      ["auto", "answer", "trace", "document", "feedback", "sibling", "none"],
+      "auto",
+      "what the teacher sees; auto: document, else trace, else answer",
+    ),
+    template: text(
+      "{{ content }}\n\nA verified reference, for you alone:\n{{ privileged }}\n\nSolve the task in your own words and in the usual format.",
+      "Jinja; what the last user message becomes: content, privileged, answer, row, messages",
+    ),
+    maxTokens: integer(4096, "privileged text is cut to this, and further where the model's length asks for it", {
+      min: 1,
+    }),
+    contrast: flag(false, "a second teacher sees the group's worst rejected completion; evidence is the difference"),
+    successThreshold: number(1, "sibling, contrast: rewards from here on are successes"),
+  },
+  span: {
+    open: text("", "credit only inside this tag's text, such as <think>; empty: everywhere"),
+    close: text("", "the tag that ends it"),
+  },
+  optimizer: {
+    learningRate: number(1e-6, "AdamW", { min: 0 }),
+    schedule: oneOf(["constant", "linear", "cosine"], "constant", "after the warm-up"),
+    warmup: integer(0, "steps from 0 to learningRate"),
+    minRatio: number(0, "learning rate at the end, as a share", { min: 0, max: 1 }),
+    weightDecay: number(0, "decoupled", { min: 0 }),
+    betas: listOf(number(0, "", { min: 0, max: 1 }), [0.9, 0.95], "of the moments"),
+    eps: number(1e-8, "of AdamW", { min: 0 }),
+    maxGradientNorm: nullable(number(1, "", { min: 0 }), "gradients are scaled down to this norm; null: off"),
+  },
+  update: {
+    epochs: integer(1, "passes over the rollouts of a step", { min: 1 }),
+    minibatches: integer(1, "updates a pass", { min: 1 }),
+    microbatchTokens: integer(16384, "tokens, prompts included, of one forward and backward", { min: 1 }),
+  },
+  eval: {
+    every: integer(20, "steps; 0: only at the end"),
+    atStart: flag(true, "before the first update"),
+    limit: integer(0, "rows at most; 0: all"),
+    samples: integer(0, "completions a row for avg@k and pass@k; 0: greedy only"),
+    temperature: number(1, "of those", { min: 0.01 }),
+    passAt: listOf(integer(1, "", { min: 1 }), [1], "the k of pass@k, each at most `samples`"),
+    successThreshold: number(1, "rewards from here on are right"),
+  },
+  stop: {
+    patience: integer(0, "evaluations without a better result before the run ends; 0: never"),
+    minDelta: number(0, "what counts as better", { min: 0 }),
+    target: nullable(number(0, ""), "accuracy that ends the run"),
+  },
+  checkpoint: {
+    every: integer(20, "steps; 0: only at the end"),
+    keep: integer(2, "latest checkpoints kept, besides the best", { min: 1 }),
+  },
+  log: {
+    samples: integer(8, "completions a step written to samples.jsonl; they are the first of the batch"),
+  },
+  leak: {
+    patterns: listOf(
+      text("", ""),
+      ["reference", "according to the (hint|solution|answer)", "given answer"],
+      "regular expressions, case ignored; a completion that matches one leaks the privileged text",
+    ),
+  },
+};
+
+export type TrainConfig = Settings<typeof trainSchema>;
+export type TrainSettings = Partially<TrainConfig>;
+
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+};
+
+/** Settings that are each right and together wrong. */
+function checkTogether(config: TrainConfig): void {
+  const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer } = config;
+  if (config.model === "") fail('Expected a model folder for "model" but none was given.');
+  if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
+  if (rollout.count < 2) {
+    fail(
+      `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
+    );
+  }
+  const tooLarge = evaluation.passAt.find((k) => evaluation.samples > 0 && k > evaluation.samples);
+  if (tooLarge !== undefined) {
+    fail(`"eval.passAt" has ${tooLarge}, but "eval.samples" draws only ${evaluation.samples} completions.`);
+  }
+  if (teacher.kind === "external" && teacher.model === "") {
+    fail('"teacher.kind" is external: expected a folder for "teacher.model".');
+  }
+  if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
+    fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
+  }
+  if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
+  if ((config.span.open === "") !== (config.span.close === "")) {
+    fail('"span.open" and "span.close" go together: give both or neither.');
+  }
+  for (const pattern of config.leak.patterns) {
+    try {
+      new RegExp(pattern, "i");
+    } catch (error) {
+      fail(`"leak.patterns": ${error instanceof Error ? error.message : error}`);
+    }
+  }
+}
+
+/** Checks settings and fills in defaults; ERR_RLSD_CONFIG names the setting, what was expected and what came. */
+export function resolveConfig(given: TrainSettings | Readonly<Record<string, unknown>>): TrainConfig {
+  const config = resolveSettings(trainSchema, given) as TrainConfig;
+  checkTogether(config);
+  ALGORITHMS[config.algorithm]?.check(config);
+  return config;
+}

@@ -1,0 +1,140 @@
+import { RlsdError } from "../../errors.js";
+import type { Message } from "../../verifiers/verifier.js";
+import { type FieldMap, guessFields, valueAt } from "./fields.js";
+import { type PlacedRow, type Row, readRows } from "./read-rows.js";
+
+/** A row made ready: what is asked, what privileged text there is, and every column as it came. */
+export interface Example {
+  readonly id: string;
+  readonly where: string;
+  readonly messages: readonly Message[];
+  readonly answer: string | null;
+  readonly trace: string | null;
+  readonly document: string | null;
+  /** Every column; `answer` too where the answer came from another one. */
+  readonly row: Row;
+}
+
+export interface Problem {
+  readonly where: string;
+  readonly problem: string;
+}
+
+export interface Dataset {
+  readonly examples: readonly Example[];
+  readonly problems: readonly Problem[];
+  readonly fields: FieldMap | null;
+}
+
+const isMessage = (value: unknown): value is Message =>
+  typeof value === "object" &&
+  value !== null &&
+  typeof (value as Message).role === "string" &&
+  typeof (value as Message).content === "string";
+
+/** Messages up to the last one that is not the assistant's: a reference answer at the end is not part of the question. */
+function toMessages(value: unknown, column: string): Message[] | string {
+  if (typeof value === "string") {
+    return value.trim() === "" ? `column "${column}" is empty` : [{ role: "user", content: value }];
+  }
+  if (!Array.isArray(value) || value.length === 0) {
+    return `column "${column}": expected a text or a list of {role, content}`;
+  }
+  const wrong = value.findIndex((message) => !isMessage(message));
+  if (wrong >= 0) return `column "${column}": message ${wrong + 1} has no "role" and "content" that are texts`;
+  const messages = value.map(({ role, content }: Message) => ({ role, content }));
+  while (messages.at(-1)?.role === "assistant") messages.pop();
+  return messages.length === 0 ? `column "${column}" has no message to answer` : messages;
+}
+
+/** A column as text; numbers and booleans are written out, objects as JSON. */
+function textAt(row: Row, path: string | null): string | null {
+  const value = path === null ? null : valueAt(row, path);
+  if (value === null || value === undefined || value === "") return null;
+  if (typeof value === "string") return value;
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function toExample(placed: PlacedRow, index: number, fields: FieldMap, system: string | null): Example | Problem {
+  const { where, row } = placed;
+  if (row === undefined) return { where, problem: placed.problem ?? "unreadable" };
+  const column = fields.messages ?? fields.prompt!;
+  const messages = toMessages(valueAt(row, column), column);
+  if (typeof messages === "string") return { where, problem: messages };
+  const first = messages[0]!;
+  const withSystem =
+    system !== null && first.role !== "system" ? [{ role: "system", content: system }, ...messages] : messages;
+  const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
+  return {
+    id: textAt(row, fields.id) ?? String(index),
+    where,
+    messages: withSystem,
+    answer: textAt(row, fields.answer),
+    trace: textAt(row, fields.trace),
+    document: textAt(row, fields.document),
+    row: answerValue === undefined || Object.hasOwn(row, "answer") ? row : { ...row, answer: answerValue },
+  };
+}
+
+export interface DatasetOptions {
+  readonly fields?: Partial<FieldMap>;
+  readonly system?: string | null;
+  /** Rows at most; 0: all. */
+  readonly limit?: number;
+  /** Throws when a row does not fit for a reason that only the caller knows (the verifier's, the prompt's length). */
+  readonly check?: (example: Example) => void;
+}
+
+function checked(example: Example, check: (example: Example) => void): Example | Problem {
+  try {
+    check(example);
+    return example;
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    return { where: example.where, problem: error.message };
+  }
+}
+
+/** Reads files into examples. Rows that do not fit are listed with their place, never dropped in silence. */
+export async function loadDataset(files: readonly string[], options: DatasetOptions = {}): Promise<Dataset> {
+  const examples: Example[] = [];
+  const problems: Problem[] = [];
+  const limit = options.limit === undefined || options.limit === 0 ? Number.POSITIVE_INFINITY : options.limit;
+  let map: FieldMap | null = null;
+  let index = 0;
+  for (const file of files) {
+    // Each file has its own columns.
+    let fields: FieldMap | null = null;
+    for await (const placed of readRows(file)) {
+      if (examples.length >= limit) break;
+      if (placed.row !== undefined && fields === null) {
+        fields = guessFields(placed.row, options.fields ?? {});
+        map ??= fields;
+      }
+      const made = fields === null ? toExampleless(placed) : toExample(placed, index, fields, options.system ?? null);
+      index++;
+      const result = "problem" in made ? made : checked(made, options.check ?? (() => {}));
+      if ("problem" in result) problems.push(result);
+      else examples.push(result);
+    }
+  }
+  return { examples, problems, fields: map };
+}
+
+const toExampleless = ({ where, problem }: PlacedRow): Problem => ({ where, problem: problem ?? "unreadable" });
+
+/** Acts on rows that do not fit: an error that names the first of them, or, with "skip", only the count. */
+export function settleProblems(what: string, data: Dataset, invalid: "error" | "skip"): number {
+  const { examples, problems } = data;
+  if (problems.length > 0 && invalid === "error") {
+    const shown = problems.slice(0, 5).map(({ where, problem }) => `\n  ${where}: ${problem}`);
+    const more = problems.length > 5 ? `\n  and ${problems.length - 5} more` : "";
+    throw new RlsdError(
+      "ERR_RLSD_DATA",
+      `${what}: ${problems.length} of ${problems.length + examples.length} rows do not fit:${shown.join("")}${more}\n` +
+        "Mend them, or leave them out with --set data.invalid=skip.",
+    );
+  }
+  if (examples.length === 0) throw new RlsdError("ERR_RLSD_DATA", `${what}: there is no row to use.`);
+  return problems.length;
+}

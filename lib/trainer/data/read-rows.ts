@@ -1,0 +1,113 @@
+import { createReadStream } from "node:fs";
+import { open, readFile } from "node:fs/promises";
+import { extname } from "node:path";
+import { createInterface } from "node:readline";
+import { RlsdError } from "../../errors.js";
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** A row and where it stands, as `file:line` (or `file:row` for files without lines). */
+export interface PlacedRow {
+  readonly where: string;
+  /** A row that could not be read has a problem in place of columns. */
+  readonly row?: Row;
+  readonly problem?: string;
+}
+
+const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function placed(where: string, value: unknown): PlacedRow {
+  if (isRow(value)) return { where, row: value };
+  return { where, problem: `expected an object but found ${Array.isArray(value) ? "a list" : typeof value}` };
+}
+
+async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
+  const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
+  let number = 0;
+  for await (const line of lines) {
+    number++;
+    const text = number === 1 ? line.replace(/^\ufeff/, "") : line;
+    if (text.trim() === "") continue;
+    const where = `${file}:${number}`;
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch (error) {
+      yield { where, problem: `not JSON: ${error instanceof Error ? error.message : error}` };
+      continue;
+    }
+    yield placed(where, value);
+  }
+}
+
+async function* readJson(file: string): AsyncGenerator<PlacedRow> {
+  let value: unknown;
+  try {
+    value = JSON.parse((await readFile(file, "utf8")).replace(/^\ufeff/, ""));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
+  }
+  if (!Array.isArray(value)) throw new RlsdError("ERR_RLSD_DATA", `${file}: expected a list of objects.`);
+  for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);
+}
+
+/** Parquet's 64-bit integers come as BigInt: numbers where that is exact, else text. Dates become ISO text. */
+function plain(value: unknown): unknown {
+  if (typeof value === "bigint") {
+    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value.toString();
+  }
+  if (value instanceof Date) return value.toISOString();
+  if (Array.isArray(value)) return value.map(plain);
+  if (isRow(value) && Object.getPrototypeOf(value) === Object.prototype) {
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]));
+  }
+  return value;
+}
+
+async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
+  const { compressors } = await import("hyparquet-compressors");
+  let rows = 0;
+  try {
+    const buffer = await asyncBufferFromFile(file);
+    const metadata = await parquetMetadataAsync(buffer);
+    // One row group at a time: memory holds a group, not the file.
+    for (const group of metadata.row_groups) {
+      const rowEnd = rows + Number(group.num_rows);
+      const objects = await parquetReadObjects({ file: buffer, metadata, compressors, rowStart: rows, rowEnd });
+      for (const object of objects) yield placed(`${file}:${++rows}`, plain(object));
+    }
+  } catch (error) {
+    if (error instanceof RlsdError) throw error;
+    throw new RlsdError("ERR_RLSD_DATA", `${file}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+const READERS: Readonly<Record<string, (file: string) => AsyncGenerator<PlacedRow>>> = {
+  ".jsonl": readJsonLines,
+  ".ndjson": readJsonLines,
+  ".json": readJson,
+  ".parquet": readParquet,
+};
+
+/** The rows of a JSONL, JSON or Parquet file, with every column, in order. */
+export async function* readRows(file: string): AsyncGenerator<PlacedRow> {
+  const extension = extname(file).toLowerCase();
+  const read = READERS[extension];
+  if (read === undefined) {
+    const known = Object.keys(READERS).join(", ");
+    throw new RlsdError(
+      "ERR_RLSD_DATA",
+      `${file}: cannot tell its kind from "${extension}". Expected one of ${known}.`,
+    );
+  }
+  try {
+    await (await open(file, "r")).close();
+  } catch (error) {
+    throw new RlsdError("ERR_RLSD_DATA", `cannot read ${file}: ${error instanceof Error ? error.message : error}`);
+  }
+  yield* read(file);
+}

@@ -1,0 +1,146 @@
+import { RlsdError } from "../errors.js";
+import { didYouMean } from "../suggest.js";
+
+/**
+ * Settings as a table: one entry says a setting's type, default, range and meaning, and the checker, the TypeScript type
+ * and the printed list of settings all come from it.
+ */
+export interface Field<T> {
+  readonly kind: "field";
+  readonly expected: string;
+  readonly doc: string;
+  readonly fallback: T;
+  readonly accepts: (value: unknown) => boolean;
+}
+
+export interface Section {
+  readonly [name: string]: Field<unknown> | Section;
+}
+
+/** The resolved settings a section describes. */
+export type Settings<S> = {
+  readonly [K in keyof S]: S[K] extends Field<infer T> ? T : Settings<S[K]>;
+};
+
+/** What a user may give: any part of it. */
+export type Partially<T> = T extends readonly unknown[] | string | number | boolean | null
+  ? T
+  : { readonly [K in keyof T]?: Partially<T[K]> | undefined };
+
+function field<T>(fallback: T, expected: string, doc: string, accepts: (value: unknown) => boolean): Field<T> {
+  return { kind: "field", fallback, expected, doc, accepts };
+}
+
+interface Range {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+function rangeText({ min, max }: Range): string {
+  if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`;
+  if (min !== undefined) return ` of at least ${min}`;
+  return max === undefined ? "" : ` of at most ${max}`;
+}
+
+const within = (value: number, { min, max }: Range) =>
+  (min === undefined || value >= min) && (max === undefined || value <= max);
+
+export function number(fallback: number, doc: string, range: Range = {}): Field<number> {
+  const accepts = (v: unknown) => typeof v === "number" && Number.isFinite(v) && within(v, range);
+  return field(fallback, `a number${rangeText(range)}`, doc, accepts);
+}
+
+export function integer(fallback: number, doc: string, range: Range = { min: 0 }): Field<number> {
+  const accepts = (v: unknown) => Number.isSafeInteger(v) && within(Number(v), range);
+  return field(fallback, `an integer${rangeText(range)}`, doc, accepts);
+}
+
+export function flag(fallback: boolean, doc: string): Field<boolean> {
+  return field(fallback, "true or false", doc, (v) => typeof v === "boolean");
+}
+
+export function text(fallback: string, doc: string): Field<string> {
+  return field(fallback, "a text", doc, (v) => typeof v === "string");
+}
+
+export function oneOf<const T extends string>(choices: readonly T[], fallback: NoInfer<T>, doc: string): Field<T> {
+  const accepts = (v: unknown) => choices.some((choice) => choice === v);
+  return field<T>(fallback, `one of ${choices.join(", ")}`, doc, accepts);
+}
+
+export function listOf<T>(item: Field<T>, fallback: readonly T[], doc: string): Field<readonly T[]> {
+  const accepts = (v: unknown) => Array.isArray(v) && v.every(item.accepts);
+  return field(fallback, `a list, each ${item.expected}`, doc, accepts);
+}
+
+export function nullable<T>(inner: Field<T>, doc: string): Field<T | null> {
+  return field<T | null>(null, `${inner.expected}, or null`, doc, (v) => v === null || inner.accepts(v));
+}
+
+/** An object whose keys another room checks. */
+export function open(doc: string): Field<Readonly<Record<string, unknown>>> {
+  const accepts = (v: unknown) => typeof v === "object" && v !== null && !Array.isArray(v);
+  return field<Readonly<Record<string, unknown>>>({}, "an object", doc, accepts);
+}
+
+/** A value that another room checks. */
+export function anything<T>(fallback: T, expected: string, doc: string): Field<T> {
+  return field(fallback, expected, doc, (v) => v !== undefined);
+}
+
+export function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
+  return entry.kind === "field";
+}
+
+function show(value: unknown): string {
+  if (typeof value === "function") return "a function";
+  const shown = JSON.stringify(value) ?? String(value);
+  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function resolveSection(section: Section, given: unknown, path: string): Record<string, unknown> {
+  if (!isObject(given)) {
+    throw new RlsdError("ERR_RLSD_CONFIG", `Expected an object for "${path}" but received ${show(given)}.`);
+  }
+  const prefix = path === "" ? "" : `${path}.`;
+  const names = Object.keys(section);
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(section, name)) {
+      throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${didYouMean(name, names)}`);
+    }
+  }
+  const out: Record<string, unknown> = {};
+  for (const name of names) {
+    const entry = section[name]!;
+    const value = given[name];
+    if (!isField(entry)) {
+      out[name] = resolveSection(entry, value ?? {}, `${prefix}${name}`);
+    } else if (value === undefined) {
+      out[name] = entry.fallback;
+    } else if (entry.accepts(value)) {
+      out[name] = value;
+    } else {
+      const message = `Expected ${entry.expected} for "${prefix}${name}" but received ${show(value)}.`;
+      throw new RlsdError("ERR_RLSD_CONFIG", message);
+    }
+  }
+  return out;
+}
+
+/** Checks what was given against the table and fills in the defaults. Nothing unknown passes. */
+export function resolveSettings<const S extends Section>(section: S, given: unknown): Settings<S> {
+  return resolveSection(section, given, "") as Settings<S>;
+}
+
+/** One line a setting: name, default, what is expected, meaning. */
+export function describeSettings(section: Section, prefix = ""): { name: string; default: string; doc: string }[] {
+  return Object.entries(section).flatMap(([name, entry]) =>
+    isField(entry)
+      ? [{ name: `${prefix}${name}`, default: show(entry.fallback), doc: `${entry.doc} (${entry.expected})` }]
+      : describeSettings(entry, `${prefix}${name}.`),
+  );
+}
