@@ -4,7 +4,12 @@ module.exports = {
   testTimeout: 60000,
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   transform: {
-    "^.+\\.ts$": ["@swc/jest", { jsc: { parser: { syntax: "typescript" }, target: "es2023" } }],
+    // The Parquet library is published as ES modules only, which this jest cannot load as they are.
+    "^.+\\.ts$|/node_modules/(hyparquet|hyparquet-compressors|hysnappy|fzstd)/.+\\.js$": [
+      "@swc/jest",
+      { jsc: { parser: { syntax: "typescript" }, target: "es2023" } },
+    ],
   },
+  transformIgnorePatterns: ["/node_modules/(?!(hyparquet|hyparquet-compressors|hysnappy|fzstd)/)"],
   moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
 };

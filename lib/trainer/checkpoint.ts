@@ -1,0 +1,156 @@
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { RlsdError } from "../errors.js";
+import type { Policy } from "../policy/policy.js";
+import { flush, writeWhole, writing } from "./durable.js";
+import { CHECKPOINTS, type Offsets, type RunFolder } from "./run-folder.js";
+import { TEACHER_FOLDER, type Teacher } from "./teacher.js";
+
+/** All of a run that is not weights. Plain data: what a step returns and the next one takes. */
+export interface RunState {
+  /** Updates made. */
+  readonly step: number;
+  /** Prompts drawn, which is the place in the data. */
+  readonly cursor: number;
+  /** Groups drawn, which numbers them. */
+  readonly groups: number;
+  readonly tokens: number;
+  /** The last step that was evaluated; -1: none. */
+  readonly evaluatedAt: number;
+  readonly best: { readonly step: number; readonly accuracy: number } | null;
+  /** Evaluations since the best. */
+  readonly sinceBest: number;
+  /** Why the run is over before its last step. */
+  readonly ended: "patience" | "target" | null;
+}
+
+export const INITIAL_STATE: RunState = {
+  step: 0,
+  cursor: 0,
+  groups: 0,
+  tokens: 0,
+  evaluatedAt: -1,
+  best: null,
+  sinceBest: 0,
+  ended: null,
+};
+
+interface SavedState {
+  readonly version: 1;
+  readonly state: RunState;
+  readonly offsets: Offsets;
+}
+
+export interface Checkpoint extends SavedState {
+  readonly path: string;
+  /** Weights, configuration and tokenizer, as any model folder; and the optimizer's state. */
+  readonly model: string;
+  readonly teacher: string;
+}
+
+const STATE_FILE = "state.json";
+const MODEL_FOLDER = "model";
+/** What never changes in a run: the frozen teacher, the KL reference. Written once. */
+export const INITIAL_FOLDER = "initial";
+const NAME = /^step-(\d+)$/;
+
+const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
+
+async function readState(path: string): Promise<Checkpoint> {
+  const file = join(path, STATE_FILE);
+  try {
+    const saved = JSON.parse(await readFile(file, "utf8")) as SavedState;
+    if (saved.version !== 1) throw new Error(`version ${saved.version} is not known to this rlsd`);
+    return { ...saved, path, model: join(path, MODEL_FOLDER), teacher: join(path, TEACHER_FOLDER) };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_CHECKPOINT", `${file} cannot be used: ${why}`, { cause: error });
+  }
+}
+
+/** Complete checkpoints, oldest first. Whatever was being written when a run died has another name. */
+async function listCheckpoints(folder: string): Promise<{ step: number; path: string }[]> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+  return names
+    .flatMap((name) => {
+      const step = NAME.exec(name)?.[1];
+      return step === undefined ? [] : [{ step: Number(step), path: join(folder, name) }];
+    })
+    .sort((a, b) => a.step - b.step);
+}
+
+/** The last checkpoint of a run; undefined: it died before its first. */
+export async function lastCheckpoint(run: string): Promise<Checkpoint | undefined> {
+  const last = (await listCheckpoints(join(run, CHECKPOINTS))).at(-1);
+  return last && readState(last.path);
+}
+
+/** The checkpoint with the best evaluation, or the last where none was evaluated. */
+export async function bestCheckpoint(run: string): Promise<Checkpoint | undefined> {
+  const last = await lastCheckpoint(run);
+  const step = last?.state.best?.step;
+  const found = (await listCheckpoints(join(run, CHECKPOINTS))).find((one) => one.step === step);
+  return found === undefined ? last : readState(found.path);
+}
+
+/** Writes a folder in one stroke: made aside by `fill`, flushed, renamed. */
+async function writeFolder(path: string, fill: (aside: string) => Promise<void>): Promise<void> {
+  const aside = `${path}.partial`;
+  await writing(path, async () => {
+    await rm(aside, { recursive: true, force: true });
+    try {
+      await mkdir(aside, { recursive: true });
+      await fill(aside);
+      await flush(aside);
+      await rm(path, { recursive: true, force: true });
+      await rename(aside, path);
+      await flush(join(path, ".."));
+    } catch (error) {
+      await rm(aside, { recursive: true, force: true });
+      throw error;
+    }
+  });
+}
+
+/** Saves what never changes, once, when a run begins. */
+export async function saveInitial(folder: RunFolder, parts: Readonly<Record<string, Policy>>): Promise<void> {
+  if (Object.keys(parts).length === 0) return;
+  await writeFolder(join(folder.checkpoints, INITIAL_FOLDER), async (aside) => {
+    for (const [name, policy] of Object.entries(parts)) await policy.save(join(aside, name), { dtype: "f32" });
+  });
+}
+
+/**
+ * A checkpoint of the run as it is after `state.step`. The logs are flushed first, so that the offsets it remembers are
+ * on the disk. Until the last rename the one before it is the last.
+ */
+export async function saveCheckpoint(
+  folder: RunFolder,
+  state: RunState,
+  parts: { readonly policy: Policy; readonly teacher: Teacher | undefined },
+): Promise<string> {
+  await folder.flush();
+  const path = join(folder.checkpoints, nameOf(state.step));
+  const saved: SavedState = { version: 1, state, offsets: folder.offsets };
+  await writeFolder(path, async (aside) => {
+    await parts.policy.save(join(aside, MODEL_FOLDER), { optimizer: true, dtype: "f32" });
+    await parts.teacher?.save(aside);
+    await writeWhole(join(aside, STATE_FILE), `${JSON.stringify(saved, null, 2)}\n`);
+  });
+  return path;
+}
+
+/** Removes all but the newest `keep` checkpoints and the best. */
+export async function pruneCheckpoints(folder: RunFolder, state: RunState, keep: number): Promise<void> {
+  const all = await listCheckpoints(folder.checkpoints);
+  for (const { step, path } of all.slice(0, -keep)) {
+    if (step === state.best?.step) continue;
+    // Renamed first: a folder that is half removed must not look like a checkpoint.
+    const doomed = `${path}.partial`;
+    await rename(path, doomed);
+    await rm(doomed, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,111 @@
+import { type FileHandle, open, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { RlsdError } from "../errors.js";
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "there is no space left on the device; free some",
+  EDQUOT: "your disk quota is used up; free some",
+  EFBIG: "the file grew beyond what is allowed here",
+  EROFS: "the file system is read-only; choose another folder with --output",
+  EACCES: "permission denied; choose another folder with --output",
+  EPERM: "permission denied; choose another folder with --output",
+  ENOTDIR: "a part of the path is a file; choose another folder with --output",
+  EIO: "the device failed",
+};
+
+/** A failed write as an error that says what to do. `what` was being written. */
+export function writeError(what: string, error: unknown): RlsdError {
+  if (error instanceof RlsdError) return error;
+  const code = (error as NodeJS.ErrnoException)?.code ?? "";
+  const why = REASONS[code] ?? (error instanceof Error ? error.message : String(error));
+  return new RlsdError("ERR_RLSD_WRITE", `cannot write ${what}: ${why}. Nothing saved before is lost.`, {
+    cause: error,
+  });
+}
+
+/** Runs a write; what the disk refuses becomes ERR_RLSD_WRITE. */
+export async function writing<T>(what: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException)?.code ?? "";
+    throw code in REASONS ? writeError(what, error) : error;
+  }
+}
+
+/** Makes a finished file or folder survive a power cut. */
+export async function flush(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Folders cannot be flushed on Windows, where renames are durable by themselves.
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Replaces a file in one stroke: written aside, flushed, renamed. */
+export async function writeWhole(file: string, content: string): Promise<void> {
+  const aside = `${file}.partial`;
+  await writing(file, async () => {
+    try {
+      await writeFile(aside, content, { flush: true });
+      await rename(aside, file);
+      await flush(dirname(file));
+    } catch (error) {
+      await rm(aside, { force: true });
+      throw error;
+    }
+  });
+}
+
+/** A file of lines that only grows, and knows how long it is. */
+export class LineFile {
+  private constructor(
+    readonly path: string,
+    private readonly handle: FileHandle,
+    private length: number,
+  ) {}
+
+  /** Opens for appending after the first `length` bytes; what lay beyond is cut off. */
+  static async open(path: string, length = 0): Promise<LineFile> {
+    return writing(path, async () => {
+      const handle = await open(path, "a");
+      const size = (await handle.stat()).size;
+      if (size < length) {
+        await handle.close();
+        throw new RlsdError(
+          "ERR_RLSD_RUN_FOLDER",
+          `${path} has ${size} bytes, but the checkpoint was made when it had ${length}: it was changed since. Start a new run.`,
+        );
+      }
+      if (size > length) await truncate(path, length);
+      return new LineFile(path, handle, length);
+    });
+  }
+
+  /** Bytes written so far. */
+  get offset(): number {
+    return this.length;
+  }
+
+  async append(lines: readonly string[]): Promise<void> {
+    if (lines.length === 0) return;
+    const bytes = Buffer.from(`${lines.join("\n")}\n`);
+    await writing(this.path, async () => {
+      let done = 0;
+      while (done < bytes.length) done += (await this.handle.write(bytes, done)).bytesWritten;
+    });
+    this.length += bytes.length;
+  }
+
+  async flush(): Promise<void> {
+    await writing(this.path, () => this.handle.sync());
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}

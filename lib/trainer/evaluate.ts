@@ -1,0 +1,115 @@
+import type { Policy } from "../policy/policy.js";
+import type { Tokenizer } from "../policy/tokenizer.js";
+import type { Verifier } from "../verifiers/verifier.js";
+import type { TrainConfig } from "./config.js";
+import { type Judged, judge } from "./judge.js";
+import type { LeakDetector, Numbers } from "./metrics.js";
+import { hashSeed } from "./random.js";
+import { type Prompted, type Rollout, rollout } from "./rollout.js";
+import { bootstrapMean, passAtK, wilson } from "./statistics.js";
+import type { VerdictJournal } from "./verdict-journal.js";
+
+export interface EvaluationInput {
+  readonly policy: Policy;
+  readonly tokenizer: Tokenizer;
+  readonly verifier: Verifier;
+  readonly prompts: readonly Prompted[];
+  readonly config: TrainConfig;
+  readonly leaks: LeakDetector;
+  readonly journal?: VerdictJournal | undefined;
+  readonly step: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Prediction {
+  readonly rollout: Rollout;
+  readonly verdict: Judged;
+  readonly greedy: boolean;
+}
+
+export interface Evaluation {
+  /** accuracy, accuracyLow, accuracyHigh (greedy), and avg@k, pass@k with their bounds where samples are drawn. */
+  readonly metrics: Numbers;
+  readonly predictions: readonly Prediction[];
+}
+
+/** Prompts of one call: enough to keep the cores busy, few enough to keep the key-value cache small. */
+const PROMPTS_A_CALL = 128;
+
+async function complete(input: EvaluationInput, count: number, temperature: number, name: string) {
+  const { policy, tokenizer, verifier, prompts, config, journal, step, signal } = input;
+  const predictions: Prediction[] = [];
+  for (let start = 0; start < prompts.length; start += PROMPTS_A_CALL) {
+    const rollouts = await rollout(policy, tokenizer, prompts.slice(start, start + PROMPTS_A_CALL), {
+      sampling: config.rollout,
+      count,
+      temperature,
+      // The same draws at every evaluation: what changes between two of them is the policy.
+      seed: hashSeed(config.seed, name, start),
+      firstGroup: start,
+      signal,
+    });
+    const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name }, journal });
+    for (const [i, one] of rollouts.entries()) {
+      predictions.push({ rollout: one, verdict: verdicts[i]!, greedy: name === "greedy" });
+    }
+  }
+  return predictions;
+}
+
+const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
+
+function greedyMetrics(predictions: readonly Prediction[], threshold: number, leaks: LeakDetector): Numbers {
+  const rewards = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict.reward]));
+  const right = rewards.filter((reward) => reward >= threshold).length;
+  const { low, high } = wilson(right, rewards.length);
+  return {
+    accuracy: rewards.length === 0 ? 0 : right / rewards.length,
+    accuracyLow: low,
+    accuracyHigh: high,
+    reward: average(rewards),
+    rows: predictions.length,
+    unjudged: predictions.length - rewards.length,
+    length: average(predictions.map((p) => p.rollout.tokenIds.length)),
+    truncatedFraction: average(predictions.map((p) => Number(p.rollout.finish === "length"))),
+    leakRate: average(predictions.map((p) => Number(leaks(p.rollout)))),
+  };
+}
+
+/** avg@k and pass@k with bounds; samples that could not be judged are left out of their problem. */
+function sampledMetrics(predictions: readonly Prediction[], config: TrainConfig): Numbers {
+  const problems = new Map<number, boolean[]>();
+  for (const { rollout: one, verdict } of predictions) {
+    const judged = problems.get(one.group) ?? [];
+    if (verdict.reward !== null) judged.push(verdict.reward >= config.eval.successThreshold);
+    problems.set(one.group, judged);
+  }
+  const counts = [...problems.values()].map((judged) => ({ n: judged.length, c: judged.filter(Boolean).length }));
+  const bounded = (name: string, values: readonly number[]): Numbers => {
+    if (values.length === 0) return {};
+    const { low, high } = bootstrapMean(values, hashSeed(config.seed, name));
+    return { [name]: average(values), [`${name}Low`]: low, [`${name}High`]: high };
+  };
+  const samples = config.eval.samples;
+  const averages = counts.filter(({ n }) => n > 0).map(({ n, c }) => c / n);
+  return Object.assign(
+    bounded(`avg@${samples}`, averages),
+    ...config.eval.passAt.map((k) => {
+      const usable = counts.filter(({ n }) => n >= k);
+      return bounded(
+        `pass@${k}`,
+        usable.map(({ n, c }) => passAtK(n, c, k)),
+      );
+    }),
+  ) as Numbers;
+}
+
+/** Greedy accuracy on held-out rows and, with `eval.samples`, avg@k and pass@k. Deterministic. */
+export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
+  const { config } = input;
+  const greedy = await complete(input, 1, 0, "greedy");
+  const metrics = greedyMetrics(greedy, config.eval.successThreshold, input.leaks);
+  if (config.eval.samples === 0) return { metrics, predictions: greedy };
+  const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled");
+  return { metrics: { ...metrics, ...sampledMetrics(sampled, config) }, predictions: [...greedy, ...sampled] };
+}

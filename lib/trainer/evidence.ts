@@ -1,0 +1,167 @@
+import type { Policy } from "../policy/policy.js";
+import { type PrivilegedBlock, type PrivilegedPrompt, privilegedPrompt } from "../prompt/privileged.js";
+import type { Prompter } from "../prompt/prompter.js";
+import type { TrainConfig } from "./config.js";
+import type { Example } from "./data/dataset.js";
+import type { Judged } from "./judge.js";
+import type { Rollout } from "./rollout.js";
+
+/** What a privileged text may be made from. */
+export interface PrivilegedInput {
+  readonly example: Example;
+  readonly rollout: Rollout;
+  readonly verdict: Judged;
+  /** The group, this rollout included. */
+  readonly siblings: readonly { readonly rollout: Rollout; readonly verdict: Judged }[];
+}
+
+/** Returns the text that the teacher sees for this sample, or null for none. */
+export type PrivilegedFunction = (input: PrivilegedInput) => string | null;
+
+/** The teacher's word on one rollout. */
+export interface Evidence {
+  readonly privileged: string;
+  readonly truncated: boolean;
+  /** One a token. */
+  readonly teacherLogProbs: Float32Array;
+  /** Absent where the group has no other rejected completion. */
+  readonly contrastLogProbs?: Float32Array;
+}
+
+export interface EvidenceResult {
+  /** One a rollout; undefined: the teacher was not asked. */
+  readonly evidence: readonly (Evidence | undefined)[];
+  /** Rollouts with a gradient but no privileged text, or no room for it. */
+  readonly withoutPrivilege: number;
+  /** With `contrast`: rollouts that had nothing to be contrasted with. */
+  readonly withoutContrast: number;
+}
+
+export interface EvidenceOptions {
+  readonly config: TrainConfig;
+  readonly block: PrivilegedBlock;
+  readonly prompter: Prompter;
+  readonly privileged?: PrivilegedFunction | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const succeeded = (verdict: Judged, threshold: number) => verdict.reward !== null && verdict.reward >= threshold;
+
+/** The privileged text that the settings ask for; null: this sample has none. */
+export function privilegedText(input: PrivilegedInput, settings: TrainConfig["privileged"]): string | null {
+  const { example, rollout, verdict, siblings } = input;
+  switch (settings.source) {
+    case "auto":
+      return example.document ?? example.trace ?? example.answer;
+    case "answer":
+    case "trace":
+    case "document":
+      return example[settings.source];
+    case "feedback":
+      return typeof verdict.detail.feedback === "string" ? verdict.detail.feedback : null;
+    case "sibling": {
+      const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict, settings.successThreshold));
+      return good?.rollout.text ?? null;
+    }
+    case "none":
+      return null;
+  }
+}
+
+/**
+ * What the contrast teacher is told: the group's worst rejected completion, or what it gave as its answer when answers
+ * are what the teacher sees. Never the completion's own text.
+ */
+export function contrastText(input: PrivilegedInput, settings: TrainConfig["privileged"]): string | null {
+  const rejected = input.siblings.filter(
+    ({ rollout, verdict }) =>
+      rollout !== input.rollout && verdict.reward !== null && verdict.reward < settings.successThreshold,
+  );
+  const worst = rejected.reduce<(typeof rejected)[number] | undefined>(
+    (a, b) => (a === undefined || b.verdict.reward! < a.verdict.reward! ? b : a),
+    undefined,
+  );
+  if (worst === undefined) return null;
+  const said = worst.verdict.detail.extracted;
+  const answered = settings.source === "answer" && (typeof said === "string" || typeof said === "number");
+  return answered ? String(said) : worst.rollout.text;
+}
+
+interface Asked {
+  readonly index: number;
+  readonly prompt: PrivilegedPrompt;
+}
+
+/** Asks the teacher about every rollout whose advantage is not 0 and that has privileged text; about no other. */
+export async function gatherEvidence(
+  teacher: Policy,
+  rollouts: readonly Rollout[],
+  verdicts: readonly Judged[],
+  advantages: Float32Array,
+  o: EvidenceOptions,
+): Promise<EvidenceResult> {
+  const settings = o.config.privileged;
+  const groups = new Map<number, { rollout: Rollout; verdict: Judged }[]>();
+  for (const [i, rollout] of rollouts.entries()) {
+    const members = groups.get(rollout.group) ?? [];
+    members.push({ rollout, verdict: verdicts[i]! });
+    groups.set(rollout.group, members);
+  }
+  const promptFor = (text: string | null, rollout: Rollout) => {
+    if (text === null || text === "") return undefined;
+    const { messages, answer, row } = rollout.prompt.example;
+    const budget = teacher.maxLength - rollout.tokenIds.length;
+    return privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, {
+      budget,
+      maxTokens: settings.maxTokens,
+    });
+  };
+  const asked: Asked[] = [];
+  const contrasted: Asked[] = [];
+  let withoutPrivilege = 0;
+  let withoutContrast = 0;
+  for (const [index, rollout] of rollouts.entries()) {
+    if (advantages[index] === 0) continue;
+    const input = {
+      example: rollout.prompt.example,
+      rollout,
+      verdict: verdicts[index]!,
+      siblings: groups.get(rollout.group)!,
+    };
+    const prompt = promptFor(o.privileged?.(input) ?? privilegedText(input, settings), rollout);
+    if (prompt === undefined) {
+      withoutPrivilege++;
+      continue;
+    }
+    asked.push({ index, prompt });
+    if (!settings.contrast) continue;
+    const wrong = promptFor(contrastText(input, settings), rollout);
+    if (wrong === undefined) withoutContrast++;
+    else contrasted.push({ index, prompt: wrong });
+  }
+  const score = async (list: readonly Asked[]) => {
+    if (list.length === 0) return new Map<number, Float32Array>();
+    const requests = list.map(({ index, prompt }) => ({
+      prompt: prompt.ids,
+      completion: rollouts[index]!.tokenIds,
+    }));
+    const scores = await teacher.score(requests, {
+      temperature: o.config.rollout.temperature,
+      ...(o.signal && { signal: o.signal }),
+    });
+    return new Map(list.map(({ index }, k) => [index, scores[k]!] as const));
+  };
+  const right = await score(asked);
+  const wrong = await score(contrasted);
+  const evidence = new Array<Evidence | undefined>(rollouts.length).fill(undefined);
+  for (const { index, prompt } of asked) {
+    const contrastLogProbs = wrong.get(index);
+    evidence[index] = {
+      privileged: prompt.privileged,
+      truncated: prompt.truncated,
+      teacherLogProbs: right.get(index)!,
+      ...(contrastLogProbs && { contrastLogProbs }),
+    };
+  }
+  return { evidence, withoutPrivilege, withoutContrast };
+}

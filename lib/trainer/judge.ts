@@ -1,0 +1,62 @@
+import type { Verdict, Verifier } from "../verifiers/verifier.js";
+import type { TrainConfig } from "./config.js";
+import type { Rollout } from "./rollout.js";
+import type { Occasion, VerdictJournal } from "./verdict-journal.js";
+
+/** A verdict, and the reward after the fine for length. */
+export interface Judged extends Verdict {
+  readonly detail: Record<string, unknown>;
+}
+
+async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSignal): Promise<Judged> {
+  const { example, text: prompt } = rollout.prompt;
+  const sample = {
+    id: rollout.id,
+    prompt,
+    messages: example.messages,
+    completion: rollout.text,
+    finish: rollout.finish,
+    row: example.row,
+  };
+  try {
+    const { reward, detail = {}, reason } = await verifier.verify(sample, signal);
+    const usable = reward !== null && Number.isFinite(reward);
+    const why = reason ?? (reward !== null && !usable ? "reward is not finite" : undefined);
+    return { reward: usable ? reward : null, detail, ...(why !== undefined && { reason: why }) };
+  } catch (error) {
+    signal.throwIfAborted();
+    // A verifier that fails has not judged: the sample must not count as wrong.
+    return { reward: null, reason: "error", detail: { message: String(error) } };
+  }
+}
+
+/** The fine for a completion near or at the limit of its length, from 0 to `penalty` (DAPO's soft punishment). */
+export function overlongFine(rollout: Rollout, config: TrainConfig): number {
+  const { mode, buffer, penalty } = config.overlong;
+  if (mode !== "penalty") return 0;
+  const over = rollout.tokenIds.length - (config.rollout.maxTokens - buffer);
+  if (rollout.finish === "length") return penalty;
+  return buffer === 0 || over <= 0 ? 0 : penalty * Math.min(1, over / buffer);
+}
+
+/** Every rollout's verdict. What the journal knows from before an interruption is not asked again. */
+export async function judge(
+  verifier: Verifier,
+  rollouts: readonly Rollout[],
+  config: TrainConfig,
+  o: { readonly signal: AbortSignal; readonly occasion: Occasion; readonly journal?: VerdictJournal | undefined },
+): Promise<Judged[]> {
+  const ask = async (rollout: Rollout): Promise<Judged> => {
+    const known = o.journal?.find(o.occasion, rollout);
+    if (known !== undefined) return known;
+    const verdict = await judgeOne(verifier, rollout, o.signal);
+    await o.journal?.record(o.occasion, rollout, verdict);
+    return verdict;
+  };
+  const verdicts = await Promise.all(rollouts.map(ask));
+  return verdicts.map((verdict, i) => {
+    const fine = overlongFine(rollouts[i]!, config);
+    if (fine === 0 || verdict.reward === null) return verdict;
+    return { ...verdict, reward: verdict.reward - fine, detail: { ...verdict.detail, overlongFine: fine } };
+  });
+}

@@ -1,0 +1,125 @@
+import type { PolicyResult, Stats } from "../tensor/results.js";
+import type { Judged } from "./judge.js";
+import type { Rollout } from "./rollout.js";
+import type { LossRow, UpdateResult } from "./update.js";
+
+export type Numbers = Record<string, number>;
+
+const mean = (values: readonly number[]): number | undefined =>
+  values.length === 0 ? undefined : values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Leaves out what is not there: an absent quantity is absent, never 0. */
+export function present(values: Readonly<Record<string, number | undefined>>): Numbers {
+  const entries = Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined);
+  return Object.fromEntries(entries);
+}
+
+/** Nearest-rank quantiles. */
+export function quantiles(values: Float64Array, at: readonly number[]): number[] {
+  const sorted = values.toSorted();
+  return at.map((q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!);
+}
+
+/** Whether a completion speaks of what only the teacher saw. */
+export type LeakDetector = (rollout: Rollout) => boolean;
+
+export function createLeakDetector(patterns: readonly string[]): LeakDetector {
+  const expressions = patterns.map((pattern) => new RegExp(pattern, "i"));
+  return (rollout) => expressions.some((expression) => expression.test(rollout.text));
+}
+
+/** How completions and rewards look, before anything is learned from them. */
+export function rolloutMetrics(
+  rollouts: readonly Rollout[],
+  verdicts: readonly Judged[],
+  o: { readonly leaks: LeakDetector; readonly successThreshold: number },
+): Numbers {
+  const lengths = rollouts.map((rollout) => rollout.tokenIds.length);
+  const rewards = verdicts.flatMap((verdict) => (verdict.reward === null ? [] : [verdict.reward]));
+  const surprise = rollouts.flatMap((rollout) => Array.from(rollout.logProbs, (p) => -p));
+  return present({
+    reward: mean(rewards),
+    accuracy: mean(rewards.map((reward) => Number(reward >= o.successThreshold))),
+    unjudged: verdicts.length - rewards.length,
+    length: mean(lengths),
+    lengthMax: Math.max(...lengths),
+    truncatedFraction: mean(rollouts.map((rollout) => Number(rollout.finish === "length"))),
+    leakRate: mean(rollouts.map((rollout) => Number(o.leaks(rollout)))),
+    // The mean surprise of what was drawn: an unbiased estimate of the entropy at the rollout's temperature.
+    entropy: mean(surprise),
+    tokens: surprise.length,
+  });
+}
+
+/** Means over several calls, each weighed by its tokens; counts are added up. */
+function merged(calls: readonly PolicyResult[], names: readonly (keyof Stats)[]): Numbers {
+  return present(
+    Object.fromEntries(
+      names.map((name) => {
+        const seen = calls.filter((call) => call.stats[name] !== undefined);
+        const weight = seen.reduce((n, call) => n + call.stats.tokens, 0);
+        const sum = seen.reduce((n, call) => n + call.stats[name]! * call.stats.tokens, 0);
+        return [name, weight === 0 ? undefined : sum / weight];
+      }),
+    ),
+  );
+}
+
+const sum = (calls: readonly PolicyResult[], name: "nonFiniteRows" | "nanTeacherRows"): number =>
+  calls.reduce((n, call) => n + call.stats[name], 0);
+
+/** Evidence token by token, over the rows that a teacher spoke about. */
+export function evidenceMetrics(rows: readonly LossRow[], result: UpdateResult): Numbers {
+  const weights: number[] = [];
+  const deltas: { delta: number; positive: boolean }[] = [];
+  for (const [i, row] of rows.entries()) {
+    const told = result.rows[i];
+    if (row.evidence === undefined || told?.evidenceWeights === undefined) continue;
+    const against = row.evidence.contrastLogProbs ?? told.logProbs;
+    for (const [t, weight] of told.evidenceWeights.entries()) {
+      if (row.span !== undefined && row.span[t] === 0) continue;
+      weights.push(weight);
+      const delta = row.evidence.teacherLogProbs[t]! - against[t]!;
+      if (Number.isFinite(delta)) deltas.push({ delta, positive: row.advantage > 0 });
+    }
+  }
+  if (weights.length === 0) return {};
+  const [p05, p25, p50, p75, p95] = quantiles(Float64Array.from(weights), [0.05, 0.25, 0.5, 0.75, 0.95]);
+  const deltaWhere = (positive: boolean) => mean(deltas.filter((d) => d.positive === positive).map((d) => d.delta));
+  return present({
+    deltaMean: mean(deltas.map((d) => d.delta)),
+    deltaMeanPositive: deltaWhere(true),
+    deltaMeanNegative: deltaWhere(false),
+    evidenceWeightMean: mean(weights),
+    evidenceWeightP05: p05,
+    evidenceWeightP25: p25,
+    evidenceWeightP50: p50,
+    evidenceWeightP75: p75,
+    evidenceWeightP95: p95,
+  });
+}
+
+/** What the loss and the optimizer said. */
+export function updateMetrics(rows: readonly LossRow[], result: UpdateResult): Numbers {
+  const { calls, steps } = result;
+  const loss = steps.length === 0 ? 0 : calls.reduce((n, call) => n + call.loss, 0) / steps.length;
+  return {
+    loss,
+    ...merged(calls, [
+      "klMean",
+      "ratioMean",
+      "ratioClippedHigh",
+      "ratioClippedLow",
+      "dualClipped",
+      "advantageMean",
+      "advantageAbsMean",
+    ]),
+    ...evidenceMetrics(rows, result),
+    ...(rows.some((row) => row.evidence !== undefined) && merged(calls, ["evidenceClippedLow", "evidenceClippedHigh"])),
+    ...present({ gradientNorm: mean(steps.map((step) => step.gradientNorm)) }),
+    updates: steps.length,
+    skippedUpdates: steps.filter((step) => step.skipped).length,
+    nonFiniteRows: sum(calls, "nonFiniteRows"),
+    nanTeacherRows: sum(calls, "nanTeacherRows"),
+  };
+}

@@ -1,0 +1,118 @@
+import { RlsdError } from "../errors.js";
+import type { Policy } from "../policy/policy.js";
+import { loadTokenizer, type Tokenizer } from "../policy/tokenizer.js";
+import { loadChatTemplate } from "../prompt/chat-template.js";
+import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
+import { createPrompter, type Prompter } from "../prompt/prompter.js";
+import { createVerifier, type VerifierSpec } from "../verifiers/registry.js";
+import type { Verifier } from "../verifiers/verifier.js";
+import type { RewardSetting, TrainConfig, WeightedReward } from "./config.js";
+import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
+import { createLeakDetector, type LeakDetector } from "./metrics.js";
+import type { Prompted } from "./rollout.js";
+
+/** What a run needs besides weights. Made once, changed never. */
+export interface Materials {
+  readonly tokenizer: Tokenizer;
+  readonly prompter: Prompter;
+  readonly block: PrivilegedBlock;
+  readonly verifier: Verifier;
+  readonly leaks: LeakDetector;
+  readonly train: readonly Prompted[];
+  readonly eval: readonly Prompted[];
+  /** Rows left out because they do not fit. */
+  readonly skipped: { readonly train: number; readonly eval: number };
+}
+
+const isList = (reward: RewardSetting): reward is readonly WeightedReward[] => Array.isArray(reward);
+
+/** One verifier from the `reward` setting: a weighted sum where it is a list. */
+export function createReward(reward: RewardSetting): Verifier {
+  if (!isList(reward)) return createVerifier(reward);
+  const parts = reward.map(({ verifier, weight, name }) => ({
+    verifier: verifier as VerifierSpec,
+    ...(weight !== undefined && { weight }),
+    ...(name !== undefined && { name }),
+  }));
+  return createVerifier({ type: "sum", parts });
+}
+
+/** The prompt of an example; throws where it cannot be asked of this model. */
+function prompted(example: Example, prompter: Prompter, room: number): Prompted {
+  const ids = prompter.ids(example.messages);
+  if (ids.length > room) {
+    throw new RlsdError(
+      "ERR_RLSD_PROMPT",
+      `the prompt has ${ids.length} tokens, but the model's length leaves room for ${room}: shorten it or lower "rollout.maxTokens"`,
+    );
+  }
+  return { example, text: prompter.text(example.messages), ids };
+}
+
+export interface TextParts {
+  readonly tokenizer: Tokenizer;
+  readonly prompter: Prompter;
+}
+
+/** Tokenizer and chat template of a model's folder. */
+export async function loadTextParts(
+  model: string,
+  templateVariables: Readonly<Record<string, unknown>> = {},
+): Promise<TextParts> {
+  const tokenizer = await loadTokenizer(model);
+  const template = await loadChatTemplate(model);
+  return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };
+}
+
+/** Reads and checks one list of files; every row is judged fit, or named with its place, before anything is trained. */
+export async function loadPrompts(
+  what: string,
+  files: readonly string[],
+  config: Pick<TrainConfig, "data" | "rollout">,
+  o: { readonly prompter: Prompter; readonly verifier: Verifier; readonly maxLength: number; readonly limit?: number },
+): Promise<{ prompts: Prompted[]; skipped: number; data: Dataset }> {
+  const prompts: Prompted[] = [];
+  const room = o.maxLength - config.rollout.maxTokens;
+  const data = await loadDataset(files, {
+    fields: config.data.fields,
+    system: config.data.system,
+    limit: o.limit ?? 0,
+    check: (example) => {
+      o.verifier.check?.(example.row);
+      prompts.push(prompted(example, o.prompter, room));
+    },
+  });
+  return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };
+}
+
+/** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
+function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
+  if (tokenizer.size <= policy.vocabSize) return;
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `${model}: the tokenizer has ${tokenizer.size} tokens but the model only ${policy.vocabSize}: they do not belong together.`,
+  );
+}
+
+/** Everything but weights, checked. Nothing is written. */
+export async function prepare(config: TrainConfig, policy: Policy): Promise<Materials> {
+  const block = createPrivilegedBlock(config.privileged.template);
+  const text = await loadTextParts(config.model, config.data.templateVariables);
+  checkVocabulary(policy, text.tokenizer, config.model);
+  const verifier = createReward(config.reward);
+  const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength };
+  const train = await loadPrompts("data.train", config.data.train, config, parts);
+  const held =
+    config.data.eval.length === 0
+      ? { prompts: [], skipped: 0 }
+      : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
+  return {
+    ...text,
+    block,
+    verifier,
+    leaks: createLeakDetector(config.leak.patterns),
+    train: train.prompts,
+    eval: held.prompts,
+    skipped: { train: train.skipped, eval: held.skipped },
+  };
+}

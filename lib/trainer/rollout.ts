@@ -1,0 +1,69 @@
+import type { Policy } from "../policy/policy.js";
+import type { Tokenizer } from "../policy/tokenizer.js";
+import type { TrainConfig } from "./config.js";
+import type { Example } from "./data/dataset.js";
+
+/** An example with its prompt as this model reads it. */
+export interface Prompted {
+  readonly example: Example;
+  readonly text: string;
+  readonly ids: Int32Array;
+}
+
+/** One completion. Rollouts with the same `group` answer the same prompt. */
+export interface Rollout {
+  readonly id: string;
+  readonly group: number;
+  readonly prompt: Prompted;
+  readonly tokenIds: Int32Array;
+  /** When drawn, at the rollout's temperature. */
+  readonly logProbs: Float32Array;
+  readonly finish: "stop" | "length";
+  /** Special tokens left out. */
+  readonly text: string;
+}
+
+export interface RolloutOptions {
+  readonly sampling: TrainConfig["rollout"];
+  readonly count: number;
+  readonly temperature: number;
+  readonly seed: number;
+  /** Number of the first group. */
+  readonly firstGroup: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** `count` completions of each prompt. */
+export async function rollout(
+  policy: Policy,
+  tokenizer: Tokenizer,
+  prompts: readonly Prompted[],
+  o: RolloutOptions,
+): Promise<Rollout[]> {
+  const { topK, topP, minP, maxTokens, stopStrings } = o.sampling;
+  const drawn = await policy.generate(
+    prompts.map((prompt) => prompt.ids),
+    {
+      temperature: o.temperature,
+      ...(topK > 0 && { topK }),
+      ...(topP < 1 && { topP }),
+      ...(minP > 0 && { minP }),
+      ...(stopStrings.length > 0 && { stopStrings }),
+      maxTokens,
+      seed: o.seed,
+      count: o.count,
+      ...(o.signal && { signal: o.signal }),
+    },
+  );
+  return drawn.flatMap((completions, i) =>
+    completions.map(({ tokenIds, logProbs, finish }, j) => ({
+      id: `${prompts[i]!.example.id}#${j}`,
+      group: o.firstGroup + i,
+      prompt: prompts[i]!,
+      tokenIds,
+      logProbs,
+      finish,
+      text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }),
+    })),
+  );
+}

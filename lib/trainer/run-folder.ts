@@ -1,0 +1,160 @@
+import { createReadStream } from "node:fs";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { RlsdError } from "../errors.js";
+import { LineFile, writeWhole, writing } from "./durable.js";
+
+/** A line of metrics.jsonl. All that depends on the clock is under `time`. */
+export interface MetricsLine {
+  readonly step: number;
+  readonly kind: "train" | "eval";
+  readonly time: Readonly<Record<string, number>>;
+  readonly [name: string]: number | string | Readonly<Record<string, number>> | undefined;
+}
+
+/** A line of samples.jsonl: one completion of a step. Per-token lists have one entry a token of the completion. */
+export interface SampleLine {
+  readonly step: number;
+  readonly id: string;
+  /** Completions with the same number answer the same prompt. */
+  readonly group: number;
+  readonly prompt: string;
+  /** What the teacher saw besides; null: it was not asked. */
+  readonly privileged: string | null;
+  readonly completion: string;
+  readonly tokenIds: readonly number[];
+  readonly tokenText: readonly string[];
+  /** Of the student, when it drew the token. null: not finite. */
+  readonly logProbs: readonly (number | null)[];
+  /** Empty when the teacher was not asked. */
+  readonly teacherLogProbs: readonly (number | null)[];
+  readonly evidenceWeights: readonly (number | null)[];
+  /** A rho_t; 0 where the token was left out of the loss. */
+  readonly tokenAdvantages: readonly (number | null)[];
+  readonly reward: number | null;
+  readonly advantage: number;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** config.json: every setting, and which version wrote it. */
+export interface RunConfig {
+  readonly version: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** How far the two growing files had come. */
+export interface Offsets {
+  readonly metrics: number;
+  readonly samples: number;
+}
+
+export const CONFIG_FILE = "config.json";
+export const METRICS_FILE = "metrics.jsonl";
+export const SAMPLES_FILE = "samples.jsonl";
+export const CHECKPOINTS = "checkpoints";
+
+/** The writer of a run's folder. There is one a run, and nothing else writes there. */
+export class RunFolder {
+  private constructor(
+    readonly path: string,
+    private readonly metrics: LineFile,
+    private readonly samples: LineFile,
+  ) {}
+
+  /** A new folder, or an empty one. ERR_RLSD_RUN_FOLDER when a run is already there. */
+  static async create(path: string, config: RunConfig): Promise<RunFolder> {
+    const folder = resolve(path);
+    await writing(folder, () => mkdir(join(folder, CHECKPOINTS), { recursive: true }));
+    const found = await readdir(folder);
+    if (found.includes(CONFIG_FILE)) {
+      throw new RlsdError(
+        "ERR_RLSD_RUN_FOLDER",
+        `${path} holds a run already. Go on with it by --resume ${path}, or choose another folder with --output.`,
+      );
+    }
+    await writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
+    return RunFolder.at(folder, { metrics: 0, samples: 0 });
+  }
+
+  /** The folder of a run that goes on: what was logged after the offsets is cut off, and will be logged again. */
+  static async resume(path: string, offsets: Offsets): Promise<RunFolder> {
+    return RunFolder.at(resolve(path), offsets);
+  }
+
+  private static async at(folder: string, offsets: Offsets): Promise<RunFolder> {
+    const metrics = await LineFile.open(join(folder, METRICS_FILE), offsets.metrics);
+    return new RunFolder(folder, metrics, await LineFile.open(join(folder, SAMPLES_FILE), offsets.samples));
+  }
+
+  get checkpoints(): string {
+    return join(this.path, CHECKPOINTS);
+  }
+
+  get offsets(): Offsets {
+    return { metrics: this.metrics.offset, samples: this.samples.offset };
+  }
+
+  async log(line: MetricsLine): Promise<void> {
+    await this.metrics.append([JSON.stringify(line, finiteOrNull)]);
+  }
+
+  async logSamples(lines: readonly SampleLine[]): Promise<void> {
+    await this.samples.append(lines.map((line) => JSON.stringify(line)));
+  }
+
+  /** Everything logged so far is on the disk after this. */
+  async flush(): Promise<void> {
+    await Promise.all([this.metrics.flush(), this.samples.flush()]);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.metrics.close(), this.samples.close()]);
+  }
+}
+
+/** JSON has no NaN: a number that is none becomes null, never a wrong number. */
+function finiteOrNull(_: string, value: unknown): unknown {
+  return typeof value === "number" && !Number.isFinite(value) ? null : value;
+}
+
+/** Settings may hold functions when they come from code; they are named, not written. */
+function jsonSafe(_: string, value: unknown): unknown {
+  if (typeof value === "function") return "(function)";
+  return typeof value === "object" && value !== null && "verify" in value ? "(verifier)" : value;
+}
+
+/** Seven significant digits: all that a float32 holds, at half the length of a double. */
+export function rounded(values: ArrayLike<number>): (number | null)[] {
+  return Array.from(values, (v) => (Number.isFinite(v) ? Number(v.toPrecision(7)) : null));
+}
+
+/** The settings of a run. */
+export async function readRunConfig(path: string): Promise<RunConfig> {
+  const file = join(path, CONFIG_FILE);
+  try {
+    return JSON.parse(await readFile(file, "utf8")) as RunConfig;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${path} is not a run folder: ${why}`, { cause: error });
+  }
+}
+
+async function* readLines<T>(file: string): AsyncGenerator<T> {
+  const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
+  for await (const line of lines) {
+    if (line === "") continue;
+    try {
+      yield JSON.parse(line) as T;
+    } catch {
+      // A run that is going on may be in the middle of its last line.
+      return;
+    }
+  }
+}
+
+/** Metrics of a run, in order. */
+export const readMetrics = (path: string): AsyncGenerator<MetricsLine> => readLines(join(path, METRICS_FILE));
+
+/** Samples of a run, in order. */
+export const readSamples = (path: string): AsyncGenerator<SampleLine> => readLines(join(path, SAMPLES_FILE));

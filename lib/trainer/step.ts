@@ -1,0 +1,281 @@
+import { performance } from "node:perf_hooks";
+import { RlsdError } from "../errors.js";
+import { groupAdvantages, summarizeGroups } from "../ops/advantages.js";
+import type { Policy } from "../policy/policy.js";
+import { spanMask } from "../prompt/spans.js";
+import { ALGORITHMS } from "./algorithms.js";
+import type { RunState } from "./checkpoint.js";
+import type { TrainConfig } from "./config.js";
+import { type EvidenceResult, gatherEvidence, type PrivilegedFunction } from "./evidence.js";
+import { type Judged, judge } from "./judge.js";
+import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
+import type { Materials } from "./prepare.js";
+import { endlessOrder, hashSeed } from "./random.js";
+import { type Rollout, rollout } from "./rollout.js";
+import { type MetricsLine, rounded, type SampleLine } from "./run-folder.js";
+import type { Teacher } from "./teacher.js";
+import { type LossRow, learningRateAt, type UpdateResult, update } from "./update.js";
+import type { VerdictJournal } from "./verdict-journal.js";
+
+/** What a step works with. Only `policy` and `teacher` change under it. */
+export interface StepContext {
+  readonly config: TrainConfig;
+  readonly materials: Materials;
+  readonly policy: Policy;
+  readonly teacher: Teacher | undefined;
+  /** Policy that the KL term is measured against; never the teacher. */
+  readonly reference: Policy | undefined;
+  readonly journal: VerdictJournal | undefined;
+  readonly privileged?: PrivilegedFunction | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface StepOutcome {
+  readonly state: RunState;
+  readonly metrics: MetricsLine;
+  readonly samples: readonly SampleLine[];
+}
+
+/** Completions of a step with their verdicts, over all draws. */
+interface Collected {
+  readonly rollouts: Rollout[];
+  readonly verdicts: Judged[];
+  readonly cursor: number;
+}
+
+/** Milliseconds of each stage. */
+class Stopwatch {
+  readonly times: Numbers = {};
+  private last = performance.now();
+  private readonly start = this.last;
+
+  lap(name: string): void {
+    const now = performance.now();
+    this.times[name] = (this.times[name] ?? 0) + (now - this.last);
+    this.last = now;
+  }
+
+  get total(): number {
+    return this.last - this.start;
+  }
+}
+
+/** Numbers of the groups whose judged rewards are all equal. */
+function flatGroups(rollouts: readonly Rollout[], verdicts: readonly Judged[]): Set<number> {
+  const first = new Map<number, number | null>();
+  const uneven = new Set<number>();
+  for (const [i, { group }] of rollouts.entries()) {
+    const reward = verdicts[i]!.reward;
+    const before = first.get(group);
+    if (before === undefined || before === null) first.set(group, reward);
+    else if (reward !== null && reward !== before) uneven.add(group);
+  }
+  return new Set([...first.keys()].filter((group) => !uneven.has(group)));
+}
+
+async function collect(context: StepContext, state: RunState, watch: Stopwatch): Promise<Collected> {
+  const { config, materials, policy, signal, journal } = context;
+  const order = endlessOrder(materials.train.length, config.seed, config.data.shuffle);
+  const out: Collected & { cursor: number } = { rollouts: [], verdicts: [], cursor: state.cursor };
+  const step = state.step + 1;
+  const draws = config.groups.zeroVariance === "resample" ? 1 + config.groups.maxResamples : 1;
+  let wanted = config.rollout.prompts;
+  for (let draw = 0; draw < draws && wanted > 0; draw++) {
+    const prompts = Array.from({ length: wanted }, (_, i) => materials.train[order.at(out.cursor + i)]!);
+    const rollouts = await rollout(policy, materials.tokenizer, prompts, {
+      sampling: config.rollout,
+      count: config.rollout.count,
+      temperature: config.rollout.temperature,
+      seed: hashSeed(config.seed, "rollout", step, draw),
+      firstGroup: state.groups + (out.cursor - state.cursor),
+      signal,
+    });
+    watch.lap("rollout");
+    const verdicts = await judge(materials.verifier, rollouts, config, {
+      signal,
+      occasion: { step, name: `train-${draw}` },
+      journal,
+    });
+    watch.lap("verify");
+    out.rollouts.push(...rollouts);
+    out.verdicts.push(...verdicts);
+    out.cursor += prompts.length;
+    wanted = flatGroups(rollouts, verdicts).size;
+  }
+  return out;
+}
+
+/** Which rollouts the loss sees: judged, not cut off where that is asked, not of a flat group where those are dropped. */
+function inLoss({ rollouts, verdicts }: Collected, config: TrainConfig): boolean[] {
+  const flat = config.groups.zeroVariance === "keep" ? new Set<number>() : flatGroups(rollouts, verdicts);
+  return rollouts.map(
+    (one, i) =>
+      verdicts[i]!.reward !== null &&
+      !(config.overlong.mode === "mask" && one.finish === "length") &&
+      !flat.has(one.group),
+  );
+}
+
+/** A step without one verdict teaches nothing, and so will the next: better said than trained on. */
+function requireVerdicts(verdicts: readonly Judged[]): void {
+  if (verdicts.some((verdict) => verdict.reward !== null)) return;
+  const { reason = "no reason given", detail } = verdicts[0]!;
+  const message = typeof detail.message === "string" ? `: ${detail.message.split("\n")[0]}` : "";
+  throw new RlsdError(
+    "ERR_RLSD_VERIFIER",
+    `The verifier judged none of the ${verdicts.length} completions of a step. The first: ${reason}${message}`,
+  );
+}
+
+const NO_EVIDENCE: EvidenceResult = { evidence: [], withoutPrivilege: 0, withoutContrast: 0 };
+
+/** Log-probs of the policy before the first of several updates, and of the KL reference. */
+async function scored(context: StepContext, rows: readonly LossRow[], klCoef: number): Promise<LossRow[]> {
+  const { config, policy, reference, signal } = context;
+  const requests = rows.map((row) => ({ prompt: row.rollout.prompt.ids, completion: row.rollout.tokenIds }));
+  const o = { temperature: config.rollout.temperature, signal };
+  const several = config.update.epochs * config.update.minibatches > 1;
+  const old = several && rows.length > 0 ? await policy.score(requests, o) : undefined;
+  const ref = klCoef > 0 && rows.length > 0 ? await reference?.score(requests, o) : undefined;
+  return rows.map((row, i) => ({
+    ...row,
+    ...(old && { oldLogProbs: old[i]! }),
+    ...(ref && { refLogProbs: ref[i]! }),
+  }));
+}
+
+function toRows(
+  collected: Collected,
+  advantages: Float32Array,
+  evidence: EvidenceResult["evidence"],
+  context: StepContext,
+): (LossRow | undefined)[] {
+  const { config, materials } = context;
+  const { open, close } = config.span;
+  const used = inLoss(collected, config);
+  return collected.rollouts.map((one, i) =>
+    used[i]
+      ? {
+          rollout: one,
+          advantage: advantages[i]!,
+          evidence: evidence[i],
+          span: open === "" ? undefined : spanMask(materials.tokenizer.pieces(one.tokenIds), open, close),
+        }
+      : undefined,
+  );
+}
+
+function sampleLines(
+  step: number,
+  collected: Collected,
+  advantages: Float32Array,
+  results: ReadonlyMap<Rollout, { row: LossRow; result: UpdateResult["rows"][number] }>,
+  context: StepContext,
+): SampleLine[] {
+  const { config, materials } = context;
+  return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
+    const { row, result } = results.get(one) ?? {};
+    const verdict = collected.verdicts[i]!;
+    return {
+      step,
+      id: one.id,
+      group: one.group,
+      prompt: one.prompt.text,
+      privileged: row?.evidence?.privileged ?? null,
+      completion: one.text,
+      tokenIds: [...one.tokenIds],
+      tokenText: materials.tokenizer.pieces(one.tokenIds),
+      logProbs: rounded(one.logProbs),
+      teacherLogProbs: rounded(row?.evidence?.teacherLogProbs ?? []),
+      evidenceWeights: rounded(result?.evidenceWeights ?? []),
+      tokenAdvantages: rounded(result?.tokenAdvantages ?? new Float32Array(one.tokenIds.length)),
+      reward: verdict.reward,
+      advantage: advantages[i]!,
+      detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
+    };
+  });
+}
+
+function groupMetrics(collected: Collected, advantages: Float32Array, evidence: EvidenceResult): Numbers {
+  const rewards = collected.verdicts.map((verdict) => verdict.reward);
+  const { groups, zeroVariance, unjudged } = summarizeGroups(
+    rewards,
+    collected.rollouts.map((one) => one.group),
+  );
+  const nonzero = advantages.filter((advantage) => advantage !== 0).length;
+  return {
+    groups,
+    zeroVarianceFraction: zeroVariance / groups,
+    unjudgedGroups: unjudged,
+    noPrivilegeFraction: nonzero === 0 ? 0 : evidence.withoutPrivilege / nonzero,
+    teacherSequences: evidence.evidence.filter((e) => e !== undefined).length,
+    truncatedPrivilege: evidence.evidence.filter((e) => e?.truncated).length,
+    ...(evidence.withoutContrast > 0 && { withoutContrast: evidence.withoutContrast }),
+  };
+}
+
+/**
+ * One step: rollout, verify, advantage, teacher, loss, update. Until the first gradient nothing has changed, so an abort
+ * before that leaves the run as it was; after it the step is finished.
+ */
+export async function trainStep(context: StepContext, state: RunState): Promise<StepOutcome> {
+  const { config, materials, policy, teacher, signal } = context;
+  const algorithm = ALGORITHMS[config.algorithm]!;
+  const step = state.step + 1;
+  const watch = new Stopwatch();
+  const collected = await collect(context, state, watch);
+  requireVerdicts(collected.verdicts);
+  const groupIds = collected.rollouts.map((one) => one.group);
+  const rewards = collected.verdicts.map((verdict) => verdict.reward);
+  const advantages = groupAdvantages(rewards, groupIds, config.advantage);
+
+  const asked = teacher !== undefined && algorithm.teacherView(config, step) !== "none";
+  const used = inLoss(collected, config);
+  const worth = advantages.map((advantage, i) => (used[i] ? advantage : 0));
+  const evidence = asked
+    ? await gatherEvidence(teacher.policy, collected.rollouts, collected.verdicts, worth, {
+        config,
+        block: materials.block,
+        prompter: materials.prompter,
+        privileged: context.privileged,
+        signal,
+      })
+    : NO_EVIDENCE;
+  watch.lap("teacher");
+
+  const objective = algorithm.objective(config);
+  const candidates = toRows(collected, advantages, evidence.evidence, context).filter((row) => row !== undefined);
+  const rows = await scored(context, candidates, objective.klCoef);
+  signal.throwIfAborted();
+  const creditMix = algorithm.creditMix(config, step);
+  const result = await update(policy, rows, { config, objective, creditMix, step });
+  watch.lap("update");
+  await teacher?.afterUpdate(step);
+
+  const results = new Map(rows.map((row, i) => [row.rollout, { row, result: result.rows[i] }] as const));
+  const rollouts = rolloutMetrics(collected.rollouts, collected.verdicts, {
+    leaks: materials.leaks,
+    successThreshold: config.eval.successThreshold,
+  });
+  const seconds = watch.total / 1000;
+  return {
+    state: {
+      ...state,
+      step,
+      cursor: collected.cursor,
+      groups: state.groups + (collected.cursor - state.cursor),
+      tokens: state.tokens + rollouts.tokens!,
+    },
+    metrics: {
+      step,
+      kind: "train",
+      ...rollouts,
+      ...groupMetrics(collected, advantages, evidence),
+      ...updateMetrics(rows, result),
+      creditMix,
+      learningRate: learningRateAt(step, config.steps, config.optimizer),
+      time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },
+    },
+    samples: sampleLines(step, collected, advantages, results, context),
+  };
+}

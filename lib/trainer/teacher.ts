@@ -1,0 +1,63 @@
+import { join } from "node:path";
+import type { Policy } from "../policy/policy.js";
+import type { TrainConfig } from "./config.js";
+
+/** Whose word the credit listens to. Never the same object as the KL reference. */
+export interface Teacher {
+  readonly policy: Policy;
+  /** After update `step` of the student. */
+  afterUpdate(step: number): Promise<void>;
+  /** Its weights never change and are its own: saved once, not with every checkpoint. */
+  readonly constant: boolean;
+  /** Writes what a checkpoint needs besides the student; nothing when it can be had otherwise. */
+  save(directory: string): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+export type LoadPolicy = (directory: string) => Promise<Policy>;
+
+/** Folder of the teacher's weights inside a checkpoint. */
+export const TEACHER_FOLDER = "teacher";
+
+const nothing = async (): Promise<void> => {};
+
+/** Own weights that change: saved with every checkpoint. */
+function moving(policy: Policy, afterUpdate: (step: number) => Promise<void>): Teacher {
+  return {
+    policy,
+    afterUpdate,
+    constant: false,
+    save: (directory) => policy.save(join(directory, TEACHER_FOLDER), { dtype: "f32" }),
+    dispose: () => policy.dispose(),
+  };
+}
+
+/**
+ * The teacher of a run. `restored` is the teacher of the checkpoint that the run goes on from; without it the teacher
+ * starts as the student is now.
+ */
+export async function createTeacher(
+  settings: TrainConfig["teacher"],
+  student: Policy,
+  load: LoadPolicy,
+  restored?: Policy,
+): Promise<Teacher> {
+  if (settings.kind === "shared") {
+    return { policy: student, constant: false, afterUpdate: nothing, save: nothing, dispose: nothing };
+  }
+  if (settings.kind === "external") {
+    const policy = await load(settings.model);
+    return { policy, constant: false, afterUpdate: nothing, save: nothing, dispose: () => policy.dispose() };
+  }
+  const own = restored ?? (await student.snapshot());
+  switch (settings.kind) {
+    case "frozen":
+      return { policy: own, constant: true, afterUpdate: nothing, save: nothing, dispose: () => own.dispose() };
+    case "periodic":
+      return moving(own, async (step) => {
+        if (step % settings.every === 0) await own.copyFrom(student);
+      });
+    case "ema":
+      return moving(own, () => own.copyFrom(student, settings.rate));
+  }
+}

@@ -1,0 +1,285 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import type { Policy } from "../policy/policy.js";
+
+import { ALGORITHMS } from "./algorithms.js";
+import {
+  type Checkpoint,
+  INITIAL_FOLDER,
+  INITIAL_STATE,
+  lastCheckpoint,
+  pruneCheckpoints,
+  type RunState,
+  saveCheckpoint,
+  saveInitial,
+} from "./checkpoint.js";
+import { resolveConfig, type TrainConfig, type TrainSettings } from "./config.js";
+import { evaluate } from "./evaluate.js";
+import type { PrivilegedFunction } from "./evidence.js";
+import { type Materials, prepare } from "./prepare.js";
+import { CHECKPOINTS, type MetricsLine, RunFolder } from "./run-folder.js";
+import { type StepContext, trainStep } from "./step.js";
+import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
+import { VerdictJournal } from "./verdict-journal.js";
+
+export interface TrainHooks {
+  /** Stops at the next safe point; what was done is saved and the summary says `interrupted`. */
+  readonly signal?: AbortSignal;
+  /** After everything is loaded and checked, before the first step. */
+  readonly onStart?: (start: RunStart) => void;
+  readonly onStep?: (metrics: MetricsLine) => void;
+  readonly onEval?: (metrics: MetricsLine) => void;
+  /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
+  readonly privileged?: PrivilegedFunction;
+  /** How a model folder becomes a policy. */
+  readonly loadPolicy: LoadPolicy;
+  /** Goes on with the run in this folder, from its last checkpoint. */
+  readonly resume?: string;
+}
+
+export interface RunStart {
+  readonly folder: string;
+  readonly config: TrainConfig;
+  readonly parameters: number;
+  readonly rows: { readonly train: number; readonly eval: number };
+  readonly skipped: { readonly train: number; readonly eval: number };
+  /** Updates made before, in a run that goes on. */
+  readonly step: number;
+}
+
+export interface TrainSummary {
+  readonly folder: string;
+  readonly checkpoint: string;
+  readonly step: number;
+  readonly stopped: "done" | "patience" | "target" | "interrupted";
+  readonly best: RunState["best"];
+  /** Greedy accuracy at the first and the last evaluation of this call. */
+  readonly accuracy: { readonly first: number; readonly last: number } | null;
+  readonly tokens: number;
+  readonly seconds: number;
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** Weights of a run: as they were given, or as the checkpoint has them. */
+interface Weights {
+  readonly policy: Policy;
+  readonly teacher: Teacher | undefined;
+  readonly reference: Policy | undefined;
+}
+
+const REFERENCE_FOLDER = "reference";
+
+async function loadWeights(
+  config: TrainConfig,
+  run: string | undefined,
+  from: Checkpoint | undefined,
+  load: LoadPolicy,
+): Promise<Weights> {
+  const policy = await load(from?.model ?? config.model);
+  if (from !== undefined) await policy.loadOptimizer(from.model);
+  const initial = join(run ?? "", CHECKPOINTS, INITIAL_FOLDER);
+  const algorithm = ALGORITHMS[config.algorithm]!;
+  const teaches = Array.from({ length: config.steps }, (_, i) => algorithm.teacherView(config, i + 1));
+  let teacher: Teacher | undefined;
+  if (teaches.some((view) => view !== "none")) {
+    const { kind } = config.teacher;
+    const own = kind === "frozen" || kind === "periodic" || kind === "ema";
+    const restored =
+      from !== undefined && own
+        ? await load(kind === "frozen" ? join(initial, TEACHER_FOLDER) : from.teacher)
+        : undefined;
+    teacher = await createTeacher(config.teacher, policy, load, restored);
+  }
+  const withKl = algorithm.objective(config).klCoef > 0;
+  const reference = !withKl
+    ? undefined
+    : from === undefined
+      ? await policy.snapshot()
+      : await load(join(initial, REFERENCE_FOLDER));
+  return { policy, teacher, reference };
+}
+
+/** A folder name that sorts by time: runs/2026-01-31T09-15-00-rlsd. */
+function newRunPath(config: TrainConfig): string {
+  if (config.output !== "") return config.output;
+  const now = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  return join("runs", `${now}-${config.algorithm}`);
+}
+
+/** The run between its steps. */
+interface Run {
+  readonly config: TrainConfig;
+  readonly hooks: TrainHooks;
+  readonly folder: RunFolder;
+  readonly weights: Weights;
+  readonly materials: Materials;
+  readonly context: StepContext;
+  readonly journal: VerdictJournal;
+  readonly accuracies: number[];
+  savedAt: number;
+}
+
+function evaluationDue(state: RunState, run: Run): boolean {
+  const { config, materials } = run;
+  if (materials.eval.length === 0 || state.evaluatedAt >= state.step) return false;
+  if (state.step === 0) return config.eval.atStart;
+  return state.step === config.steps || (config.eval.every > 0 && state.step % config.eval.every === 0);
+}
+
+function afterEvaluation(state: RunState, accuracy: number, config: TrainConfig): RunState {
+  const better = state.best === null || accuracy > state.best.accuracy + config.stop.minDelta;
+  const best = better ? { step: state.step, accuracy } : state.best;
+  const sinceBest = better ? 0 : state.sinceBest + 1;
+  const { patience, target } = config.stop;
+  const ended =
+    target !== null && accuracy >= target ? "target" : patience > 0 && sinceBest >= patience ? "patience" : null;
+  return { ...state, evaluatedAt: state.step, best, sinceBest, ended };
+}
+
+async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
+  const { config, materials, weights, context, journal } = run;
+  const start = performance.now();
+  const { metrics } = await evaluate({
+    policy: weights.policy,
+    tokenizer: materials.tokenizer,
+    verifier: materials.verifier,
+    prompts: materials.eval,
+    config,
+    leaks: materials.leaks,
+    journal,
+    step: state.step,
+    signal: context.signal,
+  });
+  const line: MetricsLine = {
+    step: state.step,
+    kind: "eval",
+    ...metrics,
+    time: { total: performance.now() - start },
+  };
+  await run.folder.log(line);
+  run.accuracies.push(metrics.accuracy!);
+  run.hooks.onEval?.(line);
+  return afterEvaluation(state, metrics.accuracy!, config);
+}
+
+async function save(run: Run, state: RunState): Promise<string> {
+  const path = await saveCheckpoint(run.folder, state, run.weights);
+  await run.journal.settle(state.evaluatedAt === state.step ? state.step : state.step - 1);
+  await pruneCheckpoints(run.folder, state, run.config.checkpoint.keep);
+  run.savedAt = state.step;
+  return path;
+}
+
+function checkpointDue(state: RunState, run: Run): boolean {
+  if (state.step === 0 || run.savedAt === state.step) return false;
+  const { every } = run.config.checkpoint;
+  return (
+    (every > 0 && state.step % every === 0) || (state.best?.step === state.step && state.evaluatedAt === state.step)
+  );
+}
+
+const finished = (state: RunState, config: TrainConfig) => state.ended !== null || state.step >= config.steps;
+
+/** Steps, evaluations and checkpoints until the end, or until the signal: returns the last whole state either way. */
+async function loop(run: Run, begin: RunState): Promise<{ state: RunState; interrupted: boolean }> {
+  let state = begin;
+  try {
+    for (;;) {
+      if (evaluationDue(state, run)) state = await evaluateRun(run, state);
+      if (checkpointDue(state, run)) await save(run, state);
+      if (finished(state, run.config)) return { state, interrupted: false };
+      run.context.signal.throwIfAborted();
+      const outcome = await trainStep(run.context, state);
+      await run.folder.logSamples(outcome.samples);
+      await run.folder.log(outcome.metrics);
+      state = outcome.state;
+      run.hooks.onStep?.(outcome.metrics);
+    }
+  } catch (error) {
+    if (!run.context.signal.aborted) throw error;
+    return { state, interrupted: true };
+  }
+}
+
+async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
+  const load = hooks.loadPolicy;
+  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
+  const weights = await loadWeights(config, hooks.resume, from, load);
+  const materials = await prepare(config, weights.policy);
+  const version = packageVersion();
+  const folder =
+    hooks.resume === undefined
+      ? await RunFolder.create(newRunPath(config), { version, config })
+      : await RunFolder.resume(hooks.resume, from?.offsets ?? { metrics: 0, samples: 0 });
+  if (from === undefined) {
+    await saveInitial(folder, {
+      ...(weights.teacher?.constant && { [TEACHER_FOLDER]: weights.teacher.policy }),
+      ...(weights.reference && { [REFERENCE_FOLDER]: weights.reference }),
+    });
+  }
+  const journal = await VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
+  const state = from?.state ?? INITIAL_STATE;
+  const context: StepContext = {
+    config,
+    materials,
+    ...weights,
+    journal,
+    privileged: hooks.privileged,
+    signal: hooks.signal ?? new AbortController().signal,
+  };
+  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt: -1 };
+  if (from !== undefined) run.savedAt = from.state.step;
+  return { run, state };
+}
+
+async function close({ folder, journal, materials, weights }: Run): Promise<void> {
+  await materials.verifier.dispose?.();
+  await weights.teacher?.dispose();
+  await weights.reference?.dispose();
+  await weights.policy.dispose();
+  await journal.close();
+  await folder.close();
+}
+
+/**
+ * Trains a policy: rollout, verify, advantage, teacher, loss, step. Settings are checked, and model and data read whole,
+ * before anything is written. A killed run goes on with `resume`, bit for bit as if it had never been killed.
+ *
+ * @throws RlsdError ERR_RLSD_CONFIG, ERR_RLSD_DATA, ERR_RLSD_MODEL before the start; ERR_RLSD_WRITE when the disk refuses
+ */
+export async function train(settings: TrainSettings, hooks: TrainHooks): Promise<TrainSummary> {
+  const start = performance.now();
+  const config = resolveConfig(settings);
+  const { run, state: begin } = await openRun(config, hooks);
+  try {
+    const { materials, folder } = run;
+    hooks.onStart?.({
+      folder: folder.path,
+      config,
+      parameters: run.weights.policy.parameterCount,
+      rows: { train: materials.train.length, eval: materials.eval.length },
+      skipped: materials.skipped,
+      step: begin.step,
+    });
+    const { state, interrupted } = await loop(run, begin);
+    const checkpoint = await save(run, state);
+    const { accuracies } = run;
+    return {
+      folder: folder.path,
+      checkpoint,
+      step: state.step,
+      stopped: interrupted ? "interrupted" : (state.ended ?? "done"),
+      best: state.best,
+      accuracy: accuracies.length === 0 ? null : { first: accuracies[0]!, last: accuracies.at(-1)! },
+      tokens: state.tokens,
+      seconds: (performance.now() - start) / 1000,
+    };
+  } finally {
+    await close(run);
+  }
+}

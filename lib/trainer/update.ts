@@ -1,0 +1,176 @@
+import type { Objective } from "../objectives/objective.js";
+import { rlsd } from "../objectives/presets.js";
+import type { Policy, StepResult, TrainBatch } from "../policy/policy.js";
+import type { PolicyResult } from "../tensor/results.js";
+import type { TrainConfig } from "./config.js";
+import type { Evidence } from "./evidence.js";
+import { hashSeed, permutation } from "./random.js";
+import type { Rollout } from "./rollout.js";
+
+/** One completion as the loss sees it. */
+export interface LossRow {
+  readonly rollout: Rollout;
+  readonly advantage: number;
+  readonly evidence: Evidence | undefined;
+  /** Credit only where 1; undefined: everywhere. */
+  readonly span: Uint8Array | undefined;
+  /** Of the policy that drew it, by the kernel that trains; absent: the policy has not changed since. */
+  readonly oldLogProbs?: Float32Array;
+  readonly refLogProbs?: Float32Array;
+}
+
+/** What the first pass over a row told, one entry a token of its completion. */
+export interface RowResult {
+  readonly logProbs: Float32Array;
+  readonly evidenceWeights: Float32Array | undefined;
+  readonly tokenAdvantages: Float32Array;
+}
+
+export interface UpdateResult {
+  /** By row; undefined: its gradient was known to be 0 and it was not run. */
+  readonly rows: readonly (RowResult | undefined)[];
+  readonly calls: readonly PolicyResult[];
+  readonly steps: readonly StepResult[];
+}
+
+const concat = (parts: readonly Float32Array[]): Float32Array => {
+  const out = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+};
+
+const zeros = (row: LossRow) => new Float32Array(row.rollout.tokenIds.length);
+
+/** A token batch of rows. Rows without evidence get a span of nothing: their credit is exactly 1. */
+export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBatch {
+  const taught = rows.some((row) => row.evidence !== undefined);
+  const contrasted = rows.some((row) => row.evidence?.contrastLogProbs !== undefined);
+  const spanned = taught && rows.some((row) => row.evidence === undefined || row.span !== undefined);
+  const teacher = (row: LossRow) => row.evidence?.teacherLogProbs ?? zeros(row);
+  const spanOf = (row: LossRow) => {
+    if (row.evidence === undefined) return new Uint8Array(row.rollout.tokenIds.length);
+    return row.span ?? new Uint8Array(row.rollout.tokenIds.length).fill(1);
+  };
+  return {
+    sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
+    advantages: Float32Array.from(rows, (row) => row.advantage),
+    ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
+    // Without a rejected sibling the contrast is the teacher itself: no evidence, credit exactly 1.
+    ...(contrasted && {
+      contrastLogProbs: concat(rows.map((row) => row.evidence?.contrastLogProbs ?? teacher(row))),
+    }),
+    ...(spanned && { spanMask: Uint8Array.from(rows.flatMap((row) => [...spanOf(row)])) }),
+    ...(rows[0]?.oldLogProbs && { oldLogProbs: concat(rows.map((row) => row.oldLogProbs!)) }),
+    ...(rows[0]?.oldLogProbs &&
+      objective.importanceCorrection !== "none" && {
+        samplerLogProbs: concat(rows.map((row) => row.rollout.logProbs)),
+      }),
+    ...(rows[0]?.refLogProbs && { refLogProbs: concat(rows.map((row) => row.refLogProbs!)) }),
+  };
+}
+
+/** What the reduction divides by, counted over a whole minibatch however it is cut up. */
+export function normalizerOf(objective: Objective, rows: readonly LossRow[]): number {
+  if (objective.normalizer !== null) return objective.normalizer;
+  switch (objective.reduction) {
+    case "token-mean":
+      return rows.reduce((n, row) => n + row.rollout.tokenIds.length, 0);
+    case "sequence-mean":
+    case "sequence-sum":
+      return rows.length;
+    case "token-sum":
+      return 1;
+  }
+}
+
+/** Cuts rows into runs of at most `budget` tokens (prompts included), at least one row each. */
+export function microbatches(rows: readonly LossRow[], budget: number): LossRow[][] {
+  const out: LossRow[][] = [];
+  let room = 0;
+  for (const row of rows) {
+    const size = row.rollout.prompt.ids.length + row.rollout.tokenIds.length;
+    if (out.length === 0 || size > room) {
+      out.push([]);
+      room = budget;
+    }
+    out.at(-1)!.push(row);
+    room -= size;
+  }
+  return out;
+}
+
+/** Rows that can move the policy: with a KL or an entropy term all of them, otherwise those with an advantage. */
+const moving = (rows: readonly LossRow[], objective: Objective) =>
+  objective.klCoef > 0 || objective.entropyCoef !== 0 ? rows : rows.filter((row) => row.advantage !== 0);
+
+/** The learning rate at a step, counted from 1. */
+export function learningRateAt(step: number, steps: number, o: TrainConfig["optimizer"]): number {
+  if (step <= o.warmup) return (o.learningRate * step) / o.warmup;
+  if (o.schedule === "constant" || steps <= o.warmup) return o.learningRate;
+  const share = Math.min(1, (step - o.warmup) / (steps - o.warmup));
+  const fallen = o.schedule === "linear" ? share : (1 - Math.cos(Math.PI * share)) / 2;
+  return o.learningRate * (1 - (1 - o.minRatio) * fallen);
+}
+
+function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Map<LossRow, RowResult>): void {
+  let at = 0;
+  for (const row of rows) {
+    const end = at + row.rollout.tokenIds.length;
+    if (!into.has(row)) {
+      into.set(row, {
+        logProbs: result.logProbs.slice(at, end),
+        evidenceWeights: row.evidence === undefined ? undefined : result.evidenceWeights?.slice(at, end),
+        tokenAdvantages: result.tokenAdvantages.slice(at, end),
+      });
+    }
+    at = end;
+  }
+}
+
+export interface UpdateOptions {
+  readonly config: TrainConfig;
+  readonly objective: Objective;
+  readonly creditMix: number;
+  readonly step: number;
+}
+
+/** Every update of one step: passes over its rows, minibatches, microbatches; one optimizer step a minibatch. */
+export async function update(policy: Policy, rows: readonly LossRow[], o: UpdateOptions): Promise<UpdateResult> {
+  const { config, step } = o;
+  const results = new Map<LossRow, RowResult>();
+  const calls: PolicyResult[] = [];
+  const steps: StepResult[] = [];
+  const { epochs, minibatches, microbatchTokens } = config.update;
+  const { weightDecay, betas, eps, maxGradientNorm } = config.optimizer;
+  for (let epoch = 0; epoch < epochs; epoch++) {
+    const seed = hashSeed(config.seed, "minibatches", step, epoch);
+    const shuffled = minibatches === 1 ? rows : Array.from(permutation(rows.length, seed), (i) => rows[i]!);
+    const size = Math.ceil(shuffled.length / minibatches);
+    for (let start = 0; start < shuffled.length; start += size) {
+      const minibatch = shuffled.slice(start, start + size);
+      const normalizer = normalizerOf(o.objective, minibatch);
+      const objective = rlsd({ creditMix: o.creditMix, normalizer }, o.objective);
+      const work = moving(minibatch, objective);
+      if (work.length === 0) continue;
+      for (const part of microbatches(work, microbatchTokens)) {
+        const result = await policy.accumulate(toBatch(part, objective), objective);
+        calls.push(result);
+        keepRowResults(part, result, results);
+      }
+      steps.push(
+        await policy.step({
+          learningRate: learningRateAt(step, config.steps, config.optimizer),
+          weightDecay,
+          betas: [betas[0]!, betas[1]!],
+          eps,
+          maxGradientNorm: maxGradientNorm ?? Number.POSITIVE_INFINITY,
+        }),
+      );
+    }
+  }
+  return { rows: rows.map((row) => results.get(row)), calls, steps };
+}

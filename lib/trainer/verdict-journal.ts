@@ -1,0 +1,81 @@
+import { readFile } from "node:fs/promises";
+import { LineFile } from "./durable.js";
+import type { Judged } from "./judge.js";
+import { hashSeed } from "./random.js";
+import type { Rollout } from "./rollout.js";
+
+/** When a verdict is asked for: the step that is being made, and which draw of it. */
+export interface Occasion {
+  readonly step: number;
+  readonly name: string;
+}
+
+interface Entry extends Occasion {
+  readonly id: string;
+  readonly tokens: number;
+  readonly verdict: Judged;
+}
+
+const keyOf = (entry: Omit<Entry, "verdict">) => `${entry.step}/${entry.name}/${entry.id}/${entry.tokens}`;
+
+/**
+ * Verdicts given since the last checkpoint, on disk as soon as they are given. A verifier may cost money or answer
+ * differently the second time (a judge model, a deadline); a resumed run takes the verdicts that the killed one was given.
+ */
+export class VerdictJournal {
+  private readonly entries = new Map<string, Entry>();
+  /** Lines are written one after the other. */
+  private writing: Promise<void> = Promise.resolve();
+
+  private constructor(
+    private readonly path: string,
+    private file: LineFile,
+  ) {}
+
+  static async open(path: string): Promise<VerdictJournal> {
+    let text = "";
+    try {
+      text = await readFile(path, "utf8");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+    // What follows the last newline was being written when the run died.
+    const whole = text.slice(0, text.lastIndexOf("\n") + 1);
+    const journal = new VerdictJournal(path, await LineFile.open(path, Buffer.byteLength(whole)));
+    for (const line of whole.split("\n")) {
+      if (line === "") continue;
+      const entry = JSON.parse(line) as Entry;
+      journal.entries.set(keyOf(entry), entry);
+    }
+    return journal;
+  }
+
+  find(occasion: Occasion, rollout: Rollout): Judged | undefined {
+    return this.entries.get(keyOf({ ...occasion, id: rollout.id, tokens: fingerprint(rollout) }))?.verdict;
+  }
+
+  async record(occasion: Occasion, rollout: Rollout, verdict: Judged): Promise<void> {
+    const entry: Entry = { ...occasion, id: rollout.id, tokens: fingerprint(rollout), verdict };
+    this.entries.set(keyOf(entry), entry);
+    const line = this.writing.then(() => this.file.append([JSON.stringify(entry)]));
+    // A failed write is reported to whoever asked for it, and does not hold back the next.
+    this.writing = line.catch(() => {});
+    await line;
+  }
+
+  /** A checkpoint after `step` was made: only what belongs to later steps need be remembered. */
+  async settle(step: number): Promise<void> {
+    await this.writing;
+    await this.file.close();
+    this.file = await LineFile.open(this.path, 0);
+    for (const [key, entry] of this.entries) if (entry.step <= step) this.entries.delete(key);
+    await this.file.append([...this.entries.values()].map((entry) => JSON.stringify(entry)));
+  }
+
+  async close(): Promise<void> {
+    await this.writing;
+    await this.file.close();
+  }
+}
+
+const fingerprint = (rollout: Rollout): number => hashSeed(rollout.tokenIds.join(","));

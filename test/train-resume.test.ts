@@ -1,0 +1,182 @@
+import { spawn } from "node:child_process";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { randomStream } from "../lib/trainer/random.js";
+import { type MetricsLine, readMetrics, readSamples } from "../lib/trainer/run-folder.js";
+import { train } from "../lib/trainer/train.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
+
+/** Everything of a run that must not depend on having been killed. */
+async function traceOf(run: string): Promise<Record<string, unknown>> {
+  const metrics: object[] = [];
+  for await (const { time, ...rest } of readMetrics(run) as AsyncIterable<MetricsLine>) metrics.push(rest);
+  const checkpoints = readdirSync(join(run, "checkpoints")).sort();
+  const last = checkpoints.filter((name) => name.startsWith("step-")).at(-1)!;
+  const bytes = (...path: string[]) => readFileSync(join(run, "checkpoints", last, ...path)).toString("base64");
+  return {
+    metrics,
+    samples: readFileSync(join(run, "samples.jsonl"), "utf8"),
+    checkpoints,
+    weights: bytes("model", "tiny.bin"),
+    optimizer: bytes("model", "tiny-optimizer.bin"),
+    teacher: bytes("teacher", "tiny.bin"),
+    state: JSON.parse(readFileSync(join(run, "checkpoints", last, "state.json"), "utf8")).state,
+  };
+}
+
+/** Runs until it ends or, `delay` milliseconds after it began to train, is killed. */
+function runFor(settingsFile: string, delay: number): Promise<"finished" | "killed"> {
+  const hook = join(__dirname, "support/ts-hook.cjs");
+  const child = spawn(process.execPath, [hook, join(__dirname, "support/train-child.ts"), settingsFile]);
+  let errors = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    errors += chunk.toString();
+  });
+  child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), delay));
+  return new Promise((resolve, reject) => {
+    child.on("exit", (code, signal) => {
+      if (signal === "SIGKILL") resolve("killed");
+      else if (code === 0) resolve("finished");
+      else reject(new Error(errors));
+    });
+  });
+}
+
+/** Long enough that a kill has something to hit, with a teacher that must be restored. */
+function longTask() {
+  const task = tinyTask();
+  const settings = {
+    ...task.settings,
+    steps: 16,
+    teacher: { kind: "ema", rate: 0.9 } as const,
+    rollout: { prompts: 3, count: 8, maxTokens: 4 },
+    update: { epochs: 2, minibatches: 2 },
+    checkpoint: { every: 3, keep: 2 },
+    eval: { every: 5 },
+  };
+  return { folder: task.folder, settings };
+}
+
+test("a run killed at twenty random moments and resumed is the run that was never killed", async () => {
+  const { folder, settings } = longTask();
+  const straight = { ...settings, output: join(folder, "straight") };
+  await train(straight, { loadPolicy: TinyPolicy.load });
+  const expected = await traceOf(straight.output);
+
+  const seed = Date.now();
+  const random = randomStream(seed);
+  const { reward: _, ...plain } = settings;
+  const file = join(folder, "settings.json");
+  writeFileSync(file, JSON.stringify(plain));
+  let kills = 0;
+  let finished = 0;
+  while (kills < 20 || finished === 0) {
+    const outcome = await runFor(file, kills < 20 ? random() * 250 : 60_000);
+    if (outcome === "killed") {
+      kills++;
+      continue;
+    }
+    expect({ seed, kills, trace: await traceOf(settings.output) }).toEqual({ seed, kills, trace: expected });
+    finished++;
+    rmSync(settings.output, { recursive: true });
+  }
+}, 120_000);
+
+test("what a checkpoint does not cover yet is logged again, once", async () => {
+  const { folder, settings } = longTask();
+  const straight = { ...settings, output: join(folder, "straight") };
+  await train(straight, { loadPolicy: TinyPolicy.load });
+  const control = new AbortController();
+  const stopped = await train(settings, {
+    loadPolicy: TinyPolicy.load,
+    signal: control.signal,
+    onStep: ({ step }) => step === 7 && control.abort(),
+  });
+  expect(stopped).toMatchObject({ stopped: "interrupted", step: 7 });
+  // Lines that a killed run wrote after its checkpoint, the last one torn.
+  writeFileSync(join(settings.output, "metrics.jsonl"), '{"step":8,"kind":"train","time":{}}\n{"st', { flag: "a" });
+  writeFileSync(join(settings.output, "samples.jsonl"), '{"step":8', { flag: "a" });
+  mkdirSync(join(settings.output, "checkpoints", "step-000008.partial"));
+  const resumed = await train(settings, { loadPolicy: TinyPolicy.load, resume: settings.output });
+  expect(resumed).toMatchObject({ stopped: "done", step: 16 });
+  const [a, b] = [await traceOf(settings.output), await traceOf(straight.output)];
+  expect({ ...a, checkpoints: [] }).toEqual({ ...b, checkpoints: [] });
+});
+
+test("verdicts given before a kill are kept, not asked for again", async () => {
+  const { folder, settings } = longTask();
+  const copy = join(folder, "killed");
+  let calls = 0;
+  // Another answer every time it is asked, as a judge model may give.
+  const judge = (sample: Sample) => {
+    const call = ++calls;
+    const late = call > 2 * 24 + 9;
+    // What a kill in the middle of the third step's verdicts would leave, before any checkpoint.
+    if (call === 2 * 24 + 10) setTimeout(() => cpSync(settings.output, copy, { recursive: true }), 50);
+    const reward = shareOfLetter(sample) + call / 1e6;
+    return new Promise<number>((resolve) => setTimeout(() => resolve(reward), late ? 300 : 0));
+  };
+  const short = { ...settings, steps: 3, eval: { every: 0, atStart: false }, checkpoint: { every: 0 } };
+  const data = { train: settings.data!.train!, eval: [] };
+  await train({ ...short, data, reward: judge }, { loadPolicy: TinyPolicy.load });
+  const rewards = async (run: string) => {
+    const out: unknown[] = [];
+    for await (const { step, id, reward } of readSamples(run)) out.push([step, id, reward]);
+    return out;
+  };
+  let again = 0;
+  const second = (sample: Sample) => {
+    again++;
+    return shareOfLetter(sample) + 1;
+  };
+  await train({ ...short, data, reward: second }, { loadPolicy: TinyPolicy.load, resume: copy });
+  expect(again).toBe(24 - 9);
+  expect((await rewards(copy)).slice(0, 48 + 9)).toEqual((await rewards(settings.output)).slice(0, 48 + 9));
+});
+
+test("a run that already is there is not overwritten", async () => {
+  const { settings } = tinyTask();
+  await train(settings, { loadPolicy: TinyPolicy.load });
+  await expect(train(settings, { loadPolicy: TinyPolicy.load })).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+});
+
+test("a log that was cut by hand is an error, not a silent gap", async () => {
+  const { settings } = tinyTask();
+  await train(settings, { loadPolicy: TinyPolicy.load });
+  writeFileSync(join(settings.output, "metrics.jsonl"), "");
+  const again = train({ ...settings, steps: 8 }, { loadPolicy: TinyPolicy.load, resume: settings.output });
+  await expect(again).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+});
+
+test("a disk that refuses is one clear error and leaves the last checkpoint whole", async () => {
+  const { settings } = longTask();
+  const full = Object.assign(new Error("no space"), { code: "ENOSPC" });
+  let saves = 0;
+  const failing = async (folder: string) => {
+    const policy = await TinyPolicy.load(folder);
+    const save = policy.save.bind(policy);
+    policy.save = async (directory, o) => {
+      await save(directory, o);
+      if (directory.includes("step-") && ++saves > 1) throw full;
+    };
+    return policy;
+  };
+  const run = train(settings, { loadPolicy: failing });
+  await expect(run).rejects.toMatchObject({
+    code: "ERR_RLSD_WRITE",
+    message: expect.stringContaining("no space left"),
+  });
+  const left = readdirSync(join(settings.output, "checkpoints")).filter((name) => name.startsWith("step-"));
+  expect(left).toHaveLength(1);
+  const resumed = await train(settings, { loadPolicy: TinyPolicy.load, resume: settings.output });
+  expect(resumed.step).toBe(16);
+});
+
+test("a folder that cannot be written is refused before training", async () => {
+  const { folder, settings } = tinyTask();
+  writeFileSync(join(folder, "file"), "");
+  const run = train({ ...settings, output: join(folder, "file", "run") }, { loadPolicy: TinyPolicy.load });
+  await expect(run).rejects.toMatchObject({ code: "ERR_RLSD_WRITE" });
+});
