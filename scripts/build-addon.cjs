@@ -31,14 +31,13 @@ function buildAddon({ quiet = false, extraFlags = "" } = {}) {
     env.CXXFLAGS = `${env.CXXFLAGS ?? ""} ${extraFlags}`;
     env.LDFLAGS = `${env.LDFLAGS ?? ""} ${extraFlags}`;
   }
-  const args = [nodeGyp(), "rebuild", "--jobs", "max", ...(quiet ? ["--silent"] : [])];
-  return spawnSync(process.execPath, args, {
-    cwd: root,
-    env,
-    stdio: quiet ? ["ignore", "ignore", "inherit"] : "inherit",
-  }).status;
+  const args = [nodeGyp(), "rebuild", "--jobs", "max"];
+  if (!quiet) return spawnSync(process.execPath, args, { cwd: root, env, stdio: "inherit" }).status;
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, env, encoding: "utf8" });
+  if (status !== 0) process.stderr.write(`${stdout}\n${stderr}`);
+  return status;
 }
 
-module.exports = { buildAddon };
+module.exports = { buildAddon, nodeHeaders };
 
 if (require.main === module) process.exit(buildAddon() ?? 1);
