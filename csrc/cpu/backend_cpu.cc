@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/error.h"
+#include "cpu/model/model_entries.h"
 #include "cpu/policy_loss.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs.h"
@@ -70,6 +71,7 @@ rlsd_backend_v1 make_table() {
   table.policy_loss = policy_loss;
   table.token_log_probs_workspace = token_log_probs_workspace;
   table.token_log_probs = token_log_probs;
+  fill_model_entries(&table);
   return table;
 }
 

@@ -355,6 +355,9 @@ typedef struct rlsd_backend_v1 {
                       double attention_factor, int32_t direction);
   rlsd_status (*attention)(rlsd_context*, const rlsd_attention_args*);
   rlsd_status (*attention_decode)(rlsd_context*, const rlsd_attention_decode_args*);
+  /* cache (slots, L, heads, D): cache[slots[i], positions[i]] = row i of x (R, heads, D); slots[i] < 0: left out */
+  rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor cache, rlsd_tensor x, const int32_t* slots,
+                              const int32_t* positions);
   /* out = silu(gate) * up */
   rlsd_status (*silu_mul)(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up);
   /* x += y */

@@ -1,0 +1,105 @@
+#include "cpu/model/attention_block.h"
+
+#include "cpu/model/simd.h"
+
+namespace rlsd::cpu {
+namespace {
+
+/* scores[j] = sum over d of q[d] packed[d][j], in the order of d. */
+RLSD_INLINE void score_block(float* scores, const float* q, const float* packed, int64_t dim) {
+  for (int64_t half = 0; half < kKeys; half += 32) {
+    float sums[32] = {};
+    for (int64_t d = 0; d < dim; ++d) {
+      const float* row = packed + d * kKeys + half;
+      for (int j = 0; j < 32; ++j) sums[j] += q[d] * row[j];
+    }
+    for (int j = 0; j < 32; ++j) scores[half + j] = sums[j];
+  }
+}
+
+/* out[i] += sum over j of weights[j] rows[j][i] for kWidth columns, in the order of j. */
+template <int kWidth>
+RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, const float* rows, int64_t stride,
+                               int64_t count) {
+  float sums[kWidth] = {};
+  for (int64_t j = 0; j < count; ++j) {
+    for (int i = 0; i < kWidth; ++i) sums[i] += weights[j] * rows[j * stride + i];
+  }
+  for (int i = 0; i < kWidth; ++i) out[i] = out[i] * keep + sums[i];
+}
+
+/* out = out keep + weights rows, all columns. */
+RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, const float* rows, int64_t stride,
+                              int64_t count, int64_t dim) {
+  int64_t d = 0;
+  for (; d + 16 <= dim; d += 16) weighted_rows<16>(out + d, keep, weights, rows + d, stride, count);
+  for (; d + 8 <= dim; d += 8) weighted_rows<8>(out + d, keep, weights, rows + d, stride, count);
+  for (; d < dim; ++d) weighted_rows<1>(out + d, keep, weights, rows + d, stride, count);
+}
+
+}  // namespace
+
+RLSD_CLONES void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
+  for (int64_t d = 0; d < dim; ++d) {
+    for (int64_t j = 0; j < kKeys; ++j) packed[d * kKeys + j] = j < count ? rows[j * stride + d] : 0.0f;
+  }
+}
+
+RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride,
+                              int64_t count, int64_t dim, float scale, SoftmaxState* state, float* out) {
+  float scores[kKeys];
+  score_block(scores, q, packed_keys, dim);
+  for (int j = 0; j < kKeys; ++j) scores[j] = j < count ? scores[j] * scale : -HUGE_VALF;
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = scores[i];
+  for (int j = kLanes; j < kKeys; j += kLanes) {
+    for (int i = 0; i < kLanes; ++i) lanes[i] = scores[j + i] > lanes[i] ? scores[j + i] : lanes[i];
+  }
+  float largest = state->largest;
+  for (int i = 0; i < kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+  const float keep = exp_approx(state->largest - largest);
+  for (int j = 0; j < kKeys; ++j) scores[j] = exp_approx(scores[j] - largest);
+  for (int i = 0; i < kLanes; ++i) lanes[i] = 0.0f;
+  for (int j = 0; j < kKeys; j += kLanes) {
+    for (int i = 0; i < kLanes; ++i) lanes[i] += scores[j + i];
+  }
+  state->sum = state->sum * keep + sum_lanes(lanes);
+  state->largest = largest;
+  add_weighted(out, keep, scores, values, stride, count, dim);
+}
+
+RLSD_CLONES float finish_row(float* out, const SoftmaxState& state, int64_t dim) {
+  const float inverse = 1.0f / state.sum;
+  for (int64_t d = 0; d < dim; ++d) out[d] *= inverse;
+  return state.largest + std::log(state.sum);
+}
+
+RLSD_CLONES float dot_row(const float* a, const float* b, int64_t dim) {
+  float lanes[kLanes] = {};
+  int64_t d = 0;
+  for (; d + kLanes <= dim; d += kLanes) {
+    for (int i = 0; i < kLanes; ++i) lanes[i] += a[d + i] * b[d + i];
+  }
+  for (int i = 0; d < dim; ++d, ++i) lanes[i] += a[d] * b[d];
+  return sum_lanes(lanes);
+}
+
+RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count,
+                                       int64_t dim, float scale) {
+  float p[kKeys], ds[kKeys];
+  score_block(p, row.q, block.packed_keys, dim);
+  score_block(ds, row.d_out, block.packed_values, dim);
+  for (int j = 0; j < kKeys; ++j) {
+    p[j] = j < count ? exp_approx(p[j] * scale - row.lse) : 0.0f;
+    ds[j] = p[j] * (ds[j] - row.delta) * scale;
+  }
+  add_weighted(row.dq, 1.0f, ds, block.keys, block.stride, count, dim);
+  for (int64_t j = 0; j < count; ++j) {
+    float* dk = block.dk + j * block.stride;
+    float* dv = block.dv + j * block.stride;
+    for (int64_t d = 0; d < dim; ++d) dk[d] += ds[j] * row.q[d];
+    for (int64_t d = 0; d < dim; ++d) dv[d] += p[j] * row.d_out[d];
+  }
+}
+
+}  // namespace rlsd::cpu

@@ -1,0 +1,53 @@
+/* One query row against one block of kKeys keys: the arithmetic that training, prefill and decoding share, so that
+ * their results agree bit for bit. Blocks start at key 0 of a sequence and are visited in order. */
+#ifndef RLSD_CPU_MODEL_ATTENTION_BLOCK_H_
+#define RLSD_CPU_MODEL_ATTENTION_BLOCK_H_
+
+#include <cstdint>
+
+namespace rlsd::cpu {
+
+constexpr int64_t kKeys = 64;
+constexpr int64_t kMaxHeadDim = 256;
+
+/* A block of keys (or values) turned to (D, kKeys); keys at or beyond `count` are 0. */
+void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim);
+
+/* Running softmax of a row: the largest score and the sum of exp(score - largest). */
+struct SoftmaxState {
+  float largest, sum;
+};
+
+/* Adds the block's `count` keys to the row's state and to out (D), which stays unnormalised. */
+void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride, int64_t count,
+                  int64_t dim, float scale, SoftmaxState* state, float* out);
+
+/* out / sum, and the row's log-sum-exp. */
+float finish_row(float* out, const SoftmaxState& state, int64_t dim);
+
+/* What the gradient of one row needs of its forward pass: delta = sum over D of d_out out. */
+struct RowGradient {
+  const float* q;
+  const float* d_out;
+  float* dq;
+  float lse, delta;
+};
+
+struct BlockGradient {
+  const float* packed_keys;
+  const float* packed_values;
+  const float* keys;
+  int64_t stride; /* of keys, dk, dv: floats from one key to the next */
+  float* dk;
+  float* dv;
+};
+
+/* Adds the row's part to dq and the block's dk, dv. */
+void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count, int64_t dim,
+                           float scale);
+
+float dot_row(const float* a, const float* b, int64_t dim);
+
+}  // namespace rlsd::cpu
+
+#endif
