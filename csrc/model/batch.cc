@@ -1,0 +1,104 @@
+#include "model/batch.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace rlsd::model {
+namespace {
+
+void append(const Sequences& s, int64_t b, MicroBatch* m) {
+  const int64_t completion = s.completion(b), prompt = s.prompt_lengths[b];
+  const int32_t* ids = s.ids + s.cu_seqlens[b];
+  if (completion > 0) {
+    const auto start = static_cast<int32_t>(m->ids.size());
+    m->ids.insert(m->ids.end(), ids, ids + prompt + completion - 1);
+    for (int64_t i = 0; i < completion; ++i) m->rows.push_back(start + static_cast<int32_t>(prompt + i - 1));
+    m->targets.insert(m->targets.end(), ids + prompt, ids + prompt + completion);
+  }
+  m->cu_seqlens.push_back(static_cast<int32_t>(m->ids.size()));
+  m->cu_targets.push_back(static_cast<int32_t>(m->targets.size()));
+}
+
+}  // namespace
+
+std::vector<MicroBatch> split(const Sequences& s, int64_t batch_tokens) {
+  std::vector<MicroBatch> out;
+  int64_t targets = 0;
+  for (int64_t b = 0; b < s.count; ++b) {
+    const int64_t completion = s.completion(b);
+    const int64_t rows = completion > 0 ? s.prompt_lengths[b] + completion - 1 : 0;
+    if (out.empty() || static_cast<int64_t>(out.back().ids.size()) + rows > batch_tokens) {
+      out.emplace_back();
+      out.back().cu_seqlens.push_back(0);
+      out.back().cu_targets.push_back(0);
+      out.back().first_sequence = b;
+      out.back().first_target = targets;
+    }
+    append(s, b, &out.back());
+    targets += completion;
+  }
+  return out;
+}
+
+rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows, const int32_t* device_rows) {
+  rlsd_scores scores;
+  std::memset(&scores, 0, sizeof(scores));
+  scores.level = RLSD_HIDDEN;
+  scores.hidden = matrix(hidden, rows, model->config.hidden);
+  scores.head = model->head();
+  scores.rows = device_rows;
+  scores.vocab_size = model->config.vocab;
+  return scores;
+}
+
+namespace {
+
+rlsd_status score_batch(Model* model, const MicroBatch& m, double temperature, float* log_probs) {
+  if (m.targets.empty()) return RLSD_OK;
+  DeviceRows rows;
+  RLSD_CHECK(upload_rows(model, m.packed(), &model->integers, &rows));
+  RLSD_CHECK(forward(model, rows, false, &model->activations));
+  const int64_t n = m.target_count();
+  Staging staging(&model->device, &model->scores);
+  RLSD_CHECK(staging.reserve(3 * Staging::padded(static_cast<uint64_t>(n) * 4)));
+  const int32_t *predictors, *targets;
+  RLSD_CHECK(staging.put(m.rows.data(), n, &predictors));
+  RLSD_CHECK(staging.put(m.targets.data(), n, &targets));
+  rlsd_token_log_probs_args args;
+  std::memset(&args, 0, sizeof(args));
+  args.tokens = n;
+  args.scores = hidden_scores(model, model->activations.hidden, rows.rows, predictors);
+  args.token_ids = targets;
+  args.temperature = temperature;
+  args.log_probs = staging.take<float>(n);
+  uint64_t bytes = 0;
+  Device& device = model->device;
+  RLSD_CHECK(device.table().token_log_probs_workspace(device.context(), &args, &bytes));
+  RLSD_CHECK(device.workspace(bytes));
+  RLSD_CHECK(device.table().token_log_probs(device.context(), &args));
+  return device.download(log_probs + m.first_target, args.log_probs, static_cast<uint64_t>(n) * sizeof(float));
+}
+
+}  // namespace
+
+rlsd_status score(Model* model, const Sequences& sequences, double temperature, float* log_probs) {
+  for (const MicroBatch& m : split(sequences, model->batch_tokens)) {
+    RLSD_CHECK(score_batch(model, m, temperature, log_probs));
+  }
+  return RLSD_OK;
+}
+
+rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* logits) {
+  const int32_t cu_seqlens[] = {0, static_cast<int32_t>(count)};
+  DeviceRows rows;
+  RLSD_CHECK(upload_rows(model, {ids, cu_seqlens, 1}, &model->integers, &rows));
+  RLSD_CHECK(forward(model, rows, false, &model->activations));
+  const uint64_t bytes = static_cast<uint64_t>(count * model->config.vocab) * sizeof(float);
+  RLSD_CHECK(model->device.reserve(&model->scores, bytes, "Logits"));
+  RLSD_CHECK(model->device.matmul(matrix(model->scores.floats(), count, model->config.vocab),
+                                  matrix(model->activations.hidden, count, model->config.hidden), model->head(),
+                                  false, true, 0.0));
+  return model->device.download(logits, model->scores.floats(), bytes);
+}
+
+}  // namespace rlsd::model
