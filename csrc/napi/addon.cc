@@ -5,6 +5,7 @@
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
+#include "napi/engine.h"
 #include "napi/loss.h"
 
 namespace rlsd::addon {
@@ -60,6 +61,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define(env, exports, "noop", noop);
   init_backends(env, exports);
   init_loss(env, exports);
+  init_engine(env, exports);
   return exports;
 }
 

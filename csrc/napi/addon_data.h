@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 
 #include "napi/queue.h"
 
@@ -20,6 +21,7 @@ struct LastError {
 struct AddonData {
   LastError last_error; /* of the last call that returned a status other than RLSD_OK */
   std::unique_ptr<EnvQueue> queue;
+  std::unordered_map<double, volatile int32_t*> cancels; /* of the engine's calls that have not completed, by id */
 };
 
 AddonData* addon_data(napi_env env);

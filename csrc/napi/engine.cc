@@ -1,0 +1,232 @@
+/* The policy engine's functions. Counts are checked here, values in lib/policy. */
+#include "napi/engine.h"
+
+#include "model/initialize.h"
+#include "model/train.h"
+#include "napi/addon_data.h"
+#include "napi/backends.h"
+#include "napi/engine_job.h"
+#include "napi/objective.h"
+
+namespace rlsd::addon {
+namespace {
+
+using model::Block;
+using model::Model;
+
+constexpr size_t kConfigFields = 15;
+constexpr size_t kPlaceFields = 5;
+
+model::Config decode_config(const double* f) {
+  model::Config c;
+  c.vocab = static_cast<int64_t>(f[0]);
+  c.hidden = static_cast<int64_t>(f[1]);
+  c.intermediate = static_cast<int64_t>(f[2]);
+  c.layers = static_cast<int64_t>(f[3]);
+  c.heads = static_cast<int64_t>(f[4]);
+  c.kv_heads = static_cast<int64_t>(f[5]);
+  c.head_dim = static_cast<int64_t>(f[6]);
+  c.max_length = static_cast<int64_t>(f[7]);
+  c.norm_eps = f[8];
+  c.rope_factor = f[9];
+  c.tied = f[10] != 0;
+  c.qkv_bias = f[11] != 0;
+  c.o_bias = f[12] != 0;
+  c.mlp_bias = f[13] != 0;
+  c.qk_norm = f[14] != 0;
+  return c;
+}
+
+napi_value number_array(napi_env env, const std::vector<double>& values) {
+  napi_value array = nullptr;
+  napi_create_array_with_length(env, values.size(), &array);
+  for (size_t i = 0; i < values.size(); ++i) {
+    napi_set_element(env, array, static_cast<uint32_t>(i), to_number(env, values[i]));
+  }
+  return array;
+}
+
+/* engineLayout(config): { names, rows (0: a vector), columns, offsets, count, parameterCount } */
+napi_value layout(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  if (!args.valid()) return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
+  const model::Layout l = model::make_layout(decode_config(fields));
+  napi_value result, names, name;
+  std::vector<double> rows, columns, offsets;
+  napi_create_object(env, &result);
+  napi_create_array_with_length(env, l.parameters.size(), &names);
+  for (size_t i = 0; i < l.parameters.size(); ++i) {
+    const model::Parameter& p = l.parameters[i];
+    napi_create_string_utf8(env, p.name.c_str(), p.name.size(), &name);
+    napi_set_element(env, names, static_cast<uint32_t>(i), name);
+    rows.push_back(static_cast<double>(p.rows));
+    columns.push_back(static_cast<double>(p.columns));
+    offsets.push_back(static_cast<double>(p.offset));
+  }
+  napi_set_named_property(env, result, "names", names);
+  napi_set_named_property(env, result, "rows", number_array(env, rows));
+  napi_set_named_property(env, result, "columns", number_array(env, columns));
+  napi_set_named_property(env, result, "offsets", number_array(env, offsets));
+  napi_set_named_property(env, result, "count", to_number(env, static_cast<double>(l.count)));
+  napi_set_named_property(env, result, "parameterCount", to_number(env, static_cast<double>(l.parameter_count)));
+  return result;
+}
+
+/* engineActivationBytes(config, tokens, gradients): number */
+napi_value activation_bytes(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  const double tokens = args.number(1), gradients = args.number(2);
+  if (!args.valid()) return to_number(env, -1);
+  const int64_t floats = model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens), gradients != 0);
+  return to_number(env, static_cast<double>(floats) * sizeof(float));
+}
+
+/* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit, batchTokens */
+napi_value open_model(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  const auto* place = args.data<double>(1, napi_float64_array, kPlaceFields);
+  const rlsd_backend_v1* backend = args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
+  if (backend == nullptr) return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
+  return wrap_model(env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
+                                                 static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
+                                                 decode_config(fields), static_cast<int64_t>(place[4])));
+}
+
+/* engineAllocate(model, inverseFrequencies) */
+napi_value allocate(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const size_t half = m != nullptr ? static_cast<size_t>(m->config.head_dim / 2) : 0;
+  const auto* frequencies = args.data<float>(1, napi_float32_array, half);
+  return enqueue(args, m, 0, [m, frequencies] { return m->create(frequencies); });
+}
+
+/* engineInitialize(model, seedLow, seedHigh, deviation, scaleResidual) */
+napi_value initialize(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const uint64_t seed = static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
+  const double deviation = args.number(3);
+  const bool scale_residual = args.number(4) != 0;
+  return enqueue(args, m, 0, [=] { return model::initialize(m.get(), seed, deviation, scale_residual); });
+}
+
+struct Range {
+  std::shared_ptr<Model> model;
+  Block block;
+  int64_t offset, count;
+  int32_t dtype;
+  void* data;
+};
+
+/* (model, block, offset, dtype, bytes): `bytes` a Uint8Array of whole elements inside the block */
+Range read_range(EngineArgs* args) {
+  Range r;
+  r.model = args->model(0);
+  const double block = args->number(1), offset = args->number(2), dtype = args->number(3);
+  const ArrayArg bytes = args->array(4, napi_uint8_array);
+  if (!args->valid() || block < 0 || block > 3 || dtype < RLSD_F32 || dtype > RLSD_BF16) {
+    args->invalidate();
+    return r;
+  }
+  r.block = static_cast<Block>(static_cast<int>(block));
+  r.offset = static_cast<int64_t>(offset);
+  r.dtype = static_cast<int32_t>(dtype);
+  const size_t size = dtype_bytes(r.dtype);
+  r.count = static_cast<int64_t>(bytes.count / size);
+  r.data = bytes.data;
+  if (bytes.count % size != 0 || r.offset < 0 || r.offset + r.count > r.model->layout.count) args->invalidate();
+  return r;
+}
+
+/* engineWrite(model, block, offset, dtype, bytes) */
+napi_value write(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const Range r = read_range(&args);
+  return enqueue(args, r.model, 0, [r] { return r.model->write(r.block, r.offset, r.count, r.dtype, r.data); });
+}
+
+/* engineRead(model, block, offset, dtype, bytes) */
+napi_value read(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const Range r = read_range(&args);
+  return enqueue(args, r.model, 0, [r] { return r.model->read(r.block, r.offset, r.count, r.dtype, r.data); });
+}
+
+/* engineCopy(model, other, rate) */
+napi_value copy(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0), other = args.model(1);
+  const double rate = args.number(2);
+  if (args.valid() && m->layout.count != other->layout.count) args.invalidate();
+  return enqueue(args, m, 0, [=] { return m->copy_from(*other, rate); });
+}
+
+/* engineRelease(model) */
+napi_value release(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  return enqueue(args, m, 0, [m] {
+    m->release();
+    return RLSD_OK;
+  });
+}
+
+/* engineState(model, updates): sets the count of updates unless it is negative; resolves [memory bytes, updates] */
+napi_value state(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const double updates = args.number(1);
+  auto result = std::make_shared<std::vector<double>>();
+  return enqueue(
+      args, m, 0,
+      [=] {
+        if (updates >= 0) m->updates = static_cast<int64_t>(updates);
+        *result = {static_cast<double>(m->device.used()), static_cast<double>(m->updates)};
+        return RLSD_OK;
+      },
+      [result](napi_env e) { return number_array(e, *result); });
+}
+
+/* engineStep(model, options): options: learningRate, weightDecay, beta1, beta2, eps, maxGradientNorm; resolves [norm, skipped] */
+napi_value step(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const auto* f = args.data<double>(1, napi_float64_array, 6);
+  model::StepOptions o = {};
+  if (args.valid()) o = {f[0], f[1], f[2], f[3], f[4], f[5]};
+  auto result = std::make_shared<std::vector<double>>();
+  return enqueue(
+      args, m, 0,
+      [=] {
+        double norm = 0.0;
+        bool skipped = false;
+        const rlsd_status status = model::step(m.get(), o, &norm, &skipped);
+        *result = {norm, skipped ? 1.0 : 0.0};
+        return status;
+      },
+      [result](napi_env e) { return number_array(e, *result); });
+}
+
+}  // namespace
+
+void init_engine(napi_env env, napi_value exports) {
+  define(env, exports, "engineLayout", layout);
+  define(env, exports, "engineActivationBytes", activation_bytes);
+  define(env, exports, "engineOpen", open_model);
+  define(env, exports, "engineAllocate", allocate);
+  define(env, exports, "engineInitialize", initialize);
+  define(env, exports, "engineWrite", write);
+  define(env, exports, "engineRead", read);
+  define(env, exports, "engineCopy", copy);
+  define(env, exports, "engineRelease", release);
+  define(env, exports, "engineState", state);
+  define(env, exports, "engineStep", step);
+  define(env, exports, "engineCancel", engine_cancel);
+  init_engine_batch(env, exports);
+}
+
+}  // namespace rlsd::addon

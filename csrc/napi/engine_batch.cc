@@ -1,0 +1,186 @@
+/* The engine's calls on batches of tokens: score, accumulate, generate. */
+#include <cstring>
+
+#include "model/train.h"
+#include "napi/addon_data.h"
+#include "napi/engine.h"
+#include "napi/engine_job.h"
+#include "napi/objective.h"
+
+namespace rlsd::addon {
+namespace {
+
+using model::Sequences;
+
+/* ids, cuSeqlens (B + 1), promptLengths (B) from position `at` on */
+Sequences read_sequences(EngineArgs* args, size_t at) {
+  const ArrayArg ids = args->array(at, napi_int32_array);
+  const ArrayArg lengths = args->array(at + 2, napi_int32_array);
+  const auto* cu = args->data<int32_t>(at + 1, napi_int32_array, lengths.count + 1);
+  if (!args->valid() || cu[0] != 0 || static_cast<size_t>(cu[lengths.count]) != ids.count) args->invalidate();
+  return {static_cast<const int32_t*>(ids.data), cu, static_cast<const int32_t*>(lengths.data),
+          static_cast<int64_t>(lengths.count)};
+}
+
+size_t count_targets(const EngineArgs& args, const Sequences& s) {
+  int64_t n = 0;
+  for (int64_t b = 0; args.valid() && b < s.count; ++b) n += s.completion(b);
+  return static_cast<size_t>(n);
+}
+
+/* engineScore(model, ids, cuSeqlens, promptLengths, temperature, logProbs, cancelId) */
+napi_value score(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const Sequences s = read_sequences(&args, 1);
+  const double temperature = args.number(4), id = args.number(6);
+  auto* out = args.data<float>(5, napi_float32_array, count_targets(args, s));
+  return enqueue(args, m, id, [=] { return model::score(m.get(), s, temperature, out); });
+}
+
+/* engineLogits(model, ids, logits) */
+napi_value logits(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const ArrayArg ids = args.array(1, napi_int32_array);
+  const size_t vocab = m != nullptr ? static_cast<size_t>(m->config.vocab) : 0;
+  auto* out = args.data<float>(2, napi_float32_array, ids.count * vocab);
+  return enqueue(args, m, 0, [=] {
+    return model::all_logits(m.get(), static_cast<const int32_t*>(ids.data), static_cast<int64_t>(ids.count), out);
+  });
+}
+
+/* engineAccumulate(model, ids, cuSeqlens, promptLengths, objective, lossScale, cancelId, advantages, completionMask,
+ * spanMask, teacher, contrast, old, ref, sampler, out: logProbs, teacher, tokenAdvantages, evidenceWeights, gradient,
+ * stats) */
+napi_value accumulate(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const Sequences s = read_sequences(&args, 1);
+  const size_t n = count_targets(args, s);
+  const auto* fields = args.data<double>(4, napi_float64_array, kObjectiveFields);
+  const double loss_scale = args.number(5), id = args.number(6);
+  const ArrayArg advantages = args.array(7, napi_float32_array);
+  model::LossInputs in = {};
+  in.advantages = static_cast<const float*>(advantages.data);
+  in.advantages_per_token = advantages.count != static_cast<size_t>(s.count);
+  if (in.advantages_per_token && advantages.count != n) args.invalidate();
+  in.completion_mask = args.optional<uint8_t>(8, napi_uint8_array, n);
+  in.span_mask = args.optional<uint8_t>(9, napi_uint8_array, n);
+  in.teacher = args.optional<float>(10, napi_float32_array, n);
+  in.contrast = args.optional<float>(11, napi_float32_array, n);
+  in.old = args.optional<float>(12, napi_float32_array, n);
+  in.reference = args.optional<float>(13, napi_float32_array, n);
+  in.sampler = args.optional<float>(14, napi_float32_array, n);
+  model::LossOutputs out = {};
+  out.log_probs = args.data<float>(15, napi_float32_array, n);
+  out.teacher = args.optional<float>(16, napi_float32_array, n);
+  out.token_advantages = args.data<float>(17, napi_float32_array, n);
+  out.evidence_weights = args.data<float>(18, napi_float32_array, n);
+  out.gradient = args.data<float>(19, napi_float32_array, n);
+  out.stats = args.data<double>(20, napi_float64_array, RLSD_STAT_COUNT);
+  if ((in.teacher == nullptr) != (out.teacher == nullptr)) args.invalidate();
+  const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
+  return enqueue(args, m, id, [=] { return model::accumulate(m.get(), s, objective, in, loss_scale, out); });
+}
+
+/* engineGenerate(model, ids, cuPrompts, stopIds, options): a generation. options: count, maxTokens, maxSlots,
+ * temperature, topP, minP, topK, seedLow, seedHigh */
+napi_value generate(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const ArrayArg ids = args.array(1, napi_int32_array), cu = args.array(2, napi_int32_array);
+  const ArrayArg stop = args.array(3, napi_int32_array);
+  const auto* f = args.data<double>(4, napi_float64_array, 9);
+  const auto* cu_prompts = static_cast<const int32_t*>(cu.data);
+  if (!args.valid() || cu.count < 1 || cu_prompts[0] != 0 || static_cast<size_t>(cu_prompts[cu.count - 1]) != ids.count) {
+    return refuse(env, RLSD_INVALID_ARGUMENT, "engineGenerate was called with wrong arguments.");
+  }
+  const auto* tokens = static_cast<const int32_t*>(ids.data);
+  const auto* stops = static_cast<const int32_t*>(stop.data);
+  model::GenerateOptions o = {static_cast<int64_t>(f[0]),
+                              static_cast<int64_t>(f[1]),
+                              static_cast<int64_t>(f[2]),
+                              f[3],
+                              f[4],
+                              f[5],
+                              static_cast<int32_t>(f[6]),
+                              static_cast<uint64_t>(f[7]) | static_cast<uint64_t>(f[8]) << 32,
+                              std::vector<int32_t>(stops, stops + stop.count)};
+  return wrap_generation(env, std::make_shared<GenerationHandle>(m, std::vector<int32_t>(tokens, tokens + ids.count),
+                                                                 std::vector<int32_t>(cu_prompts, cu_prompts + cu.count),
+                                                                 o));
+}
+
+template <class T>
+napi_value new_array(napi_env env, napi_typedarray_type type, size_t count, T** data) {
+  napi_value buffer = nullptr, array = nullptr;
+  void* bytes = nullptr;
+  napi_create_arraybuffer(env, count * sizeof(T), &bytes, &buffer);
+  napi_create_typedarray(env, type, count, buffer, 0, &array);
+  *data = static_cast<T*>(bytes);
+  return array;
+}
+
+/* [done, Int32Array of (sequence, token, finish), Float32Array of log-probs] */
+napi_value draws_to_js(napi_env env, const std::vector<model::Draw>& draws, bool done) {
+  int32_t* numbers;
+  float* log_probs;
+  napi_value result, value;
+  napi_create_array_with_length(env, 3, &result);
+  napi_get_boolean(env, done, &value);
+  napi_set_element(env, result, 0, value);
+  napi_set_element(env, result, 1, new_array(env, napi_int32_array, 3 * draws.size(), &numbers));
+  napi_set_element(env, result, 2, new_array(env, napi_float32_array, draws.size(), &log_probs));
+  for (size_t i = 0; i < draws.size(); ++i) {
+    numbers[3 * i] = draws[i].sequence;
+    numbers[3 * i + 1] = draws[i].token;
+    numbers[3 * i + 2] = draws[i].finish;
+    log_probs[i] = draws[i].log_prob;
+  }
+  return result;
+}
+
+/* engineDraw(generation, steps, stopped sequences, cancelId) */
+napi_value draw(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto g = args.generation(0);
+  const auto steps = static_cast<int64_t>(args.number(1));
+  const ArrayArg stopped = args.array(2, napi_int32_array);
+  const double id = args.number(3);
+  auto draws = std::make_shared<std::vector<model::Draw>>();
+  auto done = std::make_shared<bool>(false);
+  return enqueue(
+      args, g != nullptr ? g->model : nullptr, id,
+      [=] {
+        const auto* sequences = static_cast<const int32_t*>(stopped.data);
+        for (size_t i = 0; i < stopped.count; ++i) g->generation.stop(sequences[i]);
+        const rlsd_status status = g->generation.run(steps, draws.get());
+        *done = g->generation.done();
+        return status;
+      },
+      [=](napi_env e) { return draws_to_js(e, *draws, *done); });
+}
+
+/* engineEndGeneration(generation) */
+napi_value end_generation(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto g = args.generation(0);
+  return enqueue(args, g != nullptr ? g->model : nullptr, 0, [g] {
+    g->generation.release();
+    return RLSD_OK;
+  });
+}
+
+}  // namespace
+
+void init_engine_batch(napi_env env, napi_value exports) {
+  define(env, exports, "engineScore", score);
+  define(env, exports, "engineLogits", logits);
+  define(env, exports, "engineAccumulate", accumulate);
+  define(env, exports, "engineGenerate", generate);
+  define(env, exports, "engineDraw", draw);
+  define(env, exports, "engineEndGeneration", end_generation);
+}
+
+}  // namespace rlsd::addon

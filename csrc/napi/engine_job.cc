@@ -1,0 +1,139 @@
+#include "napi/engine_job.h"
+
+#include "napi/addon_data.h"
+
+namespace rlsd::addon {
+namespace {
+
+napi_value failure(napi_env env, rlsd_status status, const std::string& message, int64_t index, int64_t count) {
+  napi_value result, text;
+  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
+  napi_create_string_utf8(env, message.c_str(), message.size(), &text);
+  napi_set_element(env, result, 0, to_number(env, status));
+  napi_set_element(env, result, 1, text);
+  napi_set_element(env, result, 2, to_number(env, static_cast<double>(index)));
+  napi_set_element(env, result, 3, to_number(env, static_cast<double>(count)));
+  return result;
+}
+
+class EngineJob final : public Job {
+ public:
+  EngineJob(std::shared_ptr<model::Model> model, double id, EngineBody body, EngineResult result)
+      : model_(std::move(model)), id_(id), body_(std::move(body)), result_(std::move(result)) {}
+
+  void run() override {
+    rlsd_context* context = model_->device.context();
+    context->cancel = &cancel;
+    context->error[0] = '\0';
+    context->error_index = -1;
+    context->error_count = 0;
+    status_ = cancel != 0 ? RLSD_CANCELLED : body_();
+    context->cancel = nullptr;
+    if (status_ == RLSD_OK) return;
+    message_ = status_ == RLSD_CANCELLED ? "The call was cancelled." : context->error;
+    index_ = context->error_index;
+    count_ = context->error_count;
+  }
+
+  void complete(napi_env env) override {
+    if (id_ != 0) addon_data(env)->cancels.erase(id_);
+    napi_value value = nullptr;
+    if (status_ != RLSD_OK) {
+      value = failure(env, status_, message_, index_, count_);
+    } else {
+      value = result_ != nullptr ? result_(env) : to_number(env, RLSD_OK);
+    }
+    for (napi_ref reference : references_) napi_delete_reference(env, reference);
+    napi_resolve_deferred(env, deferred_, value);
+  }
+
+  bool prepare(const EngineArgs& args, napi_value* promise) {
+    for (napi_value array : args.arrays()) {
+      napi_ref reference;
+      if (napi_create_reference(args.env(), array, 1, &reference) != napi_ok) return false;
+      references_.push_back(reference);
+    }
+    if (napi_create_promise(args.env(), &deferred_, promise) != napi_ok) return false;
+    if (id_ != 0) addon_data(args.env())->cancels[id_] = &cancel;
+    return true;
+  }
+
+ private:
+  const std::shared_ptr<model::Model> model_;
+  const double id_;
+  const EngineBody body_;
+  const EngineResult result_;
+  std::vector<napi_ref> references_;
+  napi_deferred deferred_ = nullptr;
+  rlsd_status status_ = RLSD_INTERNAL;
+  std::string message_;
+  int64_t index_ = -1, count_ = 0;
+};
+
+}  // namespace
+
+EngineArgs::EngineArgs(napi_env env, napi_callback_info info) : env_(env) {
+  valid_ = napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) == napi_ok && count_ <= kMax;
+}
+
+bool EngineArgs::absent(size_t at) const {
+  napi_valuetype type = napi_undefined;
+  return at >= count_ || napi_typeof(env_, values_[at], &type) != napi_ok || type == napi_undefined;
+}
+
+std::shared_ptr<model::Model> EngineArgs::model(size_t at) {
+  auto model = at < count_ ? unwrap_model(env_, values_[at]) : nullptr;
+  if (model == nullptr) valid_ = false;
+  return model;
+}
+
+std::shared_ptr<GenerationHandle> EngineArgs::generation(size_t at) {
+  auto generation = at < count_ ? unwrap_generation(env_, values_[at]) : nullptr;
+  if (generation == nullptr) valid_ = false;
+  return generation;
+}
+
+double EngineArgs::number(size_t at) {
+  double value = 0.0;
+  if (at >= count_ || napi_get_value_double(env_, values_[at], &value) != napi_ok) valid_ = false;
+  return value;
+}
+
+ArrayArg EngineArgs::array(size_t at, napi_typedarray_type type) {
+  ArrayArg a;
+  if (at >= count_ || !read_array(env_, values_[at], &a) || !a.present() || a.type != type) {
+    valid_ = false;
+    return ArrayArg{};
+  }
+  arrays_.push_back(values_[at]);
+  return a;
+}
+
+napi_value refuse(napi_env env, rlsd_status status, const char* message) {
+  remember_error(env, message, -1, 0);
+  return to_number(env, status);
+}
+
+napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id, EngineBody body,
+                   EngineResult result) {
+  napi_env env = args.env();
+  if (!args.valid()) return refuse(env, RLSD_INVALID_ARGUMENT, "The engine was called with wrong arguments.");
+  auto job = std::make_unique<EngineJob>(std::move(model), cancel_id, std::move(body), std::move(result));
+  napi_value promise;
+  if (!job->prepare(args, &promise)) return refuse(env, RLSD_INTERNAL, "Could not make a promise.");
+  AddonData* data = addon_data(env);
+  if (data->queue != nullptr && data->queue->enqueue(std::move(job))) return promise;
+  data->cancels.erase(cancel_id);
+  return refuse(env, RLSD_CANCELLED, "The environment is shutting down.");
+}
+
+napi_value engine_cancel(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  const double id = args.number(0);
+  const auto& cancels = addon_data(env)->cancels;
+  const auto at = cancels.find(id);
+  if (args.valid() && at != cancels.end()) *at->second = 1;
+  return nullptr;
+}
+
+}  // namespace rlsd::addon
