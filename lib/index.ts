@@ -29,6 +29,29 @@ export { type CreditInput, type CreditOptions, type CreditResult, type CreditSta
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
 export type { Scores } from "./ops/scores.js";
+export type { ModelConfig, ModelType } from "./policy/config.js";
+export { EnginePolicy } from "./policy/engine-policy.js";
+export {
+  type CreateOptions,
+  createPolicy,
+  loadPolicy,
+  type NewModelConfig,
+  type PolicyOptions,
+} from "./policy/load.js";
+export type {
+  Completion,
+  Policy,
+  SamplingOptions,
+  ScoreRequest,
+  StepOptions,
+  StepResult,
+  TrainBatch,
+} from "./policy/policy.js";
+export type { RopeConfig } from "./policy/rope.js";
+export type { SaveOptions } from "./policy/save.js";
+export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js";
+export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokenizer.js";
+export { type ChatMessage, type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
 export type { DType } from "./tensor/dtype.js";
 export type { PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";

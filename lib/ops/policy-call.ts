@@ -8,7 +8,7 @@ import { type Call, checkCall } from "./call.js";
 import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { type CheckedScores, LEVEL_LOG_PROBS, type TensorData } from "./scores.js";
-import { STAT_NAMES, toStats } from "./stats.js";
+import { STAT_NAMES, toStats } from "../tensor/stats.js";
 
 /** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
 const SCORES = 10;

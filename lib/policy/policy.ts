@@ -51,9 +51,6 @@ export interface TrainBatch {
   readonly refLogProbs?: Float32Array;
   readonly samplerLogProbs?: Float32Array;
   readonly spanMask?: Uint8Array;
-  /** Another copy of the model whose logits (under `teacherSequences`) a distillation loss reads. */
-  readonly teacher?: Policy;
-  readonly teacherSequences?: readonly ScoreRequest[];
 }
 
 export interface StepOptions {

@@ -1,4 +1,4 @@
-import type { Stats } from "../tensor/results.js";
+import type { Stats } from "./results.js";
 
 /** Statistics in the order of rlsd_stat in csrc/include/rlsd/rlsd.h. */
 export const STAT_NAMES = [

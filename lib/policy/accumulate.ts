@@ -1,0 +1,104 @@
+import { native } from "../native/load.js";
+import type { Objective } from "../objectives/objective.js";
+import type { PolicyResult } from "../tensor/results.js";
+import { STAT_NAMES, toStats } from "../tensor/stats.js";
+import { checkFields, checkNumber, invalid, ownCopy } from "./check.js";
+import { cancellable } from "./generation.js";
+import { type NativeModel, settled } from "./native-model.js";
+import type { TrainBatch } from "./policy.js";
+import { packSequences } from "./sequences.js";
+
+const FIELDS = [
+  "sequences",
+  "completionMask",
+  "advantages",
+  "teacherLogProbs",
+  "contrastLogProbs",
+  "oldLogProbs",
+  "refLogProbs",
+  "samplerLogProbs",
+  "spanMask",
+] as const;
+
+function checkNeeds(batch: TrainBatch, objective: Objective): void {
+  if (objective.klCoef > 0 && batch.refLogProbs === undefined && objective.objective !== "row-coefficient") {
+    throw invalid("a Float32Array, as klCoef is above 0,", "refLogProbs", undefined);
+  }
+  if (batch.contrastLogProbs !== undefined && batch.teacherLogProbs === undefined) {
+    throw invalid("a Float32Array beside contrastLogProbs", "teacherLogProbs", undefined);
+  }
+  if (objective.studentSource === "old" && batch.teacherLogProbs !== undefined && batch.oldLogProbs === undefined) {
+    throw invalid('a Float32Array, as studentSource is "old",', "oldLogProbs", undefined);
+  }
+}
+
+/** Checks and copies a batch; the returned function makes the one native call. See Policy.accumulate. */
+export function accumulate(
+  model: NativeModel,
+  batch: TrainBatch,
+  objective: Objective,
+  encoded: Float64Array,
+  o: { readonly lossScale?: number; readonly signal?: AbortSignal },
+): () => Promise<PolicyResult> {
+  checkFields(batch, "batch", FIELDS);
+  checkNeeds(batch, objective);
+  const lossScale = checkNumber(o.lossScale ?? 1, "lossScale");
+  const packed = packSequences(batch.sequences, model.config, "batch.sequences");
+  const { ids, cuSeqlens, promptLengths, targets: n } = packed;
+  const sequences = promptLengths.length;
+  const f32 = (name: keyof TrainBatch): Float32Array | undefined =>
+    ownCopy(batch[name] as Float32Array | undefined, Float32Array, `batch.${name}`, n);
+  const advantages = ownCopy(batch.advantages, Float32Array, "batch.advantages", sequences, n);
+  if (advantages === undefined) throw invalid(`a Float32Array of ${sequences} or ${n}`, "batch.advantages", undefined);
+  const mask = ownCopy(batch.completionMask, Uint8Array, "batch.completionMask", n);
+  const span = ownCopy(batch.spanMask, Uint8Array, "batch.spanMask", n);
+  const inputs = [
+    f32("teacherLogProbs"),
+    f32("contrastLogProbs"),
+    f32("oldLogProbs"),
+    f32("refLogProbs"),
+    f32("samplerLogProbs"),
+  ] as const;
+  return async () => {
+    const logProbs = new Float32Array(n);
+    const teacherLogProbs = inputs[0] === undefined ? undefined : new Float32Array(n);
+    const tokenAdvantages = new Float32Array(n);
+    const evidenceWeights = new Float32Array(n);
+    const gradient = new Float32Array(n);
+    const stats = new Float64Array(STAT_NAMES.length);
+    await cancellable(o.signal, (id) =>
+      settled(
+        native.engineAccumulate(
+          model.handle,
+          ids,
+          cuSeqlens,
+          promptLengths,
+          encoded,
+          lossScale,
+          id,
+          advantages,
+          mask,
+          span,
+          ...inputs,
+          logProbs,
+          teacherLogProbs,
+          tokenAdvantages,
+          evidenceWeights,
+          gradient,
+          stats,
+        ),
+        o.signal,
+      ),
+    );
+    const readable = toStats(stats);
+    return {
+      loss: readable.loss,
+      logProbs,
+      ...(teacherLogProbs !== undefined && { teacherLogProbs }),
+      tokenAdvantages,
+      evidenceWeights,
+      gradient: { logProbs: gradient },
+      stats: readable,
+    };
+  };
+}

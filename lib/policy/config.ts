@@ -1,0 +1,271 @@
+import { RlsdError } from "../errors.js";
+import type { RopeConfig } from "./rope.js";
+
+export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3";
+
+/** Shape of a decoder. */
+export interface ModelConfig {
+  readonly modelType: ModelType;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  /** Divides numHeads: each key and value head serves numHeads / numKvHeads queries. */
+  readonly numKvHeads: number;
+  /** Even, at most 256. */
+  readonly headDim: number;
+  /** Longest sequence, prompt and completion together. */
+  readonly maxLength: number;
+  readonly normEps: number;
+  /** The head is the embedding. */
+  readonly tieEmbeddings: boolean;
+  /** On q, k and v. */
+  readonly qkvBias: boolean;
+  /** On attention's output. */
+  readonly outputBias: boolean;
+  readonly mlpBias: boolean;
+  /** RMSNorm on each head's queries and keys. */
+  readonly qkNorm: boolean;
+  readonly rope: RopeConfig;
+  /** Ids that end a completion. */
+  readonly endTokenIds: readonly number[];
+}
+
+const MODEL_TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/** Reads fields of a config.json; every complaint names the file and the field. */
+class Fields {
+  constructor(
+    private readonly json: Readonly<Record<string, unknown>>,
+    private readonly file: string,
+  ) {}
+
+  fail(message: string): RlsdError {
+    return new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", `${this.file}: ${message}`);
+  }
+
+  /** Absent and null are the same in Hugging Face's files. */
+  get(name: string): unknown {
+    return this.json[name] ?? undefined;
+  }
+
+  number(name: string, fallback?: number): number {
+    const value = this.get(name) ?? fallback;
+    if (typeof value === "number" && Number.isFinite(value)) return value;
+    throw this.fail(`expected a number for ${name} but found ${JSON.stringify(value)}`);
+  }
+
+  size(name: string, fallback?: number): number {
+    const value = this.number(name, fallback);
+    if (Number.isSafeInteger(value) && value >= 1 && value <= 0x7fffffff) return value;
+    throw this.fail(`expected a whole number of at least 1 for ${name} but found ${value}`);
+  }
+
+  boolean(name: string, fallback: boolean): boolean {
+    const value = this.get(name) ?? fallback;
+    if (typeof value === "boolean") return value;
+    throw this.fail(`expected true or false for ${name} but found ${JSON.stringify(value)}`);
+  }
+
+  object(name: string): Fields | undefined {
+    const value = this.get(name);
+    if (value === undefined) return undefined;
+    if (typeof value !== "object" || Array.isArray(value)) {
+      throw this.fail(`expected an object for ${name} but found ${JSON.stringify(value)}`);
+    }
+    return new Fields(value as Record<string, unknown>, `${this.file}: ${name}`);
+  }
+
+  /** The field must be absent or one of `allowed`. */
+  only(name: string, ...allowed: readonly unknown[]): void {
+    const value = this.get(name);
+    if (value === undefined || allowed.includes(value)) return;
+    const expected = allowed.length === 0 ? "nothing" : allowed.map((a) => JSON.stringify(a)).join(" or ");
+    throw this.fail(`${name} ${JSON.stringify(value)} is not supported: expected ${expected}`);
+  }
+}
+
+function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: number): RopeConfig {
+  f.only("partial_rotary_factor", 1);
+  if (type === "default") return { type, theta };
+  const factor = f.number("factor");
+  if (factor <= 0) throw f.fail(`expected a factor above 0 but found ${factor}`);
+  if (type === "linear") return { type, theta, factor };
+  if (type !== "llama3") {
+    throw f.fail(`rope type ${JSON.stringify(type)} is not supported: expected "default", "linear" or "llama3"`);
+  }
+  return {
+    type,
+    theta,
+    factor,
+    lowFreqFactor: f.number("low_freq_factor"),
+    highFreqFactor: f.number("high_freq_factor"),
+    originalMaxLength: f.size("original_max_position_embeddings", maxLength),
+  };
+}
+
+/** `rope_parameters` (newer files), or `rope_theta` and `rope_scaling` at the top level (older ones). */
+function parseRope(f: Fields, maxLength: number): RopeConfig {
+  const outer = f.object("rope_parameters");
+  const newer = outer?.object("full_attention") ?? outer;
+  const scaling = newer ?? f.object("rope_scaling");
+  const theta = newer?.get("rope_theta") === undefined ? f.number("rope_theta", 10000) : newer.number("rope_theta");
+  if (theta <= 0) throw f.fail(`expected a rope_theta above 0 but found ${theta}`);
+  if (scaling === undefined) return { type: "default", theta };
+  const type = scaling.get("rope_type") ?? scaling.get("type") ?? "default";
+  return parseScaledRope(scaling, theta, type, maxLength);
+}
+
+/** A number, a list of them, or nothing. */
+function endTokens(f: Fields, vocabSize: number): number[] {
+  const value = f.get("eos_token_id") ?? [];
+  const ids: readonly unknown[] = Array.isArray(value) ? value : [value];
+  for (const id of ids) {
+    if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= vocabSize) {
+      throw f.fail(`expected eos_token_id in 0 ... ${vocabSize - 1} but found ${JSON.stringify(id)}`);
+    }
+  }
+  return ids as number[];
+}
+
+function refuseUnsupported(f: Fields, type: ModelType): void {
+  f.only("hidden_act", "silu");
+  f.only("attention_dropout", 0);
+  f.only("quantization_config");
+  f.only("partial_rotary_factor", 1);
+  f.only("use_sliding_window", false);
+  if (type === "mistral") f.only("sliding_window");
+  const kinds = f.get("layer_types");
+  const foreign = Array.isArray(kinds) ? kinds.find((kind) => kind !== "full_attention") : undefined;
+  if (foreign !== undefined) {
+    throw f.fail(`layer_types ${JSON.stringify(foreign)} is not supported: expected "full_attention"`);
+  }
+}
+
+function checkShape(f: Fields, c: ModelConfig): void {
+  if (c.numHeads % c.numKvHeads !== 0 || c.numHeads / c.numKvHeads > 64) {
+    throw f.fail(
+      `expected num_attention_heads (${c.numHeads}) to be 1 to 64 times num_key_value_heads (${c.numKvHeads})`,
+    );
+  }
+  if (c.headDim % 2 !== 0 || c.headDim > 256) {
+    throw f.fail(`head_dim ${c.headDim} is not supported: expected an even number of at most 256`);
+  }
+  if (c.normEps <= 0) throw f.fail(`expected rms_norm_eps above 0 but found ${c.normEps}`);
+}
+
+/**
+ * A decoder's shape from the contents of config.json, in its newer or older form. Whatever this engine does not
+ * compute is refused by name (ERR_RLSD_UNSUPPORTED_MODEL).
+ *
+ * @param generation contents of generation_config.json, whose end tokens win
+ * @param file what errors call it
+ */
+export function parseConfig(
+  json: Readonly<Record<string, unknown>>,
+  generation: Readonly<Record<string, unknown>> = {},
+  file = "config.json",
+): ModelConfig {
+  const f = new Fields(json, file);
+  const type = f.get("model_type");
+  if (typeof type !== "string" || !MODEL_TYPES.includes(type)) {
+    throw f.fail(`model_type ${JSON.stringify(type)} is not supported: expected one of ${MODEL_TYPES.join(", ")}`);
+  }
+  const modelType = type as ModelType;
+  refuseUnsupported(f, modelType);
+  const attentionBias = modelType === "llama" || modelType === "qwen3" ? f.boolean("attention_bias", false) : false;
+  const numHeads = f.size("num_attention_heads");
+  const hiddenSize = f.size("hidden_size");
+  const vocabSize = f.size("vocab_size");
+  const maxLength = f.size("max_position_embeddings");
+  const config: ModelConfig = {
+    modelType,
+    vocabSize,
+    hiddenSize,
+    intermediateSize: f.size("intermediate_size"),
+    numLayers: f.size("num_hidden_layers"),
+    numHeads,
+    numKvHeads: f.size("num_key_value_heads", numHeads),
+    headDim: f.size("head_dim", modelType === "qwen3" ? 128 : Math.floor(hiddenSize / numHeads)),
+    maxLength,
+    normEps: f.number("rms_norm_eps", 1e-6),
+    tieEmbeddings: f.boolean("tie_word_embeddings", false),
+    qkvBias: modelType === "qwen2" || attentionBias,
+    outputBias: attentionBias,
+    mlpBias: modelType === "llama" && f.boolean("mlp_bias", false),
+    qkNorm: modelType === "qwen3",
+    rope: parseRope(f, maxLength),
+    endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
+  };
+  checkShape(f, config);
+  return config;
+}
+
+const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
+  llama: "LlamaForCausalLM",
+  mistral: "MistralForCausalLM",
+  qwen2: "Qwen2ForCausalLM",
+  qwen3: "Qwen3ForCausalLM",
+};
+
+function ropeParameters(rope: RopeConfig): Record<string, unknown> {
+  const base = { rope_theta: rope.theta, rope_type: rope.type };
+  if (rope.type === "default") return base;
+  if (rope.type === "linear") return { ...base, factor: rope.factor };
+  return {
+    ...base,
+    factor: rope.factor,
+    low_freq_factor: rope.lowFreqFactor,
+    high_freq_factor: rope.highFreqFactor,
+    original_max_position_embeddings: rope.originalMaxLength,
+  };
+}
+
+/** config.json of a model that was made here, in the newer form with the older form's names beside it. */
+export function writeConfig(c: ModelConfig): Record<string, unknown> {
+  const rope = ropeParameters(c.rope);
+  return {
+    architectures: [ARCHITECTURES[c.modelType]],
+    attention_bias: c.modelType === "qwen2" ? undefined : c.outputBias,
+    attention_dropout: 0,
+    eos_token_id: c.endTokenIds.length === 1 ? c.endTokenIds[0] : [...c.endTokenIds],
+    head_dim: c.headDim,
+    hidden_act: "silu",
+    hidden_size: c.hiddenSize,
+    intermediate_size: c.intermediateSize,
+    max_position_embeddings: c.maxLength,
+    mlp_bias: c.modelType === "llama" ? c.mlpBias : undefined,
+    model_type: c.modelType,
+    num_attention_heads: c.numHeads,
+    num_hidden_layers: c.numLayers,
+    num_key_value_heads: c.numKvHeads,
+    rms_norm_eps: c.normEps,
+    rope_parameters: rope,
+    rope_scaling: c.rope.type === "default" ? null : rope,
+    rope_theta: c.rope.theta,
+    tie_word_embeddings: c.tieEmbeddings,
+    vocab_size: c.vocabSize,
+  };
+}
+
+/** The numbers that csrc/napi/engine.cc reads, in its order. */
+export function encodeConfig(c: ModelConfig): Float64Array {
+  return Float64Array.of(
+    c.vocabSize,
+    c.hiddenSize,
+    c.intermediateSize,
+    c.numLayers,
+    c.numHeads,
+    c.numKvHeads,
+    c.headDim,
+    c.maxLength,
+    c.normEps,
+    1,
+    Number(c.tieEmbeddings),
+    Number(c.qkvBias),
+    Number(c.outputBias),
+    Number(c.mlpBias),
+    Number(c.qkNorm),
+  );
+}

@@ -1,0 +1,215 @@
+import { RlsdError } from "../errors.js";
+import { BLOCK } from "../native/engine-binding.js";
+import { native } from "../native/load.js";
+import { encodingOf } from "../objectives/encode.js";
+import type { Objective } from "../objectives/objective.js";
+import type { PolicyResult } from "../tensor/results.js";
+import { accumulate } from "./accumulate.js";
+import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
+import { encodeConfig, type ModelConfig } from "./config.js";
+import { cancellable, generate } from "./generation.js";
+import { allocateModel, type NativeModel, readParameter, settled, settledValue } from "./native-model.js";
+import type {
+  Completion,
+  Policy,
+  SamplingOptions,
+  ScoreRequest,
+  StepOptions,
+  StepResult,
+  TrainBatch,
+} from "./policy.js";
+import { loadOptimizer, type SaveOptions, saveModel } from "./save.js";
+import { packSequences } from "./sequences.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+/** What a policy keeps of the folder it came from, to write it again. */
+export interface PolicyOrigin {
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly companions: ReadonlyMap<string, Uint8Array>;
+  readonly tokenizer?: Tokenizer | undefined;
+  /** Sequences sampled at once, at most. */
+  readonly maxSequences?: number | undefined;
+}
+
+const STEP_FIELDS = ["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"] as const;
+
+function encodeStep(o: StepOptions): Float64Array {
+  checkFields(o, "options", STEP_FIELDS);
+  const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
+  if (!(maxGradientNorm > 0)) throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
+  return Float64Array.of(
+    checkNumber(o.learningRate, "learningRate", { min: 0 }),
+    checkNumber(weightDecay, "weightDecay", { min: 0 }),
+    checkNumber(betas[0], "betas[0]", { min: 0, below: 1 }),
+    checkNumber(betas[1], "betas[1]", { min: 0, below: 1 }),
+    checkNumber(eps, "eps", { min: 0 }),
+    maxGradientNorm,
+  );
+}
+
+/** The native decoder. Made by `loadPolicy` and `createPolicy`. */
+export class EnginePolicy implements Policy {
+  readonly vocabSize: number;
+  readonly maxLength: number;
+  readonly parameterCount: number;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | undefined;
+  /** Settles when the last call so far has. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #disposed: Promise<void> | undefined;
+  readonly #model: NativeModel;
+  readonly #origin: PolicyOrigin;
+
+  constructor(model: NativeModel, origin: PolicyOrigin) {
+    this.#model = model;
+    this.#origin = origin;
+    this.config = model.config;
+    this.vocabSize = model.config.vocabSize;
+    this.maxLength = model.config.maxLength;
+    this.parameterCount = model.layout.parameterCount;
+    this.tokenizer = origin.tokenizer;
+  }
+
+  /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
+  async #inTurn<T>(body: () => Promise<T>, others: readonly EnginePolicy[] = []): Promise<T> {
+    const policies = [this, ...others];
+    for (const policy of policies) policy.#checkAlive();
+    const before = Promise.allSettled(policies.map((policy) => policy.#turn));
+    const call = before.then(body);
+    const after = call.then(
+      () => undefined,
+      () => undefined,
+    );
+    for (const policy of policies) policy.#turn = after;
+    return call;
+  }
+
+  #checkAlive(): void {
+    if (this.#disposed === undefined) return;
+    throw new RlsdError("ERR_RLSD_DISPOSED", "The policy was disposed: load or create another one.");
+  }
+
+  async generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]> {
+    return this.#inTurn(() => generate(this.#model, this.tokenizer, prompts, options, this.#origin.maxSequences));
+  }
+
+  async score(
+    requests: readonly ScoreRequest[],
+    o: { readonly temperature?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array[]> {
+    checkFields(o, "options", ["temperature", "signal"]);
+    const temperature = checkNumber(o.temperature ?? 1, "temperature", { above: 0 });
+    const { ids, cuSeqlens, promptLengths, cuTargets, targets } = packSequences(requests, this.config);
+    return this.#inTurn(async () => {
+      const out = new Float32Array(targets);
+      const { handle } = this.#model;
+      await cancellable(o.signal, (id) =>
+        settled(native.engineScore(handle, ids, cuSeqlens, promptLengths, temperature, out, id), o.signal),
+      );
+      return Array.from(promptLengths, (_, b) => out.slice(cuTargets[b], cuTargets[b + 1]));
+    });
+  }
+
+  /** Logits (T, V), row-major, of every position of one sequence. */
+  async logits(ids: Int32Array): Promise<Float32Array> {
+    const request = { prompt: ids, completion: new Int32Array(0) };
+    const packed = packSequences([request], this.config, "sequences");
+    return this.#inTurn(async () => {
+      const out = new Float32Array(ids.length * this.vocabSize);
+      await settled(native.engineLogits(this.#model.handle, packed.ids, out));
+      return out;
+    });
+  }
+
+  async accumulate(
+    batch: TrainBatch,
+    objective: Objective,
+    o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<PolicyResult> {
+    const encoded = encodingOf(objective);
+    checkFields(o, "options", ["lossScale", "signal"]);
+    const call = accumulate(this.#model, batch, objective, encoded, o);
+    return this.#inTurn(call);
+  }
+
+  async step(options: StepOptions): Promise<StepResult> {
+    const encoded = encodeStep(options);
+    return this.#inTurn(async () => {
+      const [gradientNorm, skipped] = await settledValue(native.engineStep(this.#model.handle, encoded));
+      return { gradientNorm, skipped: skipped !== 0 };
+    });
+  }
+
+  /** Names of the parameters, as in the model's safetensors file. */
+  get parameterNames(): readonly string[] {
+    return this.#model.layout.names;
+  }
+
+  /** A copy of one parameter, or of its accumulated gradient; row-major. */
+  async readParameter(name: string, what: "weights" | "gradient" = "weights"): Promise<Float32Array> {
+    const index = this.#model.layout.names.indexOf(name);
+    if (index < 0) throw invalid("the name of a parameter", "name", name);
+    if (what !== "weights" && what !== "gradient") throw invalid('"weights" or "gradient"', "what", what);
+    return this.#inTurn(async () => {
+      const parts: Uint8Array[] = [];
+      for await (const part of readParameter(this.#model, BLOCK[what], index, "F32")) parts.push(part);
+      const bytes = Buffer.concat(parts);
+      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+    });
+  }
+
+  /** Bytes that weights, gradient, optimizer state, activations and scratch memory take now. */
+  async memoryBytes(): Promise<number> {
+    return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
+  }
+
+  /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */
+  activationBytes(tokens: number, gradients: boolean): number {
+    checkInteger(tokens, "tokens", { min: 1 });
+    return native.engineActivationBytes(encodeConfig(this.config), tokens, Number(gradients));
+  }
+
+  async snapshot(): Promise<EnginePolicy> {
+    return this.#inTurn(async () => {
+      const { config, layout, placement, handle } = this.#model;
+      const copy = await allocateModel(config, layout, placement);
+      await settled(native.engineCopy(copy.handle, handle, 0));
+      return new EnginePolicy(copy, this.#origin);
+    });
+  }
+
+  async copyFrom(other: Policy, rate = 0): Promise<void> {
+    checkNumber(rate, "rate", { min: 0, max: 1 });
+    if (!(other instanceof EnginePolicy)) throw invalid("a policy of this engine", "other", other);
+    const own = this.#model.layout;
+    const theirs = other.#model.layout;
+    if (own.names.join() !== theirs.names.join() || own.offsets.join() !== theirs.offsets.join()) {
+      throw new RlsdError(
+        "ERR_RLSD_INVALID_ARGUMENT",
+        `Expected a policy of the same shape, but it has ${other.parameterCount} parameters and this one ${this.parameterCount}.`,
+      );
+    }
+    if (other === this) return;
+    await this.#inTurn(() => settled(native.engineCopy(this.#model.handle, other.#model.handle, rate)), [other]);
+  }
+
+  async save(directory: string, o: SaveOptions = {}): Promise<void> {
+    await this.#inTurn(() => saveModel(this.#model, this.#origin, directory, o));
+  }
+
+  async loadOptimizer(directory: string): Promise<void> {
+    await this.#inTurn(() => loadOptimizer(this.#model, directory));
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed === undefined) {
+      const released = this.#inTurn(() => settled(native.engineRelease(this.#model.handle)));
+      this.#disposed = released;
+    }
+    await this.#disposed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}

@@ -1,0 +1,199 @@
+import { RlsdError } from "../errors.js";
+import type { EngineHandle } from "../native/engine-binding.js";
+import { native } from "../native/load.js";
+import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
+import { type NativeModel, settled, settledValue } from "./native-model.js";
+import type { Completion, SamplingOptions } from "./policy.js";
+import { packPrompts } from "./sequences.js";
+import type { Tokenizer } from "./tokenizer.js";
+
+const FIELDS = [
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+  "maxTokens",
+  "stopTokenIds",
+  "stopStrings",
+  "seed",
+  "count",
+  "signal",
+  "onToken",
+] as const;
+
+/** Sequences in the cache at once, at most. */
+const MAX_SLOTS = 256;
+
+/** Steps of one native call when nobody looks at the tokens between them. */
+const ALL_STEPS = 2 ** 31;
+
+const STOPPED = 1;
+
+interface CheckedSampling {
+  readonly count: number;
+  readonly stopIds: Int32Array;
+  readonly stopStrings: readonly string[];
+  /** As csrc/napi/engine_batch.cc reads them. */
+  readonly encoded: Float64Array;
+}
+
+function checkStopStrings(value: unknown): readonly string[] {
+  if (value === undefined) return [];
+  if (Array.isArray(value) && value.every((s) => typeof s === "string" && s !== "")) return value as string[];
+  throw invalid("an array of texts that are not empty", "stopStrings", value);
+}
+
+function checkSampling(o: SamplingOptions, model: NativeModel, maxSlots: number): CheckedSampling {
+  checkFields(o, "options", FIELDS);
+  const { vocabSize, endTokenIds } = model.config;
+  const count = checkInteger(o.count ?? 1, "count", { min: 1 });
+  const stopIds = Int32Array.from(o.stopTokenIds ?? endTokenIds, (id) =>
+    checkInteger(id, "stopTokenIds", { min: 0, max: vocabSize - 1 }),
+  );
+  const seed = checkInteger(o.seed, "seed", { min: 0 });
+  const encoded = Float64Array.of(
+    count,
+    checkInteger(o.maxTokens, "maxTokens", { min: 1 }),
+    maxSlots,
+    checkNumber(o.temperature ?? 1, "temperature", { min: 0 }),
+    checkNumber(o.topP ?? 1, "topP", { above: 0, max: 1 }),
+    checkNumber(o.minP ?? 0, "minP", { min: 0, max: 1 }),
+    checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
+    seed % 2 ** 32,
+    Math.floor(seed / 2 ** 32),
+  );
+  return { count, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
+}
+
+/** Watches one completion's text for the stop strings. */
+class StopWatch {
+  private tail = "";
+  private readonly feed: (id: number) => string;
+  private readonly keep: number;
+
+  constructor(
+    tokenizer: Tokenizer,
+    private readonly strings: readonly string[],
+  ) {
+    this.feed = tokenizer.stream();
+    this.keep = Math.max(...strings.map((s) => s.length)) - 1;
+  }
+
+  /** True once a stop string has appeared. */
+  sees(id: number): boolean {
+    const text = this.tail + this.feed(id);
+    this.tail = this.keep === 0 ? "" : text.slice(-this.keep);
+    return this.strings.some((s) => text.includes(s));
+  }
+}
+
+/** Tokens of each sequence as they come. */
+class Collector {
+  readonly tokens: number[][];
+  readonly logProbs: number[][];
+  readonly finish: Completion["finish"][];
+  private readonly watches: (StopWatch | undefined)[];
+
+  constructor(
+    sequences: number,
+    private readonly count: number,
+    private readonly onToken: SamplingOptions["onToken"],
+    watch: (() => StopWatch) | undefined,
+  ) {
+    this.tokens = Array.from({ length: sequences }, () => []);
+    this.logProbs = Array.from({ length: sequences }, () => []);
+    this.finish = new Array(sequences).fill("length");
+    this.watches = Array.from({ length: sequences }, () => watch?.());
+  }
+
+  /** Returns the running sequences whose text met a stop string. */
+  take(draws: Int32Array, logProbs: Float32Array): Int32Array {
+    const stopped: number[] = [];
+    for (let i = 0; i < logProbs.length; i++) {
+      const [s, token, ended] = draws.subarray(3 * i, 3 * i + 3) as unknown as [number, number, number];
+      const logProb = logProbs[i] as number;
+      this.tokens[s]?.push(token);
+      this.logProbs[s]?.push(logProb);
+      const seen = this.watches[s]?.sees(token) === true;
+      if (ended === STOPPED || seen) this.finish[s] = "stop";
+      if (ended === 0 && seen) stopped.push(s);
+      this.onToken?.(Math.floor(s / this.count), s % this.count, token, logProb);
+    }
+    return Int32Array.from(stopped);
+  }
+
+  completions(prompts: number): Completion[][] {
+    return Array.from({ length: prompts }, (_, p) =>
+      Array.from({ length: this.count }, (_, j): Completion => {
+        const s = p * this.count + j;
+        return {
+          tokenIds: Int32Array.from(this.tokens[s] ?? []),
+          logProbs: Float32Array.from(this.logProbs[s] ?? []),
+          finish: this.finish[s] ?? "length",
+        };
+      }),
+    );
+  }
+}
+
+let lastCancelId = 0;
+
+/** Runs a call that `signal` can cancel; `start` gets the call's id. */
+export async function cancellable<T>(signal: AbortSignal | undefined, start: (id: number) => Promise<T>): Promise<T> {
+  signal?.throwIfAborted();
+  const id = ++lastCancelId;
+  const cancel = (): void => native.engineCancel(id);
+  signal?.addEventListener("abort", cancel, { once: true });
+  try {
+    return await start(id);
+  } finally {
+    signal?.removeEventListener("abort", cancel);
+  }
+}
+
+async function drawAll(
+  generation: EngineHandle,
+  collector: Collector,
+  steps: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let stopped: Int32Array = new Int32Array(0);
+  for (let done = false; !done; ) {
+    const [ended, draws, logProbs] = await cancellable(signal, (id) =>
+      settledValue(native.engineDraw(generation, steps, stopped, id), signal),
+    );
+    stopped = collector.take(draws, logProbs);
+    done = ended;
+  }
+}
+
+/** Samples completions of every prompt; see Policy.generate. */
+export async function generate(
+  model: NativeModel,
+  tokenizer: Tokenizer | undefined,
+  prompts: readonly Int32Array[],
+  o: SamplingOptions,
+  maxSlots = MAX_SLOTS,
+): Promise<Completion[][]> {
+  const checked = checkSampling(o, model, maxSlots);
+  const { ids, cuPrompts } = packPrompts(prompts, o.maxTokens, model.config);
+  const { stopStrings } = checked;
+  if (stopStrings.length > 0 && tokenizer === undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_TOKENIZER",
+      "stopStrings need a tokenizer, but the model's folder has no tokenizer.json.",
+    );
+  }
+  const watch =
+    stopStrings.length > 0 && tokenizer !== undefined ? () => new StopWatch(tokenizer, stopStrings) : undefined;
+  const collector = new Collector(prompts.length * checked.count, checked.count, o.onToken, watch);
+  if (prompts.length === 0) return [];
+  const generation = native.engineGenerate(model.handle, ids, cuPrompts, checked.stopIds, checked.encoded);
+  if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
+  try {
+    await drawAll(generation, collector, watch === undefined && o.onToken === undefined ? ALL_STEPS : 1, o.signal);
+  } finally {
+    await settled(native.engineEndGeneration(generation));
+  }
+  return collector.completions(prompts.length);
+}

@@ -1,0 +1,135 @@
+import { native } from "../native/load.js";
+import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
+import { type ModelConfig, parseConfig, writeConfig } from "./config.js";
+import { EnginePolicy } from "./engine-policy.js";
+import { findParameters, readModelFolder } from "./model-folder.js";
+import { allocateModel, layoutOf, loadParameters, type Placement, settled } from "./native-model.js";
+import { createTokenizer, type Tokenizer } from "./tokenizer.js";
+
+export interface PolicyOptions extends Placement {
+  /** Sequences that are sampled at once, at most; bounds the cache. Default 256. */
+  readonly maxSequences?: number;
+}
+
+const PLACEMENT_FIELDS = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
+
+function checkPlacement(o: PolicyOptions): void {
+  for (const name of PLACEMENT_FIELDS) {
+    if (o[name] !== undefined) checkInteger(o[name], name, { min: 1 });
+  }
+}
+
+const text = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString("utf8");
+
+function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>): Tokenizer | undefined {
+  const json = text(companions.get("tokenizer.json"));
+  return json === undefined ? undefined : createTokenizer(json, text(companions.get("tokenizer_config.json")));
+}
+
+/**
+ * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
+ * tokenizer. F32, F16 and BF16 weights load; all are held and computed with as float32.
+ *
+ * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
+ *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
+ */
+export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
+  if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+  checkFields(options, "options", PLACEMENT_FIELDS);
+  checkPlacement(options);
+  const { config, json, companions } = await readModelFolder(directory);
+  const layout = layoutOf(config);
+  const sources = await findParameters(directory, config, layout);
+  const tokenizer = tokenizerOf(companions);
+  const model = await allocateModel(config, layout, options);
+  try {
+    await loadParameters(model, sources);
+  } catch (error) {
+    await settled(native.engineRelease(model.handle));
+    throw error;
+  }
+  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences });
+}
+
+/** Shape of a new decoder; what is left out has the default that is named. */
+export type NewModelConfig = Pick<ModelConfig, "vocabSize" | "hiddenSize" | "numLayers" | "numHeads" | "maxLength"> &
+  Partial<ModelConfig>;
+
+export interface CreateOptions extends PolicyOptions {
+  /** The weights are a function of it. Default 0. */
+  readonly seed?: number;
+  /** Standard deviation of every matrix. Default 0.02. */
+  readonly deviation?: number;
+  /** Divide the matrices that write to the residual stream by sqrt(2 layers). Default true. */
+  readonly scaleResidual?: boolean;
+  /** Contents of tokenizer.json and its companions, by file name; saved with the model. */
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
+}
+
+const CREATE_FIELDS = [...PLACEMENT_FIELDS, "seed", "deviation", "scaleResidual", "files"] as const;
+const CONFIG_FIELDS = [
+  "modelType",
+  "vocabSize",
+  "hiddenSize",
+  "intermediateSize",
+  "numLayers",
+  "numHeads",
+  "numKvHeads",
+  "headDim",
+  "maxLength",
+  "normEps",
+  "tieEmbeddings",
+  "qkvBias",
+  "outputBias",
+  "mlpBias",
+  "qkNorm",
+  "rope",
+  "endTokenIds",
+] as const;
+
+/** Defaults: a Llama with 4 hidden as intermediate size, no grouped queries, an untied head. */
+function completeConfig(c: NewModelConfig): Record<string, unknown> {
+  checkFields(c, "config", CONFIG_FIELDS);
+  const modelType = c.modelType ?? "llama";
+  return writeConfig({
+    modelType,
+    intermediateSize: 4 * c.hiddenSize,
+    numKvHeads: c.numHeads,
+    headDim: Math.floor(c.hiddenSize / c.numHeads),
+    normEps: 1e-6,
+    tieEmbeddings: false,
+    outputBias: false,
+    mlpBias: false,
+    rope: { type: "default", theta: 10000 },
+    endTokenIds: [],
+    ...c,
+    qkvBias: modelType === "qwen2",
+    qkNorm: modelType === "qwen3",
+  });
+}
+
+/**
+ * A policy with random weights: matrices normal(0, deviation), norms 1, biases 0.
+ *
+ * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL for a shape that the engine does not compute
+ */
+export async function createPolicy(config: NewModelConfig, options: CreateOptions = {}): Promise<EnginePolicy> {
+  checkFields(options, "options", CREATE_FIELDS);
+  checkPlacement(options);
+  const seed = checkInteger(options.seed ?? 0, "seed", { min: 0 });
+  const deviation = checkNumber(options.deviation ?? 0.02, "deviation", { min: 0 });
+  const scaleResidual = options.scaleResidual ?? true;
+  const json = completeConfig(config);
+  const companions = new Map(
+    Object.entries(options.files ?? {}).map(([name, content]) => [name, Buffer.from(content as string)]),
+  );
+  const tokenizer = tokenizerOf(companions);
+  const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
+  const model = await allocateModel(checked, layoutOf(checked), options);
+  const { handle } = model;
+  await settled(
+    native.engineInitialize(handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32), deviation, Number(scaleResidual)),
+  );
+  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences });
+}

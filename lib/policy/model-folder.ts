@@ -1,0 +1,174 @@
+import { type FileHandle, open, readFile, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { RlsdError } from "../errors.js";
+import type { EngineLayout } from "../native/engine-binding.js";
+import { type ModelConfig, parseConfig } from "./config.js";
+import { fileError, readHeader, type TensorEntry } from "./safetensors.js";
+
+/** Small files of a model's folder that a save writes again. */
+const COMPANIONS = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "chat_template.jinja",
+  "special_tokens_map.json",
+] as const;
+
+/** A parameter of the model and where its data lies. */
+export interface ParameterSource {
+  readonly name: string;
+  readonly file: string;
+  readonly entry: TensorEntry;
+}
+
+export interface ModelFolder {
+  readonly config: ModelConfig;
+  /** config.json as it was read. */
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly companions: ReadonlyMap<string, Uint8Array>;
+}
+
+async function readOptional(file: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw fileError(file, `could not be read: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function parseObject(bytes: Buffer, file: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(bytes.toString("utf8"));
+  } catch (error) {
+    throw fileError(file, `is not JSON: ${error instanceof Error ? error.message : error}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw fileError(file, "expected an object");
+  return value as Record<string, unknown>;
+}
+
+/** Configuration and small files of a Hugging Face folder. */
+export async function readModelFolder(directory: string): Promise<ModelFolder> {
+  const file = join(directory, "config.json");
+  const bytes = await readOptional(file);
+  if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
+  const json = parseObject(bytes, file);
+  const companions = new Map<string, Uint8Array>();
+  for (const name of COMPANIONS) {
+    const content = await readOptional(join(directory, name));
+    if (content !== undefined) companions.set(name, content);
+  }
+  const generation = companions.get("generation_config.json");
+  const generationFile = join(directory, "generation_config.json");
+  const generationJson = generation === undefined ? {} : parseObject(Buffer.from(generation), generationFile);
+  return { config: parseConfig(json, generationJson, file), json, companions };
+}
+
+/** The weight files of a folder: one, or those that the index of a sharded model names. */
+async function weightFiles(directory: string): Promise<Map<string, Set<string> | undefined>> {
+  const single = join(directory, "model.safetensors");
+  if (
+    await stat(single).then(
+      () => true,
+      () => false,
+    )
+  )
+    return new Map([[single, undefined]]);
+  const indexFile = join(directory, "model.safetensors.index.json");
+  const index = await readOptional(indexFile);
+  if (index === undefined) {
+    throw fileError(
+      directory,
+      "has neither model.safetensors nor model.safetensors.index.json; weights of another kind (.bin, .gguf) are " +
+        "converted by AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)",
+    );
+  }
+  const map = parseObject(index, indexFile).weight_map;
+  if (typeof map !== "object" || map === null) throw fileError(indexFile, "expected an object weight_map");
+  const files = new Map<string, Set<string>>();
+  for (const [tensor, name] of Object.entries(map)) {
+    if (typeof name !== "string" || basename(name) !== name || !name.endsWith(".safetensors")) {
+      throw fileError(
+        indexFile,
+        `tensor "${tensor}": expected a .safetensors file of this folder but found ${JSON.stringify(name)}`,
+      );
+    }
+    const file = join(directory, name);
+    files.set(file, (files.get(file) ?? new Set()).add(tensor));
+  }
+  return files;
+}
+
+async function readHeaders(directory: string): Promise<Map<string, ParameterSource>> {
+  const sources = new Map<string, ParameterSource>();
+  for (const [file, expected] of await weightFiles(directory)) {
+    const handle = await openForReading(file);
+    try {
+      const { tensors } = await readHeader(handle, file);
+      for (const name of expected ?? []) {
+        if (!tensors.has(name)) throw fileError(file, `tensor "${name}" is missing, though the index says it is here`);
+      }
+      for (const [name, entry] of tensors) {
+        const other = sources.get(name);
+        if (other !== undefined) throw fileError(file, `tensor "${name}" is also in ${other.file}`);
+        sources.set(name, { name, file, entry });
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+  return sources;
+}
+
+export async function openForReading(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, "r");
+  } catch (error) {
+    throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** Buffers that some checkpoints carry and no decoder needs, and a tied head that was written all the same. */
+function isIgnored(name: string, config: ModelConfig): boolean {
+  return name.endsWith("rotary_emb.inv_freq") || (name === "lm_head.weight" && config.tieEmbeddings);
+}
+
+const shapeOf = (layout: EngineLayout, i: number): number[] =>
+  layout.rows[i] === 0 ? [layout.columns[i] as number] : [layout.rows[i] as number, layout.columns[i] as number];
+
+/**
+ * Where each parameter of the layout lies, in the layout's order; every name, shape and type checked before anything
+ * is allocated.
+ */
+export async function findParameters(
+  directory: string,
+  config: ModelConfig,
+  layout: EngineLayout,
+): Promise<ParameterSource[]> {
+  const sources = await readHeaders(directory);
+  const found = layout.names.map((name, i) => {
+    const source = sources.get(name);
+    const shape = shapeOf(layout, i);
+    if (source === undefined) {
+      throw fileError(directory, `tensor "${name}" is missing: expected [${shape.join(", ")}], as config.json says`);
+    }
+    const { entry, file } = source;
+    if (entry.shape.join() !== shape.join()) {
+      throw fileError(file, `tensor "${name}": expected [${shape.join(", ")}] but found [${entry.shape.join(", ")}]`);
+    }
+    if (entry.dtype !== "F32" && entry.dtype !== "F16" && entry.dtype !== "BF16") {
+      throw fileError(file, `tensor "${name}": expected F32, F16 or BF16 but found ${entry.dtype}`);
+    }
+    sources.delete(name);
+    return source;
+  });
+  const extra = [...sources.values()].find((s) => !isIgnored(s.name, config));
+  if (extra !== undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_UNSUPPORTED_MODEL",
+      `${extra.file}: tensor "${extra.name}" has no place in a ${config.modelType} decoder as config.json describes it`,
+    );
+  }
+  return found;
+}

@@ -1,0 +1,129 @@
+import type { FileHandle } from "node:fs/promises";
+import { totalmem } from "node:os";
+import { constrainedMemory } from "node:process";
+import { RlsdError } from "../errors.js";
+import type { Outcome } from "../native/binding.js";
+import {
+  BLOCK,
+  type EngineHandle,
+  type EngineLayout,
+  type Queued,
+  type QueuedValue,
+} from "../native/engine-binding.js";
+import { native } from "../native/load.js";
+import { throwUnlessDone } from "../native/status.js";
+import { encodeConfig, type ModelConfig } from "./config.js";
+import { openForReading, type ParameterSource } from "./model-folder.js";
+import { inverseFrequencies } from "./rope.js";
+import { readExactly, type TensorEntry } from "./safetensors.js";
+
+/** Bytes read from a file, or from a model, at a time. */
+const CHUNK_BYTES = 4 << 20;
+const DTYPE_CODES: Readonly<Record<string, number>> = { F32: 0, F16: 1, BF16: 2 };
+
+export interface Placement {
+  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
+  readonly threads?: number;
+  /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
+  readonly memoryLimit?: number;
+  /** Tokens of a batch that are computed at once: bounds the activation memory. Default 8192. */
+  readonly batchTokens?: number;
+}
+
+export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {
+  throwUnlessDone(await queued, signal);
+}
+
+/** The value of a call that has one. A failure is [status, message, index, count]: text comes second in nothing else. */
+export async function settledValue<T extends readonly unknown[]>(
+  queued: QueuedValue<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  const value = await queued;
+  if (typeof value !== "number" && typeof value[1] !== "string") return value as T;
+  throwUnlessDone(value as Outcome, signal);
+  throw new RlsdError("ERR_RLSD_INTERNAL", "A queued call ended without a value.");
+}
+
+function defaultMemoryLimit(): number {
+  const constrained = constrainedMemory();
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+/** One model in native memory. */
+export interface NativeModel {
+  readonly handle: EngineHandle;
+  readonly config: ModelConfig;
+  readonly layout: EngineLayout;
+  readonly placement: Placement;
+}
+
+export const layoutOf = (config: ModelConfig): EngineLayout => native.engineLayout(encodeConfig(config));
+
+/** Memory for the weights, all 0. */
+export async function allocateModel(
+  config: ModelConfig,
+  layout: EngineLayout,
+  placement: Placement,
+): Promise<NativeModel> {
+  const place = Float64Array.of(
+    0,
+    0,
+    placement.threads ?? 0,
+    placement.memoryLimit ?? defaultMemoryLimit(),
+    placement.batchTokens ?? 8192,
+  );
+  const handle = native.engineOpen(encodeConfig(config), place);
+  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim)));
+  return { handle, config, layout, placement };
+}
+
+/** Streams one tensor of a file into a parameter's place in a block. */
+export async function writeParameter(
+  model: NativeModel,
+  block: number,
+  index: number,
+  entry: TensorEntry,
+  handle: FileHandle,
+  file: string,
+): Promise<void> {
+  const width = entry.dtype === "F32" ? 4 : 2;
+  for (let at = entry.start; at < entry.end; at += CHUNK_BYTES) {
+    const bytes = new Uint8Array(Math.min(CHUNK_BYTES, entry.end - at));
+    await readExactly(handle, bytes, at, file);
+    const offset = (model.layout.offsets[index] as number) + (at - entry.start) / width;
+    await settled(native.engineWrite(model.handle, block, offset, DTYPE_CODES[entry.dtype] as number, bytes));
+  }
+}
+
+/** Streams each parameter's data into its place. */
+export async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
+  for (const file of new Set(sources.map((source) => source.file))) {
+    const handle = await openForReading(file);
+    try {
+      for (const [i, { entry, file: home }] of sources.entries()) {
+        if (home === file) await writeParameter(model, BLOCK.weights, i, entry, handle, file);
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+}
+
+/** The elements of one parameter in a block, as bytes of the given type. */
+export async function* readParameter(
+  model: NativeModel,
+  block: number,
+  index: number,
+  dtype: "F32" | "F16" | "BF16",
+): AsyncGenerator<Uint8Array> {
+  const count = Math.max(1, model.layout.rows[index] as number) * (model.layout.columns[index] as number);
+  const width = dtype === "F32" ? 4 : 2;
+  const step = CHUNK_BYTES / width;
+  for (let at = 0; at < count; at += step) {
+    const bytes = new Uint8Array(Math.min(step, count - at) * width);
+    const offset = (model.layout.offsets[index] as number) + at;
+    await settled(native.engineRead(model.handle, block, offset, DTYPE_CODES[dtype] as number, bytes));
+    yield bytes;
+  }
+}

@@ -1,0 +1,185 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { RlsdError } from "../errors.js";
+import { BLOCK } from "../native/engine-binding.js";
+import { native } from "../native/load.js";
+import { checkFields, checkInteger, invalid } from "./check.js";
+import type { PolicyOrigin } from "./engine-policy.js";
+import { openForReading } from "./model-folder.js";
+import { type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
+import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
+
+export interface SaveOptions {
+  /** Also AdamW's moments and count of updates, in optimizer.safetensors. Default false. */
+  readonly optimizer?: boolean;
+  /** Type of the weights in the file. Default "f32", which loses nothing. */
+  readonly dtype?: "f32" | "bf16" | "f16";
+  /** A larger model is written in several files with an index. Default 5e9. */
+  readonly maxShardBytes?: number;
+}
+
+const TYPES = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
+const NAMES = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
+const OPTIMIZER_FILE = "optimizer.safetensors";
+const INDEX_FILE = "model.safetensors.index.json";
+const MOMENTS = [
+  { prefix: "exp_avg.", block: BLOCK.firstMoment },
+  { prefix: "exp_avg_sq.", block: BLOCK.secondMoment },
+] as const;
+
+const plansOf = ({ layout }: NativeModel, dtype: TensorPlan["dtype"], prefix = ""): TensorPlan[] =>
+  layout.names.map((name, i) => {
+    const rows = layout.rows[i] as number;
+    const columns = layout.columns[i] as number;
+    return { name: prefix + name, shape: rows === 0 ? [columns] : [rows, columns], dtype };
+  });
+
+/** Runs of tensors of at most `limit` bytes, or of one tensor. */
+function shards(plans: readonly TensorPlan[], limit: number): TensorPlan[][] {
+  const out: TensorPlan[][] = [];
+  for (const plan of plans) {
+    const last = out.at(-1);
+    if (last !== undefined && dataBytes([...last, plan]) <= limit) last.push(plan);
+    else out.push([plan]);
+  }
+  return out;
+}
+
+async function writeFlushed(file: string, content: string | Uint8Array): Promise<void> {
+  const handle = await open(file, "wx");
+  try {
+    await handle.writeFile(content);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeWeights(
+  model: NativeModel,
+  aside: string,
+  dtype: TensorPlan["dtype"],
+  limit: number,
+): Promise<void> {
+  const plans = plansOf(model, dtype);
+  const parts = shards(plans, limit);
+  const map: Record<string, string> = {};
+  for (const [i, part] of parts.entries()) {
+    const number = (n: number): string => String(n).padStart(5, "0");
+    const file =
+      parts.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(parts.length)}.safetensors`;
+    for (const plan of part) map[plan.name] = file;
+    await writeSafetensors(join(aside, file), part, { format: "pt" }, (plan) =>
+      readParameter(model, BLOCK.weights, model.layout.names.indexOf(plan.name), dtype),
+    );
+  }
+  if (parts.length === 1) return;
+  const index = { metadata: { total_size: dataBytes(plans) }, weight_map: map };
+  await writeFlushed(join(aside, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`);
+}
+
+async function writeOptimizer(model: NativeModel, aside: string): Promise<void> {
+  const [, updates] = await settledValue(native.engineState(model.handle, -1));
+  const plans = MOMENTS.flatMap(({ prefix }) => plansOf(model, "F32", prefix));
+  const size = model.layout.names.length;
+  await writeSafetensors(join(aside, OPTIMIZER_FILE), plans, { updates: String(updates) }, (plan) => {
+    const at = plans.indexOf(plan);
+    return readParameter(model, (MOMENTS[Math.floor(at / size)] ?? MOMENTS[0]).block, at % size, "F32");
+  });
+}
+
+/** Files of an earlier save that this one does not write and that would contradict it. */
+function isStale(name: string, written: readonly string[]): boolean {
+  if (written.includes(name)) return false;
+  return name === INDEX_FILE || name === OPTIMIZER_FILE || /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
+}
+
+/** Moves the files of `aside` into `directory`: one rename when there is none yet, else file by file. */
+async function publish(aside: string, directory: string): Promise<void> {
+  const parent = dirname(directory);
+  const exists = await stat(directory).then(
+    () => true,
+    () => false,
+  );
+  if (!exists) {
+    await rename(aside, directory);
+    return syncDirectory(parent);
+  }
+  const written = await readdir(aside);
+  for (const name of written) await rename(join(aside, name), join(directory, name));
+  for (const name of await readdir(directory)) {
+    if (isStale(name, written)) await unlink(join(directory, name));
+  }
+  await syncDirectory(directory);
+  await rm(aside, { recursive: true });
+}
+
+/**
+ * Everything is written and flushed in a folder beside `directory` before a file of `directory` is touched, so that a
+ * save that fails leaves the old files whole.
+ */
+export async function saveModel(model: NativeModel, origin: PolicyOrigin, path: string, o: SaveOptions): Promise<void> {
+  checkFields(o, "options", ["optimizer", "dtype", "maxShardBytes"]);
+  const { dtype = "f32", optimizer = false, maxShardBytes = 5e9 } = o;
+  if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
+  checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });
+  if (typeof path !== "string" || path === "") throw invalid("a path", "directory", path);
+  const directory = resolve(path);
+  const aside = join(dirname(directory), `.${basename(directory)}.${randomBytes(6).toString("hex")}`);
+  try {
+    await mkdir(aside, { recursive: true });
+    await writeWeights(model, aside, TYPES[dtype], maxShardBytes);
+    if (optimizer) await writeOptimizer(model, aside);
+    const { torch_dtype: _, ...json } = origin.json;
+    await writeFlushed(join(aside, "config.json"), `${JSON.stringify({ ...json, dtype: NAMES[dtype] }, null, 2)}\n`);
+    for (const [name, content] of origin.companions) await writeFlushed(join(aside, name), content);
+    await syncDirectory(aside);
+    await publish(aside, directory);
+  } catch (cause) {
+    await rm(aside, { recursive: true, force: true });
+    if (cause instanceof RlsdError) throw cause;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new RlsdError("ERR_RLSD_SAVE", `${directory}: could not save the model: ${why}`, { cause });
+  }
+}
+
+/** Reads optimizer.safetensors back into the moments; every entry is checked before any is written. */
+export async function loadOptimizer(model: NativeModel, directory: string): Promise<void> {
+  const file = join(directory, OPTIMIZER_FILE);
+  const handle = await openForReading(file);
+  try {
+    const { tensors, metadata } = await readHeader(handle, file);
+    const updates = Number(metadata.updates);
+    if (!Number.isSafeInteger(updates) || updates < 0) {
+      throw fileError(
+        file,
+        `expected a count of updates in its metadata but found ${JSON.stringify(metadata.updates)}`,
+      );
+    }
+    const parts = MOMENTS.flatMap(({ prefix, block }) =>
+      plansOf(model, "F32", prefix).map((plan, index) => {
+        const entry = tensors.get(plan.name);
+        if (entry === undefined) throw fileError(file, `tensor "${plan.name}" is missing`);
+        if (entry.dtype !== "F32" || entry.shape.join() !== plan.shape.join()) {
+          const found = `${entry.dtype} [${entry.shape.join(", ")}]`;
+          throw fileError(file, `tensor "${plan.name}": expected F32 [${plan.shape.join(", ")}] but found ${found}`);
+        }
+        return { entry, block, index };
+      }),
+    );
+    for (const { entry, block, index } of parts) await writeParameter(model, block, index, entry, handle, file);
+    await settledValue(native.engineState(model.handle, updates));
+  } finally {
+    await handle.close();
+  }
+}

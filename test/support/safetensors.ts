@@ -1,0 +1,43 @@
+import { readFileSync } from "node:fs";
+
+export interface HostTensor {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Int32Array;
+}
+
+function convert(dtype: string, bytes: Buffer): Float32Array | Int32Array {
+  const copy = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+  if (dtype === "F32") return new Float32Array(copy);
+  if (dtype === "I64") return Int32Array.from(new BigInt64Array(copy), Number);
+  if (dtype === "I32") return new Int32Array(copy);
+  throw new Error(`no reader for ${dtype}`);
+}
+
+/** All tensors of a small safetensors file, without the checks that the package itself makes. */
+export function readTensors(file: string): Map<string, HostTensor> {
+  const bytes = readFileSync(file);
+  const length = Number(bytes.readBigUInt64LE());
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + length)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const out = new Map<string, HostTensor>();
+  for (const [name, { dtype, shape, data_offsets: at }] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    out.set(name, { dtype, shape, data: convert(dtype, bytes.subarray(8 + length + at[0], 8 + length + at[1])) });
+  }
+  return out;
+}
+
+/** The largest absolute difference, as a share of the largest expected value. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = 0;
+  let largest = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const d = Math.abs((actual[i] as number) - (expected[i] as number));
+    difference = Number.isNaN(d) ? Number.POSITIVE_INFINITY : Math.max(difference, d);
+    largest = Math.max(largest, Math.abs(expected[i] as number));
+  }
+  return largest === 0 ? difference : difference / largest;
+}
