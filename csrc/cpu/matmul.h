@@ -1,0 +1,50 @@
+/* Matrix product: C (M, N) = op(A) op(B) + beta C, plus bias (N) on each row.
+ *
+ * Operands are float32, float16 or bfloat16 in any mix; products and sums are float32, C is rounded once.
+ * Bits of an element depend on its row of op(A), its column of op(B) and K alone (matmul_kernels.h). */
+#ifndef RLSD_CPU_MATMUL_H_
+#define RLSD_CPU_MATMUL_H_
+
+#include "cpu/matmul_kernels.h"
+#include "rlsd/rlsd.h"
+
+namespace rlsd::cpu {
+
+struct MatmulProblem {
+  int64_t m, n, k;
+  MatrixView a; /* line: row of op(A) */
+  MatrixView b; /* line: column of op(B) */
+  int32_t c_dtype;
+  void* c;
+  int64_t c_stride; /* elements between rows of C */
+  int32_t bias_dtype;
+  const void* bias; /* (N); NULL: none */
+  float beta;
+};
+
+/* Bytes of scratch that one thread of a product needs, a multiple of 64. */
+int64_t matmul_scratch_bytes(const MatmulProblem& problem);
+
+/* The block rows [row, row + rows) x columns [column, column + columns) of C, on the calling thread.
+ * At most kMatmulBlockColumns columns; where C is a 16-bit type at most kMatmulBlockRows rows. */
+void matmul_block(const MatmulProblem& problem, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                  void* scratch);
+
+/* The whole product on the context's threads. `scratch`: matmul_slots(context) times matmul_scratch_bytes. */
+rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem, void* scratch);
+
+/* Threads that a product under this context may use. */
+int64_t matmul_slots(const rlsd_context* context);
+
+constexpr int64_t kMatmulBlockColumns = 512;
+constexpr int64_t kMatmulBlockRows = 512;
+
+/* Table entries. */
+rlsd_status matmul(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, rlsd_tensor bias,
+                   int32_t transpose_a, int32_t transpose_b, double beta);
+rlsd_status matmul_workspace(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, int32_t transpose_a,
+                             int32_t transpose_b, uint64_t* bytes);
+
+}  // namespace rlsd::cpu
+
+#endif

@@ -1,0 +1,70 @@
+/* Register-tile kernels of the matrix product, one set per instruction set, chosen once at run time.
+ *
+ * A product is cut in tiles of at most `rows` x `columns` elements of C. The operands of a tile are packed
+ * first: A as a sliver of `rows` rows, B as a sliver of `columns` columns, both kBlockK deep, in float32.
+ *
+ * Contract that the decoder relies on: element (i, j) is the result of one fixed sequence of operations
+ * that depends on row i of op(a), column j of op(b) and K alone. Within a block of kBlockK it is one chain
+ * of multiply-adds from 0 in the order of k; the blocks are added to beta * c + bias in their order. Tile
+ * height, neighbours, padding and threads do not enter. */
+#ifndef RLSD_CPU_MATMUL_KERNELS_H_
+#define RLSD_CPU_MATMUL_KERNELS_H_
+
+#include <cstdint>
+
+#include "rlsd/rlsd.h"
+
+namespace rlsd::cpu {
+
+/* Depth of one block of sums. Part of the contract above: changing it changes results in the last bits.
+ * 256 keeps a sliver of B (32 KiB at 32 columns) in the first-level cache. */
+constexpr int64_t kBlockK = 256;
+/* Floats between rows of a row-major sliver of A: not a power of two, so that the rows of a sliver do not
+ * fall into one cache set. */
+constexpr int64_t kSliverStride = kBlockK + 16;
+/* Floats between columns of a column-major sliver of A. */
+constexpr int64_t kSliverRows = 16;
+constexpr int64_t kSliverFloats = kSliverRows * kSliverStride;
+
+/* An operand: element (line, k), where a line is a row of op(A) or a column of op(B).
+ * One of the two strides, counted in elements, is 1. */
+struct MatrixView {
+  const void* data;
+  int32_t dtype;
+  int64_t line_stride;
+  int64_t k_stride;
+};
+
+/* C tile = beta * C + bias + sliver_a sliver_b. beta 0: C is not read. bias may be NULL. */
+struct TileTarget {
+  float* c;
+  int64_t stride;
+  float beta;
+  const float* bias;
+};
+
+using TileFn = void (*)(const float* a, const float* b, int64_t depth, const TileTarget& target);
+/* Packs `lines` lines of `depth` elements and fills the rest of a sliver with 0. */
+using PackFn = void (*)(float* sliver, const MatrixView& source, int64_t lines, int64_t depth);
+
+constexpr int kMaxTileRows = 16;
+
+struct MatmulKernels {
+  const char* name;
+  int rows;
+  int columns;
+  /* [k-contiguous A ? 1 : 0][rows of the tile - 1]: a tile of `columns` columns, all of them stored. */
+  TileFn tile[2][kMaxTileRows];
+  PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
+  PackFn pack_b[3];
+  /* `count` floats to or from the 16-bit type at `data`. */
+  void (*widen[3])(float* to, const void* from, int64_t count);
+  void (*narrow[3])(void* to, const float* from, int64_t count);
+};
+
+/* The kernels of the widest instruction set that this processor has. */
+const MatmulKernels& matmul_kernels();
+
+}  // namespace rlsd::cpu
+
+#endif
