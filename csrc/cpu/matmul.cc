@@ -27,6 +27,9 @@ constexpr int64_t kFewRows = 112;
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+/* Floats of C that a block works on through several passes over K: half a megabyte, so that they stay in cache. */
+constexpr int64_t kBlockFloats = int64_t{1} << 17;
+
 /* One thread's scratch, in floats; every part starts at a cache line. */
 struct Scratch {
   float* sliver;  /* of A */
@@ -67,47 +70,86 @@ MatrixView from_line(const MatrixView& view, int64_t line, int64_t k) {
 
 /* A tile narrower than the register tile goes through a padded copy of C: the same instructions, same bits. */
 void edge_tile(TileFn fn, const float* a, const float* b, int64_t depth, const TileTarget& target, int64_t rows,
-               int64_t width, int64_t columns, float* edge) {
+               int64_t width, int64_t columns, float* edge, Ahead* ahead) {
   float bias[kMaxTileColumns] = {};
   if (target.bias != nullptr) std::copy_n(target.bias, width, bias);
   for (int64_t i = 0; i < rows; ++i) {
     std::fill_n(edge + i * columns, columns, 0.0f);
     if (target.beta != 0) std::copy_n(target.c + i * target.stride, width, edge + i * columns);
   }
-  fn(a, b, depth, {edge, columns, target.beta, target.bias != nullptr ? bias : nullptr});
+  fn(a, b, depth, {edge, columns, target.beta, target.bias != nullptr ? bias : nullptr}, ahead);
   for (int64_t i = 0; i < rows; ++i) std::copy_n(edge + i * columns, width, target.c + i * target.stride);
 }
 
-/* One block of C in float32, rows [0, rows) of `c`. */
-void block_f32(const MatmulProblem& p, int64_t row, int64_t rows, int64_t column, int64_t columns, float* c,
-               int64_t c_stride, const float* bias, const Scratch& s) {
-  const MatmulKernels& kernels = matmul_kernels();
-  const int64_t tile_rows = kernels.rows, tile_columns = kernels.columns;
-  const TileFn* tiles = kernels.tile[p.a.k_stride == 1 ? 1 : 0];
-  int64_t k = 0;
-  do {
-    const int64_t depth = std::min(kBlockK, p.k - k);
-    for (int64_t j = 0; j < columns; j += tile_columns) {
-      kernels.pack_b[p.b.dtype](s.b + j * kBlockK, from_line(p.b, column + j, k), std::min(tile_columns, columns - j),
-                                depth);
+/* The cache lines that packing `lines` lines of `depth` will read. */
+Ahead lines_of(const MatrixView& view, int64_t line, int64_t lines, int64_t k, int64_t depth) {
+  const int64_t width = view.dtype == RLSD_F32 ? 4 : 2;
+  const bool by_line = view.k_stride == 1;
+  Ahead ahead = {};
+  ahead.row = static_cast<const char*>(from_line(view, line, k).data);
+  ahead.row_bytes = (by_line ? depth : lines) * width;
+  ahead.row_stride = (by_line ? view.line_stride : view.k_stride) * width;
+  ahead.lines = (by_line ? lines : depth) * ceil_div(ahead.row_bytes, 64);
+  return ahead;
+}
+
+/* One block of C in float32: rows [0, rows) of c. */
+struct Block {
+  const MatmulProblem& p;
+  int64_t row, rows, column, columns;
+  float* c;
+  int64_t c_stride;
+  const float* bias;
+  const Scratch& s;
+
+  void pack_b(int64_t k, int64_t depth) const {
+    const int64_t width = matmul_kernels().columns;
+    for (int64_t j = 0; j < columns; j += width) {
+      matmul_kernels().pack_b[p.b.dtype](s.b + j * kBlockK, from_line(p.b, column + j, k),
+                                         std::min(width, columns - j), depth);
     }
-    for (int64_t i = 0; i < rows; i += tile_rows) {
-      const int64_t height = std::min(tile_rows, rows - i);
-      kernels.pack_a[p.a.dtype](s.sliver, from_line(p.a, row + i, k), height, depth);
-      const TileFn fn = tiles[height - 1];
-      for (int64_t j = 0; j < columns; j += tile_columns) {
-        const int64_t width = std::min(tile_columns, columns - j);
-        const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
-                                   k == 0 && bias != nullptr ? bias + j : nullptr};
-        if (width == tile_columns) {
-          fn(s.sliver, s.b + j * kBlockK, depth, target);
-        } else {
-          edge_tile(fn, s.sliver, s.b + j * kBlockK, depth, target, height, width, tile_columns, s.edge);
-        }
+  }
+
+  /* Rows [i, i + height) of the block; s.sliver holds their part of A. */
+  void tiles(int64_t i, int64_t height, int64_t k, int64_t depth, Ahead* next_a, Ahead* next_b) const {
+    const MatmulKernels& kernels = matmul_kernels();
+    const TileFn fn = kernels.tile[p.a.k_stride == 1 ? 1 : 0][height - 1];
+    for (int64_t j = 0; j < columns; j += kernels.columns) {
+      const int64_t width = std::min<int64_t>(kernels.columns, columns - j);
+      const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
+                                 k == 0 && bias != nullptr ? bias + j : nullptr};
+      Ahead* ahead = next_a->lines > 0 ? next_a : next_b;
+      if (width == kernels.columns) {
+        fn(s.sliver, s.b + j * kBlockK, depth, target, ahead);
+      } else {
+        edge_tile(fn, s.sliver, s.b + j * kBlockK, depth, target, height, width, kernels.columns, s.edge, ahead);
       }
     }
-    k += depth;
-  } while (k < p.k);
+  }
+
+  void deep_block(int64_t k) const {
+    const int64_t tile_rows = matmul_kernels().rows;
+    const int64_t depth = std::min(kBlockK, p.k - k), next_depth = std::min(kBlockK, p.k - k - depth);
+    pack_b(k, depth);
+    Ahead next_b = lines_of(p.b, column, columns, k + depth, next_depth);
+    const int64_t share = ceil_div(next_b.lines, ceil_div(rows, tile_rows));
+    for (int64_t i = 0; i < rows; i += tile_rows) {
+      const int64_t height = std::min(tile_rows, rows - i), next = i + height;
+      matmul_kernels().pack_a[p.a.dtype](s.sliver, from_line(p.a, row + i, k), height, depth);
+      Ahead next_a = next < rows ? lines_of(p.a, row + next, std::min(tile_rows, rows - next), k, depth)
+                                 : lines_of(p.a, row, std::min(tile_rows, rows), k + depth, next_depth);
+      next_b.lines = share;
+      tiles(i, height, k, depth, &next_a, &next_b);
+    }
+  }
+};
+
+void sum_blocks(const Block& block) {
+  int64_t k = 0;
+  do {
+    block.deep_block(k);
+    k += kBlockK;
+  } while (k < block.p.k);
 }
 
 struct Grid {
@@ -129,6 +171,10 @@ Grid plan(const MatmulProblem& p, int64_t slots) {
   grid.width = round_up(ceil_div(p.n, columns), tile_columns);
   grid.height = round_up(ceil_div(p.m, rows), matmul_kernels().rows);
   if (p.c_dtype != RLSD_F32) grid.height = std::min(grid.height, kMatmulBlockRows);
+  if (p.k > kBlockK) {
+    const int64_t rows_in_cache = std::max(kMatmulBlockRows, kBlockFloats / grid.width);
+    grid.height = std::min(grid.height, round_up(rows_in_cache, matmul_kernels().rows));
+  }
   grid.columns = ceil_div(p.n, grid.width);
   grid.rows = ceil_div(p.m, grid.height);
   return grid;
@@ -194,14 +240,14 @@ void matmul_block(const MatmulProblem& p, int64_t row, int64_t rows, int64_t col
   }
   if (p.c_dtype == RLSD_F32) {
     float* c = static_cast<float*>(p.c) + row * p.c_stride + column;
-    block_f32(p, row, rows, column, columns, c, p.c_stride, bias, s);
+    sum_blocks({p, row, rows, column, columns, c, p.c_stride, bias, s});
     return;
   }
   uint16_t* c = static_cast<uint16_t*>(p.c) + row * p.c_stride + column;
   if (p.beta != 0) {
     for (int64_t i = 0; i < rows; ++i) kernels.widen[p.c_dtype](s.c + i * columns, c + i * p.c_stride, columns);
   }
-  block_f32(p, row, rows, column, columns, s.c, columns, bias, s);
+  sum_blocks({p, row, rows, column, columns, s.c, columns, bias, s});
   for (int64_t i = 0; i < rows; ++i) kernels.narrow[p.c_dtype](c + i * p.c_stride, s.c + i * columns, columns);
 }
 

@@ -43,7 +43,17 @@ struct TileTarget {
   const float* bias;
 };
 
-using TileFn = void (*)(const float* a, const float* b, int64_t depth, const TileTarget& target);
+/* Cache lines that a later tile will pack: the next `lines` lines of rows of `row_bytes`, one asked for at every
+ * second step of k. The processor's own prefetchers lose the track at the end of each short row. */
+struct Ahead {
+  const char* row;
+  int64_t offset; /* in the row, of the next line */
+  int64_t row_bytes;
+  int64_t row_stride; /* bytes */
+  int64_t lines;
+};
+
+using TileFn = void (*)(const float* a, const float* b, int64_t depth, const TileTarget& target, Ahead* ahead);
 /* Packs `lines` lines of `depth` elements and fills the rest of a sliver with 0. */
 using PackFn = void (*)(float* sliver, const MatrixView& source, int64_t lines, int64_t depth);
 
