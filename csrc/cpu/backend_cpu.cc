@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/error.h"
+#include "cpu/matmul.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/policy_loss.h"
 #include "cpu/thread_pool.h"
@@ -71,6 +72,8 @@ rlsd_backend_v1 make_table() {
   table.policy_loss = policy_loss;
   table.token_log_probs_workspace = token_log_probs_workspace;
   table.token_log_probs = token_log_probs;
+  table.matmul = matmul;
+  table.matmul_workspace = matmul_workspace;
   fill_model_entries(&table);
   return table;
 }

@@ -1,0 +1,71 @@
+import { execFile, execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const root = join(__dirname, "../..");
+const folder = join(root, "build-test");
+const run = promisify(execFile);
+const flags = ["-std=c++17", "-O3", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden", "-fPIC"];
+
+/** The C++ compiler, or undefined where there is none. */
+export function compiler(): string | undefined {
+  const name = process.env.CXX ?? "g++";
+  try {
+    execFileSync(name, ["--version"], { stdio: "ignore" });
+    return name;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Everything that a source may include. */
+function headers(): string[] {
+  return (readdirSync(join(root, "csrc"), { recursive: true }) as string[])
+    .filter((name) => /\.(h|inc)$/.test(name))
+    .sort()
+    .map((name) => join(root, "csrc", name));
+}
+
+function fingerprint(files: readonly string[], words: readonly string[]): string {
+  const hash = createHash("sha256").update(words.join(" "));
+  for (const file of files) hash.update(readFileSync(file));
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** Runs the compiler unless a file of the same inputs is there; several processes may do so at once. */
+async function build(cxx: string, name: string, inputs: readonly string[], args: string[]): Promise<string> {
+  const output = join(folder, `${fingerprint(inputs, [cxx, ...args])}-${name}`);
+  if (existsSync(output)) return output;
+  mkdirSync(folder, { recursive: true });
+  const partial = `${output}.${process.pid}`;
+  await run(cxx, [...args, "-o", partial]);
+  renameSync(partial, output);
+  return output;
+}
+
+/** librlsd_cpu.so, the CPU backend as other languages load it. Built once and kept until a source changes. */
+export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []): Promise<string> {
+  const lists = JSON.parse(readFileSync(join(root, "csrc/sources.json"), "utf8")) as Record<string, string[]>;
+  const includes = headers();
+  const objects: string[] = [];
+  const waiting = [...(lists.cpu ?? []), "csrc/cpu/export.cc"];
+  const worker = async (): Promise<void> => {
+    for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
+      const path = join(root, source);
+      const args = [...flags, ...extraFlags, `-I${root}/csrc`, `-I${root}/csrc/include`, "-c", path];
+      objects.push(await build(cxx, `${source.replaceAll("/", "-")}.o`, [...includes, path], args));
+    }
+  };
+  await Promise.all([worker(), worker()]);
+  objects.sort();
+  return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...extraFlags, ...objects, "-lpthread"]);
+}
+
+/** A program of one source in csrc/test. */
+export async function testProgram(cxx: string, source: string): Promise<string> {
+  const path = join(root, "csrc/test", source);
+  const args = ["-std=c++17", "-O1", `-I${root}/csrc`, `-I${root}/csrc/include`, path, "-ldl", "-lpthread"];
+  return await build(cxx, source.replace(".cc", ""), [...headers(), path], args);
+}
