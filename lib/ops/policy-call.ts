@@ -3,12 +3,12 @@ import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { Stats } from "../tensor/results.js";
+import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import { type CheckedBatch, checkBatch, type PolicyBatch } from "./batch.js";
 import { type Call, checkCall } from "./call.js";
 import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { type CheckedScores, LEVEL_LOG_PROBS, type TensorData } from "./scores.js";
-import { STAT_NAMES, toStats } from "../tensor/stats.js";
 
 /** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
 const SCORES = 10;
