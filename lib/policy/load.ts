@@ -1,9 +1,10 @@
 import { native } from "../native/load.js";
 import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
-import { type ModelConfig, parseConfig, writeConfig } from "./config.js";
+import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
 import { findParameters, readModelFolder } from "./model-folder.js";
 import { allocateModel, layoutOf, loadParameters, type Placement, settled } from "./native-model.js";
+import type { RopeConfig } from "./rope.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface PolicyOptions extends Placement {
@@ -52,9 +53,34 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences });
 }
 
-/** Shape of a new decoder; what is left out has the default that is named. */
-export type NewModelConfig = Pick<ModelConfig, "vocabSize" | "hiddenSize" | "numLayers" | "numHeads" | "maxLength"> &
-  Partial<ModelConfig>;
+/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */
+export interface NewModelConfig {
+  /** Default "llama". */
+  readonly modelType?: ModelType;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  /** Default 4 hiddenSize. */
+  readonly intermediateSize?: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  /** Default numHeads. */
+  readonly numKvHeads?: number;
+  /** Default hiddenSize / numHeads. */
+  readonly headDim?: number;
+  readonly maxLength: number;
+  /** Default 1e-6. */
+  readonly normEps?: number;
+  /** Default false. */
+  readonly tieEmbeddings?: boolean;
+  /** llama and qwen3: biases on q, k, v and attention's output. Default false. */
+  readonly attentionBias?: boolean;
+  /** llama: biases in the feed-forward part. Default false. */
+  readonly mlpBias?: boolean;
+  /** Default { type: "default", theta: 10000 }. */
+  readonly rope?: RopeConfig;
+  /** Ids that end a completion. Default none. */
+  readonly endTokenIds?: readonly number[];
+}
 
 export interface CreateOptions extends PolicyOptions {
   /** The weights are a function of it. Default 0. */
@@ -80,32 +106,30 @@ const CONFIG_FIELDS = [
   "maxLength",
   "normEps",
   "tieEmbeddings",
-  "qkvBias",
-  "outputBias",
+  "attentionBias",
   "mlpBias",
-  "qkNorm",
   "rope",
   "endTokenIds",
 ] as const;
 
-/** Defaults: a Llama with 4 hidden as intermediate size, no grouped queries, an untied head. */
+/** As config.json, so that a new model and a loaded one are checked by the same rules. */
 function completeConfig(c: NewModelConfig): Record<string, unknown> {
   checkFields(c, "config", CONFIG_FIELDS);
-  const modelType = c.modelType ?? "llama";
+  const { attentionBias = false, ...rest } = c;
   return writeConfig({
-    modelType,
+    modelType: "llama",
     intermediateSize: 4 * c.hiddenSize,
     numKvHeads: c.numHeads,
     headDim: Math.floor(c.hiddenSize / c.numHeads),
     normEps: 1e-6,
     tieEmbeddings: false,
-    outputBias: false,
     mlpBias: false,
     rope: { type: "default", theta: 10000 },
     endTokenIds: [],
-    ...c,
-    qkvBias: modelType === "qwen2",
-    qkNorm: modelType === "qwen3",
+    ...rest,
+    outputBias: attentionBias,
+    qkvBias: attentionBias,
+    qkNorm: false,
   });
 }
 

@@ -161,7 +161,7 @@ export class TinyPolicy implements Policy {
   }
 
   async accumulate(batch: TrainBatch, objective: Objective): Promise<PolicyResult> {
-    const { sequences, teacherLogProbs, contrastLogProbs, teacher: _, teacherSequences: __, ...rest } = batch;
+    const { sequences, teacherLogProbs, contrastLogProbs, ...rest } = batch;
     this.probe.accumulated += sequences.length;
     const rows = sequences.map((sequence) => this.logProbsOf(sequence, objective.temperature));
     const cuSeqlens = new Int32Array(sequences.length + 1);

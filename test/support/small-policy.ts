@@ -1,0 +1,28 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type CreateOptions, createPolicy, type EnginePolicy, type NewModelConfig } from "../../lib/index.js";
+
+export const TINY: NewModelConfig = {
+  vocabSize: 37,
+  hiddenSize: 24,
+  intermediateSize: 40,
+  numLayers: 2,
+  numHeads: 4,
+  numKvHeads: 2,
+  maxLength: 96,
+};
+
+/** A small random model whose distributions are far from flat. */
+export const tinyPolicy = (config: Partial<NewModelConfig> = {}, options: CreateOptions = {}): Promise<EnginePolicy> =>
+  createPolicy({ ...TINY, ...config }, { seed: 11, deviation: 0.4, ...options });
+
+export const ids = (...values: number[]): Int32Array => Int32Array.from(values);
+
+/** `count` prompts of different lengths. */
+export const prompts = (count: number, vocab = 37): Int32Array[] =>
+  Array.from({ length: count }, (_, i) =>
+    Int32Array.from({ length: 1 + ((5 * i) % 11) }, (_, j) => (7 * i + 3 * j) % vocab),
+  );
+
+export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), "rlsd-engine-"));
