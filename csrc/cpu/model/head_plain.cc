@@ -2,6 +2,7 @@
 #include "cpu/model/model_entries.h"
 #include "cpu/model/plain.h"
 #include "cpu/model/simd.h"
+#include "cpu/matmul.h"
 #include "cpu/policy_loss.h"
 
 namespace rlsd::cpu {
@@ -20,6 +21,16 @@ RowP row_log_prob(const float* z, int64_t n, int32_t id, float it, float* w) {
 }
 rlsd_tensor mat(float* d, int64_t r, int64_t c) { rlsd_tensor t{}; t.data = d; t.rank = 2; t.shape[0] = r; t.shape[1] = c; t.stride[0] = c; t.stride[1] = 1; return t; }
 constexpr int64_t kChunk = 256;
+rlsd_status plain_matmul(rlsd_context* ctx, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, rlsd_tensor bias, int32_t ta, int32_t tb, double beta) {
+  uint64_t bytes = 0;
+  matmul_workspace(ctx, c, a, b, ta, tb, &bytes);
+  std::vector<uint8_t> space(bytes + 64);
+  void* const w = ctx->workspace; const uint64_t wb = ctx->workspace_bytes;
+  ctx->workspace = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(space.data()) + 63) / 64 * 64); ctx->workspace_bytes = bytes;
+  const rlsd_status s = matmul(ctx, c, a, b, bias, ta, tb, beta);
+  ctx->workspace = w; ctx->workspace_bytes = wb;
+  return s;
+}
 template <class F> rlsd_status each_chunk(rlsd_context* ctx, const rlsd_scores& s, int64_t n, F&& f) {
   const int64_t h = s.hidden.shape[1], v = s.head.shape[0];
   std::vector<float> hid(static_cast<size_t>(kChunk * h)), z(static_cast<size_t>(kChunk * v));
@@ -91,7 +102,6 @@ rlsd_status plain_pl(rlsd_context* ctx, const rlsd_policy_batch* b, const rlsd_o
 }
 }  // namespace
 void fill_plain(rlsd_backend_v1* t) {
-  if (!t->matmul) { t->matmul = plain_matmul; t->matmul_workspace = plain_matmul_workspace; }
   {
     other_tlp = t->token_log_probs; other_tlp_ws = t->token_log_probs_workspace;
     t->token_log_probs = plain_tlp; t->token_log_probs_workspace = plain_tlp_ws;
