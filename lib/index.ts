@@ -29,6 +29,12 @@ export { type CreditInput, type CreditOptions, type CreditResult, type CreditSta
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
 export type { Scores } from "./ops/scores.js";
+export {
+  type TokenLogProbs,
+  type TokenLogProbsOptions,
+  tokenLogProbs,
+  tokenLogProbsSync,
+} from "./ops/token-log-probs.js";
 export type { ModelConfig, ModelType } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {
@@ -56,3 +62,4 @@ export type { DType } from "./tensor/dtype.js";
 export type { PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
+export { toDevice, toHost } from "./tensor/transfer.js";

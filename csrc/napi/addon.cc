@@ -7,6 +7,7 @@
 #include "napi/backends.h"
 #include "napi/engine.h"
 #include "napi/loss.h"
+#include "napi/token_log_probs.h"
 
 namespace rlsd::addon {
 
@@ -62,6 +63,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_backends(env, exports);
   init_loss(env, exports);
   init_engine(env, exports);
+  init_token_log_probs(env, exports);
   return exports;
 }
 

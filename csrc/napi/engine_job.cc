@@ -109,11 +109,6 @@ ArrayArg EngineArgs::array(size_t at, napi_typedarray_type type) {
   return a;
 }
 
-napi_value refuse(napi_env env, rlsd_status status, const char* message) {
-  remember_error(env, message, -1, 0);
-  return to_number(env, status);
-}
-
 napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id, EngineBody body,
                    EngineResult result) {
   napi_env env = args.env();

@@ -11,6 +11,7 @@
 
 #include "napi/args.h"
 #include "napi/engine_handles.h"
+#include "napi/op_call.h"
 #include "napi/queue.h"
 
 namespace rlsd::addon {
@@ -60,9 +61,6 @@ using EngineBody = std::function<rlsd_status()>;
  * that were read stay alive until then. `cancel_id` (0: none) can be given to engineCancel. */
 napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id, EngineBody body,
                    EngineResult result = nullptr);
-
-/* The status of a call whose arguments did not fit, words kept for lastError. */
-napi_value refuse(napi_env env, rlsd_status status, const char* message);
 
 /* engineCancel(id): stops the call that was queued with this id, if it has not ended. */
 napi_value engine_cancel(napi_env env, napi_callback_info info);

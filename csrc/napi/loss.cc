@@ -1,17 +1,14 @@
 /* policyLoss: one call, synchronous or queued. */
 #include "napi/loss.h"
 
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "napi/addon_data.h"
 #include "napi/args.h"
-#include "napi/backends.h"
 #include "napi/objective.h"
+#include "napi/op_call.h"
 
 namespace rlsd::addon {
 namespace {
@@ -40,7 +37,7 @@ enum Arg {
   kOutGradientHidden,
   kOutGradientHead,
   kOutGradientBias,
-  kCancel, /* Int32Array(1): nonzero stops the call */
+  kCancel, /* Int32Array(kCancelFlags) */
   kArgCount
 };
 
@@ -57,7 +54,6 @@ enum Meta {
   kSkipZeroRows,
   kClearOtherRows,
   kScores, /* level, rows, V, H, vocabSize, dtype, head dtype, bias dtype: three times */
-  kScoreFields = 8,
   kOutDtypes = kScores + 3 * kScoreFields, /* logits, hidden, head, bias */
   kStats = kOutDtypes + 4,                 /* written: RLSD_STAT_COUNT of them */
   kMetaCount = kStats + RLSD_STAT_COUNT
@@ -71,36 +67,34 @@ constexpr Arg kTokenArgs[] = {kMeta,           kObjective,          kCuSeqlens, 
                               kOutGradientLogProbs};
 constexpr size_t kTokenArgCount = sizeof(kTokenArgs) / sizeof(kTokenArgs[0]);
 
-struct PolicyCall {
-  const rlsd_backend_v1* backend = nullptr;
-  rlsd_context context{};
+class PolicyCall final : public OpCall {
+ public:
+  /* A queued call keeps its own copies of the inputs of N or B elements. */
+  bool own_inputs();
+
   rlsd_objective objective{};
   rlsd_policy_batch batch{};
   rlsd_policy_outputs outputs{};
-  std::unique_ptr<uint8_t, decltype(&std::free)> workspace{nullptr, &std::free};
 
-  rlsd_status run();
+ protected:
+  rlsd_status workspace_bytes(uint64_t* bytes) override {
+    if (backend->policy_loss == nullptr || backend->policy_loss_workspace == nullptr) return unsupported("policy_loss");
+    return backend->policy_loss_workspace(&context, &batch, &objective, &outputs, bytes);
+  }
+  rlsd_status compute() override { return backend->policy_loss(&context, &batch, &objective, &outputs); }
+
+ private:
+  OwnedInputs inputs_;
 };
 
-rlsd_status PolicyCall::run() {
-  if (backend->policy_loss == nullptr || backend->policy_loss_workspace == nullptr) {
-    std::snprintf(context.error, sizeof(context.error), "The %s backend has no policy_loss.", backend->name);
-    return RLSD_UNSUPPORTED;
-  }
-  uint64_t bytes = 0;
-  const rlsd_status status = backend->policy_loss_workspace(&context, &batch, &objective, &outputs, &bytes);
-  if (status != RLSD_OK) return status;
-  if (bytes > 0) {
-    workspace.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
-    if (workspace == nullptr) {
-      std::snprintf(context.error, sizeof(context.error), "Could not allocate a workspace of %llu bytes.",
-                    static_cast<unsigned long long>(bytes));
-      return RLSD_OUT_OF_MEMORY;
-    }
-    context.workspace = workspace.get();
-    context.workspace_bytes = bytes;
-  }
-  return backend->policy_loss(&context, &batch, &objective, &outputs);
+bool PolicyCall::own_inputs() {
+  rlsd_policy_batch* b = &batch;
+  const auto n = static_cast<size_t>(b->tokens), s = static_cast<size_t>(b->sequences);
+  return inputs_.own(&b->token_ids, n) && inputs_.own(&b->cu_seqlens, s + 1) && inputs_.own(&b->completion_mask, n) &&
+         inputs_.own(&b->span_mask, n) && inputs_.own(&b->advantages, b->advantages_per_token ? n : s) &&
+         inputs_.own(&b->old_log_probs, n) && inputs_.own(&b->ref_log_probs, n) &&
+         inputs_.own(&b->sampler_log_probs, n) && inputs_.own_scores(&b->student, n) &&
+         inputs_.own_scores(&b->teacher, n) && inputs_.own_scores(&b->contrast, n);
 }
 
 /* The arrays of a call, checked against the counts in `meta`. */
@@ -111,7 +105,6 @@ struct PolicyArgs {
   /* `order` NULL: every argument in the order of Arg. */
   bool read(napi_env env, napi_callback_info info, const Arg* order, size_t expected);
   bool fill(PolicyCall* call) const;
-  bool fill_scores(const double* m, const ArrayArg* a, rlsd_scores* s) const;
   bool fill_outputs(rlsd_policy_outputs* o) const;
 
   size_t tokens() const { return static_cast<size_t>(meta[kTokens]); }
@@ -134,30 +127,6 @@ bool PolicyArgs::read(napi_env env, napi_callback_info info, const Arg* order, s
   }
   meta = at<double>(kMeta);
   return meta[kTokens] >= 0 && meta[kSequences] >= 0;
-}
-
-bool PolicyArgs::fill_scores(const double* m, const ArrayArg* a, rlsd_scores* s) const {
-  s->level = static_cast<int32_t>(m[0]);
-  const auto rows = static_cast<int64_t>(m[1]), v = static_cast<int64_t>(m[2]), h = static_cast<int64_t>(m[3]);
-  s->vocab_size = static_cast<int64_t>(m[4]);
-  const auto dtype = static_cast<int32_t>(m[5]);
-  if (!is_array_or_absent(a[3], napi_int32_array, tokens())) return false;
-  s->rows = static_cast<const int32_t*>(a[3].data);
-  switch (s->level) {
-    case RLSD_ABSENT:
-      return true;
-    case RLSD_LOG_PROBS:
-      s->log_probs = static_cast<const float*>(a[0].data);
-      return is_array(a[0], napi_float32_array, tokens());
-    case RLSD_LOGITS:
-      return a[0].present() && make_tensor(a[0], dtype, rows, v, &s->logits);
-    case RLSD_HIDDEN:
-      return a[0].present() && a[1].present() && make_tensor(a[0], dtype, rows, h, &s->hidden) &&
-             make_tensor(a[1], static_cast<int32_t>(m[6]), v, h, &s->head) &&
-             make_tensor(a[2], static_cast<int32_t>(m[7]), 1, v, &s->bias);
-    default:
-      return false;
-  }
 }
 
 bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
@@ -201,7 +170,7 @@ bool PolicyArgs::fill(PolicyCall* call) const {
       !is_array_or_absent(arrays[kOldLogProbs], napi_float32_array, n) ||
       !is_array_or_absent(arrays[kRefLogProbs], napi_float32_array, n) ||
       !is_array_or_absent(arrays[kSamplerLogProbs], napi_float32_array, n) ||
-      !is_array_or_absent(arrays[kCancel], napi_int32_array, 1)) {
+      !is_array_or_absent(arrays[kCancel], napi_int32_array, kCancelFlags)) {
     return false;
   }
   batch.tokens = static_cast<int64_t>(n);
@@ -216,119 +185,30 @@ bool PolicyArgs::fill(PolicyCall* call) const {
   batch.ref_log_probs = at<float>(kRefLogProbs);
   batch.sampler_log_probs = at<float>(kSamplerLogProbs);
   const double* s = meta + kScores;
-  if (!fill_scores(s, arrays + kStudent, &batch.student) ||
-      !fill_scores(s + kScoreFields, arrays + kTeacher, &batch.teacher) ||
-      !fill_scores(s + 2 * kScoreFields, arrays + kContrast, &batch.contrast) || !fill_outputs(&call->outputs)) {
+  if (!read_scores(s, arrays + kStudent, n, &batch.student) ||
+      !read_scores(s + kScoreFields, arrays + kTeacher, n, &batch.teacher) ||
+      !read_scores(s + 2 * kScoreFields, arrays + kContrast, n, &batch.contrast) || !fill_outputs(&call->outputs)) {
     return false;
   }
-  call->backend = backend_at(static_cast<int32_t>(meta[kBackend]));
   call->objective = decode_objective(at<double>(kObjective));
-  call->context.struct_size = sizeof(call->context);
-  call->context.threads = static_cast<int32_t>(meta[kThreads]);
-  call->context.error_index = -1;
-  return call->backend != nullptr && batch.student.level != RLSD_ABSENT;
+  return call->bind(static_cast<int32_t>(meta[kBackend]), meta[kThreads]) && batch.student.level != RLSD_ABSENT;
 }
 
-/* Copies the call's inputs of N or B elements into memory that no caller can reach. */
-class OwnedInputs {
- public:
-  template <class T>
-  bool own(const T** pointer, size_t count) {
-    if (*pointer == nullptr) return true;
-    const size_t bytes = count * sizeof(T);
-    auto* block = static_cast<uint8_t*>(std::malloc(bytes > 0 ? bytes : 1));
-    if (block == nullptr) return false;
-    if (bytes > 0) std::memcpy(block, *pointer, bytes);
-    blocks_.emplace_back(block, &std::free);
-    *pointer = reinterpret_cast<const T*>(block);
-    return true;
-  }
-
-  bool own_batch(rlsd_policy_batch* b) {
-    const auto n = static_cast<size_t>(b->tokens), s = static_cast<size_t>(b->sequences);
-    return own(&b->token_ids, n) && own(&b->cu_seqlens, s + 1) && own(&b->completion_mask, n) &&
-           own(&b->span_mask, n) && own(&b->advantages, b->advantages_per_token ? n : s) &&
-           own(&b->old_log_probs, n) && own(&b->ref_log_probs, n) && own(&b->sampler_log_probs, n) &&
-           own_scores(&b->student, n) && own_scores(&b->teacher, n) && own_scores(&b->contrast, n);
-  }
-
- private:
-  bool own_scores(rlsd_scores* s, size_t n) { return own(&s->log_probs, n) && own(&s->rows, n); }
-
-  std::vector<std::unique_ptr<uint8_t, decltype(&std::free)>> blocks_;
-};
-
-/* [status, message, index, count]: jobs may complete together, so a failure carries its own words. */
-napi_value outcome(napi_env env, rlsd_status status, const rlsd_context& context) {
-  napi_value result, message;
-  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
-  napi_create_string_utf8(env, context.error, NAPI_AUTO_LENGTH, &message);
-  napi_set_element(env, result, 0, to_number(env, status));
-  napi_set_element(env, result, 1, message);
-  napi_set_element(env, result, 2, to_number(env, static_cast<double>(context.error_index)));
-  napi_set_element(env, result, 3, to_number(env, static_cast<double>(context.error_count)));
-  return result;
-}
-
-/* Tensors and results stay JavaScript's: a reference keeps each alive, its lease keeps it unwritten. */
-class PolicyJob final : public Job {
- public:
-  void run() override { status_ = call.run(); }
-
-  void complete(napi_env env) override {
-    for (napi_ref reference : references_) napi_delete_reference(env, reference);
-    napi_resolve_deferred(env, deferred_,
-                          status_ == RLSD_OK ? to_number(env, RLSD_OK) : outcome(env, status_, call.context));
-  }
-
-  bool hold(napi_env env, const ArrayArg& array) {
-    if (!array.present()) return true;
-    napi_ref reference;
-    if (napi_create_reference(env, array.value, 1, &reference) != napi_ok) return false;
-    references_.push_back(reference);
-    return true;
-  }
-
-  PolicyCall call;
-  OwnedInputs inputs;
-  napi_deferred deferred_ = nullptr;
-
- private:
-  std::vector<napi_ref> references_;
-  rlsd_status status_ = RLSD_INTERNAL;
-};
-
-napi_value refuse(napi_env env, rlsd_status status, const char* message) {
-  remember_error(env, message, -1, 0);
-  return to_number(env, status);
-}
-
-napi_value start_job(napi_env env, const PolicyArgs& args) {
-  auto job = std::make_unique<PolicyJob>();
-  if (!args.fill(&job->call)) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
-  if (!job->inputs.own_batch(&job->call.batch)) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
-  job->call.context.cancel = args.arrays[kCancel].present() ? args.at<int32_t>(kCancel) : &job->cancel;
-  if (!job->hold(env, args.arrays[kMeta])) return refuse(env, RLSD_INTERNAL, "Could not hold an array.");
-  for (int i = kStudent; i < kArgCount; ++i) {
-    if (!job->hold(env, args.arrays[i])) return refuse(env, RLSD_INTERNAL, "Could not hold an array.");
-  }
-  napi_value promise;
-  if (napi_create_promise(env, &job->deferred_, &promise) != napi_ok) return nullptr;
-  AddonData* data = addon_data(env);
-  if (data->queue != nullptr && data->queue->enqueue(std::move(job))) return promise;
-  return refuse(env, RLSD_CANCELLED, "The environment is shutting down.");
+napi_value start(napi_env env, const PolicyArgs& args) {
+  auto call = std::make_unique<PolicyCall>();
+  if (!args.fill(call.get())) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
+  if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
+  ArrayArg held[kCancel - kStudent + 1] = {args.arrays[kMeta]};
+  std::copy(args.arrays + kStudent, args.arrays + kCancel, held + 1);
+  return queue_call(env, std::move(call), args.arrays[kCancel], held, sizeof(held) / sizeof(held[0]));
 }
 
 /* A status, or a promise of an outcome when meta says so. */
 napi_value run_or_start(napi_env env, const PolicyArgs& args) {
-  if (args.meta[kAsync] != 0) return start_job(env, args);
+  if (args.meta[kAsync] != 0) return start(env, args);
   PolicyCall call;
   if (!args.fill(&call)) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
-  const rlsd_status status = call.run();
-  if (status != RLSD_OK) {
-    remember_error(env, call.context.error, call.context.error_index, call.context.error_count);
-  }
-  return to_number(env, status);
+  return run_call(env, &call);
 }
 
 /* policyLoss(every argument) */

@@ -55,7 +55,7 @@ class Queue {
         ++it;
       }
     }
-    if (running_owner_ == owner) __atomic_store_n(&running_->cancel, 1, __ATOMIC_RELAXED);
+    if (running_owner_ == owner) running_->stop();
     idle_.wait(lock, [&] { return running_owner_ != owner; });
     finished.swap(owner->done);
   }

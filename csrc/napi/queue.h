@@ -21,6 +21,8 @@ class Job {
   virtual void run() = 0;
   /* On the environment's thread, with a handle scope: settle the promise, drop references. */
   virtual void complete(napi_env env) = 0;
+  /* From any thread, while run() runs: let it end soon. */
+  virtual void stop() { __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED); }
 
   volatile int32_t cancel = 0;
 };

@@ -57,6 +57,20 @@ export type PolicyTokensArguments = [
   gradientLogProbs: Float32Array | undefined,
 ];
 
+/** Every argument of the native `tokenLogProbs`, in order. */
+export type TokenLogProbsArguments = [
+  meta: Float64Array,
+  tokenIds: Int32Array,
+  completionMask: Uint8Array | undefined,
+  scores: Float32Array | Uint16Array | undefined,
+  head: Float32Array | Uint16Array | undefined,
+  bias: Float32Array | Uint16Array | undefined,
+  rows: Int32Array | undefined,
+  logProbs: Float32Array,
+  entropy: Float32Array | undefined,
+  cancel: Int32Array | undefined,
+];
+
 /** What a backend can do. `entries` names each operation of the backend table. */
 export interface BackendDescription {
   readonly name: string;
@@ -80,4 +94,6 @@ export interface NativeBinding extends EngineBinding {
   policyTokens(...args: PolicyTokensArguments): number;
   /** A status, or a promise of an outcome when meta asks for a queued call. */
   policyLoss(...args: PolicyLossArguments): number | Promise<Outcome>;
+  /** A status, or a promise of an outcome when meta asks for a queued call. */
+  tokenLogProbs(...args: TokenLogProbsArguments): number | Promise<Outcome>;
 }

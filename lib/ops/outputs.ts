@@ -86,7 +86,7 @@ export function gradientOutputs(batch: PolicyBatch, checked: CheckedBatch, call:
     if (call.inPlace && call.out?.logits !== undefined) {
       throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
     }
-    const logits = call.inPlace ? student.logits : gradientTensor(call.out?.logits, student.logits, "logits", true);
+    const logits = call.inPlace ? student.logits : gradientTensor(call.out?.logits, student.logits, "logits", false);
     return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && call.out?.logits === undefined };
   }
   if (checked.student.level === LEVEL_HIDDEN && "hidden" in student) {

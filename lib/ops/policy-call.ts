@@ -2,13 +2,14 @@ import type { Outcome } from "../native/binding.js";
 import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
+import type { MemoryUse } from "../tensor/lease.js";
 import type { Stats } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import { type CheckedBatch, checkBatch, type PolicyBatch } from "./batch.js";
 import { type Call, checkCall } from "./call.js";
 import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
-import { type CheckedScores, LEVEL_LOG_PROBS, type TensorData } from "./scores.js";
+import { LEVEL_LOG_PROBS, type TensorData, writeScores } from "./scores.js";
 
 /** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
 const SCORES = 10;
@@ -30,6 +31,7 @@ export interface Plan {
   readonly call: Call;
   readonly objective: Float64Array;
   readonly gradients: GradientOutputs;
+  readonly use: MemoryUse;
 }
 
 /** What an objective needs that the batch does not have. */
@@ -57,24 +59,21 @@ function checkNeeds(objective: Objective, batch: PolicyBatch, checked: CheckedBa
   }
 }
 
+/** The tensors of the batch are read, those of the gradients written. */
+function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutputs): MemoryUse {
+  const read = [...student.tensors, ...teacher.tensors, ...contrast.tensors];
+  const written = [g.logits, g.hidden, g.head, g.bias].filter((t) => t !== undefined);
+  return { reads: read.map((t) => t.data), writes: written.map((t) => t.data) };
+}
+
 /** Checks everything that can be checked before native code sees it. */
 export function plan(batch: PolicyBatch, objective: Objective, call: Call): Plan {
   const encoded = encodingOf(objective);
   const checked = checkBatch(batch);
   checkCall(call, checked.tokens);
   checkNeeds(objective, batch, checked);
-  return { batch, checked, call, objective: encoded, gradients: gradientOutputs(batch, checked, call) };
-}
-
-function writeScores(meta: Float64Array, at: number, s: CheckedScores): void {
-  meta[at] = s.level;
-  meta[at + 1] = s.rows;
-  meta[at + 2] = s.vocab;
-  meta[at + 3] = s.width;
-  meta[at + 4] = s.vocabSize;
-  meta[at + 5] = s.dtype;
-  meta[at + 6] = s.headDtype;
-  meta[at + 7] = s.biasDtype;
+  const gradients = gradientOutputs(batch, checked, call);
+  return { batch, checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
 }
 
 export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {

@@ -1,11 +1,13 @@
 import { RlsdError } from "../errors.js";
-import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import { throwUnlessOk } from "../native/status.js";
 import type { Objective } from "../objectives/objective.js";
+import { checkAllFree } from "../tensor/lease.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
 import { type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
 import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
+import { runQueued } from "./queued.js";
 import { LEVEL_ABSENT } from "./scores.js";
 
 const NO_CALL: Call = Object.freeze({});
@@ -22,11 +24,13 @@ const scratchMeta = newMeta();
  * @param objective made by `grpo()`, `rlsd()` or another factory
  * @returns loss; per-token log-probs, advantages, evidence weights (N); the gradient to the student's scores; stats
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is written; ERR_RLSD_NON_FINITE after the call, with the
- *   first bad token (`index`) and how many (`count`), unless the objective says `nonFinite: "skip"`
+ *   first bad token (`index`) and how many (`count`), unless the objective says `nonFinite: "skip"`; ERR_RLSD_BUSY
+ *   while a queued call writes a tensor of the batch, or uses one that this call would write
  */
 export function policyLossSync(batch: PolicyBatch, objective: Objective, call: Call = NO_CALL): PolicyResult {
   const p = plan(batch, objective, call);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, call.out);
+  checkAllFree(p.use);
   writeMeta(scratchMeta, p, false);
   throwUnlessOk(nativeCallSync(p, scratchMeta, out));
   return toResult(p.checked, out, p.gradients, statsOf(scratchMeta));
@@ -54,7 +58,7 @@ function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
 
 /**
  * `policyLossSync` on the process's native queue: calls run first in, first out, results arrive in that order, and
- * this thread goes on. Inputs of N or B elements are copied when the call is made.
+ * this thread goes on. Inputs of N or B elements are copied when the call is made; tensors are leased until it ends.
  *
  * @throws as policyLossSync; the signal's reason when it is aborted. Outputs of a call that was stopped are unspecified.
  */
@@ -67,13 +71,6 @@ export async function policyLoss(
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
   const meta = newMeta();
   writeMeta(meta, p, true);
-  const cancel = call.signal && new Int32Array(1);
-  const abort = () => cancel?.fill(1);
-  call.signal?.addEventListener("abort", abort, { once: true });
-  try {
-    throwUnlessDone(await nativeCall(p, meta, out, cancel), call.signal);
-  } finally {
-    call.signal?.removeEventListener("abort", abort);
-  }
+  await runQueued((flags) => nativeCall(p, meta, out, flags), p.use, call.signal);
   return toResult(p.checked, copyOut(out, call.out), p.gradients, statsOf(meta));
 }

@@ -177,3 +177,15 @@ export function checkScores(scores: Scores | undefined, name: string, tokens: nu
   if (!("logProbs" in scores)) throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
   return checkLogProbs(scores, name, tokens);
 }
+
+/** Writes a view's numbers where csrc/napi/op_call.h, read_scores, reads them. */
+export function writeScores(meta: Float64Array, at: number, s: CheckedScores): void {
+  meta[at] = s.level;
+  meta[at + 1] = s.rows;
+  meta[at + 2] = s.vocab;
+  meta[at + 3] = s.width;
+  meta[at + 4] = s.vocabSize;
+  meta[at + 5] = s.dtype;
+  meta[at + 6] = s.headDtype;
+  meta[at + 7] = s.biasDtype;
+}

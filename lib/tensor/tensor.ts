@@ -1,7 +1,11 @@
 import { RlsdError } from "../errors.js";
 import { type DType, isDType } from "./dtype.js";
+import { fixMemory, newMemory } from "./memory.js";
 
-/** A typed view of memory with a shape, row-major. `dispose` releases it; using it afterwards is an error. */
+/**
+ * A typed view of memory with a shape, row-major. Disposing releases it: using it afterwards is ERR_RLSD_DISPOSED. A
+ * queued call that uses it then goes on, and the memory goes when that call has ended.
+ */
 export interface Tensor extends Disposable {
   readonly dtype: DType;
   readonly shape: readonly number[];
@@ -48,10 +52,12 @@ class CpuTensor implements Tensor {
 }
 
 /**
- * A view of `data` with a shape, without a copy.
+ * A view of `data` with a shape, without a copy. From then on the buffer under it can no longer be transferred to
+ * another thread, as a queued call may be using it.
  *
  * @param data Float32Array for "f32"; Uint16Array of raw bits for "f16" and "bf16"
  * @param dtype default "f32" for a Float32Array; required for a Uint16Array
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
   const type = dtype ?? (data instanceof Float32Array ? "f32" : undefined);
@@ -69,6 +75,7 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
     const message = `Expected ${count} elements for shape [${shape.join(", ")}] but data has ${data.length}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
+  fixMemory(data.buffer);
   return new CpuTensor(data, shape, type);
 }
 
@@ -78,7 +85,9 @@ export function empty(shape: readonly number[], dtype: DType, device = "cpu"): T
     throw new RlsdError("ERR_RLSD_BACKEND_UNAVAILABLE", `No backend serves the device ${device}. Available: cpu.`);
   }
   const count = elementCount(shape);
-  return tensor(dtype === "f32" ? new Float32Array(count) : new Uint16Array(count), shape, dtype);
+  const wide = dtype === "f32";
+  const memory = newMemory(count * (wide ? 4 : 2));
+  return tensor(wide ? new Float32Array(memory) : new Uint16Array(memory), shape, dtype);
 }
 
 export function isTensor(value: unknown): value is Tensor {

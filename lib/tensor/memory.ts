@@ -1,0 +1,53 @@
+import { markAsUntransferable } from "node:worker_threads";
+import { RlsdError } from "../errors.js";
+
+interface Movable {
+  transfer?: () => ArrayBuffer;
+  resizable?: boolean;
+  growable?: boolean;
+}
+
+/** True when `transfer()` takes the memory of a buffer even though it was marked untransferable. */
+function transferIgnoresTheMark(): boolean {
+  const probe = new ArrayBuffer(1) as ArrayBuffer & Movable;
+  if (typeof probe.transfer !== "function") return false;
+  markAsUntransferable(probe);
+  try {
+    probe.transfer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const markIsIgnored = transferIgnoresTheMark();
+
+/** Zeroed memory that nobody can take away from a running call. */
+export function newMemory(bytes: number): ArrayBufferLike {
+  return markIsIgnored ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+}
+
+/**
+ * Fixes a buffer in its place: it can be neither resized nor transferred any more, so that a call on another thread
+ * may use it. Throws ERR_RLSD_INVALID_ARGUMENT for a resizable buffer.
+ */
+export function fixMemory(buffer: ArrayBufferLike): void {
+  const { resizable, growable } = buffer as Movable;
+  if (resizable || growable) {
+    throw new RlsdError(
+      "ERR_RLSD_INVALID_ARGUMENT",
+      "Expected a buffer of fixed size for a tensor but received a resizable one. Copy it with data.slice().",
+    );
+  }
+  if (buffer instanceof ArrayBuffer) markAsUntransferable(buffer);
+}
+
+/** Throws ERR_RLSD_UNSUPPORTED where this runtime lets a caller take the buffer away during a queued call. */
+export function requireFixed(buffer: ArrayBufferLike): void {
+  if (!markIsIgnored || !(buffer instanceof ArrayBuffer)) return;
+  throw new RlsdError(
+    "ERR_RLSD_UNSUPPORTED",
+    `Node ${process.versions.node} cannot protect this tensor's memory from ArrayBuffer.prototype.transfer during a ` +
+      "queued call. Make the tensor with empty(), give it a SharedArrayBuffer, or use the synchronous call.",
+  );
+}
