@@ -9,6 +9,7 @@ import { fromFunction, type VerifyFunction } from "./function.js";
 import { Harness, type HarnessStats, harnessReaders } from "./harness.js";
 import { http } from "./http.js";
 import { box, span } from "./iou.js";
+import { math } from "./math.js";
 import { moduleVerifier } from "./module.js";
 import { numeric } from "./numeric.js";
 import { anything, listOf, number, optional, type Reader, readOptions, show } from "./options.js";
@@ -25,7 +26,7 @@ export interface WorkerVerifier extends Verifier {
 }
 
 const definitions: ReadonlyMap<string, Definition> = new Map(
-  [choice, boolean, numeric, text, box, span, length, repetition, moduleVerifier, http].map(
+  [math, choice, boolean, numeric, text, box, span, length, repetition, moduleVerifier, http].map(
     (definition) => [definition.type, definition] as const,
   ),
 );
