@@ -6,24 +6,6 @@
 
 namespace rlsd::cpu {
 
-PolicyTokens policy_tokens(const rlsd_policy_batch& batch) {
-  PolicyTokens p{};
-  p.tokens = batch.tokens;
-  p.sequences = batch.sequences;
-  p.log_probs = batch.student.log_probs;
-  p.teacher = batch.teacher.level == RLSD_LOG_PROBS ? batch.teacher.log_probs : nullptr;
-  p.contrast = batch.contrast.level == RLSD_LOG_PROBS ? batch.contrast.log_probs : nullptr;
-  p.old_log_probs = batch.old_log_probs;
-  p.ref_log_probs = batch.ref_log_probs;
-  p.sampler_log_probs = batch.sampler_log_probs;
-  p.advantages = batch.advantages;
-  p.advantages_per_token = batch.advantages_per_token != 0;
-  p.cu_seqlens = batch.cu_seqlens;
-  p.completion_mask = batch.completion_mask;
-  p.span_mask = batch.span_mask;
-  return p;
-}
-
 int64_t count_tokens(const PolicyTokens& p) {
   if (p.completion_mask == nullptr) return p.tokens;
   int64_t count = 0;
@@ -31,67 +13,15 @@ int64_t count_tokens(const PolicyTokens& p) {
   return count;
 }
 
-double reduction_weight(const rlsd_objective& o, int64_t batch_tokens, int64_t sequences, int64_t length) {
-  if (length == 0) return 0.0;
-  const double given = o.normalizer;
-  switch (o.reduction) {
-    case RLSD_SEQUENCE_MEAN:
-      return 1.0 / (static_cast<double>(length) * (given > 0.0 ? given : static_cast<double>(sequences)));
-    case RLSD_SEQUENCE_SUM:
-      return 1.0 / (given > 0.0 ? given : static_cast<double>(sequences));
-    case RLSD_TOKEN_SUM:
-      return given > 0.0 ? 1.0 / given : 1.0;
-    default:
-      return 1.0 / (given > 0.0 ? given : static_cast<double>(batch_tokens));
-  }
-}
-
-namespace {
-
-/* The part of a sequence that needs nothing but masks and advantages. */
-SequenceTerms outline(const PolicyTokens& p, const rlsd_objective& o, int64_t batch_tokens, int64_t sequence) {
-  int64_t length = 0;
-  double advantages = 0.0;
-  for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
-    if (is_masked(p, i)) continue;
-    ++length;
-    advantages += direction(o, advantage_at(p, sequence, i));
-  }
-  SequenceTerms q{};
-  q.omega = o.surrogate == RLSD_ROW_COEFFICIENT ? 1.0 : reduction_weight(o, batch_tokens, p.sequences, length);
-  q.negative = advantages < 0.0;
-  q.credit_scale = 1.0;
-  return q;
-}
-
-}  // namespace
-
 SequenceTerms sequence_terms(const PolicyTokens& p, const rlsd_objective& o, int64_t batch_tokens, int64_t sequence) {
-  SequenceTerms q = outline(p, o, batch_tokens, sequence);
-  if (p.log_probs == nullptr || !needs_whole_sequence(o, p.teacher != nullptr, p.sampler_log_probs != nullptr)) {
-    return q;
-  }
-  double credited = 0.0, usable = 0.0, log_ratios = 0.0, credits = 0.0, advantages = 0.0, log_importance = 0.0;
-  for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
-    if (is_masked(p, i)) continue;
-    const TokenInput t = token_input(p, sequence, i);
-    const bool finite = is_finite_token(t);
-    if (!finite && !p.credit_only) continue; /* a bad row: it leaves the means as it leaves the loss */
-    const double rho = token_credit(o, t, q.negative).rho;
-    credits += rho;
-    credited += 1.0;
-    if (!finite) continue;
-    const double x = t.log_prob - t.old_log_prob;
-    usable += 1.0;
-    advantages += t.advantage * rho;
-    log_ratios += o.surrogate == RLSD_GMPO ? gmpo_log_ratio(o, x, t.advantage) : x;
-    if (t.has_sampler) log_importance += t.old_log_prob - t.sampler_log_prob;
-  }
-  if (o.normalize_sequence && credits > 0.0) q.credit_scale = credited / credits;
-  if (usable == 0.0) return q;
-  q.mean_log_ratio = log_ratios / usable;
-  q.mean_advantage = advantages * q.credit_scale / usable;
-  q.log_importance = log_importance;
+  const int64_t first = p.cu_seqlens[sequence], last = p.cu_seqlens[sequence + 1];
+  OutlineSums outline{};
+  for (int64_t i = first; i < last; ++i) add_outline(&outline, p, o, sequence, i);
+  SequenceTerms q = outline_terms(outline, p, o, batch_tokens);
+  if (!has_sequence_means(p, o)) return q;
+  MeanSums means{};
+  for (int64_t i = first; i < last; ++i) add_mean(&means, p, o, q, sequence, i);
+  set_means(&q, means, o);
   return q;
 }
 
