@@ -46,8 +46,9 @@ function make(
     const message = `Expected an object of objective fields but received ${options === null ? "null" : typeof options}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
-  checkFields(options);
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const read = Object.fromEntries(Object.entries(options));
+  checkFields(read);
+  const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
   const fields: ObjectiveFields = { ...base, ...preset, ...given };
   if (fields.importanceMin !== null && fields.importanceMin > (fields.importanceMax ?? Infinity)) {
     const message = `Expected importanceMin to be at most importanceMax ${fields.importanceMax} but received ${fields.importanceMin}.`;
