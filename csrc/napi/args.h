@@ -44,6 +44,24 @@ inline bool is_array_or_absent(const ArrayArg& a, napi_typedarray_type type, siz
   return !a.present() || is_array(a, type, count);
 }
 
+inline size_t array_bytes(napi_typedarray_type type) {
+  switch (type) {
+    case napi_int8_array:
+    case napi_uint8_array:
+    case napi_uint8_clamped_array:
+      return 1;
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    case napi_int32_array:
+    case napi_uint32_array:
+    case napi_float32_array:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
 inline size_t dtype_bytes(int32_t dtype) {
   switch (dtype) {
     case RLSD_F16:

@@ -41,6 +41,14 @@ enum Arg {
   kArgCount
 };
 
+/* What users call each array, for errors. */
+constexpr const char* kArgNames[kArgCount] = {
+    "meta", "objective", "tokenIds", "cuSeqlens", "completionMask", "spanMask", "advantages", "oldLogProbs",
+    "refLogProbs", "samplerLogProbs", "student", "student.head", "student.bias", "student.rows", "teacher",
+    "teacher.head", "teacher.bias", "teacher.rows", "contrast", "contrast.head", "contrast.bias", "contrast.rows",
+    "out.logProbs", "out.teacherLogProbs", "out.tokenAdvantages", "out.evidenceWeights", "out.gradientLogProbs",
+    "out.logits", "out.hidden", "out.head", "out.bias", "cancel"};
+
 /* Numbers that describe the arrays. */
 enum Meta {
   kBackend = 0,
@@ -101,13 +109,26 @@ bool PolicyCall::own_inputs() {
 struct PolicyArgs {
   ArrayArg arrays[kArgCount];
   double* meta = nullptr;
+  mutable int overlaps = -1; /* the argument whose memory `wrong` shares */
+  mutable int wrong = -1; /* the argument that read or fill refused; -1: none in particular */
 
   /* `order` NULL: every argument in the order of Arg. */
   bool read(napi_env env, napi_callback_info info, const Arg* order, size_t expected);
   bool fill(PolicyCall* call) const;
   bool fill_outputs(rlsd_policy_outputs* o) const;
+  bool is_apart() const;
 
   size_t tokens() const { return static_cast<size_t>(meta[kTokens]); }
+  bool refuse(int arg) const {
+    wrong = arg;
+    return false;
+  }
+  bool holds(int arg, napi_typedarray_type type, size_t count) const {
+    return is_array(arrays[arg], type, count) || refuse(arg);
+  }
+  bool may_hold(int arg, napi_typedarray_type type, size_t count) const {
+    return !arrays[arg].present() || holds(arg, type, count);
+  }
   template <class T>
   T* at(int arg) const {
     return static_cast<T*>(arrays[arg].data);
@@ -119,7 +140,8 @@ bool PolicyArgs::read(napi_env env, napi_callback_info info, const Arg* order, s
   size_t argc = kArgCount;
   if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != expected) return false;
   for (size_t i = 0; i < expected; ++i) {
-    if (!read_array(env, values[i], &arrays[order != nullptr ? static_cast<size_t>(order[i]) : i])) return false;
+    const size_t arg = order != nullptr ? static_cast<size_t>(order[i]) : i;
+    if (!read_array(env, values[i], &arrays[arg])) return refuse(static_cast<int>(arg));
   }
   if (!is_array(arrays[kMeta], napi_float64_array, kMetaCount) ||
       !is_array(arrays[kObjective], napi_float64_array, kObjectiveFields)) {
@@ -133,10 +155,7 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
   const size_t n = tokens();
   for (int arg = kOutLogProbs; arg <= kOutGradientLogProbs; ++arg) {
     const bool optional = arg != kOutTokenAdvantages && arg != kOutEvidenceWeights;
-    if (!(optional ? is_array_or_absent(arrays[arg], napi_float32_array, n)
-                   : is_array(arrays[arg], napi_float32_array, n))) {
-      return false;
-    }
+    if (!(optional ? may_hold(arg, napi_float32_array, n) : holds(arg, napi_float32_array, n))) return false;
   }
   o->log_probs = at<float>(kOutLogProbs);
   o->teacher_log_probs = at<float>(kOutTeacherLogProbs);
@@ -157,20 +176,32 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
          make_tensor(arrays[kOutGradientBias], static_cast<int32_t>(d[3]), 1, v, &o->gradient_bias);
 }
 
+/* No (N) result may lie over an input or another result: it would be read after it was written. */
+bool PolicyArgs::is_apart() const {
+  for (int out = kOutLogProbs; out <= kOutGradientLogProbs; ++out) {
+    const auto* begin = static_cast<const uint8_t*>(arrays[out].data);
+    const size_t bytes = arrays[out].count * sizeof(float);
+    for (int arg = kTokenIds; arg < kCancel && bytes > 0; ++arg) {
+      if (arg == out || arrays[arg].count == 0) continue;
+      const auto* other = static_cast<const uint8_t*>(arrays[arg].data);
+      if (other >= begin + bytes || begin >= other + arrays[arg].count * array_bytes(arrays[arg].type)) continue;
+      overlaps = arg;
+      return refuse(out);
+    }
+  }
+  return true;
+}
+
 bool PolicyArgs::fill(PolicyCall* call) const {
   const size_t n = tokens();
   const auto b = static_cast<size_t>(meta[kSequences]);
   const bool per_token = meta[kAdvantagesPerToken] != 0;
   rlsd_policy_batch& batch = call->batch;
-  if (!is_array(arrays[kCuSeqlens], napi_int32_array, b + 1) ||
-      !is_array(arrays[kAdvantages], napi_float32_array, per_token ? n : b) ||
-      !is_array_or_absent(arrays[kTokenIds], napi_int32_array, n) ||
-      !is_array_or_absent(arrays[kCompletionMask], napi_uint8_array, n) ||
-      !is_array_or_absent(arrays[kSpanMask], napi_uint8_array, n) ||
-      !is_array_or_absent(arrays[kOldLogProbs], napi_float32_array, n) ||
-      !is_array_or_absent(arrays[kRefLogProbs], napi_float32_array, n) ||
-      !is_array_or_absent(arrays[kSamplerLogProbs], napi_float32_array, n) ||
-      !is_array_or_absent(arrays[kCancel], napi_int32_array, kCancelFlags)) {
+  if (!holds(kCuSeqlens, napi_int32_array, b + 1) || !holds(kAdvantages, napi_float32_array, per_token ? n : b) ||
+      !may_hold(kTokenIds, napi_int32_array, n) || !may_hold(kCompletionMask, napi_uint8_array, n) ||
+      !may_hold(kSpanMask, napi_uint8_array, n) || !may_hold(kOldLogProbs, napi_float32_array, n) ||
+      !may_hold(kRefLogProbs, napi_float32_array, n) || !may_hold(kSamplerLogProbs, napi_float32_array, n) ||
+      !may_hold(kCancel, napi_int32_array, kCancelFlags)) {
     return false;
   }
   batch.tokens = static_cast<int64_t>(n);
@@ -185,18 +216,33 @@ bool PolicyArgs::fill(PolicyCall* call) const {
   batch.ref_log_probs = at<float>(kRefLogProbs);
   batch.sampler_log_probs = at<float>(kSamplerLogProbs);
   const double* s = meta + kScores;
-  if (!read_scores(s, arrays + kStudent, n, &batch.student) ||
-      !read_scores(s + kScoreFields, arrays + kTeacher, n, &batch.teacher) ||
-      !read_scores(s + 2 * kScoreFields, arrays + kContrast, n, &batch.contrast) || !fill_outputs(&call->outputs)) {
-    return false;
-  }
+  if (!read_scores(s, arrays + kStudent, n, &batch.student)) return refuse(kStudent);
+  if (!read_scores(s + kScoreFields, arrays + kTeacher, n, &batch.teacher)) return refuse(kTeacher);
+  if (!read_scores(s + 2 * kScoreFields, arrays + kContrast, n, &batch.contrast)) return refuse(kContrast);
+  if (!fill_outputs(&call->outputs) || !is_apart()) return false;
   call->objective = decode_objective(at<double>(kObjective));
   return call->bind(static_cast<int32_t>(meta[kBackend]), meta[kThreads]) && batch.student.level != RLSD_ABSENT;
 }
 
+/* An array that lib/ops has checked is no longer what it was: user code ran in between. Or two share memory. */
+napi_value refuse_array(napi_env env, const PolicyArgs& args) {
+  char message[256];
+  const char* name = args.wrong >= 0 ? kArgNames[args.wrong] : "the call";
+  if (args.overlaps >= 0) {
+    std::snprintf(message, sizeof(message), "Expected memory of its own for %s but it overlaps %s.", name,
+                  kArgNames[args.overlaps]);
+  } else {
+    std::snprintf(message, sizeof(message),
+                  "Expected %s to keep its type and length but it was detached, resized or replaced while the call "
+                  "was made.",
+                  name);
+  }
+  return refuse(env, RLSD_INVALID_ARGUMENT, message);
+}
+
 napi_value start(napi_env env, const PolicyArgs& args) {
   auto call = std::make_unique<PolicyCall>();
-  if (!args.fill(call.get())) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
+  if (!args.fill(call.get())) return refuse_array(env, args);
   if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   ArrayArg held[kCancel - kStudent + 1] = {args.arrays[kMeta]};
   std::copy(args.arrays + kStudent, args.arrays + kCancel, held + 1);
@@ -207,7 +253,7 @@ napi_value start(napi_env env, const PolicyArgs& args) {
 napi_value run_or_start(napi_env env, const PolicyArgs& args) {
   if (args.meta[kAsync] != 0) return start(env, args);
   PolicyCall call;
-  if (!args.fill(&call)) return refuse(env, RLSD_INVALID_ARGUMENT, "An array changed its size.");
+  if (!args.fill(&call)) return refuse_array(env, args);
   return run_call(env, &call);
 }
 
@@ -215,14 +261,14 @@ napi_value run_or_start(napi_env env, const PolicyArgs& args) {
 napi_value policy_loss(napi_env env, napi_callback_info info) {
   PolicyArgs args;
   if (args.read(env, info, nullptr, kArgCount)) return run_or_start(env, args);
-  return refuse(env, RLSD_INVALID_ARGUMENT, "policyLoss was called with wrong arguments.");
+  return refuse_array(env, args);
 }
 
 /* policyTokens(kTokenArgs): synchronous, log-probs only */
 napi_value policy_tokens(napi_env env, napi_callback_info info) {
   PolicyArgs args;
   if (args.read(env, info, kTokenArgs, kTokenArgCount) && args.meta[kAsync] == 0) return run_or_start(env, args);
-  return refuse(env, RLSD_INVALID_ARGUMENT, "policyTokens was called with wrong arguments.");
+  return refuse_array(env, args);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-import type { Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkObject, checkU8, invalid } from "./check.js";
+import { isTensor, type Tensor } from "../tensor/tensor.js";
+import { checkF32, checkI32, checkObject, checkU8, invalid, isF32, isI32 } from "./check.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /** One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1]. */
@@ -43,6 +43,8 @@ const FIELDS: ReadonlySet<string> = new Set([
 ]);
 
 export interface CheckedBatch {
+  /** The batch as it was read: each field once, so that what was checked is what is used. */
+  readonly batch: PolicyBatch;
   readonly tokens: number;
   readonly sequences: number;
   readonly advantagesPerToken: boolean;
@@ -51,15 +53,38 @@ export interface CheckedBatch {
   readonly contrast: CheckedScores;
 }
 
-/** N: how many tokens the batch has, from its ids or its log-probs. */
+/** Memory that another thread may change must not be changed between its check and its use. */
+function unshared(offsets: Int32Array): Int32Array {
+  return offsets.buffer instanceof SharedArrayBuffer ? offsets.slice() : offsets;
+}
+
+function readOnce(b: PolicyBatch): PolicyBatch {
+  const cuSeqlens = b.cuSeqlens;
+  return {
+    student: b.student,
+    teacher: b.teacher,
+    contrast: b.contrast,
+    tokenIds: b.tokenIds,
+    cuSeqlens: isI32(cuSeqlens) ? unshared(cuSeqlens) : cuSeqlens,
+    completionMask: b.completionMask,
+    advantages: b.advantages,
+    oldLogProbs: b.oldLogProbs,
+    refLogProbs: b.refLogProbs,
+    samplerLogProbs: b.samplerLogProbs,
+    spanMask: b.spanMask,
+  };
+}
+
+/** N: how many tokens the batch has, from the student's log-probs or else its ids. */
 function countTokens(batch: PolicyBatch): number {
-  if (batch.tokenIds instanceof Int32Array) return batch.tokenIds.length;
   const student = batch.student as { logProbs?: Float32Array | Tensor } | undefined;
-  if (batch.tokenIds === undefined && student !== null && typeof student === "object" && "logProbs" in student) {
+  if (student !== null && typeof student === "object" && "logProbs" in student) {
     const logProbs = student.logProbs;
-    if (logProbs instanceof Float32Array) return logProbs.length;
-    return logProbs?.data?.length ?? 0;
+    const data = isTensor(logProbs) ? logProbs.data : logProbs;
+    if (isF32(data)) return data.length;
+    throw invalid("a Float32Array or an f32 tensor of N log-probs", "student.logProbs", logProbs);
   }
+  if (isI32(batch.tokenIds)) return batch.tokenIds.length;
   throw invalid("an Int32Array of token ids", "tokenIds", batch.tokenIds);
 }
 
@@ -68,16 +93,17 @@ function optionalF32(value: Float32Array | undefined, name: string, tokens: numb
 }
 
 /** Types, lengths and what belongs together. Values are checked natively, in one pass, before anything is written. */
-export function checkBatch(batch: PolicyBatch): CheckedBatch {
-  checkObject(batch, "batch", FIELDS);
+export function checkBatch(given: PolicyBatch): CheckedBatch {
+  checkObject(given, "batch", FIELDS);
+  const batch = readOnce(given);
   const tokens = countTokens(batch);
   const { cuSeqlens, advantages } = batch;
-  if (!(cuSeqlens instanceof Int32Array) || cuSeqlens.length < 1) {
+  if (!isI32(cuSeqlens) || cuSeqlens.length < 1) {
     throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);
   }
   const sequences = cuSeqlens.length - 1;
-  const perSequence = advantages instanceof Float32Array && advantages.length === sequences;
-  if (!perSequence && !(advantages instanceof Float32Array && advantages.length === tokens)) {
+  const perSequence = isF32(advantages) && advantages.length === sequences;
+  if (!perSequence && !(isF32(advantages) && advantages.length === tokens)) {
     throw invalid(`a Float32Array of B = ${sequences} or N = ${tokens}`, "advantages", advantages);
   }
   if (batch.completionMask !== undefined) checkU8(batch.completionMask, "completionMask", tokens);
@@ -93,6 +119,6 @@ export function checkBatch(batch: PolicyBatch): CheckedBatch {
     throw invalid("a teacher beside the contrast", "teacher", undefined);
   }
   const needsIds = [student, teacher, contrast].some((s) => s.level > LEVEL_LOG_PROBS);
-  if (needsIds) checkI32(batch.tokenIds, "tokenIds", tokens);
-  return { tokens, sequences, advantagesPerToken: !perSequence, student, teacher, contrast };
+  if (needsIds || batch.tokenIds !== undefined) checkI32(batch.tokenIds, "tokenIds", tokens);
+  return { batch, tokens, sequences, advantagesPerToken: !perSequence, student, teacher, contrast };
 }

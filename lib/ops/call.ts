@@ -78,8 +78,43 @@ function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
 }
 
+/** Each field read once, so that what is checked is what is used. */
+function readOut(given: PolicyOut): PolicyOut {
+  checkObject(given, "out", OUT_FIELDS);
+  const { logits, hidden, head, bias } = given;
+  const { logProbs, teacherLogProbs, tokenAdvantages, evidenceWeights, gradientLogProbs } = given;
+  return {
+    logits,
+    hidden,
+    head,
+    bias,
+    logProbs,
+    teacherLogProbs,
+    tokenAdvantages,
+    evidenceWeights,
+    gradientLogProbs,
+  } as PolicyOut;
+}
+
+function readCall(given: Call): Call {
+  checkObject(given, "call", CALL_FIELDS);
+  const { signal, threads, stream, inPlace, out, accumulate, lossScale, frozenHead, skipZeroRows, results } = given;
+  const checked = out === undefined ? undefined : readOut(out);
+  return {
+    signal,
+    threads,
+    stream,
+    inPlace,
+    out: checked,
+    accumulate,
+    lossScale,
+    frozenHead,
+    skipZeroRows,
+    results,
+  };
+}
+
 function checkOut(out: PolicyOut, tokens: number): void {
-  checkObject(out, "out", OUT_FIELDS);
   if (out.logProbs !== undefined) checkF32(out.logProbs, "out.logProbs", tokens);
   if (out.teacherLogProbs !== undefined) checkF32(out.teacherLogProbs, "out.teacherLogProbs", tokens);
   if (out.tokenAdvantages !== undefined) checkF32(out.tokenAdvantages, "out.tokenAdvantages", tokens);
@@ -87,9 +122,9 @@ function checkOut(out: PolicyOut, tokens: number): void {
   if (out.gradientLogProbs !== undefined) checkF32(out.gradientLogProbs, "out.gradientLogProbs", tokens);
 }
 
-/** Types and lengths of the call's options; throws the signal's reason when it is aborted already. */
-export function checkCall(call: Call, tokens: number): void {
-  checkObject(call, "call", CALL_FIELDS);
+/** The call as it was read, types and lengths checked; throws the signal's reason when it is aborted already. */
+export function checkCall(given: Call, tokens: number): Call {
+  const call = readCall(given);
   checkBoolean(call.inPlace, "inPlace");
   checkBoolean(call.accumulate, "accumulate");
   checkBoolean(call.frozenHead, "frozenHead");
@@ -102,7 +137,8 @@ export function checkCall(call: Call, tokens: number): void {
   if (call.stream !== undefined)
     throw invalid("no stream, as no tensor of the batch is on a device,", "stream", call.stream);
   if (call.out !== undefined) checkOut(call.out, tokens);
-  if (call.signal === undefined) return;
+  if (call.signal === undefined) return call;
   if (!(call.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", call.signal);
   call.signal.throwIfAborted();
+  return call;
 }

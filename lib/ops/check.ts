@@ -28,19 +28,24 @@ export function checkObject(value: unknown, name: string, known: ReadonlySet<str
   }
 }
 
+/** A real one: `instanceof` alone is also true of an object that merely has the prototype. */
+export const isF32 = (value: unknown): value is Float32Array =>
+  ArrayBuffer.isView(value) && value instanceof Float32Array;
+export const isI32 = (value: unknown): value is Int32Array => ArrayBuffer.isView(value) && value instanceof Int32Array;
+
 /** A Float32Array of `length`, or undefined when absent is allowed. */
 export function checkF32(value: unknown, name: string, length: number): Float32Array {
-  if (value instanceof Float32Array && value.length === length) return value;
+  if (isF32(value) && value.length === length) return value;
   throw invalid(`a Float32Array of ${length}`, name, value, mendFor(value, "Float32Array"));
 }
 
 export function checkI32(value: unknown, name: string, length: number): Int32Array {
-  if (value instanceof Int32Array && value.length === length) return value;
+  if (isI32(value) && value.length === length) return value;
   throw invalid(`an Int32Array of ${length}`, name, value, mendFor(value, "Int32Array"));
 }
 
 export function checkU8(value: unknown, name: string, length: number): Uint8Array {
-  if (value instanceof Uint8Array && value.length === length) return value;
+  if (ArrayBuffer.isView(value) && value instanceof Uint8Array && value.length === length) return value;
   throw invalid(`a Uint8Array of ${length}`, name, value, mendFor(value, "Uint8Array"));
 }
 

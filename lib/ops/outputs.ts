@@ -37,6 +37,24 @@ export function tokenOutputs(n: number, hasTeacher: boolean, out: Call["out"]): 
   };
 }
 
+function overlap(a: Float32Array, b: Float32Array): boolean {
+  if (a.buffer !== b.buffer || a.length === 0) return false;
+  return a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength;
+}
+
+/** Throws when two of the arrays share memory: a queued call would copy one result over the other. */
+export function refuseOverlap(out: Call["out"]): void {
+  const arrays = Object.entries(out ?? {}).filter((entry): entry is [string, Float32Array] =>
+    ArrayBuffer.isView(entry[1]),
+  );
+  for (const [i, [name, array]] of arrays.entries()) {
+    const other = arrays.slice(0, i).find(([, earlier]) => overlap(array, earlier));
+    if (other === undefined) continue;
+    const message = `Expected memory of its own for out.${name} but it overlaps out.${other[0]}.`;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+  }
+}
+
 /** Gradients of tensors; undefined where the level has none or none is wanted. */
 export interface GradientOutputs {
   readonly logits: Tensor | undefined;

@@ -24,9 +24,11 @@ export const newMeta = (): Float64Array => new Float64Array(META_COUNT);
 /** The statistics that a finished call left in its meta. */
 export const statsOf = (meta: Float64Array): Stats => toStats(meta, STATS);
 
+/** More than any pool has; an int32 holds it. */
+const MAX_THREADS = 1024;
+
 /** A call whose arguments have been checked. */
 export interface Plan {
-  readonly batch: PolicyBatch;
   readonly checked: CheckedBatch;
   readonly call: Call;
   readonly objective: Float64Array;
@@ -67,13 +69,13 @@ function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutp
 }
 
 /** Checks everything that can be checked before native code sees it. */
-export function plan(batch: PolicyBatch, objective: Objective, call: Call): Plan {
+export function plan(batch: PolicyBatch, objective: Objective, given: Call): Plan {
   const encoded = encodingOf(objective);
   const checked = checkBatch(batch);
-  checkCall(call, checked.tokens);
-  checkNeeds(objective, batch, checked);
-  const gradients = gradientOutputs(batch, checked, call);
-  return { batch, checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
+  const call = checkCall(given, checked.tokens);
+  checkNeeds(objective, checked.batch, checked);
+  const gradients = gradientOutputs(checked.batch, checked, call);
+  return { checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
 }
 
 export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {
@@ -84,7 +86,7 @@ export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {
   meta[3] = checked.sequences;
   meta[4] = Number(checked.advantagesPerToken);
   meta[5] = call.lossScale ?? 1;
-  meta[6] = call.threads ?? 0;
+  meta[6] = Math.min(call.threads ?? 0, MAX_THREADS);
   meta[7] = Number(call.accumulate === true);
   meta[8] = Number(call.skipZeroRows === true);
   meta[9] = Number(gradients.fresh);
@@ -113,8 +115,8 @@ export function nativeCall(
   out: TokenTargets,
   cancel?: Int32Array,
 ): number | Promise<Outcome> {
-  const { batch, gradients } = p;
-  const { student, teacher, contrast } = p.checked;
+  const { batch, student, teacher, contrast } = p.checked;
+  const { gradients } = p;
   return native.policyLoss(
     meta,
     p.objective,
@@ -153,11 +155,10 @@ export function nativeCall(
 
 /** The synchronous call; a batch of log-probs alone takes the one with few arguments. */
 export function nativeCallSync(p: Plan, meta: Float64Array, out: TokenTargets): number {
-  const { student, teacher, contrast } = p.checked;
+  const { batch, student, teacher, contrast } = p.checked;
   if (student.level > LEVEL_LOG_PROBS || teacher.level > LEVEL_LOG_PROBS || contrast.level > LEVEL_LOG_PROBS) {
     return nativeCall(p, meta, out) as number;
   }
-  const { batch } = p;
   return native.policyTokens(
     meta,
     p.objective,

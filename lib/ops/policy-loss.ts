@@ -5,7 +5,7 @@ import { checkAllFree } from "../tensor/lease.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
-import { type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
+import { refuseOverlap, type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
 import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 import { runQueued } from "./queued.js";
 import { LEVEL_ABSENT } from "./scores.js";
@@ -29,30 +29,39 @@ const scratchMeta = newMeta();
  */
 export function policyLossSync(batch: PolicyBatch, objective: Objective, call: Call = NO_CALL): PolicyResult {
   const p = plan(batch, objective, call);
-  const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, call.out);
+  const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, p.call.out);
   checkAllFree(p.use);
   writeMeta(scratchMeta, p, false);
   throwUnlessOk(nativeCallSync(p, scratchMeta, out));
   return toResult(p.checked, out, p.gradients, statsOf(scratchMeta));
 }
 
+const TOKEN_OUTPUTS = [
+  "logProbs",
+  "teacherLogProbs",
+  "tokenAdvantages",
+  "evidenceWeights",
+  "gradientLogProbs",
+] as const;
+
 /** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
 function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
   if (given === undefined) return out;
-  const copy = (from: Float32Array, to: Float32Array | undefined, name: string): Float32Array => {
-    if (to === undefined) return from;
-    if (to.length !== from.length) {
-      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
-    }
-    to.set(from);
-    return to;
+  for (const name of TOKEN_OUTPUTS) {
+    const to = given[name];
+    if (to === undefined || to.length === out.logProbs.length) continue;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
+  }
+  const copy = (from: Float32Array, to: Float32Array | undefined): Float32Array => {
+    to?.set(from);
+    return to ?? from;
   };
   return {
-    logProbs: copy(out.logProbs, given.logProbs, "logProbs"),
-    tokenAdvantages: copy(out.tokenAdvantages, given.tokenAdvantages, "tokenAdvantages"),
-    evidenceWeights: copy(out.evidenceWeights, given.evidenceWeights, "evidenceWeights"),
-    gradientLogProbs: copy(out.gradientLogProbs, given.gradientLogProbs, "gradientLogProbs"),
-    teacherLogProbs: out.teacherLogProbs && copy(out.teacherLogProbs, given.teacherLogProbs, "teacherLogProbs"),
+    logProbs: copy(out.logProbs, given.logProbs),
+    teacherLogProbs: out.teacherLogProbs && copy(out.teacherLogProbs, given.teacherLogProbs),
+    tokenAdvantages: copy(out.tokenAdvantages, given.tokenAdvantages),
+    evidenceWeights: copy(out.evidenceWeights, given.evidenceWeights),
+    gradientLogProbs: copy(out.gradientLogProbs, given.gradientLogProbs),
   };
 }
 
@@ -65,9 +74,11 @@ function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
 export async function policyLoss(
   batch: PolicyBatch,
   objective: Objective,
-  call: Call = NO_CALL,
+  given: Call = NO_CALL,
 ): Promise<PolicyResult> {
-  const p = plan(batch, objective, call);
+  const p = plan(batch, objective, given);
+  const { call } = p;
+  refuseOverlap(call.out);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
   const meta = newMeta();
   writeMeta(meta, p, true);

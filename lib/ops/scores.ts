@@ -1,6 +1,6 @@
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkObject, checkPositiveInteger, invalid } from "./check.js";
+import { checkI32, checkObject, checkPositiveInteger, invalid, isF32 } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -146,9 +146,8 @@ function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, 
 function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: string, tokens: number): CheckedScores {
   checkObject(scores, name, LOG_PROBS_FIELDS);
   const given = scores.logProbs;
-  const isF32 = isTensor(given) && given.dtype === "f32";
-  const data = isF32 ? (given.data as Float32Array) : given;
-  if (!(data instanceof Float32Array) || data.length !== tokens) {
+  const data = isTensor(given) && given.dtype === "f32" ? given.data : given;
+  if (!isF32(data) || data.length !== tokens) {
     throw invalid(`a Float32Array or an f32 tensor of ${tokens}`, `${name}.logProbs`, given);
   }
   return {
@@ -164,7 +163,7 @@ function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: str
     dtype: 0,
     headDtype: 0,
     biasDtype: 0,
-    tensors: isF32 ? [given] : NONE,
+    tensors: isTensor(given) ? [given] : NONE,
   };
 }
 

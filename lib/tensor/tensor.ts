@@ -66,7 +66,7 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
   const wanted = type === "f32" ? Float32Array : Uint16Array;
-  if (!(data instanceof wanted)) {
+  if (!ArrayBuffer.isView(data) || !(data instanceof wanted)) {
     const message = `Expected a ${wanted.name} for data of dtype ${type} but received ${(data as object)?.constructor?.name}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
