@@ -5,7 +5,7 @@ import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
-import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
+import { checkFields, checkInteger, checkNumber, invalid, ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { cancellable, generate } from "./generation.js";
 import { allocateModel, type NativeModel, readParameter, settled, settledValue } from "./native-model.js";
@@ -156,6 +156,20 @@ export class EnginePolicy implements Policy {
       const bytes = Buffer.concat(parts);
       return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
     });
+  }
+
+  /** Overwrites one parameter; row-major, as readParameter gives it. */
+  async writeParameter(name: string, values: Float32Array): Promise<void> {
+    const { layout, handle } = this.#model;
+    const index = layout.names.indexOf(name);
+    if (index < 0) throw invalid("the name of a parameter", "name", name);
+    const count = Math.max(1, layout.rows[index] as number) * (layout.columns[index] as number);
+    const copy = ownCopy(values, Float32Array, "values", count);
+    if (copy === undefined) throw invalid(`a Float32Array of ${count}`, "values", values);
+    const offset = layout.offsets[index] as number;
+    await this.#inTurn(() =>
+      settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer))),
+    );
   }
 
   /** Bytes that weights, gradient, optimizer state, activations and scratch memory take now. */

@@ -146,7 +146,7 @@ export async function saveModel(model: NativeModel, origin: PolicyOrigin, path: 
     await syncDirectory(aside);
     await publish(aside, directory);
   } catch (cause) {
-    await rm(aside, { recursive: true, force: true });
+    await rm(aside, { recursive: true, force: true }).catch(() => undefined);
     if (cause instanceof RlsdError) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new RlsdError("ERR_RLSD_SAVE", `${directory}: could not save the model: ${why}`, { cause });

@@ -3,13 +3,14 @@ import { readFileSync } from "node:fs";
 export interface HostTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
-  readonly data: Float32Array | Int32Array;
+  readonly data: Float32Array | Int32Array | Uint16Array;
 }
 
-function convert(dtype: string, bytes: Buffer): Float32Array | Int32Array {
+function convert(dtype: string, bytes: Buffer): HostTensor["data"] {
   const copy = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
   if (dtype === "F32") return new Float32Array(copy);
   if (dtype === "I64") return Int32Array.from(new BigInt64Array(copy), Number);
+  if (dtype === "BF16" || dtype === "F16") return new Uint16Array(copy);
   if (dtype === "I32") return new Int32Array(copy);
   throw new Error(`no reader for ${dtype}`);
 }
@@ -40,4 +41,10 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     largest = Math.max(largest, Math.abs(expected[i] as number));
   }
   return largest === 0 ? difference : difference / largest;
+}
+
+/** Whether two arrays are of one type and hold the same bits; quicker than a deep comparison of many numbers. */
+export function sameBits(a: HostTensor["data"], b: HostTensor["data"]): boolean {
+  const bytes = (x: HostTensor["data"]): Buffer => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
+  return a.constructor === b.constructor && bytes(a).equals(bytes(b));
 }

@@ -3,8 +3,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainSettings } from "../../lib/trainer/config.js";
 import { train } from "../../lib/trainer/train.js";
-import { shareOfLetter } from "./tiny-task.js";
 import { TinyPolicy } from "./tiny-policy.js";
+import { shareOfLetter } from "./tiny-task.js";
 
 const settings = JSON.parse(readFileSync(process.argv[2], "utf8")) as TrainSettings & { output: string };
 const begun = existsSync(join(settings.output, "config.json"));

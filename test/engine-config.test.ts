@@ -1,0 +1,180 @@
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createPolicy, type EnginePolicy, loadPolicy } from "../lib/index.js";
+import { parseConfig } from "../lib/policy/config.js";
+import { inverseFrequencies } from "../lib/policy/rope.js";
+import { ids, TINY, temporaryFolder } from "./support/small-policy.js";
+
+const models = join(__dirname, "fixtures/models");
+type Json = Record<string, unknown>;
+const configOf = (name: string): Json => JSON.parse(readFileSync(join(models, name, "config.json"), "utf8")) as Json;
+
+/** A fixture's config.json as transformers 4 wrote it. */
+function older({ rope_parameters: rope, dtype, ...rest }: Json): Json {
+  const { rope_theta, rope_type, ...scaling } = rope as Json;
+  return {
+    ...rest,
+    rope_theta,
+    rope_scaling: rope_type === "default" ? null : { type: rope_type, ...scaling },
+    torch_dtype: dtype,
+    transformers_version: "4.51.0",
+  };
+}
+
+async function logitsOf(directory: string): Promise<Float32Array> {
+  const policy = await loadPolicy(directory);
+  const logits = await policy.logits(ids(3, 14, 15, 92, 65));
+  await policy.dispose();
+  return logits;
+}
+
+test.each(["llama-gqa", "qwen2-bias", "qwen3-tied"])(
+  "%s loads from the older form too, to the same bits",
+  async (name) => {
+    const directory = join(temporaryFolder(), "m");
+    cpSync(join(models, name), directory, { recursive: true });
+    const wanted = await logitsOf(directory);
+    writeFileSync(join(directory, "config.json"), JSON.stringify(older(configOf(name))));
+    expect(await logitsOf(directory)).toEqual(wanted);
+  },
+);
+
+test("what older files leave out has the value that transformers gives it", () => {
+  const {
+    head_dim: _,
+    num_key_value_heads: __,
+    tie_word_embeddings: ___,
+    rope_parameters: ____,
+    ...bare
+  } = configOf("llama-gqa");
+  expect(parseConfig(bare)).toMatchObject({
+    headDim: 8,
+    numKvHeads: 9,
+    tieEmbeddings: false,
+    rope: { type: "default", theta: 10000 },
+    endTokenIds: [2],
+  });
+});
+
+test("generation_config.json's end tokens win, one or many", () => {
+  expect(parseConfig(configOf("llama-gqa"), { eos_token_id: [5, 7] }).endTokenIds).toEqual([5, 7]);
+  expect(parseConfig(configOf("llama-gqa"), {}).endTokenIds).toEqual([2]);
+});
+
+test("llama 3 scaling: short waves kept, long ones slowed, the rest blended", () => {
+  const scaling = {
+    rope_type: "llama3",
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 8192,
+  };
+  const newer = parseConfig({ ...configOf("llama-gqa"), rope_parameters: { rope_theta: 500000, ...scaling } });
+  const old = parseConfig({
+    ...configOf("llama-gqa"),
+    rope_parameters: null,
+    rope_theta: 500000,
+    rope_scaling: scaling,
+  });
+  expect(old.rope).toEqual(newer.rope);
+  const plain = inverseFrequencies({ type: "default", theta: 500000 }, 128);
+  const scaled = inverseFrequencies(newer.rope, 128);
+  const ratio = Array.from(scaled, (f, i) => f / plain[i]!);
+  const wavelength = Array.from(plain, (f) => (2 * Math.PI) / f);
+  for (const [i, w] of wavelength.entries()) {
+    if (w < 2048) expect(ratio[i]).toBe(1);
+    else if (w > 8192) expect(ratio[i]).toBeCloseTo(1 / 8, 6);
+    else {
+      const blend = (8192 / w - 1) / 3;
+      expect(ratio[i]).toBeCloseTo((1 - blend) / 8 + blend, 6);
+    }
+  }
+  expect(ratio.some((r) => r > 0.13 && r < 0.99)).toBe(true);
+});
+
+describe("refused by name", () => {
+  const base = configOf("llama-gqa");
+  test.each<[string, Json, RegExp]>([
+    [
+      "another architecture",
+      { model_type: "gpt_neox" },
+      /model_type "gpt_neox" is not supported: expected one of llama/,
+    ],
+    ["experts", { model_type: "qwen3_moe" }, /qwen3_moe/],
+    ["no model_type", { model_type: undefined }, /model_type/],
+    ["another activation", { hidden_act: "gelu" }, /hidden_act "gelu" is not supported: expected "silu"/],
+    [
+      "yarn",
+      { rope_parameters: { rope_type: "yarn", rope_theta: 1e4, factor: 4 } },
+      /rope type "yarn" is not supported/,
+    ],
+    ["older yarn", { rope_parameters: null, rope_scaling: { type: "yarn", factor: 4 } }, /rope type "yarn"/],
+    ["partial rotation", { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
+    ["quantized weights", { quantization_config: { bits: 4 } }, /quantization_config/],
+    ["attention dropout", { attention_dropout: 0.1 }, /attention_dropout 0.1/],
+    ["sliding windows", { model_type: "qwen2", use_sliding_window: true }, /use_sliding_window true/],
+    ["mistral's window", { model_type: "mistral", sliding_window: 4096 }, /sliding_window 4096/],
+    ["mixed layers", { layer_types: ["full_attention", "sliding_attention"] }, /layer_types "sliding_attention"/],
+    ["odd heads", { head_dim: 9 }, /head_dim 9 is not supported: expected an even number/],
+    ["huge heads", { head_dim: 512 }, /head_dim 512/],
+    [
+      "uneven groups",
+      { num_key_value_heads: 2 },
+      /num_attention_heads \(9\) to be 1 to 64 times num_key_value_heads \(2\)/,
+    ],
+    ["a missing size", { hidden_size: undefined }, /a number for hidden_size but found undefined/],
+    ["a fractional size", { vocab_size: 19.5 }, /a whole number of at least 1 for vocab_size but found 19.5/],
+    ["a text for a flag", { tie_word_embeddings: "yes" }, /true or false for tie_word_embeddings/],
+    ["an end token outside", { eos_token_id: 199 }, /eos_token_id in 0 ... 198 but found 199/],
+  ])("%s", (_, change, message) => {
+    expect(() => parseConfig({ ...base, ...change }, {}, "somewhere/config.json")).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_UNSUPPORTED_MODEL",
+        message: expect.stringMatching(message),
+      }),
+    );
+  });
+
+  test("errors begin with the file", () => {
+    expect(() => parseConfig({}, {}, "somewhere/config.json")).toThrow(/^somewhere\/config\.json: /);
+  });
+});
+
+describe("a new model", () => {
+  const weights = (policy: EnginePolicy): Promise<Float32Array> =>
+    policy.readParameter("model.layers.1.mlp.up_proj.weight");
+
+  test("has normal matrices, norms of 1, biases of 0 and is a function of its seed", async () => {
+    const config = { ...TINY, hiddenSize: 64, intermediateSize: 200, attentionBias: true };
+    const a = await createPolicy(config, { seed: 3, deviation: 0.05 });
+    const b = await createPolicy(config, { seed: 3, deviation: 0.05 });
+    const c = await createPolicy(config, { seed: 4, deviation: 0.05 });
+    const w = await weights(a);
+    expect(await weights(b)).toEqual(w);
+    expect(await weights(c)).not.toEqual(w);
+    const mean = w.reduce((x, y) => x + y, 0) / w.length;
+    const deviation = Math.sqrt(w.reduce((x, y) => x + (y - mean) ** 2, 0) / w.length);
+    expect(Math.abs(mean)).toBeLessThan(0.05 * 0.05);
+    expect(deviation / 0.05).toBeCloseTo(1, 1);
+    // Three deviations hold 99.73 % of a normal distribution.
+    expect(w.filter((x) => Math.abs(x) > 0.15).length / w.length).toBeCloseTo(0.0027, 2);
+    const down = await a.readParameter("model.layers.1.mlp.down_proj.weight");
+    const downDeviation = Math.sqrt(down.reduce((x, y) => x + y * y, 0) / down.length);
+    expect(downDeviation / 0.025).toBeCloseTo(1, 1);
+    expect(new Set(await a.readParameter("model.norm.weight"))).toEqual(new Set([1]));
+    expect(new Set(await a.readParameter("model.layers.0.self_attn.q_proj.bias"))).toEqual(new Set([0]));
+    expect(a.parameterCount).toBe(
+      2 * 37 * 64 + 2 * (64 * 64 * 2 + 2 * 32 * 64 + 3 * 64 * 200 + 128 + 64 + 64 + 64) + 64,
+    );
+    for (const policy of [a, b, c]) await policy.dispose();
+  });
+
+  test.each([
+    [{ hiddenSize: undefined }, /hidden_size/],
+    [{ numHeads: 5 }, /head|num_attention_heads/],
+    [{ hiddenDim: 3 }, /Unknown field config.hiddenDim/],
+    [{ modelType: "gpt2" }, /model_type "gpt2"/],
+  ])("with %j is refused", async (change, message) => {
+    await expect(createPolicy({ ...TINY, ...change } as never)).rejects.toThrow(message);
+  });
+});

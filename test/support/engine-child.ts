@@ -1,0 +1,62 @@
+// What must run in a process of its own: engine-child.ts memory | exit | terminate | worker
+import { join } from "node:path";
+import { parentPort, Worker } from "node:worker_threads";
+import { createPolicy, rlsd } from "../../lib/index.js";
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Megabytes that the process holds. */
+function resident(): number {
+  globalThis.gc?.();
+  return process.memoryUsage.rss() / 2 ** 20;
+}
+
+async function useOnce(): Promise<{ held: number; after: number }> {
+  const policy = await createPolicy({ vocabSize: 1000, hiddenSize: 512, numLayers: 3, numHeads: 8, maxLength: 64 });
+  const prompt = Int32Array.of(1, 2);
+  const completion = Int32Array.from({ length: 40 }, (_, i) => i);
+  await policy.accumulate({ sequences: [{ prompt, completion }], advantages: Float32Array.of(1) }, rlsd());
+  await policy.step({ learningRate: 1e-4 });
+  await policy.generate([prompt], { maxTokens: 8, seed: 0, count: 4 });
+  const held = resident();
+  await policy.dispose();
+  return { held, after: resident() };
+}
+
+async function memory(): Promise<void> {
+  const first = await useOnce();
+  const { after } = await useOnce();
+  process.stdout.write(JSON.stringify({ held: first.held, first: first.after, last: after }));
+}
+
+async function busy(): Promise<void> {
+  const policy = await createPolicy({ vocabSize: 300, hiddenSize: 128, numLayers: 4, numHeads: 4, maxLength: 4096 });
+  for (let seed = 0; seed < 3; seed++) {
+    void policy.generate([Int32Array.of(1)], { maxTokens: 4000, seed, count: 64 });
+  }
+}
+
+async function exit(): Promise<void> {
+  await busy();
+  await sleep(50);
+  process.stdout.write("leaving");
+  process.exit(7);
+}
+
+async function terminate(): Promise<void> {
+  for (let i = 0; i < 4; i++) {
+    const worker = new Worker(join(__dirname, "ts-hook.cjs"), { argv: [__filename, "worker"] });
+    await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
+    await sleep(5 * i);
+    await worker.terminate();
+  }
+  process.stdout.write("alive");
+}
+
+async function inWorker(): Promise<void> {
+  await busy();
+  parentPort?.postMessage("working");
+}
+
+const modes: Readonly<Record<string, () => Promise<void>>> = { memory, exit, terminate, worker: inWorker };
+void modes[process.argv[2] ?? ""]?.();
