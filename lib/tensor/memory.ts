@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { markAsUntransferable } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
 
@@ -39,12 +40,12 @@ export function fixMemory(buffer: ArrayBufferLike): void {
       "Expected a buffer of fixed size for a tensor but received a resizable one. Copy it with data.slice().",
     );
   }
-  if (buffer instanceof ArrayBuffer) markAsUntransferable(buffer);
+  if (types.isArrayBuffer(buffer)) markAsUntransferable(buffer);
 }
 
 /** Throws ERR_RLSD_UNSUPPORTED where this runtime lets a caller take the buffer away during a queued call. */
 export function requireFixed(buffer: ArrayBufferLike): void {
-  if (!markIsIgnored || !(buffer instanceof ArrayBuffer)) return;
+  if (!markIsIgnored || types.isSharedArrayBuffer(buffer)) return;
   throw new RlsdError(
     "ERR_RLSD_UNSUPPORTED",
     `Node ${process.versions.node} cannot protect this tensor's memory from ArrayBuffer.prototype.transfer during a ` +

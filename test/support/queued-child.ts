@@ -1,0 +1,84 @@
+// What must happen in a process of its own: queued-child.ts CASE. Prints one line of JSON.
+import { fileURLToPath } from "node:url";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { empty, type PolicyBatch, policyLoss, policyLossSync, rlsd, type Tensor, tensor } from "../../lib/index.js";
+
+const V = 40_000;
+
+function batchOf(rows: number, logits: Tensor): PolicyBatch {
+  return {
+    student: { logits },
+    tokenIds: new Int32Array(rows).fill(3),
+    cuSeqlens: Int32Array.of(0, rows),
+    advantages: Float32Array.of(-1),
+  };
+}
+
+/** Some `ms` of work on one core for every 10 rows. */
+function logitsOf(rows: number): Float32Array {
+  return Float32Array.from({ length: rows * V }, (_, i) => Math.sin(i));
+}
+
+const print = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`);
+
+const cases: Record<string, () => unknown> = {
+  /** Nobody but native code knows the tensors of a running call. */
+  async collected() {
+    const values = logitsOf(8);
+    const expected = policyLossSync(batchOf(8, tensor(values.slice(), [8, V])), rlsd(), { inPlace: true });
+    const pending = Array.from({ length: 10 }, () => {
+      using logits = tensor(values.slice(), [8, V]);
+      return policyLoss(batchOf(8, logits), rlsd());
+    });
+    const collect = setInterval(() => globalThis.gc?.(), 1);
+    const got = await Promise.all(pending);
+    clearInterval(collect);
+    print(
+      got.every(({ gradient }) =>
+        Buffer.from(gradient.logits!.data.buffer).equals(Buffer.from(expected.gradient.logits!.data.buffer)),
+      ),
+    );
+  },
+
+  exit() {
+    for (let i = 0; i < 20; i++) void policyLoss(batchOf(32, tensor(logitsOf(32), [32, V])), rlsd());
+    print("pending");
+    process.exit(0);
+  },
+
+  /** The process lives until its queued calls are done. */
+  natural() {
+    void policyLoss(batchOf(64, tensor(logitsOf(64), [64, V])), rlsd()).then(() => print("done"));
+  },
+
+  async terminate() {
+    for (let round = 0; round < 8; round++) {
+      const worker = new Worker(fileURLToPath(import.meta.url), { workerData: "in-worker", argv: ["in-worker"] });
+      await new Promise((resolve) => worker.once("message", resolve));
+      await new Promise((resolve) => setTimeout(resolve, 3 * round));
+      await worker.terminate();
+    }
+    const { loss } = await policyLoss(batchOf(1, tensor(logitsOf(1), [1, V])), rlsd());
+    print(loss);
+  },
+
+  "in-worker"() {
+    const logits = tensor(logitsOf(32), [32, V]);
+    for (let i = 0; i < 10; i++) void policyLoss(batchOf(32, logits), rlsd(), { signal: new AbortController().signal });
+    parentPort!.postMessage("running");
+  },
+
+  /** A runtime whose transfer() does not heed the mark. */
+  async unprotected() {
+    const codes: unknown[] = [];
+    const attempt = (logits: Tensor) => policyLoss(batchOf(1, logits), rlsd(), { inPlace: true });
+    await attempt(tensor(logitsOf(1), [1, V])).catch((error: { code: string }) => codes.push(error.code));
+    const shared = new Float32Array(new SharedArrayBuffer(4 * V));
+    codes.push((await attempt(tensor(shared, [1, V]))).stats.tokens);
+    codes.push((await attempt(empty([1, V], "f32"))).stats.tokens);
+    codes.push(policyLossSync(batchOf(1, tensor(logitsOf(1), [1, V])), rlsd()).stats.tokens);
+    print(codes);
+  },
+};
+
+await cases[isMainThread ? process.argv[2]! : (workerData as string)]!();
