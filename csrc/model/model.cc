@@ -12,8 +12,9 @@ Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uin
 rlsd_status Model::create(const float* frequencies) {
   RLSD_CHECK(device.check_entries());
   const uint64_t half = static_cast<uint64_t>(config.head_dim / 2) * sizeof(float);
-  RLSD_CHECK(device.allocate(&weights, static_cast<uint64_t>(layout.count) * sizeof(float), "The model's weights"));
+  /* The small block first: glibc gives a thread's very first block, if large, an arena that it never gives back. */
   RLSD_CHECK(device.allocate(&inverse_frequencies, half, "Rotary frequencies"));
+  RLSD_CHECK(device.allocate(&weights, static_cast<uint64_t>(layout.count) * sizeof(float), "The model's weights"));
   RLSD_CHECK(device.upload(inverse_frequencies.floats(), frequencies, half));
   return device.zero(weights.floats(), layout.count);
 }
