@@ -102,6 +102,8 @@ struct Block {
   const float* bias;
   const Scratch& s;
 
+  bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
+
   void pack_b(int64_t k, int64_t depth) const {
     const int64_t width = matmul_kernels().columns;
     for (int64_t j = 0; j < columns; j += width) {
@@ -133,7 +135,7 @@ struct Block {
     pack_b(k, depth);
     Ahead next_b = lines_of(p.b, column, columns, k + depth, next_depth);
     const int64_t share = ceil_div(next_b.lines, ceil_div(rows, tile_rows));
-    for (int64_t i = 0; i < rows; i += tile_rows) {
+    for (int64_t i = 0; i < rows && !cancelled(); i += tile_rows) {
       const int64_t height = std::min(tile_rows, rows - i), next = i + height;
       matmul_kernels().pack_a[p.a.dtype](s.sliver, from_line(p.a, row + i, k), height, depth);
       Ahead next_a = next < rows ? lines_of(p.a, row + next, std::min(tile_rows, rows - next), k, depth)
@@ -149,7 +151,7 @@ void sum_blocks(const Block& block) {
   do {
     block.deep_block(k);
     k += kBlockK;
-  } while (k < block.p.k);
+  } while (k < block.p.k && !block.cancelled());
 }
 
 struct Grid {
@@ -251,21 +253,23 @@ void matmul_block(const MatmulProblem& p, int64_t row, int64_t rows, int64_t col
   for (int64_t i = 0; i < rows; ++i) kernels.narrow[p.c_dtype](c + i * p.c_stride, s.c + i * columns, columns);
 }
 
-rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem, void* scratch) {
-  if (problem.m == 0 || problem.n == 0) return RLSD_OK;
+rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, void* scratch) {
+  if (given.m == 0 || given.n == 0) return RLSD_OK;
+  MatmulProblem problem = given;
+  problem.cancel = context->cancel;
   const int64_t slots = matmul_slots(context);
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = matmul_scratch_bytes(problem);
   /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. */
   std::atomic<int64_t> next{0};
-  return parallel_for(context, std::min(slots, blocks), [&](int64_t slot) {
+  const rlsd_status status = parallel_for(context, std::min(slots, blocks), [&](int64_t slot) {
     for (int64_t block = next++; block < blocks; block = next++) {
-      if (context->cancel != nullptr && *context->cancel != 0) return;
       const int64_t row = block / grid.columns * grid.height, column = block % grid.columns * grid.width;
       matmul_block(problem, row, std::min(grid.height, problem.m - row), column,
                    std::min(grid.width, problem.n - column), static_cast<char*>(scratch) + slot * bytes);
     }
   });
+  return status == RLSD_OK && problem.cancel != nullptr && *problem.cancel != 0 ? RLSD_CANCELLED : status;
 }
 
 rlsd_status matmul_workspace(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, int32_t transpose_a,

@@ -20,6 +20,7 @@ struct MatmulProblem {
   int32_t bias_dtype;
   const void* bias; /* (N); NULL: none */
   float beta;
+  const volatile int32_t* cancel; /* polled about every 20 us of work; NULL: never */
 };
 
 /* Bytes of scratch that one thread of a product needs, a multiple of 64. */
@@ -30,7 +31,8 @@ int64_t matmul_scratch_bytes(const MatmulProblem& problem);
 void matmul_block(const MatmulProblem& problem, int64_t row, int64_t rows, int64_t column, int64_t columns,
                   void* scratch);
 
-/* The whole product on the context's threads. `scratch`: matmul_slots(context) times matmul_scratch_bytes. */
+/* The whole product on the context's threads. `scratch`: matmul_slots(context) times matmul_scratch_bytes.
+ * RLSD_CANCELLED, with C left as it is, when the context's flag was raised. */
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem, void* scratch);
 
 /* Threads that a product under this context may use. */

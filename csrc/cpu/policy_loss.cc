@@ -10,6 +10,7 @@
 
 #include "core/policy_pass.h"
 #include "cpu/error.h"
+#include "cpu/policy_loss_head.h"
 #include "cpu/policy_loss_logits.h"
 #include "cpu/policy_tokens.h"
 #include "cpu/thread_pool.h"
@@ -71,6 +72,7 @@ rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, con
 rlsd_status policy_loss_workspace(rlsd_context* context, const rlsd_policy_batch* batch,
                                   const rlsd_objective* objective, const rlsd_policy_outputs* outputs,
                                   uint64_t* bytes) {
+  if (is_head_level(*batch)) return policy_loss_head_workspace(context, *batch, *objective, *outputs, bytes);
   if (is_logits_level(*batch)) return policy_loss_logits_workspace(context, *batch, *objective, *outputs, bytes);
   *bytes = 0;
   return RLSD_OK;
@@ -78,10 +80,10 @@ rlsd_status policy_loss_workspace(rlsd_context* context, const rlsd_policy_batch
 
 rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, const rlsd_objective* objective,
                         const rlsd_policy_outputs* outputs) {
+  if (is_head_level(*batch)) return policy_loss_head(context, *batch, *objective, *outputs);
   if (is_logits_level(*batch)) return policy_loss_logits(context, *batch, *objective, *outputs);
-  if (batch->student.level != RLSD_LOG_PROBS || batch->teacher.level > RLSD_LOG_PROBS ||
-      batch->contrast.level > RLSD_LOG_PROBS) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "policy_loss of the cpu backend takes log-probs and logits.");
+  if (batch->student.level != RLSD_LOG_PROBS) {
+    return fail(context, RLSD_INVALID_ARGUMENT, -1, "Expected log-probs, logits or hidden states for student.");
   }
   PolicyTokens tokens = policy_tokens(*batch);
   tokens.credit_only = outputs->gradient_log_probs == nullptr;

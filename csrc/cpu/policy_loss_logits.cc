@@ -14,7 +14,7 @@
 #include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/policy_loss.h"
-#include "cpu/policy_tokens.h"
+#include "cpu/policy_rows.h"
 #include "cpu/row_tasks.h"
 #include "cpu/workspace.h"
 
@@ -87,17 +87,12 @@ class LogitsLoss {
  private:
   rlsd_status check();
   void bind();
-  void find_terms(bool with_log_probs);
-  int64_t sequence_of(int64_t token) const {
-    return std::upper_bound(p_.cu_seqlens, p_.cu_seqlens + p_.sequences + 1, static_cast<int32_t>(token)) -
-           p_.cu_seqlens - 1;
+  bool skips(int64_t sequence, int64_t token) const {
+    return out_.skip_zero_rows && rows_.known_zero(sequence, token);
   }
-  bool known_zero(int64_t sequence, int64_t token) const;
-  bool skips(int64_t sequence, int64_t token) const;
   int64_t token_of(int64_t row) const { return student_.log_probs != nullptr ? a_.owner[row] : row; }
   void score_others(int64_t token) const;
   RowScore score_student(int64_t token, float* scratch) const;
-  RowGradient token_gradient(int64_t sequence, int64_t token) const;
   void fill_zero(int64_t row) const;
   void unowned_row(int64_t row, int64_t token) const;
   void score_only(int64_t row);
@@ -106,7 +101,6 @@ class LogitsLoss {
   void write_gradient(int64_t row, int64_t token, const RowScore& score, const RowGradient& g,
                       const float* scratch) const;
   bool wants_gradient() const { return out_.gradient_logits.data != nullptr; }
-  double entropy_coefficient() const { return o_.surrogate == RLSD_ROW_COEFFICIENT ? 0.0 : o_.entropy_coef; }
   float* scratch(int64_t slot) const { return a_.scratch + slot * a_.scratch_floats; }
   char* gradient_row(int64_t row) const {
     return static_cast<char*>(out_.gradient_logits.data) + row * student_.view.stride;
@@ -118,11 +112,9 @@ class LogitsLoss {
   const rlsd_policy_outputs& out_;
   const RowOptions options_;
   Arrays a_{};
-  PolicyTokens p_{};
+  PolicyRows rows_{};
   TokenIds ids_{};
   Target student_{}, teacher_{}, contrast_{};
-  int64_t batch_tokens_ = 0;
-  bool whole_sequences_ = false;
 };
 
 /* True when [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
@@ -150,7 +142,7 @@ rlsd_status check_gradient(rlsd_context* c, const rlsd_tensor& g, const LogitsVi
 }
 
 rlsd_status LogitsLoss::check() {
-  rlsd_status status = check_policy_tokens(context_, p_);
+  rlsd_status status = check_policy_tokens(context_, rows_.p);
   LogitsView others[2];
   int count = 0;
   const Target* const targets[2] = {&contrast_, &teacher_};
@@ -166,39 +158,18 @@ rlsd_status LogitsLoss::check() {
 }
 
 void LogitsLoss::bind() {
-  p_ = policy_tokens(batch_);
+  rows_.p = policy_tokens(batch_);
+  rows_.o = &o_;
+  rows_.loss_scale = out_.loss_scale;
   ids_ = {batch_.tokens, batch_.token_ids, batch_.completion_mask};
   student_ = target_of(batch_.student, out_.log_probs, a_.log_probs);
   teacher_ = target_of(batch_.teacher, out_.teacher_log_probs, a_.teacher);
   contrast_ = target_of(batch_.contrast, nullptr, a_.contrast);
-  if (student_.log_probs != nullptr) p_.log_probs = student_.log_probs;
-  if (teacher_.log_probs != nullptr) p_.teacher = teacher_.log_probs;
-  if (contrast_.log_probs != nullptr) p_.contrast = contrast_.log_probs;
-  p_.entropy = a_.entropy;
-  p_.skipped = a_.skipped;
-}
-
-void LogitsLoss::find_terms(bool with_log_probs) {
-  PolicyTokens p = p_;
-  if (!with_log_probs) p.log_probs = nullptr;
-  for (int64_t b = 0; b < p_.sequences; ++b) a_.terms[b] = sequence_terms(p, o_, batch_tokens_, b);
-}
-
-/* True when a token's gradient is 0 whatever its logits are. */
-bool LogitsLoss::known_zero(int64_t sequence, int64_t token) const {
-  if (advantage_at(p_, sequence, token) != 0.0) return false;
-  const bool has_kl = o_.surrogate != RLSD_ROW_COEFFICIENT && o_.kl_coef != 0.0 && p_.ref_log_probs != nullptr;
-  return !has_kl && entropy_coefficient() == 0.0;
-}
-
-/* Under whole-sequence objectives a row is left unread only when no token of its sequence needs it. */
-bool LogitsLoss::skips(int64_t sequence, int64_t token) const {
-  if (!out_.skip_zero_rows || !known_zero(sequence, token)) return false;
-  if (!whole_sequences_ || !p_.advantages_per_token) return true;
-  for (int64_t i = p_.cu_seqlens[sequence]; i < p_.cu_seqlens[sequence + 1]; ++i) {
-    if (!is_masked(p_, i) && !known_zero(sequence, i)) return false;
-  }
-  return true;
+  if (student_.log_probs != nullptr) rows_.p.log_probs = student_.log_probs;
+  if (teacher_.log_probs != nullptr) rows_.p.teacher = teacher_.log_probs;
+  if (contrast_.log_probs != nullptr) rows_.p.contrast = contrast_.log_probs;
+  rows_.p.entropy = a_.entropy;
+  rows_.p.skipped = a_.skipped;
 }
 
 void LogitsLoss::score_others(int64_t token) const {
@@ -213,15 +184,6 @@ RowScore LogitsLoss::score_student(int64_t token, float* scratch) const {
   student_.log_probs[token] = rounded(score.log_prob);
   a_.entropy[token] = rounded(score.entropy);
   return score;
-}
-
-RowGradient LogitsLoss::token_gradient(int64_t sequence, int64_t token) const {
-  const TokenInput t = token_input(p_, sequence, token);
-  if (!is_finite_token(t)) return {0.0, 0.0};
-  const SequenceTerms& q = a_.terms[sequence];
-  const TokenLoss l = token_loss(o_, t, q, token_credit(o_, t, q.negative).rho);
-  const double weight = out_.loss_scale * q.omega;
-  return {weight * l.gradient, weight * entropy_coefficient()};
 }
 
 void LogitsLoss::write_gradient(int64_t row, int64_t token, const RowScore& score, const RowGradient& g,
@@ -240,9 +202,9 @@ void LogitsLoss::unowned_row(int64_t row, int64_t token) const {
 
 void LogitsLoss::score_only(int64_t row) {
   const int64_t token = token_of(row);
-  if (token < 0 || is_masked(p_, token)) return;
+  if (token < 0 || is_masked(rows_.p, token)) return;
   if (student_.log_probs != nullptr) {
-    if (skips(sequence_of(token), token)) {
+    if (skips(rows_.sequence_of(token), token)) {
       a_.skipped[token] = 1;
       return;
     }
@@ -255,7 +217,7 @@ void LogitsLoss::gradient_only(int64_t row, float* scratch) const {
   const int64_t token = token_of(row);
   if (token < 0) return unowned_row(row, token);
   if (a_.skipped[token]) return fill_zero(row);
-  const RowGradient g = token_gradient(sequence_of(token), token);
+  const RowGradient g = rows_.gradient(rows_.sequence_of(token), token);
   if (g.log_prob == 0.0 && g.entropy == 0.0) return fill_zero(row);
   float* const kept = gradient_uses_scratch(options_, g.entropy) ? scratch : nullptr;
   write_gradient(row, token, score_token(student_.view, ids_, token, options_, kept), g, kept);
@@ -264,16 +226,16 @@ void LogitsLoss::gradient_only(int64_t row, float* scratch) const {
 void LogitsLoss::score_and_gradient(int64_t row, float* scratch) {
   const int64_t token = token_of(row);
   if (token < 0) return unowned_row(row, token);
-  const int64_t sequence = sequence_of(token);
+  const int64_t sequence = rows_.sequence_of(token);
   if (skips(sequence, token)) {
     a_.skipped[token] = 1;
     return fill_zero(row);
   }
   score_others(token);
-  const bool zero = known_zero(sequence, token);
-  float* const kept = !zero && gradient_uses_scratch(options_, entropy_coefficient()) ? scratch : nullptr;
+  const bool zero = rows_.known_zero(sequence, token);
+  float* const kept = !zero && gradient_uses_scratch(options_, rows_.entropy_coefficient()) ? scratch : nullptr;
   const RowScore score = score_student(token, kept);
-  write_gradient(row, token, score, zero ? RowGradient{0.0, 0.0} : token_gradient(sequence, token), kept);
+  write_gradient(row, token, score, zero ? RowGradient{0.0, 0.0} : rows_.gradient(sequence, token), kept);
 }
 
 rlsd_status LogitsLoss::run() {
@@ -284,21 +246,20 @@ rlsd_status LogitsLoss::run() {
   status = check();
   if (status != RLSD_OK) return status;
   if (a_.skipped != nullptr) std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
-  batch_tokens_ = count_tokens(p_);
-  whole_sequences_ = needs_whole_sequence(o_, p_.teacher != nullptr, p_.sampler_log_probs != nullptr);
+  rows_.begin(a_.terms);
   const int64_t rows = loop_rows(batch_);
   const int64_t columns = std::max({student_.view.columns, teacher_.view.columns, contrast_.view.columns});
-  if (wants_gradient() && !whole_sequences_) {
-    find_terms(false);
+  if (wants_gradient() && !rows_.whole_sequences) {
+    rows_.find_terms(false);
     status = for_rows(context_, rows, columns, [&](int64_t r, int64_t slot) { score_and_gradient(r, scratch(slot)); });
   } else {
     status = for_rows(context_, rows, columns, [&](int64_t r, int64_t) { score_only(r); });
     if (status == RLSD_OK && wants_gradient()) {
-      find_terms(true);
+      rows_.find_terms(true);
       status = for_rows(context_, rows, columns, [&](int64_t r, int64_t slot) { gradient_only(r, scratch(slot)); });
     }
   }
-  return status == RLSD_OK ? policy_loss_tokens(context_, p_, o_, out_) : status;
+  return status == RLSD_OK ? policy_loss_tokens(context_, rows_.p, o_, out_) : status;
 }
 
 }  // namespace

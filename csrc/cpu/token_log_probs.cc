@@ -6,14 +6,15 @@
 #include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/row_tasks.h"
+#include "cpu/token_log_probs_head.h"
 #include "cpu/workspace.h"
 
 namespace rlsd::cpu {
 namespace {
 
 rlsd_status check_level(rlsd_context* context, const rlsd_token_log_probs_args& args) {
-  if (args.scores.level == RLSD_LOGITS) return RLSD_OK;
-  return fail(context, RLSD_UNSUPPORTED, -1, "token_log_probs of the cpu backend takes logits.");
+  if (args.scores.level == RLSD_LOGITS || args.scores.level == RLSD_HIDDEN) return RLSD_OK;
+  return fail(context, RLSD_INVALID_ARGUMENT, -1, "Expected logits or hidden states for scores.");
 }
 
 void write_token(const rlsd_token_log_probs_args& args, int64_t i, const RowScore& score) {
@@ -36,11 +37,26 @@ rlsd_status report_bad(rlsd_context* context, const rlsd_token_log_probs_args& a
               static_cast<long long>(first), static_cast<long long>(count));
 }
 
+rlsd_status from_logits(rlsd_context* context, const rlsd_token_log_probs_args& args) {
+  Workspace w(context->workspace);
+  const LogitsView view = logits_view(args.scores);
+  int32_t* const owner = w.cut<int32_t>(view.rows);
+  const TokenIds ids{args.tokens, args.token_ids, args.completion_mask};
+  rlsd_status status = check_workspace(context, w.bytes());
+  if (status == RLSD_OK) status = check_logits(context, "scores", view, ids, owner);
+  if (status != RLSD_OK) return status;
+  const RowOptions options = row_options(args.temperature, args.logit_softcap, args.logit_rounding_bf16 != 0);
+  return for_rows(context, args.tokens, view.columns, [&](int64_t i, int64_t) {
+    write_token(args, i, ids.masked(i) ? RowScore{} : score_token(view, ids, i, options, nullptr));
+  });
+}
+
 }  // namespace
 
 rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_log_probs_args* args, uint64_t* bytes) {
   const rlsd_status status = check_level(context, *args);
   if (status != RLSD_OK) return status;
+  if (args->scores.level == RLSD_HIDDEN) return token_log_probs_head_workspace(context, *args, bytes);
   Workspace w(nullptr);
   w.cut<int32_t>(args->scores.logits.shape[0]);
   *bytes = w.bytes();
@@ -50,17 +66,7 @@ rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_lo
 rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_args* args) {
   rlsd_status status = check_level(context, *args);
   if (status != RLSD_OK) return status;
-  Workspace w(context->workspace);
-  const LogitsView view = logits_view(args->scores);
-  int32_t* const owner = w.cut<int32_t>(view.rows);
-  const TokenIds ids{args->tokens, args->token_ids, args->completion_mask};
-  status = check_workspace(context, w.bytes());
-  if (status == RLSD_OK) status = check_logits(context, "scores", view, ids, owner);
-  if (status != RLSD_OK) return status;
-  const RowOptions options = row_options(args->temperature, args->logit_softcap, args->logit_rounding_bf16 != 0);
-  status = for_rows(context, args->tokens, view.columns, [&](int64_t i, int64_t) {
-    write_token(*args, i, ids.masked(i) ? RowScore{} : score_token(view, ids, i, options, nullptr));
-  });
+  status = args->scores.level == RLSD_HIDDEN ? token_log_probs_head(context, *args) : from_logits(context, *args);
   return status == RLSD_OK ? report_bad(context, *args) : status;
 }
 

@@ -1,10 +1,8 @@
 #include "cpu/model/model_entries.h"
-#include "cpu/model/plain.h"
 
 namespace rlsd::cpu {
 
 void fill_model_entries(rlsd_backend_v1* table) {
-  fill_plain(table);
   table->embedding = embedding;
   table->embedding_backward = embedding_backward;
   table->rms_norm = rms_norm;

@@ -1,0 +1,320 @@
+/* policy_loss with hidden states and an LM head: gradients of both out, logits never whole.
+ *
+ * Teacher and contrast are reduced to (N) log-probs first, a chunk of logits at a time: 2 N V H operations. The
+ * student's logits of a chunk are made once, turned in place into their gradient as soon as the row's coefficient is
+ * known, and multiplied into the gradients of hidden states and head: 6 N V H. Tokens that are masked are in no
+ * product; those whose gradient is known to be 0 are scored, in chunks of their own at the end, but not multiplied.
+ *
+ * Objectives whose coefficient depends on other rows of the sequence make the logits twice, unless all tokens fit one
+ * chunk: 8 N V H. */
+#include "cpu/policy_loss_head.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/head_gradient.h"
+#include "cpu/policy_loss.h"
+#include "cpu/policy_rows.h"
+#include "cpu/row_tasks.h"
+
+namespace rlsd::cpu {
+namespace {
+
+/* The workspace's arrays; NULL where the batch has no use for one. */
+struct Arrays {
+  int32_t* owner; /* (most rows of any view) */
+  int32_t* order; /* (N) tokens that are read: those with a gradient first */
+  SequenceTerms* terms;
+  float* log_probs;
+  float* teacher;
+  float* contrast;
+  float* entropy;
+  uint8_t* skipped;
+  RowScore* scores; /* (chunk rows) */
+  HeadChunk chunk;
+};
+
+int64_t view_rows(const rlsd_scores& s) {
+  return s.level == RLSD_HIDDEN ? s.hidden.shape[0] : (s.level == RLSD_LOGITS ? s.logits.shape[0] : 0);
+}
+
+bool scored_here(const rlsd_policy_batch& b, const rlsd_scores& s) {
+  return s.level == RLSD_HIDDEN || (s.level == RLSD_LOGITS && b.student.level == RLSD_HIDDEN);
+}
+
+class HeadLoss {
+ public:
+  HeadLoss(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o, const rlsd_policy_outputs& out)
+      : context_(context),
+        batch_(b),
+        out_(out),
+        options_(row_options(o.temperature, o.logit_softcap, o.logit_rounding_bf16 != 0)),
+        student_(head_view(b.student)),
+        gradient_(student_, out.gradient_hidden, out.gradient_head, out.gradient_bias, out.accumulate != 0) {
+    rows_.p = policy_tokens(b);
+    rows_.o = &o;
+    rows_.loss_scale = out.loss_scale;
+    ids_ = {b.tokens, b.token_ids, b.completion_mask};
+  }
+
+  /* Cuts the workspace at `base`, or counts its bytes where that is NULL. */
+  uint64_t cut(void* base);
+  rlsd_status run();
+
+ private:
+  bool has_student() const { return batch_.student.level == RLSD_HIDDEN; }
+  rlsd_status check();
+  rlsd_status check_view(const char* name, const rlsd_scores& s);
+  void list_tokens();
+  rlsd_status score_view(const rlsd_scores& s, float* log_probs);
+  rlsd_status lower_level();
+  rlsd_status each_chunk(int64_t first, int64_t last, rlsd_status (HeadLoss::*body)(const int32_t*, int64_t));
+  rlsd_status score_chunk(const int32_t* tokens, int64_t count);
+  rlsd_status score_and_add(const int32_t* tokens, int64_t count);
+  rlsd_status add_scored(const int32_t* tokens, int64_t count);
+  rlsd_status student_pass();
+  void score_row_of(const int32_t* tokens, int64_t i);
+  void gradient_row_of(const int32_t* tokens, int64_t i);
+  void clear_rows() const;
+
+  rlsd_context* context_;
+  const rlsd_policy_batch& batch_;
+  const rlsd_policy_outputs& out_;
+  const RowOptions options_;
+  const HeadView student_;
+  HeadGradient gradient_;
+  PolicyRows rows_{};
+  TokenIds ids_{};
+  Arrays a_{};
+  LogitsView logits_{};
+  int64_t listed_ = 0, with_gradient_ = 0;
+  uint64_t used_ = 0;
+};
+
+uint64_t HeadLoss::cut(void* base) {
+  Workspace w(base);
+  const rlsd_policy_batch& b = batch_;
+  a_ = Arrays{};
+  a_.owner = w.cut<int32_t>(std::max({view_rows(b.student), view_rows(b.teacher), view_rows(b.contrast)}));
+  a_.order = w.cut<int32_t>(b.tokens);
+  a_.terms = w.cut<SequenceTerms>(b.sequences);
+  if (has_student() && out_.log_probs == nullptr) a_.log_probs = w.cut<float>(b.tokens);
+  if (scored_here(b, b.teacher) && out_.teacher_log_probs == nullptr) a_.teacher = w.cut<float>(b.tokens);
+  if (scored_here(b, b.contrast)) a_.contrast = w.cut<float>(b.tokens);
+  HeadView views[3];
+  int count = 0;
+  for (const rlsd_scores* s : {&b.student, &b.teacher, &b.contrast}) {
+    if (s->level == RLSD_HIDDEN) views[count++] = head_view(*s);
+  }
+  a_.chunk = cut_head_chunk(context_, views, count, b.tokens, 1, &w);
+  if (has_student()) {
+    a_.entropy = w.cut<float>(b.tokens);
+    a_.skipped = w.cut<uint8_t>(b.tokens);
+    a_.scores = w.cut<RowScore>(a_.chunk.rows);
+    gradient_.cut(a_.chunk, b.tokens, &w);
+    logits_ = chunk_view(student_, a_.chunk);
+  }
+  return w.bytes();
+}
+
+rlsd_status HeadLoss::check_view(const char* name, const rlsd_scores& s) {
+  if (s.level == RLSD_HIDDEN) return check_head(context_, name, head_view(s), ids_, a_.owner);
+  return scored_here(batch_, s) ? check_logits(context_, name, logits_view(s), ids_, a_.owner) : RLSD_OK;
+}
+
+rlsd_status HeadLoss::check() {
+  rlsd_status status = check_policy_tokens(context_, rows_.p);
+  if (status == RLSD_OK) status = check_view("contrast", batch_.contrast);
+  if (status == RLSD_OK) status = check_view("teacher", batch_.teacher);
+  if (status == RLSD_OK) status = check_view("student", batch_.student); /* the last: owner stays the student's */
+  return status == RLSD_OK && has_student() ? gradient_.check(context_) : status;
+}
+
+/* Tokens that are read, those whose gradient is known to be 0 last. */
+void HeadLoss::list_tokens() {
+  int64_t front = 0, back = batch_.tokens;
+  for (int64_t b = 0; b < batch_.sequences; ++b) {
+    for (int64_t i = batch_.cu_seqlens[b]; i < batch_.cu_seqlens[b + 1]; ++i) {
+      if (is_masked(rows_.p, i)) continue;
+      const bool zero = rows_.known_zero(b, i);
+      if (!zero) {
+        a_.order[front++] = static_cast<int32_t>(i);
+      } else if (!out_.skip_zero_rows) {
+        a_.order[--back] = static_cast<int32_t>(i);
+      } else if (a_.skipped != nullptr) {
+        a_.skipped[i] = 1;
+      }
+    }
+  }
+  const int64_t zeros = batch_.tokens - back;
+  std::reverse(a_.order + back, a_.order + batch_.tokens);
+  std::memmove(a_.order + front, a_.order + back, static_cast<size_t>(zeros) * sizeof(int32_t));
+  with_gradient_ = gradient_.wanted() && has_student() ? front : 0;
+  listed_ = front + zeros;
+}
+
+/* (N) log-probs of a teacher or contrast. */
+rlsd_status HeadLoss::score_view(const rlsd_scores& s, float* log_probs) {
+  if (s.level == RLSD_HIDDEN) {
+    return head_log_probs(context_, head_view(s), ids_, a_.order, listed_, options_, a_.chunk, log_probs, nullptr);
+  }
+  const LogitsView view = logits_view(s);
+  return for_rows(context_, listed_, view.columns, [&](int64_t i, int64_t) {
+    const int64_t token = a_.order[i];
+    log_probs[token] = rounded(score_token(view, ids_, token, options_, nullptr).log_prob);
+  });
+}
+
+/* The student is logits or log-probs: with the other views reduced to log-probs, that level does the rest. */
+rlsd_status HeadLoss::lower_level() {
+  rlsd_policy_batch batch = batch_;
+  const auto replace = [](rlsd_scores* s, const float* log_probs) {
+    if (s->level != RLSD_HIDDEN) return;
+    *s = rlsd_scores{};
+    s->level = RLSD_LOG_PROBS;
+    s->log_probs = log_probs;
+  };
+  replace(&batch.teacher, rows_.p.teacher);
+  replace(&batch.contrast, rows_.p.contrast);
+  void* const workspace = context_->workspace;
+  const uint64_t bytes = context_->workspace_bytes;
+  context_->workspace = static_cast<char*>(workspace) + used_;
+  context_->workspace_bytes = bytes - used_;
+  const rlsd_status status = policy_loss(context_, &batch, rows_.o, &out_);
+  context_->workspace = workspace;
+  context_->workspace_bytes = bytes;
+  return status;
+}
+
+void HeadLoss::score_row_of(const int32_t* tokens, int64_t i) {
+  const int64_t token = tokens[i];
+  const RowScore score = score_row(logits_.at(i), RLSD_F32, logits_.vocab, ids_.ids[token], options_, nullptr);
+  a_.scores[i] = score;
+  const_cast<float*>(rows_.p.log_probs)[token] = rounded(score.log_prob);
+  a_.entropy[token] = rounded(score.entropy);
+}
+
+/* Row i of the chunk becomes its own gradient. */
+void HeadLoss::gradient_row_of(const int32_t* tokens, int64_t i) {
+  const int64_t token = tokens[i];
+  const RowGradient g = rows_.gradient(rows_.sequence_of(token), token);
+  if (g.log_prob == 0.0 && g.entropy == 0.0) gradient_.drop(i);
+  char* const row = reinterpret_cast<char*>(a_.chunk.logits + i * a_.chunk.stride);
+  write_row_gradient(row, row, RLSD_F32, logits_.vocab, logits_.vocab, ids_.ids[token], options_, a_.scores[i], g,
+                     nullptr);
+}
+
+rlsd_status HeadLoss::score_chunk(const int32_t* tokens, int64_t count) {
+  const rlsd_status status = head_logits(context_, student_, tokens, count, a_.chunk);
+  if (status != RLSD_OK) return status;
+  return for_rows(context_, count, logits_.vocab, [&](int64_t i, int64_t) { score_row_of(tokens, i); });
+}
+
+/* The chunk's logits and scores are there, and the sequences' terms. */
+rlsd_status HeadLoss::add_scored(const int32_t* tokens, int64_t count) {
+  gradient_.begin_chunk(count);
+  const rlsd_status status =
+      for_rows(context_, count, logits_.vocab, [&](int64_t i, int64_t) { gradient_row_of(tokens, i); });
+  return status == RLSD_OK ? gradient_.add(context_, tokens, count, a_.chunk) : status;
+}
+
+rlsd_status HeadLoss::score_and_add(const int32_t* tokens, int64_t count) {
+  rlsd_status status = head_logits(context_, student_, tokens, count, a_.chunk);
+  if (status != RLSD_OK) return status;
+  gradient_.begin_chunk(count);
+  status = for_rows(context_, count, logits_.vocab, [&](int64_t i, int64_t) {
+    score_row_of(tokens, i);
+    gradient_row_of(tokens, i);
+  });
+  return status == RLSD_OK ? gradient_.add(context_, tokens, count, a_.chunk) : status;
+}
+
+rlsd_status HeadLoss::each_chunk(int64_t first, int64_t last,
+                                 rlsd_status (HeadLoss::*body)(const int32_t*, int64_t)) {
+  rlsd_status status = RLSD_OK;
+  for (int64_t at = first; at < last && status == RLSD_OK; at += a_.chunk.rows) {
+    status = (this->*body)(a_.order + at, std::min(a_.chunk.rows, last - at));
+  }
+  return status;
+}
+
+rlsd_status HeadLoss::student_pass() {
+  if (!rows_.whole_sequences || with_gradient_ == 0) {
+    rows_.find_terms(false);
+    const rlsd_status status = each_chunk(0, with_gradient_, &HeadLoss::score_and_add);
+    return status == RLSD_OK ? each_chunk(with_gradient_, listed_, &HeadLoss::score_chunk) : status;
+  }
+  /* Tokens with a gradient last, so that the logits of a single chunk are still there. */
+  rlsd_status status = each_chunk(with_gradient_, listed_, &HeadLoss::score_chunk);
+  if (status == RLSD_OK) status = each_chunk(0, with_gradient_, &HeadLoss::score_chunk);
+  if (status != RLSD_OK) return status;
+  rows_.find_terms(true);
+  return each_chunk(0, with_gradient_, with_gradient_ <= a_.chunk.rows ? &HeadLoss::add_scored
+                                                                        : &HeadLoss::score_and_add);
+}
+
+/* Rows of the hidden states' gradient that no product writes. */
+void HeadLoss::clear_rows() const {
+  for (int64_t row = 0; row < student_.hidden.shape[0]; ++row) {
+    const int32_t token = a_.owner[row];
+    if (token >= 0 ? a_.skipped[token] != 0 : token == kMaskedToken || out_.clear_other_rows != 0) {
+      gradient_.zero_row(row);
+    }
+  }
+  for (int64_t i = with_gradient_; i < listed_; ++i) gradient_.zero_row(student_.row(a_.order[i]));
+}
+
+rlsd_status HeadLoss::run() {
+  used_ = cut(context_->workspace);
+  rlsd_status status = check_workspace(context_, used_);
+  if (status == RLSD_OK) status = check();
+  if (status != RLSD_OK) return status;
+  PolicyTokens& p = rows_.p;
+  float* const teacher = out_.teacher_log_probs != nullptr ? out_.teacher_log_probs : a_.teacher;
+  if (scored_here(batch_, batch_.teacher)) p.teacher = teacher;
+  if (scored_here(batch_, batch_.contrast)) p.contrast = a_.contrast;
+  if (has_student()) {
+    p.log_probs = out_.log_probs != nullptr ? out_.log_probs : a_.log_probs;
+    p.entropy = a_.entropy;
+    p.skipped = a_.skipped;
+    std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
+  }
+  rows_.begin(a_.terms);
+  list_tokens();
+  if (scored_here(batch_, batch_.teacher)) status = score_view(batch_.teacher, teacher);
+  if (status == RLSD_OK && scored_here(batch_, batch_.contrast)) status = score_view(batch_.contrast, a_.contrast);
+  if (status != RLSD_OK) return status;
+  if (!has_student()) return lower_level();
+  clear_rows();
+  status = student_pass();
+  if (status == RLSD_OK) status = gradient_.finish(context_);
+  return status == RLSD_OK ? policy_loss_tokens(context_, p, *rows_.o, out_) : status;
+}
+
+}  // namespace
+
+bool is_head_level(const rlsd_policy_batch& b) {
+  return std::max({b.student.level, b.teacher.level, b.contrast.level}) == RLSD_HIDDEN;
+}
+
+rlsd_status policy_loss_head_workspace(rlsd_context* context, const rlsd_policy_batch& batch,
+                                       const rlsd_objective& objective, const rlsd_policy_outputs& outputs,
+                                       uint64_t* bytes) {
+  *bytes = HeadLoss(context, batch, objective, outputs).cut(nullptr);
+  if (batch.student.level == RLSD_HIDDEN) return RLSD_OK;
+  rlsd_policy_batch lower = batch;
+  for (rlsd_scores* s : {&lower.teacher, &lower.contrast}) {
+    if (s->level == RLSD_HIDDEN) s->level = RLSD_LOG_PROBS;
+  }
+  uint64_t more = 0;
+  const rlsd_status status = policy_loss_workspace(context, &lower, &objective, &outputs, &more);
+  *bytes += more;
+  return status;
+}
+
+rlsd_status policy_loss_head(rlsd_context* context, const rlsd_policy_batch& batch, const rlsd_objective& objective,
+                             const rlsd_policy_outputs& outputs) {
+  return HeadLoss(context, batch, objective, outputs).run();
+}
+
+}  // namespace rlsd::cpu

@@ -1,0 +1,70 @@
+/* What the logits level and the head level ask about a row: is it needed, and what is its gradient's coefficient. */
+#ifndef RLSD_CPU_POLICY_ROWS_H_
+#define RLSD_CPU_POLICY_ROWS_H_
+
+#include <algorithm>
+
+#include "cpu/policy_tokens.h"
+#include "cpu/softmax_row.h"
+
+namespace rlsd::cpu {
+
+struct PolicyRows {
+  PolicyTokens p{};
+  const rlsd_objective* o = nullptr;
+  double loss_scale = 1.0;
+  SequenceTerms* terms = nullptr; /* (B) */
+  int64_t batch_tokens = 0;
+  bool whole_sequences = false; /* a row's coefficient depends on the log-probs of its whole sequence */
+
+  void begin(SequenceTerms* memory) {
+    terms = memory;
+    batch_tokens = count_tokens(p);
+    whole_sequences = needs_whole_sequence(*o, p.teacher != nullptr, p.sampler_log_probs != nullptr);
+  }
+
+  void find_terms(bool with_log_probs) {
+    PolicyTokens q = p;
+    if (!with_log_probs) q.log_probs = nullptr;
+    for (int64_t b = 0; b < p.sequences; ++b) terms[b] = sequence_terms(q, *o, batch_tokens, b);
+  }
+
+  int64_t sequence_of(int64_t token) const {
+    const int32_t* const end = p.cu_seqlens + p.sequences + 1;
+    return std::upper_bound(p.cu_seqlens, end, static_cast<int32_t>(token)) - p.cu_seqlens - 1;
+  }
+
+  double entropy_coefficient() const { return o->surrogate == RLSD_ROW_COEFFICIENT ? 0.0 : o->entropy_coef; }
+
+  /* True when a token's gradient is 0 whatever its logits are. Under whole-sequence objectives with an advantage of
+   * its own, only when that holds for its whole sequence. */
+  bool known_zero(int64_t sequence, int64_t token) const {
+    if (!zero_by_itself(sequence, token)) return false;
+    if (!whole_sequences || !p.advantages_per_token) return true;
+    for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
+      if (!is_masked(p, i) && !zero_by_itself(sequence, i)) return false;
+    }
+    return true;
+  }
+
+  /* Needs the token's log-probs, and its sequence's terms. 0 for a bad row. */
+  RowGradient gradient(int64_t sequence, int64_t token) const {
+    const TokenInput t = token_input(p, sequence, token);
+    if (!is_finite_token(t)) return {0.0, 0.0};
+    const SequenceTerms& q = terms[sequence];
+    const TokenLoss l = token_loss(*o, t, q, token_credit(*o, t, q.negative).rho);
+    const double weight = loss_scale * q.omega;
+    return {weight * l.gradient, weight * entropy_coefficient()};
+  }
+
+ private:
+  bool zero_by_itself(int64_t sequence, int64_t token) const {
+    if (advantage_at(p, sequence, token) != 0.0) return false;
+    const bool has_kl = o->surrogate != RLSD_ROW_COEFFICIENT && o->kl_coef != 0.0 && p.ref_log_probs != nullptr;
+    return !has_kl && entropy_coefficient() == 0.0;
+  }
+};
+
+}  // namespace rlsd::cpu
+
+#endif
