@@ -56,7 +56,10 @@ HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int
   chunk.rows = chunk_rows(tokens, chunk.stride, share);
   chunk.logits = workspace->cut<float>(chunk.rows * chunk.stride);
   chunk.hidden = workspace->cut<char>(chunk.rows * hidden_bytes);
-  chunk.scratch = workspace->cut<char>(matmul_slots(context) * matmul_scratch_bytes(MatmulProblem{}));
+  MatmulProblem largest = {};
+  largest.m = kMatmulBlockRows;
+  largest.c_dtype = RLSD_BF16; /* the gradient of the head may be a 16-bit type */
+  chunk.scratch = workspace->cut<char>(matmul_slots(context) * matmul_scratch_bytes(largest));
   return chunk;
 }
 
