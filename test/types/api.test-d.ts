@@ -1,0 +1,61 @@
+// Checked by `tsc -p test --noEmit`; nothing here runs.
+import { expectTypeOf } from "expect-type";
+import {
+  backendInfo,
+  creditMixAt,
+  groupAdvantages,
+  grpo,
+  type Objective,
+  type ObjectiveFields,
+  type PolicyBatch,
+  type PolicyResult,
+  policyLoss,
+  policyLossSync,
+  type RlsdError,
+  rlsd,
+  rlsdCredit,
+  type Scores,
+  type Stats,
+} from "../../lib/index.js";
+
+declare const batch: PolicyBatch;
+declare const teacher: Scores;
+
+expectTypeOf(policyLoss).returns.resolves.toEqualTypeOf<PolicyResult>();
+expectTypeOf(policyLossSync).returns.toEqualTypeOf<PolicyResult>();
+expectTypeOf<PolicyResult["gradient"]["logProbs"]>().toEqualTypeOf<Float32Array>();
+expectTypeOf<PolicyResult["teacherLogProbs"]>().toEqualTypeOf<Float32Array | undefined>();
+expectTypeOf<Stats["klMean"]>().toEqualTypeOf<number | undefined>();
+expectTypeOf<Stats["loss"]>().toEqualTypeOf<number>();
+expectTypeOf(groupAdvantages).returns.toEqualTypeOf<Float32Array>();
+expectTypeOf(creditMixAt).returns.toEqualTypeOf<number>();
+expectTypeOf(backendInfo().cpu.available).toEqualTypeOf<boolean>();
+expectTypeOf<RlsdError["code"]>().toEqualTypeOf<`ERR_RLSD_${string}`>();
+expectTypeOf<ObjectiveFields["reduction"]>().toEqualTypeOf<
+  "token-mean" | "sequence-mean" | "sequence-sum" | "token-sum"
+>();
+
+// The swap in a trainer: a batch gains a teacher, the objective is wrapped, nothing else changes.
+expectTypeOf(policyLoss({ ...batch, teacher }, rlsd({}, grpo()))).resolves.toEqualTypeOf<PolicyResult>();
+// An absent field may be written as undefined.
+policyLossSync({ ...batch, teacher: undefined }, grpo({ klCoef: undefined }), { signal: undefined, threads: 2 });
+// Rewards may hold null, and any list of numbers will do.
+groupAdvantages([1, null], Int32Array.of(0, 0), { baseline: "leave-one-out" });
+
+// @ts-expect-error an objective is made by a factory: its fields alone are not one
+const handMade: Objective = { ...({} as ObjectiveFields) };
+// @ts-expect-error an objective is frozen
+grpo().clipLow = 0.1;
+// @ts-expect-error unknown field
+grpo({ clip_low: 0.1 });
+// @ts-expect-error not a surrogate
+grpo({ objective: "ppo" });
+// @ts-expect-error cuSeqlens and advantages are required
+policyLossSync({ student: { logProbs: new Float32Array(1) } }, grpo());
+// @ts-expect-error plain numbers are no log-probs
+const listed: Scores = { logProbs: [1, 2] };
+// @ts-expect-error credit has no ratio to clip
+rlsdCredit({} as never, { clipHigh: 0.2 });
+// @ts-expect-error every part of a schedule but stepBase is required
+creditMixAt(1, { peak: 0.5 });
+expectTypeOf([handMade, listed]).toBeArray();
