@@ -46,6 +46,10 @@ export {
 } from "./policy/load.js";
 export type {
   Completion,
+  DistillBatch,
+  DistillOptions,
+  DistillResult,
+  DistillStats,
   Policy,
   SamplingOptions,
   ScoreRequest,

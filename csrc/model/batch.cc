@@ -19,23 +19,35 @@ void append(const Sequences& s, int64_t b, MicroBatch* m) {
   m->cu_targets.push_back(static_cast<int32_t>(m->targets.size()));
 }
 
+MicroBatch empty_batch(int64_t first_sequence, int64_t first_target) {
+  MicroBatch m;
+  m.cu_seqlens.push_back(0);
+  m.cu_targets.push_back(0);
+  m.first_sequence = first_sequence;
+  m.first_target = first_target;
+  return m;
+}
+
 }  // namespace
 
-std::vector<MicroBatch> split(const Sequences& s, int64_t batch_tokens) {
+MicroBatch gather(const Sequences& s, int64_t first, int64_t count, int64_t first_target) {
+  MicroBatch m = empty_batch(first, first_target);
+  for (int64_t b = first; b < first + count; ++b) append(s, b, &m);
+  return m;
+}
+
+std::vector<MicroBatch> split(const Sequences& s, int64_t batch_tokens, const Sequences* beside) {
   std::vector<MicroBatch> out;
-  int64_t targets = 0;
+  int64_t targets = 0, used = 0;
   for (int64_t b = 0; b < s.count; ++b) {
-    const int64_t completion = s.completion(b);
-    const int64_t rows = completion > 0 ? s.prompt_lengths[b] + completion - 1 : 0;
-    if (out.empty() || static_cast<int64_t>(out.back().ids.size()) + rows > batch_tokens) {
-      out.emplace_back();
-      out.back().cu_seqlens.push_back(0);
-      out.back().cu_targets.push_back(0);
-      out.back().first_sequence = b;
-      out.back().first_target = targets;
+    const int64_t rows = std::max(s.input_rows(b), beside != nullptr ? beside->input_rows(b) : 0);
+    if (out.empty() || used + rows > batch_tokens) {
+      out.push_back(empty_batch(b, targets));
+      used = 0;
     }
     append(s, b, &out.back());
-    targets += completion;
+    used += rows;
+    targets += s.completion(b);
   }
   return out;
 }

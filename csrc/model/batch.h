@@ -18,6 +18,8 @@ struct Sequences {
   int64_t count;
 
   int64_t completion(int64_t b) const { return cu_seqlens[b + 1] - cu_seqlens[b] - prompt_lengths[b]; }
+  /* Rows that predict something, and those before them. */
+  int64_t input_rows(int64_t b) const { return completion(b) > 0 ? prompt_lengths[b] + completion(b) - 1 : 0; }
 };
 
 /* Some neighbouring sequences. The last token of a sequence predicts nothing and is left out of the input. */
@@ -32,8 +34,12 @@ struct MicroBatch {
   PackedRows packed() const { return {ids.data(), cu_seqlens.data(), sequences()}; }
 };
 
-/* Micro-batches of at most `batch_tokens` input rows, or of one sequence. */
-std::vector<MicroBatch> split(const Sequences& sequences, int64_t batch_tokens);
+/* Micro-batches of at most `batch_tokens` input rows, or of one sequence. With `beside`, which has as many sequences,
+ * of at most as many rows of those too. */
+std::vector<MicroBatch> split(const Sequences& sequences, int64_t batch_tokens, const Sequences* beside = nullptr);
+
+/* The sequences [first, first + count) as one micro-batch, targets counted from `first_target`. */
+MicroBatch gather(const Sequences& sequences, int64_t first, int64_t count, int64_t first_target);
 
 /* Parts of one device buffer, handed out in order. */
 class Staging {

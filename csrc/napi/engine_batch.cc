@@ -84,6 +84,47 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   return enqueue(args, m, id, [=] { return model::accumulate(m.get(), s, objective, in, loss_scale, out); });
 }
 
+/* engineDistill(model, teacher, ids, cuSeqlens, promptLengths, teacherIds, teacherCuSeqlens, teacherPromptLengths,
+ * options, cancelId, completionMask, tokenLosses, stats). options: divergence, reduction, topK, tail, nonFiniteSkip,
+ * beta, valueClamp, temperature, logitSoftcap, normalizer, lossScale */
+napi_value distill(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0), teacher = args.model(1);
+  const Sequences student_sequences = read_sequences(&args, 2), teacher_sequences = read_sequences(&args, 5);
+  const auto* f = args.data<double>(8, napi_float64_array, 11);
+  const double id = args.number(9);
+  const size_t n = count_targets(args, student_sequences);
+  const auto* mask = args.optional<uint8_t>(10, napi_uint8_array, n);
+  auto* token_losses = args.data<float>(11, napi_float32_array, n);
+  auto* stats = args.data<double>(12, napi_float64_array, RLSD_DISTILL_STATS);
+  if (args.valid() && (student_sequences.count != teacher_sequences.count || count_targets(args, teacher_sequences) != n ||
+                       m->config.vocab != teacher->config.vocab || m == teacher)) {
+    args.invalidate();
+  }
+  rlsd_distill_args o = {};
+  if (args.valid()) {
+    o.divergence = static_cast<int32_t>(f[0]);
+    o.reduction = static_cast<int32_t>(f[1]);
+    o.top_k = static_cast<int32_t>(f[2]);
+    o.tail = f[3] != 0;
+    o.non_finite_skip = f[4] != 0;
+    o.beta = f[5];
+    o.value_clamp = f[6];
+    o.temperature = f[7];
+    o.logit_softcap = f[8];
+    o.normalizer = f[9];
+    o.loss_scale = f[10];
+  }
+  return enqueue(args, m, id, [=] {
+    teacher->device.context()->cancel = m->device.context()->cancel;
+    teacher->device.context()->error[0] = '\0';
+    const rlsd_status status = model::accumulate_distillation(m.get(), teacher.get(), student_sequences,
+                                                              teacher_sequences, mask, o, token_losses, stats);
+    teacher->device.context()->cancel = nullptr;
+    return status;
+  });
+}
+
 /* engineGenerate(model, ids, cuPrompts, stopIds, options): a generation. options: count, maxTokens, maxSlots,
  * temperature, topP, minP, topK, seedLow, seedHigh */
 napi_value generate(napi_env env, napi_callback_info info) {
@@ -178,6 +219,7 @@ void init_engine_batch(napi_env env, napi_value exports) {
   define(env, exports, "engineScore", score);
   define(env, exports, "engineLogits", logits);
   define(env, exports, "engineAccumulate", accumulate);
+  define(env, exports, "engineDistill", distill);
   define(env, exports, "engineGenerate", generate);
   define(env, exports, "engineDraw", draw);
   define(env, exports, "engineEndGeneration", end_generation);

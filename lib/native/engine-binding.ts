@@ -81,6 +81,21 @@ export interface EngineBinding {
     outGradient: Float32Array,
     stats: Float64Array,
   ): Queued;
+  engineDistill(
+    model: EngineHandle,
+    teacher: EngineHandle,
+    ids: Int32Array,
+    cuSeqlens: Int32Array,
+    promptLengths: Int32Array,
+    teacherIds: Int32Array,
+    teacherCuSeqlens: Int32Array,
+    teacherPromptLengths: Int32Array,
+    options: Float64Array,
+    cancelId: number,
+    completionMask: Uint8Array | undefined,
+    tokenLosses: Float32Array,
+    stats: Float64Array,
+  ): Queued;
   engineGenerate(
     model: EngineHandle,
     ids: Int32Array,

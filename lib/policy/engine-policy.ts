@@ -7,10 +7,14 @@ import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { checkFields, checkInteger, checkNumber, invalid, ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
+import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { allocateModel, type NativeModel, readParameter, settled, settledValue } from "./native-model.js";
 import type {
   Completion,
+  DistillBatch,
+  DistillOptions,
+  DistillResult,
   Policy,
   SamplingOptions,
   ScoreRequest,
@@ -130,6 +134,19 @@ export class EnginePolicy implements Policy {
     checkFields(o, "options", ["lossScale", "signal"]);
     const call = accumulate(this.#model, batch, objective, encoded, o);
     return this.#inTurn(call);
+  }
+
+  async distill(
+    batch: DistillBatch,
+    options: DistillOptions,
+    o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<DistillResult> {
+    checkFields(o, "options", ["lossScale", "signal"]);
+    const { teacher } = batch;
+    if (!(teacher instanceof EnginePolicy) || teacher === this) {
+      throw invalid("another policy of this engine", "batch.teacher", teacher);
+    }
+    return this.#inTurn(distill(this.#model, teacher.#model, batch, options, o), [teacher]);
   }
 
   async step(options: StepOptions): Promise<StepResult> {

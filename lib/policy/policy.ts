@@ -1,4 +1,4 @@
-import type { Objective } from "../objectives/objective.js";
+import type { Objective, Reduction } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 
 /** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
@@ -53,6 +53,56 @@ export interface TrainBatch {
   readonly spanMask?: Uint8Array;
 }
 
+/** How a student's distributions are compared with a teacher's. */
+export interface DistillOptions {
+  /** forward-kl: KL(teacher || student); reverse-kl: KL(student || teacher); jsd: see beta. */
+  readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
+  /** jsd: m = beta T + (1 - beta) S; beta KL(T || m) + (1 - beta) KL(S || m). Default 0.5. */
+  readonly beta?: number;
+  /** Compare the teacher's k most probable tokens only. 0 (default): the whole vocabulary. */
+  readonly topK?: number;
+  /** With topK: one more bucket for the rest of the mass. Default true. */
+  readonly tail?: boolean;
+  /** Each token's value is clamped to +- this, its gradient 0 beyond. null (default): off. */
+  readonly valueClamp?: number | null;
+  /** Default "token-mean". */
+  readonly reduction?: Reduction;
+  /** Replaces the reduction's divisor. null (default): the reduction's own, of the whole batch. */
+  readonly normalizer?: number | null;
+  /** Divides both models' logits. Default 1. */
+  readonly temperature?: number;
+  /** Default "error". */
+  readonly nonFinite?: "error" | "skip";
+}
+
+/** The same completions after the student's prompts and after the teacher's. */
+export interface DistillBatch {
+  readonly sequences: readonly ScoreRequest[];
+  /** Another policy with the same vocabulary; it gets no gradient. */
+  readonly teacher: Policy;
+  readonly teacherSequences: readonly ScoreRequest[];
+  /** (N) of 0 and 1; default all 1. */
+  readonly completionMask?: Uint8Array;
+}
+
+export interface DistillStats {
+  /** Unmasked tokens. */
+  readonly tokens: number;
+  readonly sequences: number;
+  readonly loss: number;
+  /** Mean divergence of a token, in nats. */
+  readonly mean: number;
+  readonly nonFiniteRows: number;
+  readonly clampedFraction: number;
+}
+
+export interface DistillResult {
+  readonly loss: number;
+  /** (N): each token's divergence; 0 where masked. */
+  readonly tokenLosses: Float32Array;
+  readonly stats: DistillStats;
+}
+
 export interface StepOptions {
   readonly learningRate: number;
   /** Decoupled; not applied to norms and biases. Default 0. */
@@ -90,6 +140,12 @@ export interface Policy {
     objective: Objective,
     o?: { lossScale?: number; signal?: AbortSignal },
   ): Promise<PolicyResult>;
+  /** As accumulate, for a loss that matches a teacher's distributions; the two add up. Absent: it cannot. */
+  distill?(
+    batch: DistillBatch,
+    options: DistillOptions,
+    o?: { lossScale?: number; signal?: AbortSignal },
+  ): Promise<DistillResult>;
   /** One AdamW update from the accumulated gradient, which it clears. */
   step(options: StepOptions): Promise<StepResult>;
   /** A copy of the weights alone: no gradient, no optimizer state. */
