@@ -1,4 +1,5 @@
 /* One batch's gradient. The loss reads hidden states, so that logits exist only inside it. */
+#include <cmath>
 #include <cstring>
 
 #include "model/train.h"
@@ -49,7 +50,7 @@ class Accumulation {
   rlsd_status stage() {
     const int64_t n = tokens(), b = sequences();
     const uint64_t array = Staging::padded(static_cast<uint64_t>(n > b ? n : b) * 4 + 4);
-    RLSD_CHECK(staging_.reserve(18 * array + Staging::padded(RLSD_STAT_COUNT * sizeof(double))));
+    RLSD_CHECK(staging_.reserve(19 * array + Staging::padded(RLSD_STAT_COUNT * sizeof(double))));
     std::memset(&loss_, 0, sizeof(loss_));
     rlsd_policy_batch& batch = loss_.batch;
     batch.tokens = n;
@@ -78,6 +79,7 @@ class Accumulation {
     predictors_ = staging_.take<int32_t>(n);
     whole_ = staging_.take<int32_t>(2);
     unread_ = staging_.take<float>(n);
+    entropy_ = staging_.take<float>(n);
     return RLSD_OK;
   }
 
@@ -126,6 +128,7 @@ class Accumulation {
     for (const MicroBatch& m : micro_) RLSD_CHECK(log_probs_of(m));
     RLSD_CHECK(loss_from_log_probs());
     RLSD_CHECK(download());
+    RLSD_CHECK(mean_entropy());
     for (const MicroBatch& m : micro_) RLSD_CHECK(gradient_of(m));
     return RLSD_OK;
   }
@@ -143,6 +146,7 @@ class Accumulation {
     args.logit_rounding_bf16 = objective_.logit_rounding_bf16;
     args.non_finite_skip = 1; /* the loss itself reports them */
     args.log_probs = loss_.outputs.log_probs + m.first_target;
+    args.entropy = entropy_ + m.first_target;
     uint64_t bytes = 0;
     RLSD_CHECK(device_.table().token_log_probs_workspace(device_.context(), &args, &bytes));
     RLSD_CHECK(device_.workspace(bytes));
@@ -191,6 +195,20 @@ class Accumulation {
     return backward(m_, rows_, &m_->activations);
   }
 
+  /* A loss from log-probs has no entropy: its mean is taken here, over the tokens that the loss has read. */
+  rlsd_status mean_entropy() {
+    std::vector<float> entropy(targets_.size());
+    RLSD_CHECK(device_.download(entropy.data(), entropy_, entropy.size() * sizeof(float)));
+    double sum = 0.0, count = 0.0;
+    for (size_t i = 0; i < entropy.size(); ++i) {
+      if ((in_.completion_mask != nullptr && in_.completion_mask[i] == 0) || !std::isfinite(out_.log_probs[i])) continue;
+      sum += static_cast<double>(entropy[i]);
+      count += 1.0;
+    }
+    out_.stats[RLSD_STAT_ENTROPY_MEAN] = count > 0.0 ? sum / count : NAN;
+    return RLSD_OK;
+  }
+
   rlsd_status download() {
     const uint64_t bytes = targets_.size() * sizeof(float);
     const rlsd_policy_outputs& o = loss_.outputs;
@@ -216,6 +234,7 @@ class Accumulation {
   int32_t* predictors_ = nullptr; /* (N) row of the micro-batch that predicts each target */
   int32_t* whole_ = nullptr;      /* (2) one sequence of all targets */
   float* unread_ = nullptr;       /* (N) results of the second pass */
+  float* entropy_ = nullptr;      /* (N) from the first pass */
 };
 
 }  // namespace

@@ -283,7 +283,9 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   rlsd_token_log_probs_args scored;
   std::memset(&scored, 0, sizeof(scored));
   scored.tokens = count;
-  scored.scores = hidden_scores(m_, hidden, count, nullptr);
+  scored.scores.level = RLSD_LOGITS;
+  scored.scores.logits = logits;
+  scored.scores.vocab_size = c.vocab;
   scored.token_ids = args.token_ids;
   scored.temperature = o_.temperature > 0.0 ? o_.temperature : 1.0;
   scored.log_probs = args.log_probs;
