@@ -9,10 +9,13 @@ import { fromFunction, type VerifyFunction } from "./function.js";
 import { Harness, type HarnessStats, harnessReaders } from "./harness.js";
 import { http } from "./http.js";
 import { box, span } from "./iou.js";
+import { tags, xml } from "./markup.js";
 import { math } from "./math.js";
 import { moduleVerifier } from "./module.js";
 import { numeric } from "./numeric.js";
 import { anything, listOf, number, optional, type Reader, readOptions, show } from "./options.js";
+import { regex } from "./regex.js";
+import { schema } from "./schema.js";
 import { length, repetition } from "./shape.js";
 import { text } from "./text.js";
 import type { Verifier } from "./verifier.js";
@@ -26,9 +29,23 @@ export interface WorkerVerifier extends Verifier {
 }
 
 const definitions: ReadonlyMap<string, Definition> = new Map(
-  [math, choice, boolean, numeric, text, box, span, length, repetition, moduleVerifier, http].map(
-    (definition) => [definition.type, definition] as const,
-  ),
+  [
+    math,
+    choice,
+    boolean,
+    numeric,
+    text,
+    schema,
+    regex,
+    tags,
+    xml,
+    box,
+    span,
+    length,
+    repetition,
+    moduleVerifier,
+    http,
+  ].map((definition) => [definition.type, definition] as const),
 );
 
 const COMBINATORS = {
