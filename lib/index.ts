@@ -67,3 +67,8 @@ export type { PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toHost } from "./tensor/transfer.js";
+export { gated, type Part, weightedSum } from "./verifiers/combine.js";
+export type { Judgement, VerifyFunction } from "./verifiers/function.js";
+export type { HarnessStats } from "./verifiers/harness.js";
+export { createVerifier, listVerifiers, type VerifierSpec, type WorkerVerifier } from "./verifiers/registry.js";
+export type { Message, Sample, Verdict, Verifier } from "./verifiers/verifier.js";

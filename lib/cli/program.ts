@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { registerDoctor } from "./doctor.js";
+import { registerScore } from "./score.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
@@ -8,7 +9,7 @@ function version(): string {
 }
 
 /** One entry a command, in the order of the help. */
-const COMMANDS: readonly ((program: Command) => void)[] = [registerDoctor];
+const COMMANDS: readonly ((program: Command) => void)[] = [registerDoctor, registerScore];
 
 /** The whole command line. Each command registers itself and loads what it needs when it runs. */
 export function createProgram(): Command {

@@ -36,7 +36,7 @@ function compilePattern(pattern: string, flags: string): Re2.RE2JS {
 }
 
 /** For ajv: `pattern` and `patternProperties` of schemas. */
-export function linearRegExp(pattern: string, flags: string): { test(s: string): boolean } {
+export function linearRegExp(pattern: string, flags: string): { test(s: string): boolean; toString(): string } {
   const compiled = compilePattern(pattern, flags);
   // ajv takes two patterns for one when their texts are the same.
   return { test: (s) => compiled.test(s), toString: () => `/${pattern}/${flags}` };

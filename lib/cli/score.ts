@@ -1,0 +1,264 @@
+import { createReadStream, readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
+import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
+import type { Sample, Verdict, Verifier } from "../verifiers/verifier.js";
+import { collect, EXIT } from "./command.js";
+
+export interface ScoreOptions {
+  /** A file with one JSON object a line: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
+  readonly data: string;
+  /** A verifier's name, its JSON, or `@file` with its JSON. */
+  readonly verifier: string;
+  /** `name=column`: where the file's columns have other names. */
+  readonly field?: readonly string[];
+  /** Print for every completion what was extracted, from where, and what it was compared with. */
+  readonly explain?: boolean;
+  /** One JSON object a line: each completion's verdict, then the summary. */
+  readonly json?: boolean;
+}
+
+interface Io {
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream;
+}
+
+interface Scored {
+  readonly line: number;
+  readonly id: string;
+  readonly completion: number;
+  readonly verdict: Verdict;
+}
+
+interface Summary {
+  rows: number;
+  completions: number;
+  judged: number;
+  undecided: number;
+  rewardMean: number | null;
+  reasons: Record<string, number>;
+}
+
+/** Completions that are being judged at the same time: enough for every worker, few enough to hold. */
+const IN_FLIGHT = 256;
+const PROGRESS_MS = 2000;
+
+function readSpec(given: string): VerifierSpec {
+  const text = given.startsWith("@") ? readText(given.slice(1)) : given;
+  if (!text.trim().startsWith("{")) return text.trim();
+  try {
+    return JSON.parse(text) as VerifierSpec;
+  } catch (error) {
+    const message = `Expected --verifier to be a name or JSON but it does not parse: ${String(error)}.`;
+    throw new RlsdError("ERR_RLSD_USAGE", message, { cause: error });
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new RlsdError("ERR_RLSD_USAGE", `Cannot read ${path}: ${String(error)}.`, { cause: error });
+  }
+}
+
+function readFields(given: readonly string[]): ReadonlyMap<string, string> {
+  return new Map(
+    given.map((one) => {
+      const at = one.indexOf("=");
+      if (at > 0 && at < one.length - 1) return [one.slice(0, at), one.slice(at + 1)];
+      throw new RlsdError("ERR_RLSD_USAGE", `Expected --field name=column but received "${one}".`);
+    }),
+  );
+}
+
+const badRow = (data: string, line: number, message: string) =>
+  new RlsdError("ERR_RLSD_DATA", `${data}:${line}: ${message}`);
+
+/** The rows of a file, with their line numbers; blank lines are skipped. */
+async function* readRows(
+  data: string,
+  fields: ReadonlyMap<string, string>,
+): AsyncGenerator<{ readonly line: number; readonly row: Record<string, unknown> }> {
+  const input = createReadStream(data, "utf8");
+  const failed = new Promise<never>((_, reject) => {
+    input.once("error", (error) => reject(new RlsdError("ERR_RLSD_DATA", `Cannot read ${data}: ${error.message}.`)));
+  });
+  failed.catch(() => {});
+  let line = 0;
+  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await Promise.race([lines.next(), failed]);
+      if (next.done === true) return;
+      line++;
+      if (next.value.trim() !== "") yield { line, row: parseRow(data, line, next.value, fields) };
+    }
+  } finally {
+    input.destroy();
+  }
+}
+
+function parseRow(
+  data: string,
+  line: number,
+  text: string,
+  fields: ReadonlyMap<string, string>,
+): Record<string, unknown> {
+  let row: unknown;
+  try {
+    row = JSON.parse(text);
+  } catch (error) {
+    throw badRow(data, line, `expected one JSON object a line (${String(error)}).`);
+  }
+  if (typeof row !== "object" || row === null || Array.isArray(row)) {
+    throw badRow(data, line, "expected a JSON object.");
+  }
+  const renamed: Record<string, unknown> = { ...row };
+  for (const [name, column] of fields) {
+    if (!(column in row))
+      throw badRow(data, line, `there is no column "${column}", which --field ${name}=${column} names.`);
+    renamed[name] = (row as Record<string, unknown>)[column];
+  }
+  return renamed;
+}
+
+/** The completions of one row as samples. */
+function samplesOf(data: string, line: number, row: Record<string, unknown>): Sample[] {
+  const given = row.completions ?? (row.completion === undefined ? undefined : [row.completion]);
+  if (!Array.isArray(given) || !given.every((one) => typeof one === "string")) {
+    const columns = Object.keys(row).join(", ");
+    throw badRow(data, line, `expected "completion", a text, or "completions", a list of texts, among: ${columns}.`);
+  }
+  const id = typeof row.id === "string" || typeof row.id === "number" ? String(row.id) : `${line}`;
+  const prompt = typeof row.prompt === "string" ? row.prompt : "";
+  const finish = row.finish === "length" ? "length" : "stop";
+  return given.map((completion: string) => ({ id, prompt, completion, finish, row }));
+}
+
+/** Reads the whole file once, so that a row that cannot be judged stops the command before it prints anything. */
+async function checkRows(data: string, fields: ReadonlyMap<string, string>, verifier: Verifier): Promise<number> {
+  let completions = 0;
+  for await (const { line, row } of readRows(data, fields)) {
+    completions += samplesOf(data, line, row).length;
+    try {
+      verifier.check?.(row);
+    } catch (error) {
+      throw badRow(data, line, error instanceof Error ? error.message : String(error));
+    }
+  }
+  if (completions === 0) throw new RlsdError("ERR_RLSD_DATA", `${data} holds no completions.`);
+  return completions;
+}
+
+/** Verdicts in the order of the file, with at most IN_FLIGHT samples on their way. */
+async function* judgeAll(
+  data: string,
+  fields: ReadonlyMap<string, string>,
+  verifier: Verifier,
+  signal: AbortSignal,
+): AsyncGenerator<Scored> {
+  const running: Promise<Scored>[] = [];
+  for await (const { line, row } of readRows(data, fields)) {
+    for (const [completion, sample] of samplesOf(data, line, row).entries()) {
+      const scored = verifier.verify(sample, signal).then((verdict) => ({ line, id: sample.id, completion, verdict }));
+      scored.catch(() => {});
+      running.push(scored);
+      if (running.length >= IN_FLIGHT) yield await running.shift()!;
+    }
+  }
+  for (const scored of running) yield await scored;
+}
+
+const shown = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
+
+function explain({ line, id, completion, verdict }: Scored): string {
+  const { extracted, from, expected, ...rest } = verdict.detail ?? {};
+  const reason = verdict.reason === undefined ? "" : ` (${verdict.reason})`;
+  const reward = verdict.reward === null ? "undecided" : `reward ${verdict.reward}`;
+  const lines = [`line ${line}, id ${id}, completion ${completion}: ${reward}${reason}`];
+  if (extracted !== undefined)
+    lines.push(`  extracted  ${shown(extracted)}${from === undefined ? "" : `   from: ${shown(from)}`}`);
+  if (expected !== undefined) lines.push(`  expected   ${shown(expected)}`);
+  for (const [name, value] of Object.entries(rest)) lines.push(`  ${name.padEnd(10)} ${shown(value)}`);
+  return lines.join("\n");
+}
+
+function describe(summary: Summary): string {
+  const mean = summary.rewardMean === null ? "none" : summary.rewardMean.toFixed(4);
+  const lines = [`completions  ${summary.completions}`, `mean reward  ${mean} over ${summary.judged} judged`];
+  if (summary.undecided > 0) lines.push(`undecided    ${summary.undecided}`);
+  for (const [reason, count] of Object.entries(summary.reasons).sort((a, b) => b[1] - a[1])) {
+    lines.push(`  ${reason.padEnd(16)} ${count}`);
+  }
+  return lines.join("\n");
+}
+
+/** Adds one verdict to the summary; returns the new sum of rewards. */
+function count(summary: Summary, sum: number, { reward, reason }: Verdict): number {
+  summary.completions++;
+  if (reward === null) summary.undecided++;
+  else summary.judged++;
+  if (reason !== undefined) summary.reasons[reason] = (summary.reasons[reason] ?? 0) + 1;
+  return sum + (reward ?? 0);
+}
+
+/** Judges every completion of a file and prints the verdicts. Returns the exit code. */
+export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
+  const fields = readFields(options.field ?? []);
+  const verifier = createVerifier(readSpec(options.verifier));
+  const controller = new AbortController();
+  const summary: Summary = { rows: 0, completions: 0, judged: 0, undecided: 0, rewardMean: null, reasons: {} };
+  const write = (text: string) => io.stdout.write(`${text}\n`);
+  let progress: NodeJS.Timeout | undefined;
+  try {
+    const total = await checkRows(options.data, fields, verifier);
+    progress = setInterval(() => io.stderr.write(`rlsd: ${summary.completions} of ${total} judged\n`), PROGRESS_MS);
+    let [sum, last] = [0, 0];
+    for await (const scored of judgeAll(options.data, fields, verifier, controller.signal)) {
+      if (scored.line !== last) summary.rows++;
+      last = scored.line;
+      sum = count(summary, sum, scored.verdict);
+      const { verdict, ...where } = scored;
+      if (options.json) write(JSON.stringify({ ...where, ...verdict }));
+      else if (options.explain) write(explain(scored));
+    }
+    if (summary.judged > 0) summary.rewardMean = sum / summary.judged;
+    write(options.json ? JSON.stringify({ summary }) : describe(summary));
+    return EXIT.ok;
+  } finally {
+    clearInterval(progress);
+    controller.abort();
+    await verifier.dispose?.();
+  }
+}
+
+const help = () => `
+Examples:
+  rlsd score data.jsonl --verifier math
+  rlsd score data.jsonl --verifier math --field answer=solution --explain
+  rlsd score data.jsonl --verifier '{"type": "numeric", "relative": 0.01}' --json
+
+Each line of the file is a JSON object with "completion" or "completions" and the fields that the verifier reads.
+
+Verifiers:
+${listVerifiers()
+  .map(({ type, summary }) => `  ${type.padEnd(11)} ${summary}`)
+  .join("\n")}`;
+
+/** `rlsd score`: what a verifier says about completions that exist already. */
+export function registerScore(program: Command): void {
+  program
+    .command("score")
+    .description("Judge completions in a JSONL file with a verifier.")
+    .argument("<data>", "file with one JSON object a line")
+    .requiredOption("--verifier <name|json|@file>", "which verifier")
+    .option("--field <name=column>", "read a field from a column of another name (repeatable)", collect)
+    .option("--explain", "print what was extracted, from where, and what it was compared with")
+    .option("--json", "print one JSON object a line")
+    .addHelpText("after", help)
+    .action(async (data: string, options: Omit<ScoreOptions, "data">) => {
+      process.exitCode = await runScore({ data, ...options }, process);
+    });
+}
