@@ -1,5 +1,6 @@
-/* Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a random
- * number is a function of a key and a counter, so that nothing but these two decides what is drawn. */
+/* Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011): a random number is a function of a key and a counter, so that nothing but these two
+ * decides what is drawn. */
 #ifndef RLSD_CORE_PHILOX_H_
 #define RLSD_CORE_PHILOX_H_
 
@@ -16,7 +17,8 @@ struct PhiloxBlock {
 RLSD_HD PhiloxBlock philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   PhiloxBlock c = {{static_cast<uint32_t>(counter_low), static_cast<uint32_t>(counter_low >> 32),
-                    static_cast<uint32_t>(counter_high), static_cast<uint32_t>(counter_high >> 32)}};
+                    static_cast<uint32_t>(counter_high),
+                    static_cast<uint32_t>(counter_high >> 32)}};
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53u} * c.word[0], b = uint64_t{0xCD9E8D57u} * c.word[2];
     c = {{static_cast<uint32_t>(b >> 32) ^ c.word[1] ^ k0, static_cast<uint32_t>(b),

@@ -15,8 +15,8 @@ struct DeviceLoss {
 
 class Accumulation {
  public:
-  Accumulation(Model* model, const Sequences& sequences, const rlsd_objective& objective, const LossInputs& inputs,
-               double loss_scale, const LossOutputs& outputs)
+  Accumulation(Model* model, const Sequences& sequences, const rlsd_objective& objective,
+               const LossInputs& inputs, double loss_scale, const LossOutputs& outputs)
       : m_(model),
         device_(model->device),
         objective_(objective),
@@ -88,9 +88,11 @@ class Accumulation {
     return staging_.put(host, tokens(), &scores->log_probs);
   }
 
-  rlsd_status call_loss(const rlsd_policy_batch& batch, const rlsd_objective& o, const rlsd_policy_outputs& outputs) {
+  rlsd_status call_loss(const rlsd_policy_batch& batch, const rlsd_objective& o,
+                        const rlsd_policy_outputs& outputs) {
     uint64_t bytes = 0;
-    RLSD_CHECK(device_.table().policy_loss_workspace(device_.context(), &batch, &o, &outputs, &bytes));
+    RLSD_CHECK(
+        device_.table().policy_loss_workspace(device_.context(), &batch, &o, &outputs, &bytes));
     RLSD_CHECK(device_.workspace(bytes));
     return device_.table().policy_loss(device_.context(), &batch, &o, &outputs);
   }
@@ -107,7 +109,8 @@ class Accumulation {
 
   void want_gradients(rlsd_policy_outputs* o) {
     o->gradient_hidden = matrix(m_->activations.d_hidden, rows_.rows, m_->config.hidden);
-    o->gradient_head = matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
+    o->gradient_head =
+        matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
   }
 
   rlsd_status one_pass() {
@@ -120,10 +123,12 @@ class Accumulation {
 
   rlsd_status two_passes() {
     if (objective_.entropy_coef != 0.0) {
-      return device_.fail(RLSD_UNSUPPORTED,
-                          "An entropy bonus needs the whole batch in one pass, but it has more than %lld input tokens: "
-                          "raise batchTokens or send smaller batches with the normalizer of the whole.",
-                          static_cast<long long>(m_->batch_tokens));
+      return device_.fail(
+          RLSD_UNSUPPORTED,
+          "An entropy bonus needs the whole batch in one pass, but it has more than %lld input "
+          "tokens: "
+          "raise batchTokens or send smaller batches with the normalizer of the whole.",
+          static_cast<long long>(m_->batch_tokens));
     }
     for (const MicroBatch& m : micro_) RLSD_CHECK(log_probs_of(m));
     RLSD_CHECK(loss_from_log_probs());
@@ -140,7 +145,8 @@ class Accumulation {
     RLSD_CHECK(forward_batch(m, false, &args.scores));
     args.tokens = m.target_count();
     args.token_ids = loss_.batch.token_ids + m.first_target;
-    if (in_.completion_mask != nullptr) args.completion_mask = loss_.batch.completion_mask + m.first_target;
+    if (in_.completion_mask != nullptr)
+      args.completion_mask = loss_.batch.completion_mask + m.first_target;
     args.temperature = objective_.temperature;
     args.logit_softcap = objective_.logit_softcap;
     args.logit_rounding_bf16 = objective_.logit_rounding_bf16;
@@ -153,7 +159,8 @@ class Accumulation {
     return device_.table().token_log_probs(device_.context(), &args);
   }
 
-  /* The loss of the whole batch; gradient_log_probs then says what each token's log-prob is worth. */
+  /* The loss of the whole batch; gradient_log_probs then says what each token's log-prob is worth.
+   */
   rlsd_status loss_from_log_probs() {
     rlsd_policy_batch batch = loss_.batch;
     std::memset(&batch.student, 0, sizeof(batch.student));
@@ -176,7 +183,8 @@ class Accumulation {
     batch.token_ids = loss_.batch.token_ids + m.first_target;
     batch.advantages = loss_.outputs.gradient_log_probs + m.first_target;
     batch.advantages_per_token = 1;
-    if (in_.completion_mask != nullptr) batch.completion_mask = loss_.batch.completion_mask + m.first_target;
+    if (in_.completion_mask != nullptr)
+      batch.completion_mask = loss_.batch.completion_mask + m.first_target;
     rlsd_objective o = objective_;
     o.surrogate = RLSD_ROW_COEFFICIENT;
     o.reduction = RLSD_TOKEN_SUM;
@@ -195,13 +203,16 @@ class Accumulation {
     return backward(m_, rows_, &m_->activations);
   }
 
-  /* A loss from log-probs has no entropy: its mean is taken here, over the tokens that the loss has read. */
+  /* A loss from log-probs has no entropy: its mean is taken here, over the tokens that the loss has
+   * read. */
   rlsd_status mean_entropy() {
     std::vector<float> entropy(targets_.size());
     RLSD_CHECK(device_.download(entropy.data(), entropy_, entropy.size() * sizeof(float)));
     double sum = 0.0, count = 0.0;
     for (size_t i = 0; i < entropy.size(); ++i) {
-      if ((in_.completion_mask != nullptr && in_.completion_mask[i] == 0) || !std::isfinite(out_.log_probs[i])) continue;
+      if ((in_.completion_mask != nullptr && in_.completion_mask[i] == 0) ||
+          !std::isfinite(out_.log_probs[i]))
+        continue;
       sum += static_cast<double>(entropy[i]);
       count += 1.0;
     }
@@ -213,7 +224,8 @@ class Accumulation {
     const uint64_t bytes = targets_.size() * sizeof(float);
     const rlsd_policy_outputs& o = loss_.outputs;
     RLSD_CHECK(device_.download(out_.log_probs, o.log_probs, bytes));
-    if (o.teacher_log_probs != nullptr) RLSD_CHECK(device_.download(out_.teacher, o.teacher_log_probs, bytes));
+    if (o.teacher_log_probs != nullptr)
+      RLSD_CHECK(device_.download(out_.teacher, o.teacher_log_probs, bytes));
     RLSD_CHECK(device_.download(out_.token_advantages, o.token_advantages, bytes));
     RLSD_CHECK(device_.download(out_.evidence_weights, o.evidence_weights, bytes));
     RLSD_CHECK(device_.download(out_.gradient, o.gradient_log_probs, bytes));
@@ -241,7 +253,8 @@ class Accumulation {
 
 rlsd_status accumulate(Model* model, const Sequences& sequences, const rlsd_objective& objective,
                        const LossInputs& inputs, double loss_scale, const LossOutputs& outputs) {
-  const rlsd_status status = Accumulation(model, sequences, objective, inputs, loss_scale, outputs).run();
+  const rlsd_status status =
+      Accumulation(model, sequences, objective, inputs, loss_scale, outputs).run();
   /* Part of the gradient may have been added: an optimizer must not see it. */
   if (status != RLSD_OK) RLSD_CHECK(model->clear_gradient());
   return status;

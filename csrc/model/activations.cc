@@ -76,11 +76,13 @@ int64_t activation_floats(const Config& config, int64_t tokens, bool gradients) 
   return arena.used();
 }
 
-rlsd_status prepare(Device* device, const Config& config, int64_t tokens, bool gradients, Activations* a) {
+rlsd_status prepare(Device* device, const Config& config, int64_t tokens, bool gradients,
+                    Activations* a) {
   if (tokens == a->tokens && gradients == a->gradients && !a->memory.empty()) return RLSD_OK;
   const int64_t floats = activation_floats(config, tokens, gradients);
   a->tokens = 0;
-  RLSD_CHECK(device->reserve(&a->memory, static_cast<uint64_t>(floats) * sizeof(float), "Activations"));
+  RLSD_CHECK(
+      device->reserve(&a->memory, static_cast<uint64_t>(floats) * sizeof(float), "Activations"));
   Arena arena(a->memory.floats());
   lay_out(&arena, config, tokens, gradients, a);
   a->tokens = tokens;

@@ -1,5 +1,5 @@
-/* Backward pass, the forward's steps in reverse. Parameter gradients are added to; norms and silu * up are recomputed
- * from what the forward kept. */
+/* Backward pass, the forward's steps in reverse. Parameter gradients are added to; norms and silu *
+ * up are recomputed from what the forward kept. */
 #include "model/model.h"
 
 namespace rlsd::model {
@@ -8,15 +8,22 @@ namespace {
 class Backward {
  public:
   Backward(Model* model, const DeviceRows& rows, Activations* a)
-      : m_(model), c_(model->config), t_(model->device.table()), rows_(rows), n_(rows.rows), a_(a) {}
+      : m_(model),
+        c_(model->config),
+        t_(model->device.table()),
+        rows_(rows),
+        n_(rows.rows),
+        a_(a) {}
 
   rlsd_status run() {
-    RLSD_CHECK(norm_backward(a_->dx, m_->layout.final_norm, a_->d_hidden, a_->x_end, a_->final_rstd, n_, c_.hidden));
+    RLSD_CHECK(norm_backward(a_->dx, m_->layout.final_norm, a_->d_hidden, a_->x_end, a_->final_rstd,
+                             n_, c_.hidden));
     for (int64_t i = c_.layers - 1; i >= 0; --i) {
       RLSD_CHECK(feed_forward(i));
       RLSD_CHECK(attention(i));
     }
-    return t_.embedding_backward(context(), matrix(gradient(m_->layout.embedding), c_.vocab, c_.hidden),
+    return t_.embedding_backward(context(),
+                                 matrix(gradient(m_->layout.embedding), c_.vocab, c_.hidden),
                                  matrix(a_->dx, n_, c_.hidden), rows_.ids);
   }
 
@@ -24,25 +31,28 @@ class Backward {
   rlsd_context* context() { return m_->device.context(); }
   float* gradient(int64_t offset) { return m_->gradient_at(offset); }
 
-  rlsd_status norm_backward(float* d_x, int64_t weight, const float* d_out, const float* x, const float* rstd,
-                            int64_t rows, int64_t columns) {
-    return t_.rms_norm_backward(context(), matrix(d_x, rows, columns), vector(gradient(weight), columns),
-                                matrix(d_out, rows, columns), matrix(x, rows, columns),
-                                vector(m_->at(weight), columns), vector(rstd, rows));
+  rlsd_status norm_backward(float* d_x, int64_t weight, const float* d_out, const float* x,
+                            const float* rstd, int64_t rows, int64_t columns) {
+    return t_.rms_norm_backward(context(), matrix(d_x, rows, columns),
+                                vector(gradient(weight), columns), matrix(d_out, rows, columns),
+                                matrix(x, rows, columns), vector(m_->at(weight), columns),
+                                vector(rstd, rows));
   }
 
   rlsd_status recompute_norm(float* to, const float* x, float* rstd, int64_t weight) {
-    return t_.rms_norm(context(), matrix(to, n_, c_.hidden), vector(rstd, n_), matrix(x, n_, c_.hidden),
-                       vector(m_->at(weight), c_.hidden), c_.norm_eps);
+    return t_.rms_norm(context(), matrix(to, n_, c_.hidden), vector(rstd, n_),
+                       matrix(x, n_, c_.hidden), vector(m_->at(weight), c_.hidden), c_.norm_eps);
   }
 
   /* Of y = x W^T + b: dW += dy^T x, db += sum of dy's rows, and dx = dy W, added to with beta 1. */
-  rlsd_status linear_backward(float* d_x, double beta, const float* d_y, const float* x, int64_t out, int64_t in,
-                              int64_t weight, int64_t bias) {
+  rlsd_status linear_backward(float* d_x, double beta, const float* d_y, const float* x,
+                              int64_t out, int64_t in, int64_t weight, int64_t bias) {
     const rlsd_tensor dy = matrix(d_y, n_, out);
-    RLSD_CHECK(m_->device.matmul(matrix(gradient(weight), out, in), dy, matrix(x, n_, in), true, false, 1.0));
+    RLSD_CHECK(m_->device.matmul(matrix(gradient(weight), out, in), dy, matrix(x, n_, in), true,
+                                 false, 1.0));
     if (bias >= 0) RLSD_CHECK(t_.bias_backward(context(), vector(gradient(bias), out), dy));
-    return m_->device.matmul(matrix(d_x, n_, in), dy, matrix(m_->at(weight), out, in), false, false, beta);
+    return m_->device.matmul(matrix(d_x, n_, in), dy, matrix(m_->at(weight), out, in), false, false,
+                             beta);
   }
 
   rlsd_status feed_forward(int64_t i) {
@@ -52,36 +62,46 @@ class Backward {
     RLSD_CHECK(recompute_norm(a_->norm, l.middle, l.rstd2, w.norm2));
     RLSD_CHECK(t_.silu_mul(context(), matrix(a_->product, n_, width), matrix(l.gate, n_, width),
                            matrix(l.up, n_, width)));
-    RLSD_CHECK(linear_backward(a_->d_product, 0.0, a_->dx, a_->product, c_.hidden, width, w.down, w.down_bias));
-    RLSD_CHECK(t_.silu_mul_backward(context(), matrix(a_->d_gate, n_, width), matrix(a_->d_up, n_, width),
-                                    matrix(a_->d_product, n_, width), matrix(l.gate, n_, width),
-                                    matrix(l.up, n_, width)));
-    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->d_gate, a_->norm, width, c_.hidden, w.gate, w.gate_bias));
-    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->d_up, a_->norm, width, c_.hidden, w.up, w.up_bias));
+    RLSD_CHECK(linear_backward(a_->d_product, 0.0, a_->dx, a_->product, c_.hidden, width, w.down,
+                               w.down_bias));
+    RLSD_CHECK(t_.silu_mul_backward(context(), matrix(a_->d_gate, n_, width),
+                                    matrix(a_->d_up, n_, width), matrix(a_->d_product, n_, width),
+                                    matrix(l.gate, n_, width), matrix(l.up, n_, width)));
+    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->d_gate, a_->norm, width, c_.hidden, w.gate,
+                               w.gate_bias));
+    RLSD_CHECK(
+        linear_backward(a_->d_norm, 1.0, a_->d_up, a_->norm, width, c_.hidden, w.up, w.up_bias));
     return add_norm_gradient(w.norm2, l.middle, l.rstd2);
   }
 
   /* dx += the gradient of norm(x) from d_norm */
   rlsd_status add_norm_gradient(int64_t weight, const float* x, const float* rstd) {
     RLSD_CHECK(norm_backward(a_->d_hidden, weight, a_->d_norm, x, rstd, n_, c_.hidden));
-    return t_.residual_add(context(), matrix(a_->dx, n_, c_.hidden), matrix(a_->d_hidden, n_, c_.hidden));
+    return t_.residual_add(context(), matrix(a_->dx, n_, c_.hidden),
+                           matrix(a_->d_hidden, n_, c_.hidden));
   }
 
   rlsd_status attention(int64_t i) {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
-    RLSD_CHECK(linear_backward(a_->d_out, 0.0, a_->dx, l.out, c_.hidden, c_.q_width(), w.o, w.o_bias));
+    RLSD_CHECK(
+        linear_backward(a_->d_out, 0.0, a_->dx, l.out, c_.hidden, c_.q_width(), w.o, w.o_bias));
     RLSD_CHECK(attention_scores(l));
     RLSD_CHECK(unrotate(a_->dq, c_.heads));
     RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
     if (c_.qk_norm) {
-      RLSD_CHECK(norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * c_.heads, c_.head_dim));
-      RLSD_CHECK(norm_backward(a_->dk_raw, w.k_norm, a_->dk, l.k_raw, l.k_rstd, n_ * c_.kv_heads, c_.head_dim));
+      RLSD_CHECK(norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * c_.heads,
+                               c_.head_dim));
+      RLSD_CHECK(norm_backward(a_->dk_raw, w.k_norm, a_->dk, l.k_raw, l.k_rstd, n_ * c_.kv_heads,
+                               c_.head_dim));
     }
     RLSD_CHECK(recompute_norm(a_->norm, l.x, l.rstd1, w.norm1));
-    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->dq_raw, a_->norm, c_.q_width(), c_.hidden, w.q, w.q_bias));
-    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dk_raw, a_->norm, c_.kv_width(), c_.hidden, w.k, w.k_bias));
-    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dv, a_->norm, c_.kv_width(), c_.hidden, w.v, w.v_bias));
+    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->dq_raw, a_->norm, c_.q_width(), c_.hidden, w.q,
+                               w.q_bias));
+    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dk_raw, a_->norm, c_.kv_width(), c_.hidden, w.k,
+                               w.k_bias));
+    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dv, a_->norm, c_.kv_width(), c_.hidden, w.v,
+                               w.v_bias));
     return add_norm_gradient(w.norm1, l.x, l.rstd1);
   }
 
@@ -107,8 +127,8 @@ class Backward {
   }
 
   rlsd_status unrotate(float* x, int64_t heads) {
-    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->inverse_frequencies.floats(),
-                   c_.rope_factor, -1);
+    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions,
+                   m_->inverse_frequencies.floats(), c_.rope_factor, -1);
   }
 
   Model* m_;

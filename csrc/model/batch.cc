@@ -12,7 +12,8 @@ void append(const Sequences& s, int64_t b, MicroBatch* m) {
   if (completion > 0) {
     const auto start = static_cast<int32_t>(m->ids.size());
     m->ids.insert(m->ids.end(), ids, ids + prompt + completion - 1);
-    for (int64_t i = 0; i < completion; ++i) m->rows.push_back(start + static_cast<int32_t>(prompt + i - 1));
+    for (int64_t i = 0; i < completion; ++i)
+      m->rows.push_back(start + static_cast<int32_t>(prompt + i - 1));
     m->targets.insert(m->targets.end(), ids + prompt, ids + prompt + completion);
   }
   m->cu_seqlens.push_back(static_cast<int32_t>(m->ids.size()));
@@ -52,7 +53,8 @@ std::vector<MicroBatch> split(const Sequences& s, int64_t batch_tokens, const Se
   return out;
 }
 
-rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows, const int32_t* device_rows) {
+rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows,
+                          const int32_t* device_rows) {
   rlsd_scores scores;
   std::memset(&scores, 0, sizeof(scores));
   scores.level = RLSD_HIDDEN;
@@ -88,7 +90,8 @@ rlsd_status score_batch(Model* model, const MicroBatch& m, double temperature, f
   RLSD_CHECK(device.table().token_log_probs_workspace(device.context(), &args, &bytes));
   RLSD_CHECK(device.workspace(bytes));
   RLSD_CHECK(device.table().token_log_probs(device.context(), &args));
-  return device.download(log_probs + m.first_target, args.log_probs, static_cast<uint64_t>(n) * sizeof(float));
+  return device.download(log_probs + m.first_target, args.log_probs,
+                         static_cast<uint64_t>(n) * sizeof(float));
 }
 
 }  // namespace
@@ -108,8 +111,8 @@ rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* l
   const uint64_t bytes = static_cast<uint64_t>(count * model->config.vocab) * sizeof(float);
   RLSD_CHECK(model->device.reserve(&model->scores, bytes, "Logits"));
   RLSD_CHECK(model->device.matmul(matrix(model->scores.floats(), count, model->config.vocab),
-                                  matrix(model->activations.hidden, count, model->config.hidden), model->head(),
-                                  false, true, 0.0));
+                                  matrix(model->activations.hidden, count, model->config.hidden),
+                                  model->head(), false, true, 0.0));
   return model->device.download(logits, model->scores.floats(), bytes);
 }
 

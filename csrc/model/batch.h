@@ -9,20 +9,25 @@
 
 namespace rlsd::model {
 
-/* Host memory. Sequence b is ids[cu_seqlens[b] .. cu_seqlens[b + 1]): a prompt of prompt_lengths[b] >= 1 tokens and
- * its completion. N counts the completions' tokens. */
+/* Host memory. Sequence b is ids[cu_seqlens[b] .. cu_seqlens[b + 1]): a prompt of prompt_lengths[b]
+ * >= 1 tokens and its completion. N counts the completions' tokens. */
 struct Sequences {
   const int32_t* ids;
   const int32_t* cu_seqlens;
   const int32_t* prompt_lengths;
   int64_t count;
 
-  int64_t completion(int64_t b) const { return cu_seqlens[b + 1] - cu_seqlens[b] - prompt_lengths[b]; }
+  int64_t completion(int64_t b) const {
+    return cu_seqlens[b + 1] - cu_seqlens[b] - prompt_lengths[b];
+  }
   /* Rows that predict something, and those before them. */
-  int64_t input_rows(int64_t b) const { return completion(b) > 0 ? prompt_lengths[b] + completion(b) - 1 : 0; }
+  int64_t input_rows(int64_t b) const {
+    return completion(b) > 0 ? prompt_lengths[b] + completion(b) - 1 : 0;
+  }
 };
 
-/* Some neighbouring sequences. The last token of a sequence predicts nothing and is left out of the input. */
+/* Some neighbouring sequences. The last token of a sequence predicts nothing and is left out of the
+ * input. */
 struct MicroBatch {
   std::vector<int32_t> ids, cu_seqlens; /* input rows */
   std::vector<int32_t> rows, targets;   /* (n): the row that predicts each target */
@@ -34,9 +39,10 @@ struct MicroBatch {
   PackedRows packed() const { return {ids.data(), cu_seqlens.data(), sequences()}; }
 };
 
-/* Micro-batches of at most `batch_tokens` input rows, or of one sequence. With `beside`, which has as many sequences,
- * of at most as many rows of those too. */
-std::vector<MicroBatch> split(const Sequences& sequences, int64_t batch_tokens, const Sequences* beside = nullptr);
+/* Micro-batches of at most `batch_tokens` input rows, or of one sequence. With `beside`, which has
+ * as many sequences, of at most as many rows of those too. */
+std::vector<MicroBatch> split(const Sequences& sequences, int64_t batch_tokens,
+                              const Sequences* beside = nullptr);
 
 /* The sequences [first, first + count) as one micro-batch, targets counted from `first_target`. */
 MicroBatch gather(const Sequences& sequences, int64_t first, int64_t count, int64_t first_target);
@@ -48,7 +54,9 @@ class Staging {
 
   static uint64_t padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-  rlsd_status reserve(uint64_t bytes) { return device_->reserve(buffer_, bytes, "Arrays of the batch"); }
+  rlsd_status reserve(uint64_t bytes) {
+    return device_->reserve(buffer_, bytes, "Arrays of the batch");
+  }
 
   template <class T>
   T* take(int64_t count) {
@@ -80,7 +88,8 @@ rlsd_status score(Model* model, const Sequences& sequences, double temperature, 
 rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* logits);
 
 /* The view of a micro-batch's targets that the losses read: hidden states, head, rows. */
-rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows, const int32_t* device_rows);
+rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows,
+                          const int32_t* device_rows);
 
 }  // namespace rlsd::model
 

@@ -24,7 +24,8 @@ void Buffer::swap(Buffer& other) {
   std::swap(bytes_, other.bytes_);
 }
 
-Device::Device(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit)
+Device::Device(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads,
+               uint64_t memory_limit)
     : table_(table), limit_(memory_limit) {
   std::memset(&context_, 0, sizeof(context_));
   context_.struct_size = sizeof(context_);
@@ -39,18 +40,37 @@ rlsd_status Device::check_entries() {
     bool present;
   };
 #define RLSD_HAS(entry) {#entry, table_->entry != nullptr}
-  const Entry entries[] = {
-      RLSD_HAS(allocate),           RLSD_HAS(release),           RLSD_HAS(copy),
-      RLSD_HAS(fill_zero),          RLSD_HAS(synchronize),       RLSD_HAS(policy_loss),
-      RLSD_HAS(policy_loss_workspace), RLSD_HAS(token_log_probs), RLSD_HAS(token_log_probs_workspace),
-      RLSD_HAS(embedding),          RLSD_HAS(rms_norm),          RLSD_HAS(rope),
-      RLSD_HAS(attention),          RLSD_HAS(attention_decode),  RLSD_HAS(cache_append),
-      RLSD_HAS(silu_mul),           RLSD_HAS(residual_add),      RLSD_HAS(matmul),
-      RLSD_HAS(matmul_workspace),   RLSD_HAS(convert),           RLSD_HAS(embedding_backward),
-      RLSD_HAS(rms_norm_backward),  RLSD_HAS(attention_backward), RLSD_HAS(attention_backward_workspace),
-      RLSD_HAS(silu_mul_backward),  RLSD_HAS(bias_backward),     RLSD_HAS(adamw),
-      RLSD_HAS(squared_norm),       RLSD_HAS(scale),             RLSD_HAS(sample),
-      RLSD_HAS(sample_workspace)};
+  const Entry entries[] = {RLSD_HAS(allocate),
+                           RLSD_HAS(release),
+                           RLSD_HAS(copy),
+                           RLSD_HAS(fill_zero),
+                           RLSD_HAS(synchronize),
+                           RLSD_HAS(policy_loss),
+                           RLSD_HAS(policy_loss_workspace),
+                           RLSD_HAS(token_log_probs),
+                           RLSD_HAS(token_log_probs_workspace),
+                           RLSD_HAS(embedding),
+                           RLSD_HAS(rms_norm),
+                           RLSD_HAS(rope),
+                           RLSD_HAS(attention),
+                           RLSD_HAS(attention_decode),
+                           RLSD_HAS(cache_append),
+                           RLSD_HAS(silu_mul),
+                           RLSD_HAS(residual_add),
+                           RLSD_HAS(matmul),
+                           RLSD_HAS(matmul_workspace),
+                           RLSD_HAS(convert),
+                           RLSD_HAS(embedding_backward),
+                           RLSD_HAS(rms_norm_backward),
+                           RLSD_HAS(attention_backward),
+                           RLSD_HAS(attention_backward_workspace),
+                           RLSD_HAS(silu_mul_backward),
+                           RLSD_HAS(bias_backward),
+                           RLSD_HAS(adamw),
+                           RLSD_HAS(squared_norm),
+                           RLSD_HAS(scale),
+                           RLSD_HAS(sample),
+                           RLSD_HAS(sample_workspace)};
 #undef RLSD_HAS
   for (const Entry& entry : entries) {
     if (!entry.present) {
@@ -71,8 +91,10 @@ rlsd_status Device::fail(rlsd_status status, const char* format, ...) {
 rlsd_status Device::allocate(Buffer* buffer, uint64_t bytes, const char* what) {
   buffer->reset();
   if (bytes > available()) {
-    return fail(RLSD_OUT_OF_MEMORY, "%s need %llu bytes; %llu of the %llu that this model may use are free.", what,
-                static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(available()),
+    return fail(RLSD_OUT_OF_MEMORY,
+                "%s need %llu bytes; %llu of the %llu that this model may use are free.", what,
+                static_cast<unsigned long long>(bytes),
+                static_cast<unsigned long long>(available()),
                 static_cast<unsigned long long>(limit_));
   }
   void* data = nullptr;
@@ -98,7 +120,8 @@ rlsd_status Device::download(void* to, const void* from, uint64_t bytes) {
 }
 
 rlsd_status Device::copy(float* to, const float* from, int64_t count) {
-  return table_->copy(&context_, to, from, static_cast<uint64_t>(count) * sizeof(float), RLSD_DEVICE_TO_DEVICE);
+  return table_->copy(&context_, to, from, static_cast<uint64_t>(count) * sizeof(float),
+                      RLSD_DEVICE_TO_DEVICE);
 }
 
 rlsd_status Device::zero(float* data, int64_t count) {
@@ -115,13 +138,13 @@ rlsd_status Device::workspace(uint64_t bytes) {
   return RLSD_OK;
 }
 
-rlsd_status Device::matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a, bool transpose_b,
-                           double beta, const float* bias) {
+rlsd_status Device::matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
+                           bool transpose_b, double beta, const float* bias) {
   uint64_t bytes = 0;
   RLSD_CHECK(table_->matmul_workspace(&context_, c, a, b, transpose_a, transpose_b, &bytes));
   RLSD_CHECK(workspace(bytes));
-  return table_->matmul(&context_, c, a, b, vector(bias, bias != nullptr ? c.shape[1] : 0), transpose_a, transpose_b,
-                        beta);
+  return table_->matmul(&context_, c, a, b, vector(bias, bias != nullptr ? c.shape[1] : 0),
+                        transpose_a, transpose_b, beta);
 }
 
 void Device::release() {

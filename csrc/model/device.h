@@ -1,4 +1,5 @@
-/* A backend's table with its context, its memory accounted for, and the views and calls that the model needs. */
+/* A backend's table with its context, its memory accounted for, and the views and calls that the
+ * model needs. */
 #ifndef RLSD_MODEL_DEVICE_H_
 #define RLSD_MODEL_DEVICE_H_
 
@@ -55,7 +56,8 @@ class Device {
   uint64_t used() const { return used_; }
   uint64_t available() const { return used_ < limit_ ? limit_ - used_ : 0; }
 
-  rlsd_status fail(rlsd_status status, const char* format, ...) __attribute__((format(printf, 3, 4)));
+  rlsd_status fail(rlsd_status status, const char* format, ...)
+      __attribute__((format(printf, 3, 4)));
 
   /* Replaces the buffer's memory; `what` names it in the error. */
   rlsd_status allocate(Buffer* buffer, uint64_t bytes, const char* what);
@@ -70,8 +72,8 @@ class Device {
   rlsd_status workspace(uint64_t bytes);
 
   /* c = op(a) op(b) + beta c + bias */
-  rlsd_status matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a, bool transpose_b, double beta,
-                     const float* bias = nullptr);
+  rlsd_status matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
+                     bool transpose_b, double beta, const float* bias = nullptr);
 
   /* Gives back the workspace. */
   void release();
@@ -82,7 +84,8 @@ class Device {
   const rlsd_backend_v1* table_;
   rlsd_context context_;
   const uint64_t limit_;
-  std::atomic<uint64_t> used_{0}; /* a collected generation may give back its memory on another thread */
+  std::atomic<uint64_t> used_{
+      0}; /* a collected generation may give back its memory on another thread */
   Buffer workspace_;
 };
 

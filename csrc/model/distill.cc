@@ -1,5 +1,6 @@
-/* Distribution matching: the student's distribution of each completion token against that of a teacher model, which may
- * read another prompt. Both sides are hidden states and heads, so that neither's logits exist as a whole. */
+/* Distribution matching: the student's distribution of each completion token against that of a
+ * teacher model, which may read another prompt. Both sides are hidden states and heads, so that
+ * neither's logits exist as a whole. */
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,12 +10,13 @@
 namespace rlsd::model {
 namespace {
 
-constexpr int kTokens = 0, kSequences = 1, kLoss = 2, kMean = 3, kNonFinite = 4, kClamped = 5; /* of the statistics */
+constexpr int kTokens = 0, kSequences = 1, kLoss = 2, kMean = 3, kNonFinite = 4,
+              kClamped = 5; /* of the statistics */
 
 class Distillation {
  public:
-  Distillation(Model* student, Model* teacher, const uint8_t* mask, const rlsd_distill_args& options,
-               float* token_losses, double* stats)
+  Distillation(Model* student, Model* teacher, const uint8_t* mask,
+               const rlsd_distill_args& options, float* token_losses, double* stats)
       : m_(student),
         teacher_(teacher),
         device_(student->device),
@@ -25,8 +27,10 @@ class Distillation {
         staging_(&student->device, &student->scores) {}
 
   rlsd_status run(const Sequences& student, const Sequences& teacher) {
-    if (device_.table().distill_loss == nullptr || device_.table().distill_loss_workspace == nullptr) {
-      return device_.fail(RLSD_UNSUPPORTED, "The backend \"%s\" has no distill_loss.", device_.table().name);
+    if (device_.table().distill_loss == nullptr ||
+        device_.table().distill_loss_workspace == nullptr) {
+      return device_.fail(RLSD_UNSUPPORTED, "The backend \"%s\" has no distill_loss.",
+                          device_.table().name);
     }
     RLSD_CHECK(m_->need_gradient());
     std::fill(stats_, stats_ + RLSD_DISTILL_STATS, 0.0);
@@ -34,7 +38,8 @@ class Distillation {
     for (const MicroBatch& m : split(student, m_->batch_tokens, &teacher)) {
       RLSD_CHECK(micro_batch(m, gather(teacher, m.first_sequence, m.sequences(), m.first_target)));
     }
-    for (int mean : {kMean, kClamped}) stats_[mean] = stats_[kTokens] > 0.0 ? stats_[mean] / stats_[kTokens] : 0.0;
+    for (int mean : {kMean, kClamped})
+      stats_[mean] = stats_[kTokens] > 0.0 ? stats_[mean] / stats_[kTokens] : 0.0;
     return RLSD_OK;
   }
 
@@ -45,7 +50,7 @@ class Distillation {
     int64_t tokens = 0;
     for (int64_t b = 0; b < s.count; ++b) tokens += s.completion(b);
     if (mask_ != nullptr) tokens = std::count(mask_, mask_ + tokens, uint8_t{1});
-    const int64_t divisor = options_.reduction == RLSD_TOKEN_MEAN   ? tokens
+    const int64_t divisor = options_.reduction == RLSD_TOKEN_MEAN  ? tokens
                             : options_.reduction == RLSD_TOKEN_SUM ? 1
                                                                    : s.count;
     options_.normalizer = static_cast<double>(std::max<int64_t>(divisor, 1));
@@ -60,12 +65,14 @@ class Distillation {
     DeviceRows teacher_rows, rows;
     RLSD_CHECK(upload_rows(teacher_, taught.packed(), &teacher_->integers, &teacher_rows));
     RLSD_CHECK(forward(teacher_, teacher_rows, false, &teacher_->activations));
-    args.teacher = hidden_scores(teacher_, teacher_->activations.hidden, teacher_rows.rows, args.teacher.rows);
+    args.teacher =
+        hidden_scores(teacher_, teacher_->activations.hidden, teacher_rows.rows, args.teacher.rows);
     RLSD_CHECK(upload_rows(m_, m.packed(), &m_->integers, &rows));
     RLSD_CHECK(forward(m_, rows, true, &m_->activations));
     args.student = hidden_scores(m_, m_->activations.hidden, rows.rows, args.student.rows);
     args.gradient_hidden = matrix(m_->activations.d_hidden, rows.rows, m_->config.hidden);
-    args.gradient_head = matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
+    args.gradient_head =
+        matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
     uint64_t bytes = 0;
     RLSD_CHECK(device_.table().distill_loss_workspace(device_.context(), &args, &bytes));
     RLSD_CHECK(device_.workspace(bytes));
@@ -97,7 +104,8 @@ class Distillation {
     double part[RLSD_DISTILL_STATS];
     RLSD_CHECK(device_.download(part, args.stats, sizeof(part)));
     for (int i : {kTokens, kLoss, kNonFinite}) stats_[i] += part[i];
-    for (int i : {kMean, kClamped}) stats_[i] += std::isnan(part[i]) ? 0.0 : part[i] * part[kTokens];
+    for (int i : {kMean, kClamped})
+      stats_[i] += std::isnan(part[i]) ? 0.0 : part[i] * part[kTokens];
     return device_.download(token_losses_ + m.first_target, args.token_losses,
                             static_cast<uint64_t>(args.tokens) * sizeof(float));
   }
@@ -113,11 +121,15 @@ class Distillation {
 
 }  // namespace
 
-rlsd_status accumulate_distillation(Model* model, Model* teacher, const Sequences& student_sequences,
-                                    const Sequences& teacher_sequences, const uint8_t* completion_mask,
-                                    const rlsd_distill_args& options, float* token_losses, double* stats) {
-  const rlsd_status status = Distillation(model, teacher, completion_mask, options, token_losses, stats)
-                                 .run(student_sequences, teacher_sequences);
+rlsd_status accumulate_distillation(Model* model, Model* teacher,
+                                    const Sequences& student_sequences,
+                                    const Sequences& teacher_sequences,
+                                    const uint8_t* completion_mask,
+                                    const rlsd_distill_args& options, float* token_losses,
+                                    double* stats) {
+  const rlsd_status status =
+      Distillation(model, teacher, completion_mask, options, token_losses, stats)
+          .run(student_sequences, teacher_sequences);
   if (status == RLSD_OK) return status;
   /* The job reads the student's words, and an optimizer must not see half a gradient. */
   if (model->device.context()->error[0] == '\0') {

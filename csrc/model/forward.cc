@@ -7,15 +7,17 @@ namespace rlsd::model {
 namespace {
 
 /* to = from W^T + bias, W (out, in). beta 1 adds to what is there. */
-rlsd_status linear(Model* m, float* to, const float* from, int64_t rows, int64_t out, int64_t in, int64_t weight,
-                   int64_t bias, double beta) {
-  return m->device.matmul(matrix(to, rows, out), matrix(from, rows, in), matrix(m->at(weight), out, in), false, true,
-                          beta, m->at(bias));
+rlsd_status linear(Model* m, float* to, const float* from, int64_t rows, int64_t out, int64_t in,
+                   int64_t weight, int64_t bias, double beta) {
+  return m->device.matmul(matrix(to, rows, out), matrix(from, rows, in),
+                          matrix(m->at(weight), out, in), false, true, beta, m->at(bias));
 }
 
-rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows, int64_t columns, int64_t weight) {
-  return m->device.table().rms_norm(m->device.context(), matrix(to, rows, columns), vector(rstd, rows),
-                                    matrix(x, rows, columns), vector(m->at(weight), columns), m->config.norm_eps);
+rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows, int64_t columns,
+                 int64_t weight) {
+  return m->device.table().rms_norm(m->device.context(), matrix(to, rows, columns),
+                                    vector(rstd, rows), matrix(x, rows, columns),
+                                    vector(m->at(weight), columns), m->config.norm_eps);
 }
 
 rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
@@ -35,7 +37,8 @@ rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations*
 
 }  // namespace
 
-rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positions, Activations* a) {
+rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positions,
+                    Activations* a) {
   const Config& c = m->config;
   const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
@@ -49,10 +52,10 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
   }
   const rlsd_backend_v1& table = m->device.table();
   const float* frequencies = m->inverse_frequencies.floats();
-  RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions, frequencies,
-                        c.rope_factor, 1));
-  return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions, frequencies,
-                    c.rope_factor, 1);
+  RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,
+                        frequencies, c.rope_factor, 1));
+  return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions,
+                    frequencies, c.rope_factor, 1);
 }
 
 rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, Activations* a) {
@@ -64,8 +67,9 @@ rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, A
   RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
   RLSD_CHECK(linear(m, l.gate, a->norm, rows, c.intermediate, c.hidden, w.gate, w.gate_bias, 0.0));
   RLSD_CHECK(linear(m, l.up, a->norm, rows, c.intermediate, c.hidden, w.up, w.up_bias, 0.0));
-  RLSD_CHECK(m->device.table().silu_mul(m->device.context(), matrix(a->product, rows, c.intermediate),
-                                        matrix(l.gate, rows, c.intermediate), matrix(l.up, rows, c.intermediate)));
+  RLSD_CHECK(m->device.table().silu_mul(
+      m->device.context(), matrix(a->product, rows, c.intermediate),
+      matrix(l.gate, rows, c.intermediate), matrix(l.up, rows, c.intermediate)));
   if (x_next != l.middle) RLSD_CHECK(m->device.copy(x_next, l.middle, rows * c.hidden));
   return linear(m, x_next, a->product, rows, c.hidden, c.intermediate, w.down, w.down_bias, 1.0);
 }
@@ -74,10 +78,12 @@ rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
   return norm(m, a->hidden, a->final_rstd, a->x_end, rows, m->config.hidden, m->layout.final_norm);
 }
 
-rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a, KeyValueSink* sink) {
+rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
+                              KeyValueSink* sink) {
   const Config& c = m->config;
-  RLSD_CHECK(m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
-                                         matrix(m->at(m->layout.embedding), c.vocab, c.hidden), rows.ids));
+  RLSD_CHECK(
+      m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
+                                  matrix(m->at(m->layout.embedding), c.vocab, c.hidden), rows.ids));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;

@@ -12,7 +12,8 @@ namespace {
 constexpr uint64_t kLogitBytes = uint64_t{64} << 20; /* logits of at most this size exist at once */
 
 /* One layer of a cache: (slots, length, kv_heads, D). */
-rlsd_tensor cache_view(const Config& c, float* cache, int64_t layer, int64_t slots, int64_t length) {
+rlsd_tensor cache_view(const Config& c, float* cache, int64_t layer, int64_t slots,
+                       int64_t length) {
   rlsd_tensor t;
   std::memset(&t, 0, sizeof(t));
   t.data = cache + layer * slots * length * c.kv_width();
@@ -31,8 +32,8 @@ rlsd_tensor cache_view(const Config& c, float* cache, int64_t layer, int64_t slo
 /* Stores the keys and values of a packed prefill into the cache rows of every completion. */
 class CacheSink final : public KeyValueSink {
  public:
-  CacheSink(Model* model, float* k_cache, float* v_cache, int64_t slots, int64_t length, const int32_t* slot_rows,
-            const int32_t* positions, int64_t rows, int64_t copies)
+  CacheSink(Model* model, float* k_cache, float* v_cache, int64_t slots, int64_t length,
+            const int32_t* slot_rows, const int32_t* positions, int64_t rows, int64_t copies)
       : m_(model),
         k_(k_cache),
         v_(v_cache),
@@ -53,9 +54,9 @@ class CacheSink final : public KeyValueSink {
 
  private:
   rlsd_status append(int64_t layer, float* cache, const float* rows, const int32_t* slots) {
-    return m_->device.table().cache_append(m_->device.context(), cache_view(m_->config, cache, layer, slots_, length_),
-                                           cube(rows, rows_, m_->config.kv_heads, m_->config.head_dim), slots,
-                                           positions_);
+    return m_->device.table().cache_append(
+        m_->device.context(), cache_view(m_->config, cache, layer, slots_, length_),
+        cube(rows, rows_, m_->config.kv_heads, m_->config.head_dim), slots, positions_);
   }
 
   Model* m_;
@@ -76,13 +77,16 @@ Generation::Generation(Model* model, std::vector<int32_t> ids, std::vector<int32
       total_((static_cast<int64_t>(cu_prompts_.size()) - 1) * options.count) {}
 
 void Generation::release() {
-  for (Buffer* buffer : {&k_cache_, &v_cache_, &arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
+  for (Buffer* buffer : {&k_cache_, &v_cache_, &arrays_, &logits_, &rows_, &activations_.memory})
+    buffer->reset();
   active_.clear();
   next_ = total_;
 }
 
 /* Of one slot and of keys alone. */
-int64_t Generation::cache_floats() const { return m_->config.layers * cache_length_ * m_->config.kv_width(); }
+int64_t Generation::cache_floats() const {
+  return m_->config.layers * cache_length_ * m_->config.kv_width();
+}
 
 rlsd_status Generation::make_cache() {
   for (size_t p = 0; p + 1 < cu_prompts_.size(); ++p) {
@@ -90,7 +94,8 @@ rlsd_status Generation::make_cache() {
   }
   cache_length_ += o_.max_tokens - 1; /* the last token is never read */
   const uint64_t slot_bytes = 2 * static_cast<uint64_t>(cache_floats()) * sizeof(float);
-  const auto affordable = static_cast<int64_t>(m_->device.available() / 2 / std::max<uint64_t>(slot_bytes, 1));
+  const auto affordable =
+      static_cast<int64_t>(m_->device.available() / 2 / std::max<uint64_t>(slot_bytes, 1));
   slots_ = std::max<int64_t>(1, std::min({total_, o_.max_slots, affordable}));
   const uint64_t bytes = static_cast<uint64_t>(slots_) * slot_bytes / 2;
   RLSD_CHECK(m_->device.allocate(&k_cache_, bytes, "Cached keys"));
@@ -101,11 +106,13 @@ rlsd_status Generation::make_cache() {
 
 rlsd_status Generation::run(int64_t steps, std::vector<Draw>* draws) {
   for (int64_t i = 0; i < steps && !done(); ++i) {
-    if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0) return RLSD_CANCELLED;
+    if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0)
+      return RLSD_CANCELLED;
     if (k_cache_.empty()) RLSD_CHECK(make_cache());
     const size_t running = active_.size();
     if (running > 0) RLSD_CHECK(decode(draws));
-    if (next_ < total_ && 2 * static_cast<int64_t>(free_slots_.size()) >= slots_) RLSD_CHECK(admit(draws));
+    if (next_ < total_ && 2 * static_cast<int64_t>(free_slots_.size()) >= slots_)
+      RLSD_CHECK(admit(draws));
     retire();
   }
   return RLSD_OK;
@@ -122,11 +129,13 @@ void Generation::retire() {
   for (const Active& a : active_) {
     if (a.last < 0) free_slots_.push_back(a.slot);
   }
-  active_.erase(std::remove_if(active_.begin(), active_.end(), [](const Active& a) { return a.last < 0; }),
-                active_.end());
+  active_.erase(
+      std::remove_if(active_.begin(), active_.end(), [](const Active& a) { return a.last < 0; }),
+      active_.end());
 }
 
-/* As many sequences as there are slots, their prompts computed in passes of at most batch_tokens rows. */
+/* As many sequences as there are slots, their prompts computed in passes of at most batch_tokens
+ * rows. */
 rlsd_status Generation::admit(std::vector<Draw>* draws) {
   size_t first = active_.size();
   int64_t rows = 0, last_prompt = -1;
@@ -139,7 +148,8 @@ rlsd_status Generation::admit(std::vector<Draw>* draws) {
     }
     if (prompt != last_prompt) rows += prompt_length(prompt);
     last_prompt = prompt;
-    active_.push_back({next_++, free_slots_.back(), static_cast<int32_t>(prompt_length(prompt)), 0, 0});
+    active_.push_back(
+        {next_++, free_slots_.back(), static_cast<int32_t>(prompt_length(prompt)), 0, 0});
     free_slots_.pop_back();
   }
   return prefill(first, active_.size(), draws);
@@ -171,22 +181,25 @@ rlsd_status Generation::prefill(size_t first, size_t last, std::vector<Draw>* dr
     flat.insert(flat.end(), row.begin(), row.end());
   }
   DeviceRows rows;
-  RLSD_CHECK(upload_rows(m_, {ids.data(), cu.data(), static_cast<int64_t>(cu.size()) - 1}, &rows_, &rows));
+  RLSD_CHECK(
+      upload_rows(m_, {ids.data(), cu.data(), static_cast<int64_t>(cu.size()) - 1}, &rows_, &rows));
   Staging staging(&m_->device, &arrays_);
-  RLSD_CHECK(staging.reserve(Staging::padded(flat.size() * 4) + Staging::padded(last_rows.size() * 4)));
+  RLSD_CHECK(
+      staging.reserve(Staging::padded(flat.size() * 4) + Staging::padded(last_rows.size() * 4)));
   const int32_t *device_slots, *device_last;
   RLSD_CHECK(staging.put(flat.data(), static_cast<int64_t>(flat.size()), &device_slots));
   RLSD_CHECK(staging.put(last_rows.data(), static_cast<int64_t>(last_rows.size()), &device_last));
-  CacheSink sink(m_, k_cache_.floats(), v_cache_.floats(), slots_, cache_length_, device_slots, rows.positions,
-                 rows.rows, static_cast<int64_t>(slot_rows.size()));
+  CacheSink sink(m_, k_cache_.floats(), v_cache_.floats(), slots_, cache_length_, device_slots,
+                 rows.positions, rows.rows, static_cast<int64_t>(slot_rows.size()));
   Activations* a = &m_->activations;
   RLSD_CHECK(prepare(&m_->device, m_->config, rows.rows, false, a));
   RLSD_CHECK(forward_with_sink(m_, rows, a, &sink));
   /* The last row of its prompt, once for each sequence. */
   const auto count = static_cast<int64_t>(last - first);
   RLSD_CHECK(prepare(&m_->device, m_->config, std::max(count, slots_), false, &activations_));
-  RLSD_CHECK(m_->device.table().embedding(m_->device.context(), matrix(activations_.hidden, count, m_->config.hidden),
-                                          matrix(a->hidden, rows.rows, m_->config.hidden), device_last));
+  RLSD_CHECK(m_->device.table().embedding(
+      m_->device.context(), matrix(activations_.hidden, count, m_->config.hidden),
+      matrix(a->hidden, rows.rows, m_->config.hidden), device_last));
   return sample(first, activations_.hidden, draws);
 }
 
@@ -209,18 +222,24 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
   Activations* a = &activations_;
   RLSD_CHECK(prepare(&device, c, std::max(n, slots_), false, a));
   RLSD_CHECK(device.table().embedding(device.context(), matrix(a->layers[0].x, n, c.hidden),
-                                      matrix(m_->at(m_->layout.embedding), c.vocab, c.hidden), ids));
+                                      matrix(m_->at(m_->layout.embedding), c.vocab, c.hidden),
+                                      ids));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     RLSD_CHECK(project(m_, i, n, positions, a));
     const rlsd_tensor k_cache = cache_view(c, k_cache_.floats(), i, slots_, cache_length_);
     const rlsd_tensor v_cache = cache_view(c, v_cache_.floats(), i, slots_, cache_length_);
-    RLSD_CHECK(device.table().cache_append(device.context(), k_cache, cube(l.k, n, c.kv_heads, c.head_dim), slots,
-                                           positions));
-    RLSD_CHECK(device.table().cache_append(device.context(), v_cache, cube(l.v, n, c.kv_heads, c.head_dim), slots,
-                                           positions));
-    rlsd_attention_decode_args args = {cube(l.q, n, c.heads, c.head_dim), cube(l.out, n, c.heads, c.head_dim), k_cache,
-                                       v_cache, slots, lengths, attention_scale(c)};
+    RLSD_CHECK(device.table().cache_append(device.context(), k_cache,
+                                           cube(l.k, n, c.kv_heads, c.head_dim), slots, positions));
+    RLSD_CHECK(device.table().cache_append(device.context(), v_cache,
+                                           cube(l.v, n, c.kv_heads, c.head_dim), slots, positions));
+    rlsd_attention_decode_args args = {cube(l.q, n, c.heads, c.head_dim),
+                                       cube(l.out, n, c.heads, c.head_dim),
+                                       k_cache,
+                                       v_cache,
+                                       slots,
+                                       lengths,
+                                       attention_scale(c)};
     RLSD_CHECK(device.table().attention_decode(device.context(), &args));
     RLSD_CHECK(finish_layer(m_, i, n, l.x, a));
   }
@@ -242,18 +261,21 @@ rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Dr
     Active& a = active_[i];
     const int32_t token = tokens_[i];
     int32_t finish = ++a.drawn >= o_.max_tokens ? kLength : kRunning;
-    if (std::find(o_.stop_ids.begin(), o_.stop_ids.end(), token) != o_.stop_ids.end()) finish = kStopped;
+    if (std::find(o_.stop_ids.begin(), o_.stop_ids.end(), token) != o_.stop_ids.end())
+      finish = kStopped;
     draws->push_back({static_cast<int32_t>(a.sequence), token, finish, log_probs_[i]});
     a.last = finish == kRunning ? token : -1;
   }
   return RLSD_OK;
 }
 
-/* Tokens by the sampler; their log-probs by the entry that scores completions, so that the two agree in every bit. */
+/* Tokens by the sampler; their log-probs by the entry that scores completions, so that the two
+ * agree in every bit. */
 rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* hidden) {
   Device& device = m_->device;
   const Config& c = m_->config;
-  RLSD_CHECK(device.reserve(&logits_, static_cast<uint64_t>(count * c.vocab) * sizeof(float), "Logits"));
+  RLSD_CHECK(
+      device.reserve(&logits_, static_cast<uint64_t>(count * c.vocab) * sizeof(float), "Logits"));
   const rlsd_tensor logits = matrix(logits_.floats(), count, c.vocab);
   RLSD_CHECK(device.matmul(logits, matrix(hidden, count, c.hidden), m_->head(), false, true, 0.0));
   std::vector<uint64_t> seeds, counters;

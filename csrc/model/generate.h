@@ -10,9 +10,9 @@
 namespace rlsd::model {
 
 struct GenerateOptions {
-  int64_t count;       /* completions of each prompt */
-  int64_t max_tokens;  /* of a completion */
-  int64_t max_slots;   /* sequences in the cache at once */
+  int64_t count;      /* completions of each prompt */
+  int64_t max_tokens; /* of a completion */
+  int64_t max_slots;  /* sequences in the cache at once */
   double temperature, top_p, min_p;
   int32_t top_k;
   uint64_t seed;
@@ -27,14 +27,17 @@ struct Draw {
   float log_prob;
 };
 
-/* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t: neither the slots nor
- * the other sequences matter. Waiting sequences enter when at least half of the slots are free, so that prompts are
- * computed together; completions of one prompt that enter together share its computation. */
+/* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t:
+ * neither the slots nor the other sequences matter. Waiting sequences enter when at least half of
+ * the slots are free, so that prompts are computed together; completions of one prompt that enter
+ * together share its computation. */
 class Generation {
  public:
-  Generation(Model* model, std::vector<int32_t> ids, std::vector<int32_t> cu_prompts, const GenerateOptions& options);
+  Generation(Model* model, std::vector<int32_t> ids, std::vector<int32_t> cu_prompts,
+             const GenerateOptions& options);
 
-  /* Draws one token for every running sequence, `steps` times or until none is left; appends to `draws`. */
+  /* Draws one token for every running sequence, `steps` times or until none is left; appends to
+   * `draws`. */
   rlsd_status run(int64_t steps, std::vector<Draw>* draws);
 
   /* Ends a sequence: its text met a stop string. */

@@ -32,24 +32,28 @@ rlsd_status fill(Model* m, const Parameter& p, uint64_t key, double deviation) {
       chunk[i] = static_cast<float>(a * deviation);
       if (i + 1 < chunk.size()) chunk[i + 1] = static_cast<float>(b * deviation);
     }
-    RLSD_CHECK(m->write(Block::kWeights, p.offset + first, static_cast<int64_t>(chunk.size()), RLSD_F32, chunk.data()));
+    RLSD_CHECK(m->write(Block::kWeights, p.offset + first, static_cast<int64_t>(chunk.size()),
+                        RLSD_F32, chunk.data()));
   }
   return RLSD_OK;
 }
 
 bool ends_with(const std::string& text, const char* end) {
   const std::string tail(end);
-  return text.size() >= tail.size() && text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
+  return text.size() >= tail.size() &&
+         text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
 }
 
 }  // namespace
 
 rlsd_status initialize(Model* m, uint64_t seed, double deviation, bool scale_residual) {
-  const double residual = scale_residual ? 1.0 / std::sqrt(2.0 * static_cast<double>(m->config.layers)) : 1.0;
+  const double residual =
+      scale_residual ? 1.0 / std::sqrt(2.0 * static_cast<double>(m->config.layers)) : 1.0;
   for (size_t i = 0; i < m->layout.parameters.size(); ++i) {
     const Parameter& p = m->layout.parameters[i];
     if (p.rows > 0) {
-      const bool into_stream = ends_with(p.name, "o_proj.weight") || ends_with(p.name, "down_proj.weight");
+      const bool into_stream =
+          ends_with(p.name, "o_proj.weight") || ends_with(p.name, "down_proj.weight");
       RLSD_CHECK(fill(m, p, stream_key(seed, i), deviation * (into_stream ? residual : 1.0)));
     } else if (ends_with(p.name, "norm.weight")) {
       const std::vector<float> ones(static_cast<size_t>(p.count()), 1.0f);

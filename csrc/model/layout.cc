@@ -22,7 +22,9 @@ class Builder {
   Layout* layout_;
 };
 
-std::string layer_name(int64_t layer, const char* rest) { return "model.layers." + std::to_string(layer) + "." + rest; }
+std::string layer_name(int64_t layer, const char* rest) {
+  return "model.layers." + std::to_string(layer) + "." + rest;
+}
 
 void add_matrices(Builder* b, const Config& c, int64_t i, LayerOffsets* at) {
   at->q = b->add(layer_name(i, "self_attn.q_proj.weight"), c.q_width(), c.hidden);
@@ -61,10 +63,13 @@ Layout make_layout(const Config& config) {
   Builder b(&layout);
   layout.layers.resize(static_cast<size_t>(config.layers));
   layout.embedding = b.add("model.embed_tokens.weight", config.vocab, config.hidden);
-  for (int64_t i = 0; i < config.layers; ++i) add_matrices(&b, config, i, &layout.layers[static_cast<size_t>(i)]);
-  layout.head = config.tied ? layout.embedding : b.add("lm_head.weight", config.vocab, config.hidden);
+  for (int64_t i = 0; i < config.layers; ++i)
+    add_matrices(&b, config, i, &layout.layers[static_cast<size_t>(i)]);
+  layout.head =
+      config.tied ? layout.embedding : b.add("lm_head.weight", config.vocab, config.hidden);
   layout.decaying = layout.count;
-  for (int64_t i = 0; i < config.layers; ++i) add_vectors(&b, config, i, &layout.layers[static_cast<size_t>(i)]);
+  for (int64_t i = 0; i < config.layers; ++i)
+    add_vectors(&b, config, i, &layout.layers[static_cast<size_t>(i)]);
   layout.final_norm = b.add("model.norm.weight", 0, config.hidden);
   return layout;
 }

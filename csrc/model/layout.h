@@ -1,7 +1,7 @@
 /* Shape of a decoder and the place of each parameter in the one block that holds them all.
  *
- * Matrices come first, norms and biases last: weight decay is for [0, decaying) alone. Every parameter starts on a
- * cache line; the gaps are 0 in weights, gradients and optimizer state. */
+ * Matrices come first, norms and biases last: weight decay is for [0, decaying) alone. Every
+ * parameter starts on a cache line; the gaps are 0 in weights, gradients and optimizer state. */
 #ifndef RLSD_MODEL_LAYOUT_H_
 #define RLSD_MODEL_LAYOUT_H_
 
@@ -22,7 +22,9 @@ struct Config {
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
 
-inline double attention_scale(const Config& c) { return 1.0 / std::sqrt(static_cast<double>(c.head_dim)); }
+inline double attention_scale(const Config& c) {
+  return 1.0 / std::sqrt(static_cast<double>(c.head_dim));
+}
 
 struct Parameter {
   std::string name;      /* Hugging Face's */
@@ -36,7 +38,8 @@ struct Parameter {
 struct LayerOffsets {
   int64_t q = -1, k = -1, v = -1, o = -1, gate = -1, up = -1, down = -1;
   int64_t norm1 = -1, norm2 = -1, q_norm = -1, k_norm = -1;
-  int64_t q_bias = -1, k_bias = -1, v_bias = -1, o_bias = -1, gate_bias = -1, up_bias = -1, down_bias = -1;
+  int64_t q_bias = -1, k_bias = -1, v_bias = -1, o_bias = -1, gate_bias = -1, up_bias = -1,
+          down_bias = -1;
 };
 
 struct Layout {

@@ -5,23 +5,28 @@
 
 namespace rlsd::model {
 
-Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit, const Config& c,
-             int64_t tokens)
-    : config(c), layout(make_layout(c)), batch_tokens(tokens), device(table, ordinal, threads, memory_limit) {}
+Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
+             const Config& c, int64_t tokens)
+    : config(c),
+      layout(make_layout(c)),
+      batch_tokens(tokens),
+      device(table, ordinal, threads, memory_limit) {}
 
 rlsd_status Model::create(const float* frequencies) {
   RLSD_CHECK(device.check_entries());
   const uint64_t half = static_cast<uint64_t>(config.head_dim / 2) * sizeof(float);
-  /* The small block first: glibc gives a thread's very first block, if large, an arena that it never gives back. */
+  /* The small block first: glibc gives a thread's very first block, if large, an arena that it
+   * never gives back. */
   RLSD_CHECK(device.allocate(&inverse_frequencies, half, "Rotary frequencies"));
-  RLSD_CHECK(device.allocate(&weights, static_cast<uint64_t>(layout.count) * sizeof(float), "The model's weights"));
+  RLSD_CHECK(device.allocate(&weights, static_cast<uint64_t>(layout.count) * sizeof(float),
+                             "The model's weights"));
   RLSD_CHECK(device.upload(inverse_frequencies.floats(), frequencies, half));
   return device.zero(weights.floats(), layout.count);
 }
 
 void Model::release() {
-  for (Buffer* buffer : {&weights, &gradient, &first_moment, &second_moment, &inverse_frequencies, &activations.memory,
-                         &integers, &scores, &staging_}) {
+  for (Buffer* buffer : {&weights, &gradient, &first_moment, &second_moment, &inverse_frequencies,
+                         &activations.memory, &integers, &scores, &staging_}) {
     buffer->reset();
   }
   activations.tokens = 0;
@@ -68,11 +73,14 @@ rlsd_tensor typed(const void* data, int64_t count, int32_t dtype) {
   return t;
 }
 
-uint64_t bytes_of(int64_t count, int32_t dtype) { return static_cast<uint64_t>(count) * (dtype == RLSD_F32 ? 4 : 2); }
+uint64_t bytes_of(int64_t count, int32_t dtype) {
+  return static_cast<uint64_t>(count) * (dtype == RLSD_F32 ? 4 : 2);
+}
 
 }  // namespace
 
-rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dtype, const void* from) {
+rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dtype,
+                         const void* from) {
   if (block == Block::kFirstMoment || block == Block::kSecondMoment) RLSD_CHECK(need_moments());
   if (block == Block::kGradient) RLSD_CHECK(need_gradient());
   float* const to = block_of(block)->floats() + offset;
@@ -80,7 +88,8 @@ rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dty
   if (dtype == RLSD_F32) return device.upload(to, from, bytes);
   RLSD_CHECK(device.reserve(&staging_, bytes, "Staging memory"));
   RLSD_CHECK(device.upload(staging_.floats(), from, bytes));
-  return device.table().convert(device.context(), vector(to, count), typed(staging_.floats(), count, dtype));
+  return device.table().convert(device.context(), vector(to, count),
+                                typed(staging_.floats(), count, dtype));
 }
 
 rlsd_status Model::read(Block block, int64_t offset, int64_t count, int32_t dtype, void* to) {
@@ -93,7 +102,8 @@ rlsd_status Model::read(Block block, int64_t offset, int64_t count, int32_t dtyp
   const float* const from = source->floats() + offset;
   if (dtype == RLSD_F32) return device.download(to, from, bytes);
   RLSD_CHECK(device.reserve(&staging_, bytes, "Staging memory"));
-  RLSD_CHECK(device.table().convert(device.context(), typed(staging_.floats(), count, dtype), vector(from, count)));
+  RLSD_CHECK(device.table().convert(device.context(), typed(staging_.floats(), count, dtype),
+                                    vector(from, count)));
   return device.download(to, staging_.floats(), bytes);
 }
 
@@ -115,7 +125,8 @@ rlsd_status upload_rows(Model* model, const PackedRows& packed, Buffer* memory, 
   std::copy(packed.ids, packed.ids + rows, host.begin());
   int32_t* position = host.data() + rows;
   for (int64_t b = 0; b < sequences; ++b) {
-    for (int32_t i = packed.cu_seqlens[b]; i < packed.cu_seqlens[b + 1]; ++i) *position++ = i - packed.cu_seqlens[b];
+    for (int32_t i = packed.cu_seqlens[b]; i < packed.cu_seqlens[b + 1]; ++i)
+      *position++ = i - packed.cu_seqlens[b];
   }
   std::copy(packed.cu_seqlens, packed.cu_seqlens + sequences + 1, position);
   RLSD_CHECK(model->device.reserve(memory, host.size() * sizeof(int32_t), "Token ids"));

@@ -1,4 +1,5 @@
-/* One decoder: its weights, and once it is trained its gradient and AdamW's moments; each one block of float32. */
+/* One decoder: its weights, and once it is trained its gradient and AdamW's moments; each one block
+ * of float32. */
 #ifndef RLSD_MODEL_MODEL_H_
 #define RLSD_MODEL_MODEL_H_
 
@@ -14,9 +15,10 @@ namespace rlsd::model {
 enum class Block { kWeights, kGradient, kFirstMoment, kSecondMoment };
 
 struct Model {
-  /* `batch_tokens`: rows that one forward and backward pass holds at once; a longer sequence has its own pass. */
-  Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit, const Config& c,
-        int64_t batch_tokens);
+  /* `batch_tokens`: rows that one forward and backward pass holds at once; a longer sequence has
+   * its own pass. */
+  Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
+        const Config& c, int64_t batch_tokens);
 
   /* Allocates the weights, all 0. */
   rlsd_status create(const float* inverse_frequencies);
@@ -71,7 +73,8 @@ struct DeviceRows {
 /* Into `memory`, grown as needed. */
 rlsd_status upload_rows(Model* model, const PackedRows& packed, Buffer* memory, DeviceRows* out);
 
-/* Final hidden states of all rows into activations.hidden; with gradients, what backward needs is kept. */
+/* Final hidden states of all rows into activations.hidden; with gradients, what backward needs is
+ * kept. */
 rlsd_status forward(Model* model, const DeviceRows& rows, bool gradients, Activations* a);
 
 /* Called by forward after each layer's keys and values are made: prefill stores them. */
@@ -79,13 +82,17 @@ struct KeyValueSink {
   virtual ~KeyValueSink() = default;
   virtual rlsd_status store(int64_t layer, const float* k, const float* v) = 0;
 };
-rlsd_status forward_with_sink(Model* model, const DeviceRows& rows, Activations* a, KeyValueSink* sink);
+rlsd_status forward_with_sink(Model* model, const DeviceRows& rows, Activations* a,
+                              KeyValueSink* sink);
 
-/* From activations.d_hidden, the gradient of the final hidden states: adds to every parameter's gradient. */
+/* From activations.d_hidden, the gradient of the final hidden states: adds to every parameter's
+ * gradient. */
 rlsd_status backward(Model* model, const DeviceRows& rows, Activations* a);
 
-/* The parts of a layer around attention, which decoding shares: queries, keys, values; and all that follows. */
-rlsd_status project(Model* model, int64_t layer, int64_t rows, const int32_t* positions, Activations* a);
+/* The parts of a layer around attention, which decoding shares: queries, keys, values; and all that
+ * follows. */
+rlsd_status project(Model* model, int64_t layer, int64_t rows, const int32_t* positions,
+                    Activations* a);
 rlsd_status finish_layer(Model* model, int64_t layer, int64_t rows, float* x_next, Activations* a);
 rlsd_status final_norm(Model* model, int64_t rows, Activations* a);
 

@@ -6,8 +6,8 @@
 namespace rlsd::model {
 namespace {
 
-rlsd_status update_range(Model* m, const StepOptions& o, double decay, double gradient_scale, int64_t begin,
-                         int64_t end) {
+rlsd_status update_range(Model* m, const StepOptions& o, double decay, double gradient_scale,
+                         int64_t begin, int64_t end) {
   rlsd_adamw_args args = {};
   args.weight = vector(m->weights.floats() + begin, end - begin);
   args.m = vector(m->first_moment.floats() + begin, end - begin);
@@ -29,8 +29,8 @@ rlsd_status step(Model* m, const StepOptions& o, double* gradient_norm, bool* sk
   RLSD_CHECK(m->need_gradient());
   RLSD_CHECK(m->need_moments());
   double squared = 0.0;
-  RLSD_CHECK(m->device.table().squared_norm(m->device.context(), vector(m->gradient.floats(), m->layout.count),
-                                            &squared));
+  RLSD_CHECK(m->device.table().squared_norm(
+      m->device.context(), vector(m->gradient.floats(), m->layout.count), &squared));
   *gradient_norm = std::sqrt(squared);
   *skipped = !std::isfinite(*gradient_norm);
   if (!*skipped) {

@@ -50,7 +50,8 @@ napi_value number_array(napi_env env, const std::vector<double>& values) {
 napi_value layout(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
-  if (!args.valid()) return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
+  if (!args.valid())
+    return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
   const model::Layout l = model::make_layout(decode_config(fields));
   napi_value result, names, name;
   std::vector<double> rows, columns, offsets;
@@ -69,7 +70,8 @@ napi_value layout(napi_env env, napi_callback_info info) {
   napi_set_named_property(env, result, "columns", number_array(env, columns));
   napi_set_named_property(env, result, "offsets", number_array(env, offsets));
   napi_set_named_property(env, result, "count", to_number(env, static_cast<double>(l.count)));
-  napi_set_named_property(env, result, "parameterCount", to_number(env, static_cast<double>(l.parameter_count)));
+  napi_set_named_property(env, result, "parameterCount",
+                          to_number(env, static_cast<double>(l.parameter_count)));
   return result;
 }
 
@@ -79,20 +81,25 @@ napi_value activation_bytes(napi_env env, napi_callback_info info) {
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
   const double tokens = args.number(1), gradients = args.number(2);
   if (!args.valid()) return to_number(env, -1);
-  const int64_t floats = model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens), gradients != 0);
+  const int64_t floats =
+      model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens), gradients != 0);
   return to_number(env, static_cast<double>(floats) * sizeof(float));
 }
 
-/* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit, batchTokens */
+/* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit,
+ * batchTokens */
 napi_value open_model(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
   const auto* place = args.data<double>(1, napi_float64_array, kPlaceFields);
-  const rlsd_backend_v1* backend = args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
-  if (backend == nullptr) return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
-  return wrap_model(env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
-                                                 static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
-                                                 decode_config(fields), static_cast<int64_t>(place[4])));
+  const rlsd_backend_v1* backend =
+      args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
+  if (backend == nullptr)
+    return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
+  return wrap_model(
+      env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
+                                   static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
+                                   decode_config(fields), static_cast<int64_t>(place[4])));
 }
 
 /* engineAllocate(model, inverseFrequencies) */
@@ -108,10 +115,12 @@ napi_value allocate(napi_env env, napi_callback_info info) {
 napi_value initialize(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
-  const uint64_t seed = static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
+  const uint64_t seed =
+      static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
   const double deviation = args.number(3);
   const bool scale_residual = args.number(4) != 0;
-  return enqueue(args, m, 0, [=] { return model::initialize(m.get(), seed, deviation, scale_residual); });
+  return enqueue(args, m, 0,
+                 [=] { return model::initialize(m.get(), seed, deviation, scale_residual); });
 }
 
 struct Range {
@@ -138,7 +147,8 @@ Range read_range(EngineArgs* args) {
   const size_t size = dtype_bytes(r.dtype);
   r.count = static_cast<int64_t>(bytes.count / size);
   r.data = bytes.data;
-  if (bytes.count % size != 0 || r.offset < 0 || r.offset + r.count > r.model->layout.count) args->invalidate();
+  if (bytes.count % size != 0 || r.offset < 0 || r.offset + r.count > r.model->layout.count)
+    args->invalidate();
   return r;
 }
 
@@ -146,14 +156,16 @@ Range read_range(EngineArgs* args) {
 napi_value write(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const Range r = read_range(&args);
-  return enqueue(args, r.model, 0, [r] { return r.model->write(r.block, r.offset, r.count, r.dtype, r.data); });
+  return enqueue(args, r.model, 0,
+                 [r] { return r.model->write(r.block, r.offset, r.count, r.dtype, r.data); });
 }
 
 /* engineRead(model, block, offset, dtype, bytes) */
 napi_value read(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const Range r = read_range(&args);
-  return enqueue(args, r.model, 0, [r] { return r.model->read(r.block, r.offset, r.count, r.dtype, r.data); });
+  return enqueue(args, r.model, 0,
+                 [r] { return r.model->read(r.block, r.offset, r.count, r.dtype, r.data); });
 }
 
 /* engineCopy(model, other, rate) */
@@ -175,7 +187,8 @@ napi_value release(napi_env env, napi_callback_info info) {
   });
 }
 
-/* engineState(model, updates): sets the count of updates unless it is negative; resolves [memory bytes, updates] */
+/* engineState(model, updates): sets the count of updates unless it is negative; resolves [memory
+ * bytes, updates] */
 napi_value state(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
@@ -191,7 +204,8 @@ napi_value state(napi_env env, napi_callback_info info) {
       [result](napi_env e) { return number_array(e, *result); });
 }
 
-/* engineStep(model, options): options: learningRate, weightDecay, beta1, beta2, eps, maxGradientNorm; resolves [norm, skipped] */
+/* engineStep(model, options): options: learningRate, weightDecay, beta1, beta2, eps,
+ * maxGradientNorm; resolves [norm, skipped] */
 napi_value step(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);

@@ -17,7 +17,8 @@ Sequences read_sequences(EngineArgs* args, size_t at) {
   const ArrayArg ids = args->array(at, napi_int32_array);
   const ArrayArg lengths = args->array(at + 2, napi_int32_array);
   const auto* cu = args->data<int32_t>(at + 1, napi_int32_array, lengths.count + 1);
-  if (!args->valid() || cu[0] != 0 || static_cast<size_t>(cu[lengths.count]) != ids.count) args->invalidate();
+  if (!args->valid() || cu[0] != 0 || static_cast<size_t>(cu[lengths.count]) != ids.count)
+    args->invalidate();
   return {static_cast<const int32_t*>(ids.data), cu, static_cast<const int32_t*>(lengths.data),
           static_cast<int64_t>(lengths.count)};
 }
@@ -46,13 +47,14 @@ napi_value logits(napi_env env, napi_callback_info info) {
   const size_t vocab = m != nullptr ? static_cast<size_t>(m->config.vocab) : 0;
   auto* out = args.data<float>(2, napi_float32_array, ids.count * vocab);
   return enqueue(args, m, 0, [=] {
-    return model::all_logits(m.get(), static_cast<const int32_t*>(ids.data), static_cast<int64_t>(ids.count), out);
+    return model::all_logits(m.get(), static_cast<const int32_t*>(ids.data),
+                             static_cast<int64_t>(ids.count), out);
   });
 }
 
-/* engineAccumulate(model, ids, cuSeqlens, promptLengths, objective, lossScale, cancelId, advantages, completionMask,
- * spanMask, teacher, contrast, old, ref, sampler, out: logProbs, teacher, tokenAdvantages, evidenceWeights, gradient,
- * stats) */
+/* engineAccumulate(model, ids, cuSeqlens, promptLengths, objective, lossScale, cancelId,
+ * advantages, completionMask, spanMask, teacher, contrast, old, ref, sampler, out: logProbs,
+ * teacher, tokenAdvantages, evidenceWeights, gradient, stats) */
 napi_value accumulate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
@@ -81,23 +83,27 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   out.stats = args.data<double>(20, napi_float64_array, RLSD_STAT_COUNT);
   if ((in.teacher == nullptr) != (out.teacher == nullptr)) args.invalidate();
   const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
-  return enqueue(args, m, id, [=] { return model::accumulate(m.get(), s, objective, in, loss_scale, out); });
+  return enqueue(args, m, id,
+                 [=] { return model::accumulate(m.get(), s, objective, in, loss_scale, out); });
 }
 
-/* engineDistill(model, teacher, ids, cuSeqlens, promptLengths, teacherIds, teacherCuSeqlens, teacherPromptLengths,
- * options, cancelId, completionMask, tokenLosses, stats). options: divergence, reduction, topK, tail, nonFiniteSkip,
- * beta, valueClamp, temperature, logitSoftcap, normalizer, lossScale */
+/* engineDistill(model, teacher, ids, cuSeqlens, promptLengths, teacherIds, teacherCuSeqlens,
+ * teacherPromptLengths, options, cancelId, completionMask, tokenLosses, stats). options:
+ * divergence, reduction, topK, tail, nonFiniteSkip, beta, valueClamp, temperature, logitSoftcap,
+ * normalizer, lossScale */
 napi_value distill(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0), teacher = args.model(1);
-  const Sequences student_sequences = read_sequences(&args, 2), teacher_sequences = read_sequences(&args, 5);
+  const Sequences student_sequences = read_sequences(&args, 2),
+                  teacher_sequences = read_sequences(&args, 5);
   const auto* f = args.data<double>(8, napi_float64_array, 11);
   const double id = args.number(9);
   const size_t n = count_targets(args, student_sequences);
   const auto* mask = args.optional<uint8_t>(10, napi_uint8_array, n);
   auto* token_losses = args.data<float>(11, napi_float32_array, n);
   auto* stats = args.data<double>(12, napi_float64_array, RLSD_DISTILL_STATS);
-  if (args.valid() && (student_sequences.count != teacher_sequences.count || count_targets(args, teacher_sequences) != n ||
+  if (args.valid() && (student_sequences.count != teacher_sequences.count ||
+                       count_targets(args, teacher_sequences) != n ||
                        m->config.vocab != teacher->config.vocab || m == teacher)) {
     args.invalidate();
   }
@@ -118,15 +124,15 @@ napi_value distill(napi_env env, napi_callback_info info) {
   return enqueue(args, m, id, [=] {
     teacher->device.context()->cancel = m->device.context()->cancel;
     teacher->device.context()->error[0] = '\0';
-    const rlsd_status status = model::accumulate_distillation(m.get(), teacher.get(), student_sequences,
-                                                              teacher_sequences, mask, o, token_losses, stats);
+    const rlsd_status status = model::accumulate_distillation(
+        m.get(), teacher.get(), student_sequences, teacher_sequences, mask, o, token_losses, stats);
     teacher->device.context()->cancel = nullptr;
     return status;
   });
 }
 
-/* engineGenerate(model, ids, cuPrompts, stopIds, options): a generation. options: count, maxTokens, maxSlots,
- * temperature, topP, minP, topK, seedLow, seedHigh */
+/* engineGenerate(model, ids, cuPrompts, stopIds, options): a generation. options: count, maxTokens,
+ * maxSlots, temperature, topP, minP, topK, seedLow, seedHigh */
 napi_value generate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
@@ -134,7 +140,8 @@ napi_value generate(napi_env env, napi_callback_info info) {
   const ArrayArg stop = args.array(3, napi_int32_array);
   const auto* f = args.data<double>(4, napi_float64_array, 9);
   const auto* cu_prompts = static_cast<const int32_t*>(cu.data);
-  if (!args.valid() || cu.count < 1 || cu_prompts[0] != 0 || static_cast<size_t>(cu_prompts[cu.count - 1]) != ids.count) {
+  if (!args.valid() || cu.count < 1 || cu_prompts[0] != 0 ||
+      static_cast<size_t>(cu_prompts[cu.count - 1]) != ids.count) {
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineGenerate was called with wrong arguments.");
   }
   const auto* tokens = static_cast<const int32_t*>(ids.data);
@@ -148,9 +155,9 @@ napi_value generate(napi_env env, napi_callback_info info) {
                               static_cast<int32_t>(f[6]),
                               static_cast<uint64_t>(f[7]) | static_cast<uint64_t>(f[8]) << 32,
                               std::vector<int32_t>(stops, stops + stop.count)};
-  return wrap_generation(env, std::make_shared<GenerationHandle>(m, std::vector<int32_t>(tokens, tokens + ids.count),
-                                                                 std::vector<int32_t>(cu_prompts, cu_prompts + cu.count),
-                                                                 o));
+  return wrap_generation(env, std::make_shared<GenerationHandle>(
+                                  m, std::vector<int32_t>(tokens, tokens + ids.count),
+                                  std::vector<int32_t>(cu_prompts, cu_prompts + cu.count), o));
 }
 
 template <class T>

@@ -10,8 +10,11 @@ template <class T>
 napi_value wrap(napi_env env, const napi_type_tag& tag, std::shared_ptr<T> pointer) {
   napi_value object;
   auto holder = std::make_unique<std::shared_ptr<T>>(std::move(pointer));
-  const auto drop = [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<T>*>(data); };
-  if (napi_create_object(env, &object) != napi_ok || napi_type_tag_object(env, object, &tag) != napi_ok ||
+  const auto drop = [](napi_env, void* data, void*) {
+    delete static_cast<std::shared_ptr<T>*>(data);
+  };
+  if (napi_create_object(env, &object) != napi_ok ||
+      napi_type_tag_object(env, object, &tag) != napi_ok ||
       napi_wrap(env, object, holder.get(), drop, nullptr, nullptr) != napi_ok) {
     return nullptr;
   }
@@ -34,7 +37,9 @@ std::shared_ptr<T> unwrap(napi_env env, const napi_type_tag& tag, napi_value val
 
 }  // namespace
 
-napi_value wrap_model(napi_env env, std::shared_ptr<model::Model> m) { return wrap(env, kModelTag, std::move(m)); }
+napi_value wrap_model(napi_env env, std::shared_ptr<model::Model> m) {
+  return wrap(env, kModelTag, std::move(m));
+}
 
 napi_value wrap_generation(napi_env env, std::shared_ptr<GenerationHandle> g) {
   return wrap(env, kGenerationTag, std::move(g));

@@ -1,4 +1,5 @@
-/* Models and generations as JavaScript objects: a tagged object holds a shared pointer, jobs hold their own. */
+/* Models and generations as JavaScript objects: a tagged object holds a shared pointer, jobs hold
+ * their own. */
 #ifndef RLSD_NAPI_ENGINE_HANDLES_H_
 #define RLSD_NAPI_ENGINE_HANDLES_H_
 

@@ -5,7 +5,8 @@
 namespace rlsd::addon {
 namespace {
 
-napi_value failure(napi_env env, rlsd_status status, const std::string& message, int64_t index, int64_t count) {
+napi_value failure(napi_env env, rlsd_status status, const std::string& message, int64_t index,
+                   int64_t count) {
   napi_value result, text;
   if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
   napi_create_string_utf8(env, message.c_str(), message.size(), &text);
@@ -73,7 +74,8 @@ class EngineJob final : public Job {
 }  // namespace
 
 EngineArgs::EngineArgs(napi_env env, napi_callback_info info) : env_(env) {
-  valid_ = napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) == napi_ok && count_ <= kMax;
+  valid_ =
+      napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) == napi_ok && count_ <= kMax;
 }
 
 bool EngineArgs::absent(size_t at) const {
@@ -109,11 +111,13 @@ ArrayArg EngineArgs::array(size_t at, napi_typedarray_type type) {
   return a;
 }
 
-napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id, EngineBody body,
-                   EngineResult result) {
+napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id,
+                   EngineBody body, EngineResult result) {
   napi_env env = args.env();
-  if (!args.valid()) return refuse(env, RLSD_INVALID_ARGUMENT, "The engine was called with wrong arguments.");
-  auto job = std::make_unique<EngineJob>(std::move(model), cancel_id, std::move(body), std::move(result));
+  if (!args.valid())
+    return refuse(env, RLSD_INVALID_ARGUMENT, "The engine was called with wrong arguments.");
+  auto job =
+      std::make_unique<EngineJob>(std::move(model), cancel_id, std::move(body), std::move(result));
   napi_value promise;
   if (!job->prepare(args, &promise)) return refuse(env, RLSD_INTERNAL, "Could not make a promise.");
   AddonData* data = addon_data(env);

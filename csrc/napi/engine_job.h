@@ -1,4 +1,5 @@
-/* One queued call of the policy engine: arguments read and held, a body for the native thread, a promise. */
+/* One queued call of the policy engine: arguments read and held, a body for the native thread, a
+ * promise. */
 #ifndef RLSD_NAPI_ENGINE_JOB_H_
 #define RLSD_NAPI_ENGINE_JOB_H_
 
@@ -16,7 +17,8 @@
 
 namespace rlsd::addon {
 
-/* Arguments of a call, by position. Reading a wrong one makes the call invalid and gives an empty value. */
+/* Arguments of a call, by position. Reading a wrong one makes the call invalid and gives an empty
+ * value. */
 class EngineArgs {
  public:
   EngineArgs(napi_env env, napi_callback_info info);
@@ -57,10 +59,11 @@ class EngineArgs {
 using EngineResult = std::function<napi_value(napi_env)>;
 using EngineBody = std::function<rlsd_status()>;
 
-/* Queues body and returns a promise of RLSD_OK, of `result`'s value, or of [status, message, index, count]. The arrays
- * that were read stay alive until then. `cancel_id` (0: none) can be given to engineCancel. */
-napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id, EngineBody body,
-                   EngineResult result = nullptr);
+/* Queues body and returns a promise of RLSD_OK, of `result`'s value, or of [status, message, index,
+ * count]. The arrays that were read stay alive until then. `cancel_id` (0: none) can be given to
+ * engineCancel. */
+napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, double cancel_id,
+                   EngineBody body, EngineResult result = nullptr);
 
 /* engineCancel(id): stops the call that was queued with this id, if it has not ended. */
 napi_value engine_cancel(napi_env env, napi_callback_info info);

@@ -11,7 +11,8 @@ struct Update {
   float beta1, beta2, keep, step_size, inverse_correction, eps, gradient_scale;
 };
 
-RLSD_CLONES void update_range(float* w, float* m, float* v, const float* gradient, const Update u, int64_t count) {
+RLSD_CLONES void update_range(float* w, float* m, float* v, const float* gradient, const Update u,
+                              int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const float g = gradient[i] * u.gradient_scale;
     m[i] = u.beta1 * m[i] + (1.0f - u.beta1) * g;
@@ -24,10 +25,13 @@ RLSD_CLONES double squares(const float* x, int64_t count) {
   double lanes[8] = {};
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    for (int k = 0; k < 8; ++k) lanes[k] += static_cast<double>(x[i + k]) * static_cast<double>(x[i + k]);
+    for (int k = 0; k < 8; ++k)
+      lanes[k] += static_cast<double>(x[i + k]) * static_cast<double>(x[i + k]);
   }
-  for (int k = 0; i < count; ++i, ++k) lanes[k] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+  for (int k = 0; i < count; ++i, ++k)
+    lanes[k] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
 }  // namespace
@@ -45,8 +49,8 @@ rlsd_status adamw(rlsd_context* context, const rlsd_adamw_args* a) {
                     static_cast<float>(a->eps),
                     static_cast<float>(a->gradient_scale)};
   return parallel_rows(context, element_count(a->weight), 8, [&](int64_t begin, int64_t end) {
-    update_range(f32(a->weight) + begin, f32(a->m) + begin, f32(a->v) + begin, f32(a->gradient) + begin, u,
-                 end - begin);
+    update_range(f32(a->weight) + begin, f32(a->m) + begin, f32(a->v) + begin,
+                 f32(a->gradient) + begin, u, end - begin);
   });
 }
 
@@ -60,11 +64,12 @@ rlsd_status squared_norm(rlsd_context* context, rlsd_tensor x, double* sum) {
   const int64_t part = std::max((count + kParts - 1) / kParts, kSmallest);
   const int64_t parts = (count + part - 1) / part;
   double sums[kParts] = {};
-  const rlsd_status status = parallel_rows(context, parts, 2 * part, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      sums[i] = squares(f32(x) + i * part, std::min(part, count - i * part));
-    }
-  });
+  const rlsd_status status =
+      parallel_rows(context, parts, 2 * part, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          sums[i] = squares(f32(x) + i * part, std::min(part, count - i * part));
+        }
+      });
   *sum = 0.0;
   for (int64_t i = 0; i < parts; ++i) *sum += sums[i];
   return status;

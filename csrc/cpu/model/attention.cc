@@ -1,4 +1,5 @@
-/* Causal attention with grouped queries: packed sequences (training, prefill) and one new token against a cache.
+/* Causal attention with grouped queries: packed sequences (training, prefill) and one new token
+ * against a cache.
  *
  *   out_i = sum over j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
  * Backward, with delta_i = d_out_i . out_i and ds_ij = p_ij (d_out_i . v_j - delta_i) scale:
@@ -20,9 +21,11 @@ struct Heads {
 
 rlsd_status read_heads(rlsd_context* context, const rlsd_tensor& q, int64_t kv_heads, Heads* h) {
   *h = {q.shape[1], kv_heads, kv_heads > 0 ? q.shape[1] / kv_heads : 0, q.shape[2]};
-  if (!is_f32(q, 3) || kv_heads < 1 || h->heads % kv_heads != 0 || h->group > kMaxGroup || h->dim > kMaxHeadDim) {
+  if (!is_f32(q, 3) || kv_heads < 1 || h->heads % kv_heads != 0 || h->group > kMaxGroup ||
+      h->dim > kMaxHeadDim) {
     return fail(context, RLSD_UNSUPPORTED, -1,
-                "attention: expected f32 (N, heads, D), heads a multiple of kv_heads (at most %lld times), D <= %lld.",
+                "attention: expected f32 (N, heads, D), heads a multiple of kv_heads (at most %lld "
+                "times), D <= %lld.",
                 static_cast<long long>(kMaxGroup), static_cast<long long>(kMaxHeadDim));
   }
   return RLSD_OK;
@@ -30,12 +33,13 @@ rlsd_status read_heads(rlsd_context* context, const rlsd_tensor& q, int64_t kv_h
 
 int64_t longest(const int32_t* cu_seqlens, int64_t sequences) {
   int64_t length = 0;
-  for (int64_t b = 0; b < sequences; ++b) length = std::max<int64_t>(length, cu_seqlens[b + 1] - cu_seqlens[b]);
+  for (int64_t b = 0; b < sequences; ++b)
+    length = std::max<int64_t>(length, cu_seqlens[b + 1] - cu_seqlens[b]);
   return length;
 }
 
-/* Keys, values and query rows of one sequence (or cache slot) and one kv head. Row i of `rows` query rows has the
- * sequence's position first + i. */
+/* Keys, values and query rows of one sequence (or cache slot) and one kv head. Row i of `rows`
+ * query rows has the sequence's position first + i. */
 struct Slice {
   const float *q, *k, *v;
   float *out, *lse;
@@ -52,24 +56,28 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   }
   const int64_t keys = s.first + s.rows;
   for (int64_t start = 0; start < keys; start += kKeys) {
-    pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start), h.dim);
+    pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start),
+               h.dim);
     for (int64_t i = std::max<int64_t>(0, start - s.first); i < s.rows; ++i) {
       const int64_t count = std::min(kKeys, s.first + i + 1 - start);
       for (int64_t g = 0; g < h.group; ++g) {
-        attend_block(s.q + i * s.q_stride + g * h.dim, packed, s.v + start * s.kv_stride, s.kv_stride, count,
-                     h.dim, scale, &states[i * h.group + g], s.out + i * s.out_stride + g * h.dim);
+        attend_block(s.q + i * s.q_stride + g * h.dim, packed, s.v + start * s.kv_stride,
+                     s.kv_stride, count, h.dim, scale, &states[i * h.group + g],
+                     s.out + i * s.out_stride + g * h.dim);
       }
     }
   }
   for (int64_t i = 0; i < s.rows; ++i) {
     for (int64_t g = 0; g < h.group; ++g) {
-      const float lse = finish_row(s.out + i * s.out_stride + g * h.dim, states[i * h.group + g], h.dim);
+      const float lse =
+          finish_row(s.out + i * s.out_stride + g * h.dim, states[i * h.group + g], h.dim);
       if (s.lse != nullptr) s.lse[i * s.lse_stride + g] = lse;
     }
   }
 }
 
-void backward_slice(const rlsd_attention_args& a, const Heads& h, int64_t begin, int64_t end, int64_t kv_head) {
+void backward_slice(const rlsd_attention_args& a, const Heads& h, int64_t begin, int64_t end,
+                    int64_t kv_head) {
   const float scale = static_cast<float>(a.scale);
   const int64_t kv = a.k.stride[0];
   float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
@@ -77,19 +85,22 @@ void backward_slice(const rlsd_attention_args& a, const Heads& h, int64_t begin,
   for (int64_t i = begin; i < end; ++i) {
     std::memset(f32(a.dk) + i * kv + kv_head * h.dim, 0, bytes);
     std::memset(f32(a.dv) + i * kv + kv_head * h.dim, 0, bytes);
-    std::memset(f32(a.dq) + i * a.q.stride[0] + kv_head * h.group * h.dim, 0, bytes * static_cast<size_t>(h.group));
+    std::memset(f32(a.dq) + i * a.q.stride[0] + kv_head * h.group * h.dim, 0,
+                bytes * static_cast<size_t>(h.group));
   }
   for (int64_t start = begin; start < end; start += kKeys) {
     const int64_t at = start * kv + kv_head * h.dim;
     const int64_t keys = std::min(kKeys, end - start);
     pack_block(packed_keys, f32(a.k) + at, kv, keys, h.dim);
     pack_block(packed_values, f32(a.v) + at, kv, keys, h.dim);
-    const BlockGradient block = {packed_keys, packed_values, f32(a.k) + at, kv, f32(a.dk) + at, f32(a.dv) + at};
+    const BlockGradient block = {packed_keys, packed_values,  f32(a.k) + at,
+                                 kv,          f32(a.dk) + at, f32(a.dv) + at};
     for (int64_t i = start; i < end; ++i) {
       for (int64_t head = kv_head * h.group; head < (kv_head + 1) * h.group; ++head) {
         const int64_t q_at = i * a.q.stride[0] + head * h.dim;
         const float* d_out = f32(a.d_out) + q_at;
-        const RowGradient row = {f32(a.q) + q_at, d_out, f32(a.dq) + q_at, f32(a.lse)[i * h.heads + head],
+        const RowGradient row = {f32(a.q) + q_at, d_out, f32(a.dq) + q_at,
+                                 f32(a.lse)[i * h.heads + head],
                                  dot_row(d_out, f32(a.out) + q_at, h.dim)};
         attend_block_backward(row, block, std::min(keys, i + 1 - start), h.dim, scale);
       }
@@ -106,27 +117,29 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
   const int64_t length = longest(a->cu_seqlens, a->sequences);
   const int64_t blocks = (length + kQueries - 1) / kQueries;
   const int64_t cost = kQueries * h.group * (length + kKeys) * (2 * h.dim + 16) / 2;
-  return parallel_rows(context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t b = task / (h.kv_heads * blocks), kv_head = task / blocks % h.kv_heads;
-      const int64_t begin = a->cu_seqlens[b], first = task % blocks * kQueries;
-      const int64_t rows = std::min(kQueries, a->cu_seqlens[b + 1] - begin - first);
-      if (rows <= 0) continue;
-      const int64_t head = kv_head * h.group, row = begin + first;
-      const Slice slice = {f32(a->q) + row * a->q.stride[0] + head * h.dim,
-                           f32(a->k) + begin * a->k.stride[0] + kv_head * h.dim,
-                           f32(a->v) + begin * a->v.stride[0] + kv_head * h.dim,
-                           f32(a->out) + row * a->out.stride[0] + head * h.dim,
-                           a->lse.data != nullptr ? f32(a->lse) + row * h.heads + head : nullptr,
-                           a->q.stride[0],
-                           a->k.stride[0],
-                           a->out.stride[0],
-                           h.heads,
-                           first,
-                           rows};
-      attend_slice(slice, h, static_cast<float>(a->scale));
-    }
-  });
+  return parallel_rows(
+      context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
+        for (int64_t task = from; task < to; ++task) {
+          const int64_t b = task / (h.kv_heads * blocks), kv_head = task / blocks % h.kv_heads;
+          const int64_t begin = a->cu_seqlens[b], first = task % blocks * kQueries;
+          const int64_t rows = std::min(kQueries, a->cu_seqlens[b + 1] - begin - first);
+          if (rows <= 0) continue;
+          const int64_t head = kv_head * h.group, row = begin + first;
+          const Slice slice = {
+              f32(a->q) + row * a->q.stride[0] + head * h.dim,
+              f32(a->k) + begin * a->k.stride[0] + kv_head * h.dim,
+              f32(a->v) + begin * a->v.stride[0] + kv_head * h.dim,
+              f32(a->out) + row * a->out.stride[0] + head * h.dim,
+              a->lse.data != nullptr ? f32(a->lse) + row * h.heads + head : nullptr,
+              a->q.stride[0],
+              a->k.stride[0],
+              a->out.stride[0],
+              h.heads,
+              first,
+              rows};
+          attend_slice(slice, h, static_cast<float>(a->scale));
+        }
+      });
 }
 
 rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_args* a) {
@@ -157,7 +170,8 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   });
 }
 
-rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args*, uint64_t* bytes) {
+rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args*,
+                                         uint64_t* bytes) {
   *bytes = 0;
   return RLSD_OK;
 }

@@ -5,22 +5,29 @@
 namespace rlsd::cpu {
 namespace {
 
-/* scores[j] = sum over d of q[d] packed[d][j], in the order of d. */
-RLSD_INLINE void score_block(float* scores, const float* q, const float* packed, int64_t dim) {
-  for (int64_t half = 0; half < kKeys; half += 32) {
-    float sums[32] = {};
+/* Keys are computed in runs of kRun; those from `count` on to the end of a run are computed and not
+ * used. */
+constexpr int64_t kRun = 32;
+
+RLSD_INLINE int64_t whole_runs(int64_t count) { return (count + kRun - 1) / kRun * kRun; }
+
+/* scores[j] = sum over d of q[d] packed[d][j], in the order of d, for the first `width` keys. */
+RLSD_INLINE void score_block(float* scores, const float* q, const float* packed, int64_t width,
+                             int64_t dim) {
+  for (int64_t run = 0; run < width; run += kRun) {
+    float sums[kRun] = {};
     for (int64_t d = 0; d < dim; ++d) {
-      const float* row = packed + d * kKeys + half;
-      for (int j = 0; j < 32; ++j) sums[j] += q[d] * row[j];
+      const float* row = packed + d * kKeys + run;
+      for (int j = 0; j < kRun; ++j) sums[j] += q[d] * row[j];
     }
-    for (int j = 0; j < 32; ++j) scores[half + j] = sums[j];
+    for (int j = 0; j < kRun; ++j) scores[run + j] = sums[j];
   }
 }
 
 /* out[i] += sum over j of weights[j] rows[j][i] for kWidth columns, in the order of j. */
 template <int kWidth>
-RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, const float* rows, int64_t stride,
-                               int64_t count) {
+RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, const float* rows,
+                               int64_t stride, int64_t count) {
   float sums[kWidth] = {};
   for (int64_t j = 0; j < count; ++j) {
     for (int i = 0; i < kWidth; ++i) sums[i] += weights[j] * rows[j * stride + i];
@@ -29,8 +36,8 @@ RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, con
 }
 
 /* out = out keep + weights rows, all columns. */
-RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, const float* rows, int64_t stride,
-                              int64_t count, int64_t dim) {
+RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, const float* rows,
+                              int64_t stride, int64_t count, int64_t dim) {
   int64_t d = 0;
   for (; d + 16 <= dim; d += 16) weighted_rows<16>(out + d, keep, weights, rows + d, stride, count);
   for (; d + 8 <= dim; d += 8) weighted_rows<8>(out + d, keep, weights, rows + d, stride, count);
@@ -39,28 +46,34 @@ RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, cons
 
 }  // namespace
 
-RLSD_CLONES void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
+void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t d = 0; d < dim; ++d) packed[d * kKeys + j] = rows[j * stride + d];
+  }
+  const int64_t width = whole_runs(count);
   for (int64_t d = 0; d < dim; ++d) {
-    for (int64_t j = 0; j < kKeys; ++j) packed[d * kKeys + j] = j < count ? rows[j * stride + d] : 0.0f;
+    for (int64_t j = count; j < width; ++j) packed[d * kKeys + j] = 0.0f;
   }
 }
 
-RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride,
-                              int64_t count, int64_t dim, float scale, SoftmaxState* state, float* out) {
+RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const float* values,
+                              int64_t stride, int64_t count, int64_t dim, float scale,
+                              SoftmaxState* state, float* out) {
+  const int64_t width = whole_runs(count);
   float scores[kKeys];
-  score_block(scores, q, packed_keys, dim);
-  for (int j = 0; j < kKeys; ++j) scores[j] = j < count ? scores[j] * scale : -HUGE_VALF;
+  score_block(scores, q, packed_keys, width, dim);
+  for (int64_t j = 0; j < width; ++j) scores[j] = j < count ? scores[j] * scale : -HUGE_VALF;
   float lanes[kLanes];
-  for (int i = 0; i < kLanes; ++i) lanes[i] = scores[i];
-  for (int j = kLanes; j < kKeys; j += kLanes) {
+  for (int i = 0; i < kLanes; ++i) lanes[i] = -HUGE_VALF;
+  for (int64_t j = 0; j < width; j += kLanes) {
     for (int i = 0; i < kLanes; ++i) lanes[i] = scores[j + i] > lanes[i] ? scores[j + i] : lanes[i];
   }
   float largest = state->largest;
   for (int i = 0; i < kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
   const float keep = exp_approx(state->largest - largest);
-  for (int j = 0; j < kKeys; ++j) scores[j] = exp_approx(scores[j] - largest);
+  for (int64_t j = 0; j < width; ++j) scores[j] = exp_approx(scores[j] - largest);
   for (int i = 0; i < kLanes; ++i) lanes[i] = 0.0f;
-  for (int j = 0; j < kKeys; j += kLanes) {
+  for (int64_t j = 0; j < width; j += kLanes) {
     for (int i = 0; i < kLanes; ++i) lanes[i] += scores[j + i];
   }
   state->sum = state->sum * keep + sum_lanes(lanes);
@@ -84,12 +97,13 @@ RLSD_CLONES float dot_row(const float* a, const float* b, int64_t dim) {
   return sum_lanes(lanes);
 }
 
-RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count,
-                                       int64_t dim, float scale) {
+RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block,
+                                       int64_t count, int64_t dim, float scale) {
+  const int64_t width = whole_runs(count);
   float p[kKeys], ds[kKeys];
-  score_block(p, row.q, block.packed_keys, dim);
-  score_block(ds, row.d_out, block.packed_values, dim);
-  for (int j = 0; j < kKeys; ++j) {
+  score_block(p, row.q, block.packed_keys, width, dim);
+  score_block(ds, row.d_out, block.packed_values, width, dim);
+  for (int64_t j = 0; j < width; ++j) {
     p[j] = j < count ? exp_approx(p[j] * scale - row.lse) : 0.0f;
     ds[j] = p[j] * (ds[j] - row.delta) * scale;
   }

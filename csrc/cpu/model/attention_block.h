@@ -1,5 +1,6 @@
-/* One query row against one block of kKeys keys: the arithmetic that training, prefill and decoding share, so that
- * their results agree bit for bit. Blocks start at key 0 of a sequence and are visited in order. */
+/* One query row against one block of kKeys keys: the arithmetic that training, prefill and decoding
+ * share, so that their results agree bit for bit. Blocks start at key 0 of a sequence and are
+ * visited in order. */
 #ifndef RLSD_CPU_MODEL_ATTENTION_BLOCK_H_
 #define RLSD_CPU_MODEL_ATTENTION_BLOCK_H_
 
@@ -10,7 +11,7 @@ namespace rlsd::cpu {
 constexpr int64_t kKeys = 64;
 constexpr int64_t kMaxHeadDim = 256;
 
-/* A block of keys (or values) turned to (D, kKeys); keys at or beyond `count` are 0. */
+/* The first `count` keys (or values) of a block, turned to (D, kKeys). */
 void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim);
 
 /* Running softmax of a row: the largest score and the sum of exp(score - largest). */
@@ -19,8 +20,8 @@ struct SoftmaxState {
 };
 
 /* Adds the block's `count` keys to the row's state and to out (D), which stays unnormalised. */
-void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride, int64_t count,
-                  int64_t dim, float scale, SoftmaxState* state, float* out);
+void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride,
+                  int64_t count, int64_t dim, float scale, SoftmaxState* state, float* out);
 
 /* out / sum, and the row's log-sum-exp. */
 float finish_row(float* out, const SoftmaxState& state, int64_t dim);
@@ -43,8 +44,8 @@ struct BlockGradient {
 };
 
 /* Adds the row's part to dq and the block's dk, dv. */
-void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count, int64_t dim,
-                           float scale);
+void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count,
+                           int64_t dim, float scale);
 
 float dot_row(const float* a, const float* b, int64_t dim);
 

@@ -1,4 +1,5 @@
-/* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows; rows into a cache. */
+/* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows; rows into a
+ * cache. */
 #include "cpu/half.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
@@ -34,7 +35,8 @@ template <class To, class From>
 rlsd_status convert_range(rlsd_context* context, const rlsd_tensor& to, const rlsd_tensor& from,
                           void (*range)(To*, const From*, int64_t)) {
   return parallel_rows(context, element_count(to), 2, [&](int64_t begin, int64_t end) {
-    range(static_cast<To*>(to.data) + begin, static_cast<const From*>(from.data) + begin, end - begin);
+    range(static_cast<To*>(to.data) + begin, static_cast<const From*>(from.data) + begin,
+          end - begin);
   });
 }
 
@@ -62,10 +64,14 @@ rlsd_status convert(rlsd_context* context, rlsd_tensor to, rlsd_tensor from) {
   if (!is_contiguous(to) || !is_contiguous(from)) {
     return fail(context, RLSD_UNSUPPORTED, -1, "convert: expected contiguous tensors.");
   }
-  if (to.dtype == RLSD_F32 && from.dtype == RLSD_BF16) return convert_range(context, to, from, from_bf16);
-  if (to.dtype == RLSD_F32 && from.dtype == RLSD_F16) return convert_range(context, to, from, from_f16);
-  if (to.dtype == RLSD_BF16 && from.dtype == RLSD_F32) return convert_range(context, to, from, to_bf16);
-  if (to.dtype == RLSD_F16 && from.dtype == RLSD_F32) return convert_range(context, to, from, to_f16);
+  if (to.dtype == RLSD_F32 && from.dtype == RLSD_BF16)
+    return convert_range(context, to, from, from_bf16);
+  if (to.dtype == RLSD_F32 && from.dtype == RLSD_F16)
+    return convert_range(context, to, from, from_f16);
+  if (to.dtype == RLSD_BF16 && from.dtype == RLSD_F32)
+    return convert_range(context, to, from, to_bf16);
+  if (to.dtype == RLSD_F16 && from.dtype == RLSD_F32)
+    return convert_range(context, to, from, to_f16);
   if (to.dtype != from.dtype) {
     return fail(context, RLSD_UNSUPPORTED, -1, "convert: one of the two types must be f32.");
   }
@@ -76,7 +82,8 @@ rlsd_status convert(rlsd_context* context, rlsd_tensor to, rlsd_tensor from) {
 
 rlsd_status bias_backward(rlsd_context* context, rlsd_tensor d_bias, rlsd_tensor d_out) {
   if (!is_f32(d_bias, 1) || !is_f32(d_out, 2)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "bias_backward: expected an f32 bias and an f32 matrix.");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "bias_backward: expected an f32 bias and an f32 matrix.");
   }
   const int64_t rows = d_out.shape[0];
   return parallel_rows(context, d_out.shape[1], rows, [&](int64_t begin, int64_t end) {
@@ -86,10 +93,11 @@ rlsd_status bias_backward(rlsd_context* context, rlsd_tensor d_bias, rlsd_tensor
   });
 }
 
-rlsd_status cache_append(rlsd_context* context, rlsd_tensor cache, rlsd_tensor x, const int32_t* slots,
-                         const int32_t* positions) {
+rlsd_status cache_append(rlsd_context* context, rlsd_tensor cache, rlsd_tensor x,
+                         const int32_t* slots, const int32_t* positions) {
   if (!is_f32(cache, 4) || !is_f32(x, 3)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "cache_append: expected f32 (slots, L, heads, D) and (R, heads, D).");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "cache_append: expected f32 (slots, L, heads, D) and (R, heads, D).");
   }
   const int64_t width = x.shape[1] * x.shape[2];
   return parallel_rows(context, x.shape[0], width, [&](int64_t begin, int64_t end) {

@@ -4,7 +4,8 @@
 
 namespace rlsd::cpu {
 
-rlsd_status embedding(rlsd_context* context, rlsd_tensor out, rlsd_tensor table, const int32_t* ids) {
+rlsd_status embedding(rlsd_context* context, rlsd_tensor out, rlsd_tensor table,
+                      const int32_t* ids) {
   if (!is_f32(out, 2) || !is_f32(table, 2)) {
     return fail(context, RLSD_UNSUPPORTED, -1, "embedding: expected f32 matrices.");
   }

@@ -8,7 +8,8 @@
 namespace rlsd::cpu {
 namespace {
 
-RLSD_CLONES float norm_row(float* out, const float* x, const float* weight, int64_t columns, float eps) {
+RLSD_CLONES float norm_row(float* out, const float* x, const float* weight, int64_t columns,
+                           float eps) {
   float lanes[kLanes] = {};
   int64_t c = 0;
   for (; c + kLanes <= columns; c += kLanes) {
@@ -20,8 +21,8 @@ RLSD_CLONES float norm_row(float* out, const float* x, const float* weight, int6
   return rstd;
 }
 
-RLSD_CLONES void norm_row_backward(float* d_x, const float* d_out, const float* x, const float* weight,
-                                   float rstd, int64_t columns) {
+RLSD_CLONES void norm_row_backward(float* d_x, const float* d_out, const float* x,
+                                   const float* weight, float rstd, int64_t columns) {
   float lanes[kLanes] = {};
   int64_t c = 0;
   for (; c + kLanes <= columns; c += kLanes) {
@@ -42,22 +43,25 @@ RLSD_CLONES void add_weight_row(float* d_weight, const float* d_out, const float
 rlsd_status rms_norm(rlsd_context* context, rlsd_tensor out, rlsd_tensor rstd, rlsd_tensor x,
                      rlsd_tensor weight, double eps) {
   if (!is_f32(out, 2) || !is_f32(x, 2) || !is_f32(weight, 1)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "rms_norm: expected f32 matrices and an f32 weight.");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "rms_norm: expected f32 matrices and an f32 weight.");
   }
   const int64_t columns = x.shape[1];
   return parallel_rows(context, x.shape[0], 2 * columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float value = norm_row(f32(out) + i * out.stride[0], f32(x) + i * x.stride[0], f32(weight),
-                                   columns, static_cast<float>(eps));
+      const float value = norm_row(f32(out) + i * out.stride[0], f32(x) + i * x.stride[0],
+                                   f32(weight), columns, static_cast<float>(eps));
       if (rstd.data != nullptr) f32(rstd)[i] = value;
     }
   });
 }
 
 rlsd_status rms_norm_backward(rlsd_context* context, rlsd_tensor d_x, rlsd_tensor d_weight,
-                              rlsd_tensor d_out, rlsd_tensor x, rlsd_tensor weight, rlsd_tensor rstd) {
+                              rlsd_tensor d_out, rlsd_tensor x, rlsd_tensor weight,
+                              rlsd_tensor rstd) {
   if (!is_f32(d_x, 2) || !is_f32(d_weight, 1) || !is_f32(d_out, 2) || !is_f32(x, 2)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "rms_norm_backward: expected f32 matrices and weights.");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "rms_norm_backward: expected f32 matrices and weights.");
   }
   const int64_t rows = x.shape[0], columns = x.shape[1];
   /* d_weight first: d_x may be d_out's own memory. */

@@ -1,9 +1,11 @@
 /* Draws one token a row by inverting the distribution function: the token where the running sum of
- * exp((z_v - max) / temperature) passes u times the whole sum, u a function of the row's seed and counter.
+ * exp((z_v - max) / temperature) passes u times the whole sum, u a function of the row's seed and
+ * counter.
  *
- * Truncation keeps a head of the tokens in falling order (equal ones by id), as Hugging Face's warpers do in this
- * order: the top_k largest; of these the fewest whose mass reaches top_p; of these the ones with at least min_p
- * times the largest probability. The log-prob reported is that of the untruncated distribution. */
+ * Truncation keeps a head of the tokens in falling order (equal ones by id), as Hugging Face's
+ * warpers do in this order: the top_k largest; of these the fewest whose mass reaches top_p; of
+ * these the ones with at least min_p times the largest probability. The log-prob reported is that
+ * of the untruncated distribution. */
 #include "core/philox.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
@@ -36,10 +38,12 @@ RLSD_CLONES float largest_of(const float* z, int64_t count) {
   return largest;
 }
 
-/* weights[v] = exp((z_v - largest) inverse_temperature) for at most kBlock tokens; returns their sum. */
+/* weights[v] = exp((z_v - largest) inverse_temperature) for at most kBlock tokens; returns their
+ * sum. */
 RLSD_CLONES float block_weights(float* weights, const float* z, int64_t count, float largest,
                                 float inverse_temperature) {
-  for (int64_t v = 0; v < count; ++v) weights[v] = exp_approx((z[v] - largest) * inverse_temperature);
+  for (int64_t v = 0; v < count; ++v)
+    weights[v] = exp_approx((z[v] - largest) * inverse_temperature);
   for (int64_t v = count; v < kBlock; ++v) weights[v] = 0.0f;
   float lanes[kLanes] = {};
   for (int64_t v = 0; v < kBlock; v += kLanes) {
@@ -61,7 +65,8 @@ void each_block(const Row& row, Body&& body) {
   float weights[kBlock];
   for (int64_t v = 0; v < row.count; v += kBlock) {
     const int64_t count = std::min(kBlock, row.count - v);
-    const float sum = block_weights(weights, row.z + v, count, row.largest, row.inverse_temperature);
+    const float sum =
+        block_weights(weights, row.z + v, count, row.largest, row.inverse_temperature);
     if (body(v, weights, count, sum)) return;
   }
 }
@@ -89,7 +94,8 @@ int64_t draw_any(const Row& row, double u) {
 /* The kept head of the distribution in candidates[0 .. result), in falling order. */
 int64_t keep_head(const rlsd_sample_args& a, const Row& row, Candidate* candidates) {
   const bool by_count = a.top_k > 0 && a.top_k < row.count;
-  /* All tokens below (1 - top_p) total / V have together less than the mass that top_p leaves out. */
+  /* All tokens below (1 - top_p) total / V have together less than the mass that top_p leaves out.
+   */
   double floor = by_count ? 0.0 : a.min_p;
   if (!by_count && a.top_p < 1.0) {
     floor = std::max(floor, 0.999 * (1.0 - a.top_p) * row.total / static_cast<double>(row.count));
@@ -161,7 +167,8 @@ void sample_row(const rlsd_sample_args& a, int64_t i, Candidate* candidates) {
   }
   a.token_ids[i] = static_cast<int32_t>(id);
   a.log_probs[i] = id < 0 ? -HUGE_VALF
-                          : static_cast<float>(static_cast<double>((row.z[id] - row.largest) * row.inverse_temperature) -
+                          : static_cast<float>(static_cast<double>((row.z[id] - row.largest) *
+                                                                   row.inverse_temperature) -
                                                std::log(row.total));
 }
 
@@ -181,7 +188,8 @@ rlsd_status sample(rlsd_context* context, const rlsd_sample_args* a) {
   uint64_t bytes = 0;
   sample_workspace(context, a, &bytes);
   if (!is_f32(a->logits, 2) || a->vocab_size < 1 || a->vocab_size > a->logits.shape[1]) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "sample: expected f32 logits (B, V) and vocab_size in 1 ... V.");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "sample: expected f32 logits (B, V) and vocab_size in 1 ... V.");
   }
   if (context->workspace_bytes < bytes) {
     return fail(context, RLSD_INVALID_ARGUMENT, -1, "sample: the workspace is too small.");
@@ -191,15 +199,19 @@ rlsd_status sample(rlsd_context* context, const rlsd_sample_args* a) {
   const int64_t at_once = candidates == nullptr ? std::max<int64_t>(rows, 1) : kRowsAtOnce;
   for (int64_t first = 0; first < rows; first += at_once) {
     const int64_t count = std::min(at_once, rows - first);
-    const rlsd_status status = parallel_rows(context, count, 24 * a->vocab_size, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        sample_row(*a, first + i, candidates == nullptr ? nullptr : candidates + i * a->vocab_size);
-      }
-    });
+    const rlsd_status status =
+        parallel_rows(context, count, 24 * a->vocab_size, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            sample_row(*a, first + i,
+                       candidates == nullptr ? nullptr : candidates + i * a->vocab_size);
+          }
+        });
     if (status != RLSD_OK) return status;
   }
   for (int64_t i = 0; i < rows; ++i) {
-    if (a->token_ids[i] < 0) return fail(context, RLSD_NON_FINITE, i, "sample: row %lld has no finite distribution.", static_cast<long long>(i));
+    if (a->token_ids[i] < 0)
+      return fail(context, RLSD_NON_FINITE, i, "sample: row %lld has no finite distribution.",
+                  static_cast<long long>(i));
   }
   return RLSD_OK;
 }

@@ -21,7 +21,9 @@ RLSD_CLONES void backward_range(float* d_gate, float* d_up, const float* d_out, 
   }
 }
 
-bool whole(const rlsd_tensor& t) { return t.data != nullptr && t.dtype == RLSD_F32 && is_contiguous(t); }
+bool whole(const rlsd_tensor& t) {
+  return t.data != nullptr && t.dtype == RLSD_F32 && is_contiguous(t);
+}
 
 }  // namespace
 
@@ -37,7 +39,8 @@ rlsd_status silu_mul(rlsd_context* context, rlsd_tensor out, rlsd_tensor gate, r
 rlsd_status silu_mul_backward(rlsd_context* context, rlsd_tensor d_gate, rlsd_tensor d_up,
                               rlsd_tensor d_out, rlsd_tensor gate, rlsd_tensor up) {
   if (!whole(d_gate) || !whole(d_up) || !whole(d_out) || !whole(gate) || !whole(up)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "silu_mul_backward: expected contiguous f32 tensors.");
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "silu_mul_backward: expected contiguous f32 tensors.");
   }
   return parallel_rows(context, element_count(d_out), 12, [&](int64_t begin, int64_t end) {
     backward_range(f32(d_gate) + begin, f32(d_up) + begin, f32(d_out) + begin, f32(gate) + begin,

@@ -1,7 +1,8 @@
-/* What the model kernels share: instruction-set clones, fixed-order sums, exp, views of tensors, loops over rows.
+/* What the model kernels share: instruction-set clones, fixed-order sums, exp, views of tensors,
+ * loops over rows.
  *
- * A row's result never depends on which rows surround it or on the number of threads: each is computed by one
- * function whose order of operations is fixed by the row's own length. */
+ * A row's result never depends on which rows surround it or on the number of threads: each is
+ * computed by one function whose order of operations is fixed by the row's own length. */
 #ifndef RLSD_CPU_MODEL_SIMD_H_
 #define RLSD_CPU_MODEL_SIMD_H_
 
@@ -14,8 +15,8 @@
 #include "cpu/thread_pool.h"
 #include "rlsd/rlsd.h"
 
-/* Compiled for each level of x86-64 and chosen when the library is loaded. A sanitizer's run time is not ready
- * when that choice is made, so its builds have one version. */
+/* Compiled for each level of x86-64 and chosen when the library is loaded. A sanitizer's run time
+ * is not ready when that choice is made, so its builds have one version. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define RLSD_CLONES \
@@ -37,8 +38,8 @@ RLSD_INLINE float sum_lanes(const float* lanes) {
   return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
-/* e^x to 2 units in the last place; 0 below -87.3, infinity above 88.3; a NaN stays one. Cody and Waite's
- * reduction, Cephes' polynomial; no branch, so that loops over it become vectors. */
+/* e^x to 2 units in the last place; 0 below -87.3, infinity above 88.3; a NaN stays one. Cody and
+ * Waite's reduction, Cephes' polynomial; no branch, so that loops over it become vectors. */
 RLSD_INLINE float exp_approx(float x) {
   constexpr float kRound = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
   const float low = x < -87.3f ? -87.3f : x;
@@ -86,7 +87,8 @@ inline bool is_contiguous(const rlsd_tensor& t) {
   return true;
 }
 
-/* body(begin, end) over all rows, in pieces worth a thread's waking. `cost` is about the operations of one row. */
+/* body(begin, end) over all rows, in pieces worth a thread's waking. `cost` is about the operations
+ * of one row. */
 template <class Body>
 rlsd_status parallel_rows(rlsd_context* context, int64_t rows, int64_t cost, Body&& body) {
   if (rows <= 0) return RLSD_OK;
