@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import fc from "fast-check";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict, Verifier } from "../../lib/verifiers/verifier.js";
 import { ensureBuilt, never, root, sample } from "./support.js";
@@ -149,6 +150,11 @@ describe("extraction", () => {
     ["four number signs", "7", "2+5\n#### 7", 1],
     ["the last number", "7", "That makes 3, and so 7.", 1],
     ["words after the phrase", "Monday", "The answer is Monday.", 1],
+    ["a power in prose", "100000", "The answer is 10^5.", 1],
+    ["a product of powers in prose", "300", "That is 3 × 10^2 in all.", 1],
+    ["a power in prose, not its base", "10", "The answer is 10^5.", 0],
+    ["bold type", "5", "The answer is **5** 6 of them were left.", 1],
+    ["a dollar amount", "72", "She earns $72.", 1],
     ["nothing", "7", "I do not know", 0],
     ["nothing at all", "7", "", 0],
   ])("%s", async (_, gold, completion, expected) => {
@@ -165,6 +171,33 @@ describe("extraction", () => {
     const { detail } = await judge("\\frac12", "so \\boxed{0.5}");
     expect(detail).toEqual({ extracted: "0.5", from: "boxed", expected: "\\frac12", by: "value" });
   });
+});
+
+test("random products equal their expansions, and nothing else", async () => {
+  const small = fc.integer({ min: -9, max: 9 });
+  const off = fc.integer({ min: 1, max: 9 });
+  const property = fc.asyncProperty(small, small, off, async (a, b, c) => {
+    const given = `\\boxed{(x+${a})(x+${b})}`.replaceAll("+-", "-");
+    const expanded = (last: number) => `x^2+${a + b}x+${last}`.replaceAll("+-", "-");
+    expect((await judge(expanded(a * b), given)).reward).toBe(1);
+    expect((await judge(expanded(a * b + c), given)).reward).toBe(0);
+  });
+  await fc.assert(property, { numRuns: 60, seed: 7 });
+});
+
+test("random fractions equal their decimals to six places, and not others", async () => {
+  const property = fc.asyncProperty(
+    fc.integer({ min: -999, max: 999 }),
+    fc.integer({ min: 1, max: 99 }),
+    async (n, d) => {
+      const gold = `\\frac{${n}}{${d}}`;
+      expect((await judge(gold, `\\boxed{${(n / d).toFixed(9)}}`)).reward).toBe(1);
+      expect((await judge(gold, `\\boxed{${(n / d + 0.0001).toFixed(9)}}`)).reward).toBe(0);
+      expect((await judge(gold, `\\boxed{\\frac{${n * 3}}{${d * 3}}}`)).reward).toBe(1);
+      expect((await judge(gold, `\\boxed{\\frac{${n * 3 + 1}}{${d * 3}}}`)).reward).toBe(0);
+    },
+  );
+  await fc.assert(property, { numRuns: 60, seed: 7 });
 });
 
 describe("what cannot be decided is null, never 0", () => {

@@ -80,8 +80,10 @@ const PERCENT = /^\s{0,3}\$?\s{0,3}(?:\\?%|percent(?:age)?\b|pct\b)/i;
 const percentAfter = (text: string, at: number) => (PERCENT.test(text.slice(at, at + 24)) ? "\\%" : "");
 
 const UNITS = "(?:\\s{0,2}(?:\\\\?%|percent(?:age)?\\b|pct\\b))?";
+/** What may follow a number as part of it: 2/3, 10^5, 3 × 10^8. Not + and -, which prose uses for ranges and lists. */
+const POWERS = "(?:(?:\\s{0,2}[/×·]\\s{0,2}|\\^|\\*(?!\\*))\\(?[-−]?\\d+(?:\\.\\d+)?\\)?){0,20}";
 const NUMBER = new RegExp(
-  `(?<![\\w.\\\\^_{])[-+−]?(?:\\d{1,3}(?:[, ]\\d{3})+(?!\\d)(?:\\.\\d+)?|\\d+(?:[.,]\\d+)?|\\.\\d+)(?:\\s{0,2}/\\s{0,2}\\d+(?:\\.\\d+)?)?${UNITS}|\\\\[dt]?frac\\{[^{}]{1,60}\\}\\{[^{}]{1,60}\\}`,
+  `(?<![\\w.\\\\^_{])[-+−]?(?:\\d{1,3}(?:[, ]\\d{3})+(?!\\d)(?:\\.\\d+)?|\\d+(?:[.,]\\d+)?|\\.\\d+)${POWERS}${UNITS}|\\\\[dt]?frac\\{[^{}]{1,60}\\}\\{[^{}]{1,60}\\}`,
   "g",
 );
 
