@@ -1,10 +1,12 @@
+import { readFileSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { bestAssignment, boxIou, spanIou } from "../../lib/verifiers/iou.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../../lib/verifiers/registry.js";
 import { editDistance, normalizeText } from "../../lib/verifiers/text.js";
 import type { Sample, Verdict } from "../../lib/verifiers/verifier.js";
-import { ensureBuilt, never, sample } from "./support.js";
+import { ensureBuilt, never, root, sample } from "./support.js";
 
 async function judge(
   spec: VerifierSpec,
@@ -416,5 +418,23 @@ describe("making a verifier", () => {
     const names = listVerifiers().map(({ type }) => type);
     expect(names).toEqual(expect.arrayContaining(["choice", "numeric", "sum", "gate", "module", "http"]));
     expect(new Set(names).size).toBe(names.length);
+  });
+});
+
+describe("docs/verifiers.md", () => {
+  const page = readFileSync(join(root, "docs/verifiers.md"), "utf8");
+
+  test.each(listVerifiers().map(({ type }) => type))("names %s and each of its options", (type) => {
+    const rows = page.split("\n").filter((line) => line.startsWith(`| \`${type}\` `));
+    expect(rows).toHaveLength(1);
+    let message = "";
+    try {
+      createVerifier({ type, zzzzzzzzzzzzzzzzzz: 1 });
+    } catch (error) {
+      message = String(error);
+    }
+    const options = /Expected one of (.*)\./.exec(message)?.[1]?.split(", ") ?? [];
+    expect(options.length > 0 || /takes none/.test(message)).toBe(true);
+    for (const option of options) expect(page).toContain(`\`${option}\``);
   });
 });
