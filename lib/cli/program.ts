@@ -1,7 +1,10 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { registerDoctor } from "./doctor.js";
+import { registerEval } from "./eval.js";
+import { registerPretrain } from "./pretrain.js";
 import { registerScore } from "./score.js";
+import { registerTrain } from "./train.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
@@ -9,7 +12,13 @@ function version(): string {
 }
 
 /** One entry a command, in the order of the help. */
-const COMMANDS: readonly ((program: Command) => void)[] = [registerDoctor, registerScore];
+const COMMANDS: readonly ((program: Command) => void)[] = [
+  registerTrain,
+  registerEval,
+  registerScore,
+  registerPretrain,
+  registerDoctor,
+];
 
 /** The whole command line. Each command registers itself and loads what it needs when it runs. */
 export function createProgram(): Command {

@@ -96,6 +96,14 @@ export async function bestCheckpoint(run: string): Promise<Checkpoint | undefine
   return found === undefined ? last : readState(found.path);
 }
 
+/** Clears away what a run that died was writing or removing. */
+export async function removePartials(folder: RunFolder): Promise<void> {
+  const names = await readdir(folder.checkpoints);
+  for (const name of names.filter((one) => one.endsWith(".partial"))) {
+    await rm(join(folder.checkpoints, name), { recursive: true, force: true });
+  }
+}
+
 /** Writes a folder in one stroke: made aside by `fill`, flushed, renamed. */
 async function writeFolder(path: string, fill: (aside: string) => Promise<void>): Promise<void> {
   const aside = `${path}.partial`;

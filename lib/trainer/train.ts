@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
+import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 
 import { ALGORITHMS } from "./algorithms.js";
@@ -11,6 +12,7 @@ import {
   lastCheckpoint,
   pruneCheckpoints,
   type RunState,
+  removePartials,
   saveCheckpoint,
   saveInitial,
 } from "./checkpoint.js";
@@ -32,8 +34,8 @@ export interface TrainHooks {
   readonly onEval?: (metrics: MetricsLine) => void;
   /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
   readonly privileged?: PrivilegedFunction;
-  /** How a model folder becomes a policy. */
-  readonly loadPolicy: LoadPolicy;
+  /** How a model folder becomes a policy. Default: the built-in engine. */
+  readonly loadPolicy?: LoadPolicy;
   /** Goes on with the run in this folder, from its last checkpoint. */
   readonly resume?: string;
 }
@@ -206,8 +208,8 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
-  const load = hooks.loadPolicy;
+async function openRun(config: TrainConfig, hooks: TrainHooks = {}): Promise<{ run: Run; state: RunState }> {
+  const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
   const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
   const weights = await loadWeights(config, hooks.resume, from, load);
   const materials = await prepare(config, weights.policy);
@@ -216,6 +218,7 @@ async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: R
     hooks.resume === undefined
       ? await RunFolder.create(newRunPath(config), { version, config })
       : await RunFolder.resume(hooks.resume, from?.offsets ?? { metrics: 0, samples: 0 });
+  await removePartials(folder);
   if (from === undefined) {
     await saveInitial(folder, {
       ...(weights.teacher?.constant && { [TEACHER_FOLDER]: weights.teacher.policy }),
@@ -252,7 +255,7 @@ async function close({ folder, journal, materials, weights }: Run): Promise<void
  *
  * @throws RlsdError ERR_RLSD_CONFIG, ERR_RLSD_DATA, ERR_RLSD_MODEL before the start; ERR_RLSD_WRITE when the disk refuses
  */
-export async function train(settings: TrainSettings, hooks: TrainHooks): Promise<TrainSummary> {
+export async function train(settings: TrainSettings, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   const config = resolveConfig(settings);
   const { run, state: begin } = await openRun(config, hooks);

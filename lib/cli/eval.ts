@@ -1,0 +1,66 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { collect, Interrupted, print, printJson } from "./command.js";
+
+interface EvalFlags {
+  readonly set: readonly string[];
+  readonly samples?: string;
+  readonly output?: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rlsd eval runs/first                         the run's best checkpoint on its own held-out rows
+  $ rlsd eval runs/first test.jsonl --samples 8  avg@8 and pass@k besides greedy accuracy
+  $ rlsd eval ./qwen3-0.6b test.parquet --set reward=math --set rollout.maxTokens=512`;
+
+async function runEval(directory: string, files: readonly string[], flags: EvalFlags): Promise<void> {
+  const { parseSet, merge } = await import("../trainer/config-file.js");
+  const { evaluateModel } = await import("../trainer/eval-run.js");
+  const { RlsdError } = await import("../errors.js");
+  let settings = await parseSet(flags.set);
+  if (flags.samples !== undefined) {
+    const samples = Number(flags.samples);
+    if (!Number.isSafeInteger(samples) || samples < 1) {
+      throw new RlsdError("ERR_RLSD_USAGE", `Expected a whole number for --samples but received "${flags.samples}".`);
+    }
+    const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
+    settings = merge({ eval: { samples, passAt } }, settings);
+  }
+  const output = flags.output ?? join("runs", `${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-eval`);
+  const control = new AbortController();
+  const stop = () => control.abort();
+  process.once("SIGINT", stop);
+  try {
+    const summary = await evaluateModel(directory, files, output, settings, { signal: control.signal });
+    if (flags.json) return printJson(summary);
+    const { describeEvaluation } = await import("./progress.js");
+    print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
+    for (const [name, value] of Object.entries(summary.metrics)) {
+      print(`  ${name.padEnd(18)} ${Number.isInteger(value) ? value : value.toFixed(4)}`);
+    }
+    if (summary.skipped > 0) print(`${summary.skipped} rows left out: they do not fit`);
+    print(`predictions: ${join(summary.folder, "predictions.jsonl")}`);
+  } catch (error) {
+    if (!control.signal.aborted) throw error;
+    print("interrupted: nothing was written");
+    throw new Interrupted();
+  } finally {
+    process.off("SIGINT", stop);
+  }
+}
+
+export function registerEval(program: Command): void {
+  program
+    .command("eval")
+    .description("judge a run, a checkpoint or a model on held-out rows; every prediction is kept")
+    .argument("<directory>", "run, checkpoint or model folder")
+    .argument("[data...]", "JSONL, JSON or Parquet files; default: the run's own held-out rows")
+    .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
+    .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect, [])
+    .option("--output <folder>", "where predictions.jsonl and metrics.json go; default: a new one under runs/")
+    .option("--json", "one JSON object")
+    .addHelpText("after", EXAMPLES)
+    .action((directory: string, files: string[], flags: EvalFlags) => runEval(directory, files, flags));
+}

@@ -1,0 +1,110 @@
+import type { MetricsLine } from "../trainer/run-folder.js";
+import type { RunStart } from "../trainer/train.js";
+
+export interface Progress {
+  start(start: RunStart): void;
+  step(metrics: MetricsLine): void;
+  evaluation(metrics: MetricsLine): void;
+  /** A line that stays. */
+  note(text: string): void;
+  end(): void;
+}
+
+/** Where progress is shown: a terminal takes live lines, anything else plain ones. */
+export interface Screen {
+  readonly live: boolean;
+  readonly columns: number;
+  write(text: string): void;
+}
+
+const numberAt = (metrics: MetricsLine, name: string): number | undefined => {
+  const value = metrics[name];
+  return typeof value === "number" ? value : undefined;
+};
+
+const fixed = (value: number | undefined, digits: number): string =>
+  value === undefined ? "-" : value.toFixed(digits);
+const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
+
+/** 75 s as 1:15, an hour as 1:00:00. */
+export function clockTime(seconds: number): string {
+  const s = Math.max(0, Math.round(seconds));
+  const [h, m, rest] = [Math.floor(s / 3600), Math.floor(s / 60) % 60, s % 60];
+  const two = (n: number) => String(n).padStart(2, "0");
+  return h > 0 ? `${h}:${two(m)}:${two(rest)}` : `${m}:${two(rest)}`;
+}
+
+/** "reward 0.52  accuracy 52.0%  loss ..." of one step. */
+export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
+  const clips = [numberAt(metrics, "ratioClippedLow"), numberAt(metrics, "ratioClippedHigh")].map(percent).join("/");
+  const credit = [numberAt(metrics, "evidenceClippedLow"), numberAt(metrics, "evidenceClippedHigh")];
+  const parts = [
+    `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
+    `reward ${fixed(numberAt(metrics, "reward"), 3)}`,
+    `accuracy ${percent(numberAt(metrics, "accuracy"))}`,
+    `loss ${fixed(numberAt(metrics, "loss"), 4)}`,
+    `clip ${clips}`,
+    ...(credit[0] === undefined ? [] : [`credit clip ${credit.map(percent).join("/")}`]),
+    `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
+    `${clockTime(secondsLeft)} left`,
+  ];
+  return parts.join("  ");
+}
+
+export function describeEvaluation(metrics: MetricsLine): string {
+  const interval = `${percent(numberAt(metrics, "accuracyLow"))} to ${percent(numberAt(metrics, "accuracyHigh"))}`;
+  const sampled = Object.entries(metrics)
+    .filter(([name]) => /^(avg|pass)@\d+$/.test(name))
+    .map(([name, value]) => `  ${name} ${percent(value as number)}`);
+  const accuracy = percent(numberAt(metrics, "accuracy"));
+  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
+}
+
+/** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
+export function createProgress(screen: Screen, now: () => number = Date.now): Progress {
+  let steps = 0;
+  let first = 0;
+  let shownAt = 0;
+  let began = now();
+  let live = "";
+  const clear = () => {
+    if (live !== "") screen.write("\r\u001b[2K");
+    live = "";
+  };
+  const stay = (text: string) => {
+    const kept = live;
+    clear();
+    screen.write(`${text}\n`);
+    if (kept !== "") show(kept);
+  };
+  const show = (text: string) => {
+    clear();
+    // A line that wraps could not be erased.
+    live = text.slice(0, Math.max(10, screen.columns - 1));
+    screen.write(live);
+  };
+  return {
+    start({ config, parameters, rows, skipped, step, folder }) {
+      steps = config.steps;
+      first = step;
+      began = now();
+      const left = skipped.train + skipped.eval;
+      stay(
+        `${config.algorithm}: ${parameters.toLocaleString("en")} parameters, ${rows.train} rows, ${rows.eval} held out` +
+          `${left > 0 ? `, ${left} rows left out` : ""}\n${folder}${step > 0 ? `\ngoing on after step ${step}` : ""}`,
+      );
+    },
+    step(metrics) {
+      const secondsLeft = ((now() - began) / 1000 / (metrics.step - first)) * (steps - metrics.step);
+      const text = describeStep(metrics, steps, secondsLeft);
+      if (screen.live) show(text);
+      else if (now() - shownAt >= 1000 || metrics.step === steps) {
+        shownAt = now();
+        screen.write(`${text}\n`);
+      }
+    },
+    evaluation: (metrics) => stay(describeEvaluation(metrics)),
+    note: stay,
+    end: clear,
+  };
+}

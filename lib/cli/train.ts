@@ -1,0 +1,139 @@
+import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
+import type { TrainSummary } from "../trainer/train.js";
+import { collect, Interrupted, print, printJson } from "./command.js";
+import type { Progress } from "./progress.js";
+
+interface TrainFlags {
+  readonly set: readonly string[];
+  readonly output?: string;
+  readonly resume?: string;
+  readonly dryRun?: boolean;
+  readonly settings?: boolean;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rlsd train                                   the built-in example
+  $ rlsd train --set algorithm=grpo --set seed=2
+  $ rlsd train run.yaml --set optimizer.learningRate=2e-6 --output runs/first
+  $ rlsd train run.yaml --dry-run                shapes, memory, schedule; trains nothing
+  $ rlsd train --resume runs/first               go on where it was stopped
+  $ rlsd train --settings                        every setting, with its default`;
+
+/** The settings that a call means: file or example, then --set, then --output. */
+async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<Record<string, unknown>> {
+  const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
+  let settings: Record<string, unknown>;
+  if (flags.resume !== undefined) {
+    if (file !== undefined) {
+      throw new RlsdError("ERR_RLSD_USAGE", "--resume takes the run's own settings: leave out the settings file.");
+    }
+    const { readRunConfig } = await import("../trainer/run-folder.js");
+    settings = { ...(await readRunConfig(flags.resume)).config };
+  } else if (file !== undefined) {
+    settings = await readConfigFile(file);
+  } else {
+    const { exampleSettings } = await import("../trainer/example/config.js");
+    settings = { ...exampleSettings() };
+  }
+  settings = merge(settings, await parseSet(flags.set));
+  return flags.output === undefined ? settings : { ...settings, output: flags.output };
+}
+
+async function showSettings(json: boolean): Promise<void> {
+  const { describeSettings } = await import("../trainer/schema.js");
+  const { trainSchema } = await import("../trainer/config.js");
+  const all = describeSettings(trainSchema);
+  if (json) return printJson(all);
+  const width = Math.max(...all.map(({ name }) => name.length));
+  for (const { name, default: fallback, doc } of all) print(`${name.padEnd(width)}  ${doc}; default ${fallback}`);
+}
+
+/** Ctrl-C asks for a stop at the next safe point; a second one does not wait. */
+function onInterrupt(progress: Progress | undefined): { signal: AbortSignal; dispose: () => void } {
+  const control = new AbortController();
+  const handler = () => {
+    if (control.signal.aborted) process.exit(130);
+    progress?.note("stopping at the next safe point and saving; Ctrl-C again quits at once");
+    control.abort();
+  };
+  process.on("SIGINT", handler);
+  process.on("SIGTERM", handler);
+  const dispose = () => {
+    process.off("SIGINT", handler);
+    process.off("SIGTERM", handler);
+  };
+  return { signal: control.signal, dispose };
+}
+
+const ENDINGS: Readonly<Record<TrainSummary["stopped"], string>> = {
+  done: "done",
+  patience: "ended early: no better result for some evaluations",
+  target: "ended early: the target was reached",
+  interrupted: "interrupted",
+};
+
+function summaryText(summary: TrainSummary): string {
+  const { folder, checkpoint, step, stopped, best, accuracy, tokens, seconds } = summary;
+  const share = (value: number) => `${(100 * value).toFixed(1)}%`;
+  const lines = [`${ENDINGS[stopped]} after step ${step}: ${tokens} tokens in ${seconds.toFixed(1)} s`];
+  if (accuracy !== null) lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}`);
+  if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}`);
+  lines.push(`checkpoint ${checkpoint}`, `run        ${folder}`);
+  if (stopped === "interrupted") lines.push(`go on with: rlsd train --resume ${folder}`);
+  return lines.join("\n");
+}
+
+async function runTraining(file: string | undefined, flags: TrainFlags): Promise<void> {
+  if (flags.settings) return showSettings(flags.json ?? false);
+  const settings = await settingsOf(file, flags);
+  const { train } = await import("../trainer/train.js");
+  if (flags.dryRun) {
+    const { dryRun, dryRunText } = await import("../trainer/dry-run.js");
+    const plan = await dryRun(settings);
+    if (flags.json) return printJson(plan);
+    return print(dryRunText(plan));
+  }
+  const { createProgress } = await import("./progress.js");
+  const progress = flags.json
+    ? undefined
+    : createProgress({
+        live: process.stdout.isTTY === true,
+        columns: process.stdout.columns ?? 80,
+        write: (text) => void process.stdout.write(text),
+      });
+  const { signal, dispose } = onInterrupt(progress);
+  try {
+    const summary = await train(settings, {
+      signal,
+      ...(flags.resume !== undefined && { resume: flags.resume }),
+      onStart: (start) => (progress ? progress.start(start) : printJson({ kind: "start", ...start })),
+      onStep: (metrics) => (progress ? progress.step(metrics) : printJson(metrics)),
+      onEval: (metrics) => (progress ? progress.evaluation(metrics) : printJson(metrics)),
+    });
+    progress?.end();
+    if (flags.json) printJson({ kind: "summary", ...summary });
+    else print(summaryText(summary));
+    if (summary.stopped === "interrupted") throw new Interrupted();
+  } finally {
+    progress?.end();
+    dispose();
+  }
+}
+
+export function registerTrain(program: Command): void {
+  program
+    .command("train")
+    .description("train a policy from a verifier; without arguments: the built-in example")
+    .argument("[settings]", "YAML or JSON file")
+    .option("--set <key=value>", "one setting, as --set rollout.count=16; repeatable", collect, [])
+    .option("--output <folder>", "run folder; default: a new one under runs/")
+    .option("--resume <folder>", "go on with a run from its last checkpoint")
+    .option("--dry-run", "check everything, print what would happen, train nothing")
+    .option("--settings", "list every setting and its default")
+    .option("--json", "one JSON object a line")
+    .addHelpText("after", EXAMPLES)
+    .action((file: string | undefined, flags: TrainFlags) => runTraining(file, flags));
+}

@@ -1,0 +1,197 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { loadPolicy } from "../policy/load.js";
+import type { Policy } from "../policy/policy.js";
+import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
+import { ALGORITHMS } from "./algorithms.js";
+import { resolveConfig, type TrainConfig } from "./config.js";
+import { privilegedText } from "./evidence.js";
+import { quantiles } from "./metrics.js";
+import { type Materials, prepare } from "./prepare.js";
+import type { Prompted, Rollout } from "./rollout.js";
+import type { LoadPolicy } from "./teacher.js";
+import { learningRateAt } from "./update.js";
+
+interface Spread {
+  readonly min: number;
+  readonly median: number;
+  readonly p95: number;
+  readonly max: number;
+}
+
+/** What a run would be. Sizes are bytes, lengths tokens. */
+export interface DryRun {
+  readonly config: TrainConfig;
+  readonly parameters: number;
+  readonly maxLength: number;
+  readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
+  readonly promptTokens: Spread;
+  readonly sequencesPerStep: number;
+  /** Longest batch of a step: every completion at its full length. */
+  readonly tokensPerStep: number;
+  readonly memory: Readonly<Record<string, number>>;
+  readonly privileged: {
+    /** Rows with privileged text that fits, fits only cut, does not fit at all, and rows that have none. */
+    readonly whole: number;
+    readonly cut: number;
+    readonly noRoom: number;
+    readonly none: number;
+    /** True: it is made from completions, so rows cannot be counted before. */
+    readonly fromRollouts: boolean;
+    readonly teacherPromptTokens: Spread | null;
+    readonly firstWithout: readonly string[];
+  };
+  readonly schedule: readonly { readonly step: number; readonly creditMix: number; readonly learningRate: number }[];
+  readonly passes: number;
+}
+
+function spread(values: readonly number[]): Spread {
+  const [median, p95] = quantiles(Float64Array.from(values), [0.5, 0.95]);
+  return { min: Math.min(...values), median: median!, p95: p95!, max: Math.max(...values) };
+}
+
+/** Bytes of one token in the key and value cache, from the model's own configuration. */
+async function cacheBytesPerToken(model: string): Promise<number> {
+  const json = JSON.parse(await readFile(join(model, "config.json"), "utf8")) as Record<string, number | undefined>;
+  const heads = json.num_attention_heads ?? 1;
+  const headDim = json.head_dim ?? (json.hidden_size ?? 0) / heads;
+  return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
+}
+
+async function memoryOf(config: TrainConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
+  const weights = 4 * policy.parameterCount;
+  const { kind } = config.teacher;
+  const algorithm = ALGORITHMS[config.algorithm]!;
+  const teaches = algorithm.teacherView(config, Math.max(1, config.creditSchedule.warmup)) !== "none";
+  const sequences = config.rollout.prompts * config.rollout.count;
+  return {
+    weights,
+    gradient: weights,
+    optimizer: 2 * weights,
+    teacher: teaches && kind !== "shared" ? weights : 0,
+    reference: algorithm.objective(config).klCoef > 0 ? weights : 0,
+    keyValueCache: sequences * (longest + config.rollout.maxTokens) * (await cacheBytesPerToken(config.model)),
+  };
+}
+
+/** Privileged text is looked up as a step would, with an empty completion in the place of a rollout. */
+function privilegedRows(config: TrainConfig, materials: Materials, policy: Policy): DryRun["privileged"] {
+  const { source, maxTokens } = config.privileged;
+  const fromRollouts = source === "feedback" || source === "sibling";
+  const block = createPrivilegedBlock(config.privileged.template);
+  const counts = { whole: 0, cut: 0, noRoom: 0, none: 0 };
+  const lengths: number[] = [];
+  const firstWithout: string[] = [];
+  const teaches =
+    ALGORITHMS[config.algorithm]!.teacherView(config, Math.max(1, config.creditSchedule.warmup)) !== "none";
+  for (const prompt of fromRollouts || !teaches ? [] : materials.train) {
+    const text = textOf(prompt, config);
+    if (text === null || text === "") {
+      counts.none++;
+      if (firstWithout.length < 5) firstWithout.push(prompt.example.where);
+      continue;
+    }
+    const { messages, answer, row } = prompt.example;
+    const limits = { budget: policy.maxLength - config.rollout.maxTokens, maxTokens };
+    const made = privilegedPrompt({ messages, privileged: text, answer, row }, block, materials.prompter, limits);
+    if (made === undefined) counts.noRoom++;
+    else {
+      counts[made.truncated ? "cut" : "whole"]++;
+      lengths.push(made.ids.length);
+    }
+  }
+  const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
+  return { ...counts, fromRollouts, teacherPromptTokens, firstWithout };
+}
+
+function textOf(prompt: Prompted, config: TrainConfig): string | null {
+  const rollout: Rollout = {
+    id: "",
+    group: 0,
+    prompt,
+    tokenIds: new Int32Array(0),
+    logProbs: new Float32Array(0),
+    finish: "stop",
+    text: "",
+  };
+  const input = { example: prompt.example, rollout, verdict: { reward: null, detail: {} }, siblings: [] };
+  return privilegedText(input, config.privileged);
+}
+
+/** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
+export async function dryRun(
+  settings: Readonly<Record<string, unknown>>,
+  hooks: { readonly loadPolicy?: LoadPolicy } = {},
+): Promise<DryRun> {
+  const config = resolveConfig(settings);
+  const policy = await (hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder)))(config.model);
+  try {
+    const materials = await prepare(config, policy);
+    await materials.verifier.dispose?.();
+    const promptTokens = spread(materials.train.map((prompt) => prompt.ids.length));
+    const { prompts, count, maxTokens } = config.rollout;
+    const algorithm = ALGORITHMS[config.algorithm]!;
+    const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
+    return {
+      config,
+      parameters: policy.parameterCount,
+      maxLength: policy.maxLength,
+      rows: {
+        train: materials.train.length,
+        eval: materials.eval.length,
+        leftOut: materials.skipped.train + materials.skipped.eval,
+      },
+      promptTokens,
+      sequencesPerStep: prompts * count,
+      tokensPerStep: prompts * count * (promptTokens.max + maxTokens),
+      memory: await memoryOf(config, policy, promptTokens.max),
+      privileged: privilegedRows(config, materials, policy),
+      schedule: [...marks]
+        .filter((step) => step >= 1)
+        .map((step) => ({
+          step,
+          creditMix: algorithm.creditMix(config, step),
+          learningRate: learningRateAt(step, config.steps, config.optimizer),
+        })),
+      passes: (config.steps * prompts) / materials.train.length,
+    };
+  } finally {
+    await policy.dispose();
+  }
+}
+
+const bytes = (n: number): string => {
+  const unit = ["B", "KiB", "MiB", "GiB", "TiB"].findLast((_, i) => n >= 1024 ** i || i === 0)!;
+  const scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(unit);
+  return `${(n / scale).toFixed(scale === 1 ? 0 : 1)} ${unit}`;
+};
+
+const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
+
+/** The plan of a run for people. */
+export function dryRunText(plan: DryRun): string {
+  const { config, rows, privileged, memory } = plan;
+  const total = Object.values(memory).reduce((a, b) => a + b, 0);
+  const shares = Object.entries(memory).filter(([, n]) => n > 0);
+  const found = privileged.fromRollouts
+    ? `made from completions (${config.privileged.source})`
+    : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;
+  return [
+    `model      ${config.model}: ${plan.parameters.toLocaleString("en")} parameters, ${plan.maxLength} tokens`,
+    `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
+    `prompts    ${spreadText(plan.promptTokens)} tokens`,
+    `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +
+      ` ${plan.sequencesPerStep} sequences, at most ${plan.tokensPerStep} tokens`,
+    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}, and activations`,
+    `teacher    ${config.algorithm === "grpo" ? "none" : config.teacher.kind}; privileged text: ${found}`,
+    ...(privileged.teacherPromptTokens === null
+      ? []
+      : [`           its prompts ${spreadText(privileged.teacherPromptTokens)} tokens`]),
+    ...privileged.firstWithout.map((where) => `           without privileged text: ${where}`),
+    "schedule   step  creditMix  learningRate",
+    ...plan.schedule.map(
+      (s) =>
+        `           ${String(s.step).padStart(4)}  ${s.creditMix.toFixed(4).padStart(9)}  ${s.learningRate.toExponential(2)}`,
+    ),
+  ].join("\n");
+}

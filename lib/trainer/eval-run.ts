@@ -1,0 +1,110 @@
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { RlsdError } from "../errors.js";
+import { loadPolicy } from "../policy/load.js";
+import { bestCheckpoint } from "./checkpoint.js";
+import { resolveConfig } from "./config.js";
+import { merge } from "./config-file.js";
+import { LineFile, writeWhole, writing } from "./durable.js";
+import { evaluate, type Prediction } from "./evaluate.js";
+import { createLeakDetector, type Numbers } from "./metrics.js";
+import { createReward, loadPrompts, loadTextParts } from "./prepare.js";
+import { CHECKPOINTS, readRunConfig, rounded } from "./run-folder.js";
+import type { LoadPolicy } from "./teacher.js";
+
+type Tree = Record<string, unknown>;
+
+export interface EvalSummary {
+  readonly model: string;
+  readonly folder: string;
+  readonly metrics: Numbers;
+  /** Rows left out because they do not fit. */
+  readonly skipped: number;
+}
+
+/** What a folder is: a run (its best checkpoint), a checkpoint, or a model; with the settings it was trained by. */
+export async function resolveModel(directory: string): Promise<{ model: string; settings: Tree }> {
+  const settingsOf = async (run: string): Promise<Tree> => ({ ...(await readRunConfig(run)).config });
+  if (existsSync(join(directory, CHECKPOINTS))) {
+    const best = await bestCheckpoint(directory);
+    if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
+    return { model: best.model, settings: await settingsOf(directory) };
+  }
+  if (existsSync(join(directory, "state.json"))) {
+    const run = resolve(directory, "..", "..");
+    return { model: join(directory, "model"), settings: await settingsOf(run) };
+  }
+  if (existsSync(join(directory, "config.json"))) return { model: directory, settings: {} };
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has no config.json).`,
+  );
+}
+
+const predictionLine = ({ rollout, verdict, greedy }: Prediction): string =>
+  JSON.stringify({
+    id: rollout.id,
+    greedy,
+    prompt: rollout.prompt.text,
+    completion: rollout.text,
+    finish: rollout.finish,
+    reward: verdict.reward,
+    logProb: rounded([rollout.logProbs.reduce((sum, p) => sum + p, 0)])[0],
+    detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
+  });
+
+/**
+ * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction: `predictions.jsonl` and `metrics.json` in
+ * `output`.
+ *
+ * @param files held-out rows; none: those of the run
+ * @param given settings that win over those of the run (`reward`, `rollout`, `eval`, ...)
+ */
+export async function evaluateModel(
+  directory: string,
+  files: readonly string[],
+  output: string,
+  given: Tree = {},
+  hooks: { readonly signal?: AbortSignal; readonly loadPolicy?: LoadPolicy } = {},
+): Promise<EvalSummary> {
+  const { model, settings } = await resolveModel(directory);
+  const merged = merge(merge(settings, given), { model });
+  const own = merged.data as { eval?: readonly string[] } | undefined;
+  const held = files.length > 0 ? files : (own?.eval ?? []);
+  if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
+  const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
+  const load = hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder));
+  const policy = await load(model);
+  const verifier = createReward(config.reward);
+  try {
+    const text = await loadTextParts(model, config.data.templateVariables);
+    const { prompts, skipped } = await loadPrompts("the data", held, config, {
+      ...text,
+      verifier,
+      maxLength: policy.maxLength,
+      limit: config.eval.limit,
+    });
+    const { metrics, predictions } = await evaluate({
+      ...text,
+      policy,
+      verifier,
+      prompts,
+      config,
+      leaks: createLeakDetector(config.leak.patterns),
+      step: 0,
+      signal: hooks.signal ?? new AbortController().signal,
+    });
+    const file = join(output, "predictions.jsonl");
+    await writing(output, () => mkdir(dirname(file), { recursive: true }));
+    const lines = await LineFile.open(file);
+    await lines.append(predictions.map(predictionLine));
+    await lines.flush();
+    await lines.close();
+    await writeWhole(join(output, "metrics.json"), `${JSON.stringify({ model, ...metrics }, null, 2)}\n`);
+    return { model, folder: output, metrics, skipped };
+  } finally {
+    await verifier.dispose?.();
+    await policy.dispose();
+  }
+}
