@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { randomStream } from "../lib/trainer/random.js";
 import { type MetricsLine, readMetrics, readSamples } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";
@@ -28,15 +29,20 @@ async function traceOf(run: string): Promise<Record<string, unknown>> {
 
 /** Runs until it ends or, `delay` milliseconds after it began to train, is killed. */
 function runFor(settingsFile: string, delay: number): Promise<"finished" | "killed"> {
-  const hook = join(__dirname, "support/ts-hook.cjs");
-  const child = spawn(process.execPath, [hook, join(__dirname, "support/train-child.ts"), settingsFile]);
+  const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
+  const script = join(__dirname, "support/train-child.ts");
+  const child = spawn(process.execPath, ["--import", register, script, settingsFile]);
   let errors = "";
   child.stderr.on("data", (chunk: Buffer) => {
     errors += chunk.toString();
   });
-  child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), delay));
+  let timer: NodeJS.Timeout | undefined;
+  child.stdout.once("data", () => {
+    timer = setTimeout(() => child.kill("SIGKILL"), delay);
+  });
   return new Promise((resolve, reject) => {
     child.on("exit", (code, signal) => {
+      clearTimeout(timer);
       if (signal === "SIGKILL") resolve("killed");
       else if (code === 0) resolve("finished");
       else reject(new Error(errors));

@@ -1,0 +1,189 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadDataset, settleProblems } from "../lib/trainer/data/dataset.js";
+import { guessFields } from "../lib/trainer/data/fields.js";
+import { readRows } from "../lib/trainer/data/read-rows.js";
+
+const folder = mkdtempSync(join(tmpdir(), "rlsd-data-"));
+let files = 0;
+function file(name: string, content: string | object[]): string {
+  const path = join(folder, `${files++}-${name}`);
+  const text = typeof content === "string" ? content : content.map((row) => JSON.stringify(row)).join("\n");
+  writeFileSync(path, text);
+  return path;
+}
+
+async function rowsOf(path: string) {
+  const out = [];
+  for await (const row of readRows(path)) out.push(row);
+  return out;
+}
+
+describe("rows as people have them", () => {
+  const shapes: Record<string, { row: object; example: object }> = {
+    verl: {
+      row: {
+        data_source: "gsm8k",
+        prompt: [{ role: "user", content: "2 + 2?" }],
+        ability: "math",
+        reward_model: { style: "rule", ground_truth: "4" },
+        extra_info: { index: 7, split: "train" },
+      },
+      example: { id: "7", messages: [{ role: "user", content: "2 + 2?" }], answer: "4" },
+    },
+    "TRL with a text": {
+      row: { prompt: "2 + 2?", solution: "2 + 2 = 4", ground_truth: 4, privileged_context: "count on fingers" },
+      example: { answer: "4", trace: "2 + 2 = 4", document: "count on fingers" },
+    },
+    "TRL with messages": {
+      row: {
+        prompt: [
+          { role: "system", content: "s" },
+          { role: "user", content: "q" },
+        ],
+        answer: "a",
+      },
+      example: {
+        messages: [
+          { role: "system", content: "s" },
+          { role: "user", content: "q" },
+        ],
+        answer: "a",
+      },
+    },
+    "EasyR1 and RLSD": {
+      row: { problem: "2 + 2?", answer: "4", trajectory: "it is 4", problem_id: "p1", images: [] },
+      example: { id: "p1", answer: "4", trace: "it is 4", messages: [{ role: "user", content: "2 + 2?" }] },
+    },
+    "ms-swift": {
+      row: {
+        messages: [
+          { role: "user", content: "2 + 2?" },
+          { role: "assistant", content: "4" },
+        ],
+        solution: "4",
+        teacher_prompt: "2 + 2? It is 4.",
+      },
+      example: {
+        messages: [{ role: "user", content: "2 + 2?" }],
+        answer: "4",
+        trace: null,
+        document: "2 + 2? It is 4.",
+      },
+    },
+  };
+  test.each(Object.entries(shapes))("%s", async (_, { row, example }) => {
+    const { examples, problems } = await loadDataset([file("rows.jsonl", [row])]);
+    expect(problems).toEqual([]);
+    expect(examples[0]).toMatchObject(example);
+    // Every column goes on to the verifier; the answer under its usual name too.
+    expect(examples[0].row).toMatchObject(row);
+    expect(examples[0].row.answer).toBeDefined();
+  });
+
+  test("columns that were named win over guesses, and a named one that is not there is an error", async () => {
+    const path = file("rows.jsonl", [{ question: "no", ask: "yes", answer: "1", gold: "2" }]);
+    const { examples } = await loadDataset([path], { fields: { prompt: "ask", answer: "gold" } });
+    expect(examples[0]).toMatchObject({ messages: [{ role: "user", content: "yes" }], answer: "2" });
+    const wrong = loadDataset([path], { fields: { answer: "golf" } });
+    await expect(wrong).rejects.toMatchObject({ code: "ERR_RLSD_DATA", message: expect.stringContaining('"gold"') });
+  });
+
+  test("a column plays one part: a solution is the trace where another column has the answer", () => {
+    const both = guessFields({ question: "q", answer: "1", solution: "long" }, {});
+    expect(both).toMatchObject({ answer: "answer", trace: "solution" });
+    expect(guessFields({ question: "q", solution: "1" }, {})).toMatchObject({ answer: "solution", trace: null });
+  });
+
+  test("rows without anything like a prompt are refused with the columns that there are", () => {
+    expect(() => guessFields({ foo: 1, bar: 2 }, {})).toThrow(/columns \(foo, bar\).*data\.fields\.prompt/);
+  });
+
+  test("a system message is put before prompts that have none", async () => {
+    const path = file("rows.jsonl", [
+      { prompt: "a" },
+      {
+        prompt: [
+          { role: "system", content: "own" },
+          { role: "user", content: "b" },
+        ],
+      },
+    ]);
+    const { examples } = await loadDataset([path], { system: "be brief" });
+    expect(examples.map((e) => e.messages[0])).toEqual([
+      { role: "system", content: "be brief" },
+      { role: "system", content: "own" },
+    ]);
+  });
+});
+
+describe("rows that do not fit", () => {
+  test("are named with file and line, counted, and stop the run unless asked to be left out", async () => {
+    const path = file(
+      "bad.jsonl",
+      ['{"prompt":"good","answer":"1"}', "", "{broken", '{"prompt":"","answer":"2"}', "[1]", '{"prompt":"fine"}'].join(
+        "\n",
+      ),
+    );
+    const data = await loadDataset([path]);
+    expect(data.examples).toHaveLength(2);
+    expect(data.problems.map((p) => p.where)).toEqual([`${path}:3`, `${path}:4`, `${path}:5`]);
+    expect(() => settleProblems("data.train", data, "error")).toThrow(
+      /3 of 5 rows do not fit:\n.*bad\.jsonl:3: not JSON/,
+    );
+    expect(settleProblems("data.train", data, "skip")).toBe(3);
+  });
+
+  test("a broken first line does not hide the rest", async () => {
+    const data = await loadDataset([file("first.jsonl", '{"pro\n{"prompt":"x"}')]);
+    expect([data.examples.length, data.problems.length]).toEqual([1, 1]);
+  });
+
+  test("messages without role or content are named by number", async () => {
+    const data = await loadDataset([
+      file("m.jsonl", [{ messages: [{ role: "user", content: "a" }, { role: "user" }] }]),
+    ]);
+    expect(data.problems[0].problem).toContain("message 2");
+  });
+
+  test("a file that is not there, of an unknown kind, or empty is one clear error", async () => {
+    await expect(rowsOf(join(folder, "nowhere.jsonl"))).rejects.toMatchObject({ code: "ERR_RLSD_DATA" });
+    await expect(rowsOf(file("rows.csv", "a,b"))).rejects.toThrow(/"\.csv"\. Expected one of \.jsonl/);
+    const none = await loadDataset([file("empty.jsonl", "")]);
+    expect(() => settleProblems("data.train", none, "skip")).toThrow("there is no row");
+  });
+});
+
+describe("files", () => {
+  test("JSON lists and JSON lines give the same rows, with a byte order mark and Windows line ends too", async () => {
+    const rows = [
+      { prompt: "é", answer: 1 },
+      { prompt: "b", answer: 2 },
+    ];
+    const list = await rowsOf(file("list.json", JSON.stringify(rows)));
+    const lines = await rowsOf(file("lines.jsonl", `\ufeff${rows.map((row) => JSON.stringify(row)).join("\r\n")}\r\n`));
+    expect(list.map((r) => r.row)).toEqual(rows);
+    expect(lines.map((r) => r.row)).toEqual(rows);
+  });
+
+  test("a JSON file with one object a line says which ending it wants", async () => {
+    await expect(rowsOf(file("lines.json", '{"a":1}\n{"a":2}'))).rejects.toThrow(".jsonl");
+  });
+
+  test.each(["snappy", "zstd", "gzip"])("Parquet, %s, nested columns and several row groups", async (codec) => {
+    const rows = await rowsOf(join(__dirname, `fixtures/data/rows-${codec}.parquet`));
+    expect(rows).toHaveLength(5);
+    expect(rows[4].where).toMatch(/:5$/);
+    expect(rows[1].row).toEqual({
+      prompt: [{ role: "user", content: "question 1" }],
+      reward_model: { style: "rule", ground_truth: "1" },
+      number: 1,
+      large: "9007199254740993",
+    });
+  });
+
+  test("a Parquet file that is none is one clear error", async () => {
+    await expect(rowsOf(file("no.parquet", "PAR1 not really"))).rejects.toMatchObject({ code: "ERR_RLSD_DATA" });
+  });
+});

@@ -1,0 +1,170 @@
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { clockTime, createProgress } from "../lib/cli/progress.js";
+import type { RunStart } from "../lib/trainer/train.js";
+
+const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
+const main = join(__dirname, "../lib/cli/main.ts");
+const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
+const argsOf = (args: string[]) => ["--import", register, main, ...args];
+
+function rlsd(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, argsOf(args), { encoding: "utf8", cwd: folder });
+  return { status, stdout, stderr };
+}
+
+const quick = ["--set", "steps=2", "--set", "eval.limit=20", "--set", "rollout.prompts=2"];
+
+describe("rlsd train", () => {
+  test("without a settings file runs the built-in example, and ends with where everything is", () => {
+    const output = join(folder, "example");
+    const { status, stdout, stderr } = rlsd("train", "--output", output, ...quick);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toMatch(/88,384 parameters, 2000 rows, 20 held out/);
+    expect(stdout).toMatch(/step 0: held-out accuracy \d+\.\d%/);
+    expect(stdout).toMatch(/step 2\/2 {2}reward/);
+    expect(stdout).toContain(`run        ${output}`);
+    // Plain lines: nothing that only a terminal understands.
+    expect(["\r", "\u001b"].filter((code) => stdout.includes(code))).toEqual([]);
+    expect(JSON.parse(readFileSync(join(output, "config.json"), "utf8")).config.steps).toBe(2);
+  });
+
+  test("--json gives one object a line", () => {
+    const { status, stdout } = rlsd("train", "--json", "--output", join(folder, "json"), ...quick);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(status).toBe(0);
+    expect(lines.map((line) => line.kind)).toEqual(["start", "eval", "train", "train", "eval", "summary"]);
+  });
+
+  test("settings come from a file, and --set wins", () => {
+    const file = join(folder, "run.yaml");
+    const clock = join(__dirname, "../assets/clock");
+    writeFileSync(
+      file,
+      `model: ${clock}\ndata: { train: ${clock}/train.jsonl }\nsteps: 50\nalgorithm: grpo\nrollout: { maxTokens: 40 }\n`,
+    );
+    const { stdout, status } = rlsd("train", file, "--set", "steps=7", "--dry-run", "--json");
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ config: { steps: 7, algorithm: "grpo" }, parameters: 88384 });
+  });
+
+  test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
+    const output = join(folder, "stopped");
+    const long = ["--set", "steps=40", "--set", "eval.limit=8", "--set", "rollout.prompts=2", "--set", "eval.every=0"];
+    const child = spawn(process.execPath, argsOf(["train", "--json", "--output", output, ...long]), { cwd: folder });
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+      if (text.includes('"step":3,')) child.kill("SIGINT");
+    });
+    const code = await new Promise((resolve) => child.on("exit", resolve));
+    expect(code).toBe(130);
+    const summary = JSON.parse(text.trim().split("\n").at(-1)!);
+    expect(summary).toMatchObject({ kind: "summary", stopped: "interrupted" });
+    expect(rlsd("train", "--resume", output).status).toBe(0);
+    const straight = join(folder, "straight");
+    rlsd("train", "--output", straight, ...long);
+    const last = (run: string) => readFileSync(join(run, "checkpoints/step-000040/model/model.safetensors"));
+    expect(last(output).equals(last(straight))).toBe(true);
+    expect(readFileSync(join(output, "samples.jsonl"), "utf8")).toBe(
+      readFileSync(join(straight, "samples.jsonl"), "utf8"),
+    );
+  });
+
+  test.each([
+    [["train", "--set", "stepz=3"], 2, /no setting "stepz"\. Did you mean "steps"/],
+    [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
+    [["train", "--nonsense"], 2, /unknown option/],
+    [["train", "--resume", "nowhere"], 1, /nowhere is not a run folder/],
+    [["train", "--output", join(main, "run")], 1, /cannot write .*a part of the path is a file/],
+    [["eval", "nowhere"], 1, /neither a run, nor a checkpoint, nor a model/],
+    [["pretrain"], 2, /--output/],
+  ])("%j ends with %i and one clear line", (args, expected, message) => {
+    const { status, stderr } = rlsd(...args);
+    expect(status).toBe(expected);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain("    at ");
+  });
+
+  test("lists every setting", () => {
+    const { stdout } = rlsd("train", "--settings");
+    expect(stdout).toMatch(/^optimizer\.learningRate +AdamW/m);
+  });
+});
+
+describe("rlsd eval", () => {
+  test("judges a run's best checkpoint and keeps every prediction", () => {
+    const run = join(folder, "to-eval");
+    rlsd("train", "--output", run, ...quick);
+    const output = join(folder, "eval");
+    const args = ["eval", run, "--samples", "2", "--set", "eval.limit=10", "--output", output, "--json"];
+    const { status, stdout, stderr } = rlsd(...args);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const { metrics } = JSON.parse(stdout);
+    expect(metrics.rows).toBe(10);
+    expect(metrics["pass@2"]).toBeGreaterThanOrEqual(metrics["avg@2"]);
+    const predictions = readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n");
+    expect(predictions).toHaveLength(10 + 20);
+    expect(existsSync(join(output, "metrics.json"))).toBe(true);
+  });
+});
+
+describe("progress", () => {
+  const start = {
+    folder: "runs/x",
+    config: { algorithm: "rlsd", steps: 4 },
+    parameters: 1000,
+    rows: { train: 2, eval: 1 },
+    skipped: { train: 1, eval: 0 },
+    step: 0,
+  } as RunStart;
+  const step = (n: number) => ({
+    step: n,
+    kind: "train" as const,
+    reward: 0.5,
+    accuracy: 0.5,
+    loss: -0.01,
+    ratioClippedLow: 0.01,
+    ratioClippedHigh: 0.02,
+    time: { tokensPerSecond: 1234.5 },
+  });
+
+  test("in a terminal is one live line that is erased before a line that stays", () => {
+    let text = "";
+    let now = 0;
+    const progress = createProgress({ live: true, columns: 60, write: (s) => (text += s) }, () => now);
+    progress.start(start);
+    now = 1000;
+    progress.step(step(1));
+    expect(text.split("\n").at(-1)).toHaveLength(59);
+    progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
+    progress.end();
+    expect(text).toContain("\r\u001b[2Kstep 1: held-out accuracy 50.0% (95 %: 40.0% to 60.0%)\n");
+    expect(text.endsWith("\r\u001b[2K")).toBe(true);
+  });
+
+  test("elsewhere is plain lines, at most one a second, and the last", () => {
+    let text = "";
+    let now = 5000;
+    const progress = createProgress({ live: false, columns: 80, write: (s) => (text += s) }, () => now);
+    progress.start(start);
+    for (const n of [1, 2, 3, 4]) {
+      now += 400;
+      progress.step(step(n));
+    }
+    const steps = text.split("\n").filter((line) => line.startsWith("step"));
+    expect(steps.map((line) => line.slice(0, 8))).toEqual(["step 1/4", "step 4/4"]);
+    expect(steps[0]).toContain("clip 1.0%/2.0%  1235 tok/s  0:01 left");
+    expect(text).toContain("1 rows left out");
+  });
+
+  test("times are read as people write them", () => {
+    expect([clockTime(5), clockTime(75), clockTime(3600)]).toEqual(["0:05", "1:15", "1:00:00"]);
+  });
+});

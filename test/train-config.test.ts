@@ -1,0 +1,153 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { resolveConfig } from "../lib/trainer/config.js";
+import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
+import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
+import { train } from "../lib/trainer/train.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { tinyTask } from "./support/tiny-task.js";
+
+const base = { model: "m", data: { train: ["d.jsonl"] } };
+const hooks = { loadPolicy: TinyPolicy.load };
+
+describe("settings", () => {
+  test("fill in defaults", () => {
+    const config = resolveConfig(base);
+    expect(config).toMatchObject({ algorithm: "rlsd", rollout: { count: 8 }, teacher: { kind: "frozen" } });
+    expect(resolveConfig({ ...base, rollout: { count: 4 } }).rollout).toMatchObject({ count: 4, prompts: 8 });
+  });
+
+  const wrong: [string, object, RegExp][] = [
+    ["an unknown name", { optimiser: {} }, /no setting "optimiser"\. Did you mean "optimizer"/],
+    ["an unknown inner name", { rollout: { temprature: 1 } }, /"rollout\.temprature"\. Did you mean "temperature"/],
+    ["a wrong type", { steps: "ten" }, /Expected an integer of at least 0 for "steps" but received "ten"/],
+    ["out of range", { rollout: { topP: 2 } }, /Expected a number from 0 to 1 for "rollout\.topP" but received 2/],
+    ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo for "algorithm"/],
+    ["a section that is a number", { data: 3 }, /Expected an object for "data"/],
+    ["no model", { model: "" }, /"model"/],
+    ["no data", { data: { train: [] } }, /"data\.train"/],
+    ["a group of one", { rollout: { count: 1 } }, /group of one/],
+    ["pass@k beyond the samples", { eval: { samples: 2, passAt: [4] } }, /"eval\.passAt" has 4/],
+    ["an external teacher without a model", { teacher: { kind: "external" } }, /"teacher\.model"/],
+    ["half a span", { span: { open: "<think>" } }, /go together/],
+    ["an unknown objective field", { objective: { clipHihg: 0.3 } }, /"objective": .*clipHigh/],
+    ["an unknown preset", { objective: { preset: "gropo" } }, /There is no "objective\.preset" "gropo"/],
+    ["the temperature in two places", { objective: { temperature: 2 } }, /"rollout\.temperature"/],
+    ["rlsd without privileged text", { privileged: { source: "none" } }, /needs privileged text/],
+    ["a broken pattern", { leak: { patterns: ["("] } }, /"leak\.patterns"/],
+  ];
+  test.each(wrong)("%s is one clear error", (_, change, message) => {
+    expect(() => resolveConfig({ ...base, ...change })).toThrow(message);
+    expect(() => resolveConfig({ ...base, ...change })).toThrow(expect.objectContaining({ code: "ERR_RLSD_CONFIG" }));
+  });
+
+  test("come from YAML and JSON files, whose paths are meant from where they are", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "rlsd-config-"));
+    mkdirSync(join(folder, "sub"));
+    const yaml = join(folder, "sub", "run.yaml");
+    writeFileSync(
+      yaml,
+      "model: ../model\ndata: { train: rows.jsonl, eval: [/abs/e.jsonl] }\noptimizer: { learningRate: 2e-4 }\n",
+    );
+    expect(await readConfigFile(yaml)).toEqual({
+      model: join(folder, "model"),
+      data: { train: [join(folder, "sub", "rows.jsonl")], eval: ["/abs/e.jsonl"] },
+      optimizer: { learningRate: 2e-4 },
+    });
+    const json = join(folder, "run.json");
+    writeFileSync(json, "{ not json");
+    await expect(readConfigFile(json)).rejects.toMatchObject({ code: "ERR_RLSD_CONFIG" });
+    await expect(readConfigFile(join(folder, "none.yaml"))).rejects.toThrow(/none\.yaml/);
+  });
+
+  test("--set reads numbers, texts, lists and nested names", async () => {
+    const set = await parseSet([
+      "optimizer.learningRate=2e-4",
+      "stop.target=null",
+      "eval.passAt=[1, 2]",
+      "algorithm=grpo",
+    ]);
+    expect(set).toEqual({
+      optimizer: { learningRate: 2e-4 },
+      stop: { target: null },
+      eval: { passAt: [1, 2] },
+      algorithm: "grpo",
+    });
+    await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
+    expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+});
+
+describe("what is wrong is said before any work is lost", () => {
+  const refused = async (change: object) => {
+    const { settings } = tinyTask();
+    const error = await train({ ...settings, ...change }, hooks).catch((e: Error) => e);
+    const { existsSync } = await import("node:fs");
+    expect(existsSync(settings.output)).toBe(false);
+    return error as Error & { code: string };
+  };
+
+  test("a model folder that is none", async () => {
+    const { settings } = tinyTask();
+    const run = train({ ...settings, model: "/nowhere" });
+    await expect(run).rejects.toMatchObject({
+      code: "ERR_RLSD_MODEL_FILE",
+      message: expect.stringContaining("/nowhere"),
+    });
+  });
+
+  test("a verifier that cannot judge the rows", async () => {
+    const error = await refused({ reward: { type: "numeric", answer: "answer" } });
+    expect(error).toMatchObject({ code: "ERR_RLSD_DATA" });
+    expect(error.message).toMatch(/12 of 12 rows do not fit:\n.*train\.jsonl:1: .*numeric/);
+  });
+
+  test("a verifier that does not exist", async () => {
+    expect((await refused({ reward: "numerik" })).message).toMatch(/"numeric"/);
+  });
+
+  test("prompts that leave no room for a completion", async () => {
+    const error = await refused({ rollout: { maxTokens: 90 } });
+    expect(error.message).toMatch(/the prompt has \d+ tokens.*room for 6/);
+  });
+
+  test("a template that hides the question", async () => {
+    expect((await refused({ privileged: { template: "{{ privileged }}" } })).message).toMatch(/content/);
+  });
+
+  test("a verifier that judges nothing stops the run at its first step", async () => {
+    const { settings } = tinyTask();
+    const run = train({ ...settings, reward: () => null, data: { train: settings.data!.train! } }, hooks);
+    await expect(run).rejects.toMatchObject({
+      code: "ERR_RLSD_VERIFIER",
+      message: expect.stringContaining("undecided"),
+    });
+  });
+});
+
+describe("a dry run", () => {
+  test("says shapes, memory, schedule and which rows have privileged text, and writes nothing", async () => {
+    const { folder, settings } = tinyTask();
+    const rows = [{ question: "say a", answer: "a", trace: "aa" }, { question: "say b" }];
+    writeFileSync(join(folder, "some.jsonl"), rows.map((row) => JSON.stringify(row)).join("\n"));
+    const plan = await dryRun(
+      { ...settings, data: { train: [join(folder, "some.jsonl")] }, creditSchedule: { decay: 6 } },
+      hooks,
+    );
+    expect(plan.privileged).toMatchObject({
+      whole: 1,
+      none: 1,
+      firstWithout: [expect.stringContaining("some.jsonl:2")],
+    });
+    expect(plan.memory).toMatchObject({
+      optimizer: 2 * plan.memory.weights,
+      teacher: plan.memory.weights,
+      reference: 0,
+    });
+    expect(plan.schedule.at(-1)).toMatchObject({ step: 6, creditMix: 0 });
+    expect(dryRunText(plan)).toContain("without privileged text: ");
+    const { existsSync } = await import("node:fs");
+    expect(existsSync(settings.output)).toBe(false);
+  });
+});

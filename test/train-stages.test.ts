@@ -1,0 +1,267 @@
+import { rlsd } from "../lib/objectives/presets.js";
+import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
+import { createPrompter } from "../lib/prompt/prompter.js";
+import { spanMask, spansIn } from "../lib/prompt/spans.js";
+import { resolveConfig, type TrainSettings } from "../lib/trainer/config.js";
+import type { Example } from "../lib/trainer/data/dataset.js";
+import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/evidence.js";
+import { overlongFine } from "../lib/trainer/judge.js";
+import { createLeakDetector, quantiles } from "../lib/trainer/metrics.js";
+import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
+import type { Rollout } from "../lib/trainer/rollout.js";
+import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
+import { type LossRow, learningRateAt, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
+
+const base = { model: "m", data: { train: ["d"] } };
+const configOf = (settings: TrainSettings = {}) => resolveConfig({ ...base, ...settings });
+
+function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
+  const example: Example = {
+    id: "e",
+    where: "f:1",
+    messages: [{ role: "user", content: "q" }],
+    answer: "42",
+    trace: "a trace",
+    document: null,
+    row: {},
+  };
+  return {
+    id: "e#0",
+    group: 0,
+    prompt: { example, text: "q", ids: Int32Array.of(1, 2) },
+    tokenIds: Int32Array.from(text, (c) => c.charCodeAt(0)),
+    logProbs: new Float32Array(text.length),
+    finish: "stop",
+    text,
+    ...o,
+  };
+}
+
+describe("spans", () => {
+  test("are found whatever the tokens are", () => {
+    const pieces = ["a<th", "ink>b", "c</thi", "nk>d", "<think>", "e"];
+    expect([...spanMask(pieces, "<think>", "</think>")]).toEqual([0, 1, 1, 0, 0, 1]);
+  });
+
+  test("several, empty and unclosed", () => {
+    expect(spansIn("x<t>ab</t>y<t></t><t>z", "<t>", "</t>")).toEqual([
+      [4, 6],
+      [14, 14],
+      [21, 22],
+    ]);
+    expect([...spanMask(["none"], "<t>", "</t>")]).toEqual([0]);
+  });
+});
+
+describe("the privileged prompt", () => {
+  const encoder = {
+    encode: (text: string) => Int32Array.from(text, (c) => c.charCodeAt(0)),
+    decode: (ids: ArrayLike<number>) => String.fromCharCode(...Array.from(ids)),
+  };
+  const prompter = createPrompter(encoder, undefined);
+  const block = createPrivilegedBlock("{{ content }}|{{ privileged }}");
+  const request = {
+    messages: [
+      { role: "system", content: "S" },
+      { role: "user", content: "Q1" },
+      { role: "user", content: "Q2" },
+    ],
+    privileged: "0123456789",
+    answer: null,
+    row: {},
+  };
+  const make = (limits: { budget: number; maxTokens: number }) => privilegedPrompt(request, block, prompter, limits);
+  const text = (ids: Int32Array | undefined) => ids && encoder.decode(ids);
+
+  test("is the student's own messages plus one block", () => {
+    const made = make({ budget: 100, maxTokens: 100 });
+    expect(text(made?.ids)).toBe("SQ1Q2|0123456789");
+    expect(made?.truncated).toBe(false);
+  });
+
+  test("is cut in the privileged text alone, and only as far as it must", () => {
+    expect(text(make({ budget: 10, maxTokens: 100 })?.ids)).toBe("SQ1Q2|0123");
+    expect(text(make({ budget: 100, maxTokens: 3 })?.ids)).toBe("SQ1Q2|012");
+    expect(make({ budget: 10, maxTokens: 100 })).toMatchObject({ truncated: true, privileged: "0123" });
+  });
+
+  test("is none where there is no room", () => {
+    expect(make({ budget: 6, maxTokens: 100 })).toBeUndefined();
+  });
+
+  test("templates that would leave out the question or the privileged text are refused", () => {
+    expect(() => createPrivilegedBlock("{{ content }}")).toThrow("never uses {{ privileged }}");
+    expect(() => createPrivilegedBlock("{{ privileged }}")).toThrow("never uses {{ content }}");
+    expect(() => createPrivilegedBlock("{% if %}")).toThrow(/not valid Jinja/);
+  });
+
+  test("templates see the row", () => {
+    const own = createPrivilegedBlock("{{ content }}{{ privileged }}{{ row.note }}");
+    const made = privilegedPrompt({ ...request, row: { note: "!" } }, own, prompter, { budget: 99, maxTokens: 9 });
+    expect(text(made?.ids)).toBe("SQ1Q2012345678!");
+  });
+});
+
+describe("privileged text", () => {
+  const input = (o: Partial<PrivilegedInput> = {}): PrivilegedInput => {
+    const rollout = rolloutOf("wrong");
+    const verdict = { reward: 0, detail: { feedback: "line 3 fails" } };
+    return { example: rollout.prompt.example, rollout, verdict, siblings: [{ rollout, verdict }], ...o };
+  };
+  const from = (source: "auto" | "answer" | "feedback" | "sibling" | "document", o: Partial<PrivilegedInput> = {}) =>
+    privilegedText(input(o), configOf({ privileged: { source } }).privileged);
+
+  test("comes from where the settings say", () => {
+    expect([from("auto"), from("answer"), from("feedback"), from("document")]).toEqual([
+      "a trace",
+      "42",
+      "line 3 fails",
+      null,
+    ]);
+  });
+
+  test("a sibling is a successful one, and never the completion itself", () => {
+    const own = rolloutOf("own");
+    const good = rolloutOf("good", { id: "e#1" });
+    const right = { reward: 1, detail: {} };
+    const alone = { rollout: own, verdict: right, siblings: [{ rollout: own, verdict: right }] };
+    expect(from("sibling", alone)).toBeNull();
+    expect(from("sibling", { ...alone, siblings: [...alone.siblings, { rollout: good, verdict: right }] })).toBe(
+      "good",
+    );
+  });
+
+  test("the contrast is the worst rejected sibling: its answer where answers are privileged, else its text", () => {
+    const own = rolloutOf("own");
+    const sibling = (text: string, reward: number | null, extracted: string) => ({
+      rollout: rolloutOf(text, { id: text }),
+      verdict: { reward, detail: { extracted } },
+    });
+    const siblings = [
+      { rollout: own, verdict: { reward: -9, detail: { extracted: "own" } } },
+      sibling("bad", 0.2, "3"),
+      sibling("worst", -1, "5"),
+      sibling("unjudged", null, "6"),
+      sibling("good", 1, "42"),
+    ];
+    const settings = configOf({ privileged: { source: "trace" } }).privileged;
+    expect(contrastText(input({ rollout: own, siblings }), settings)).toBe("worst");
+    expect(contrastText(input({ rollout: own, siblings }), { ...settings, source: "answer" })).toBe("5");
+    expect(contrastText(input({ rollout: own, siblings: [siblings[0], siblings[4]] }), settings)).toBeNull();
+  });
+});
+
+describe("a token batch", () => {
+  const row = (text: string, o: Partial<LossRow> = {}): LossRow => ({
+    rollout: rolloutOf(text),
+    advantage: 1,
+    evidence: undefined,
+    span: undefined,
+    ...o,
+  });
+  const evidence = (n: number, contrast = false) => ({
+    privileged: "p",
+    truncated: false,
+    teacherLogProbs: new Float32Array(n).fill(-1),
+    ...(contrast && { contrastLogProbs: new Float32Array(n).fill(-2) }),
+  });
+
+  test("gives rows without a teacher a span of nothing, so that their credit is exactly 1", () => {
+    const batch = toBatch([row("ab", { evidence: evidence(2) }), row("c")], rlsd());
+    expect([...(batch.spanMask ?? [])]).toEqual([1, 1, 0]);
+    expect(batch.teacherLogProbs).toHaveLength(3);
+    expect(toBatch([row("ab")], rlsd())).not.toHaveProperty("teacherLogProbs");
+  });
+
+  test("without a rejected sibling the contrast is the teacher itself", () => {
+    const batch = toBatch([row("a", { evidence: evidence(1, true) }), row("b", { evidence: evidence(1) })], rlsd());
+    expect([...(batch.contrastLogProbs ?? [])]).toEqual([-2, -1]);
+  });
+
+  test("counts its normaliser over the whole minibatch, flat groups included", () => {
+    const rows = [row("abc", { advantage: 0 }), row("d")];
+    expect(normalizerOf(rlsd(), rows)).toBe(4);
+    expect(normalizerOf(rlsd({ reduction: "sequence-mean" }), rows)).toBe(2);
+    expect(normalizerOf(rlsd({ normalizer: 7 }), rows)).toBe(7);
+  });
+
+  test("is cut by tokens, prompts included, with at least one row each", () => {
+    const cut = microbatches([row("abc"), row("d"), row("efghijkl"), row("m")], 8);
+    expect(cut.map((part) => part.map((one) => one.rollout.text))).toEqual([["abc", "d"], ["efghijkl"], ["m"]]);
+  });
+});
+
+describe("schedules", () => {
+  const o = configOf({ optimizer: { learningRate: 1, warmup: 2, schedule: "linear", minRatio: 0.5 } }).optimizer;
+  test("the learning rate rises, then falls to its floor", () => {
+    expect([1, 2, 4, 6].map((step) => learningRateAt(step, 6, o))).toEqual([0.5, 1, 0.75, 0.5]);
+    expect(learningRateAt(6, 6, { ...o, schedule: "cosine" })).toBeCloseTo(0.5, 12);
+    expect(learningRateAt(6, 6, { ...o, schedule: "constant" })).toBe(1);
+  });
+});
+
+describe("overlong completions", () => {
+  const config = configOf({ rollout: { maxTokens: 10 }, overlong: { mode: "penalty", buffer: 4, penalty: 2 } });
+  test("are fined from the buffer's start to the full fine", () => {
+    const fine = (length: number, finish: "stop" | "length" = "stop") =>
+      overlongFine(rolloutOf("x".repeat(length), { finish }), config);
+    expect([fine(6), fine(7), fine(8), fine(10), fine(10, "length")]).toEqual([0, 0.5, 1, 2, 2]);
+  });
+});
+
+describe("figures", () => {
+  test("Wilson's interval and pass@k agree with published values", () => {
+    // Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    const cases: [number, number, number, number][] = [
+      [81, 263, 0.2553, 0.3662],
+      [15, 148, 0.0624, 0.1605],
+      [0, 20, 0, 0.1611],
+      [1, 29, 0.0061, 0.1718],
+    ];
+    for (const [x, n, low, high] of cases) {
+      expect(wilson(x, n).low).toBeCloseTo(low, 4);
+      expect(wilson(x, n).high).toBeCloseTo(high, 4);
+    }
+    // 1 - C(7, 2) / C(10, 2) = 1 - 21 / 45
+    expect(passAtK(10, 3, 2)).toBeCloseTo(1 - 21 / 45, 12);
+    expect([passAtK(4, 0, 4), passAtK(4, 1, 4), passAtK(4, 4, 1)]).toEqual([0, 1, 1]);
+  });
+
+  test("the bootstrap holds the mean, shrinks with more problems, and is the same every time", () => {
+    const values = (n: number) => Array.from({ length: n }, (_, i) => i % 2);
+    const [small, large] = [bootstrapMean(values(20), 1), bootstrapMean(values(2000), 1)];
+    expect(small.low).toBeLessThan(0.5);
+    expect(small.high).toBeGreaterThan(0.5);
+    expect(large.high - large.low).toBeLessThan((small.high - small.low) / 5);
+    expect(bootstrapMean(values(20), 1)).toEqual(small);
+  });
+
+  test("quantiles are values of the data", () => {
+    expect(quantiles(Float64Array.of(3, 1, 2, 4), [0, 0.5, 1])).toEqual([1, 3, 4]);
+  });
+
+  test("a leak is what the patterns say", () => {
+    const leaks = createLeakDetector(["reference", "given (hint|answer)"]);
+    expect(leaks(rolloutOf("By the Reference, 4"))).toBe(true);
+    expect(leaks(rolloutOf("from the given hint"))).toBe(true);
+    expect(leaks(rolloutOf("2 + 2 = 4"))).toBe(false);
+  });
+});
+
+describe("random numbers without state", () => {
+  test("every pass has each item once, and another order", () => {
+    const order = endlessOrder(5, 9, true);
+    const pass = (k: number) => Array.from({ length: 5 }, (_, i) => order.at(5 * k + i));
+    expect(pass(0).toSorted()).toEqual([0, 1, 2, 3, 4]);
+    expect([pass(1), pass(2), pass(3)]).not.toEqual([pass(0), pass(0), pass(0)]);
+    expect(endlessOrder(5, 9, true).at(7)).toBe(order.at(7));
+    expect(Array.from({ length: 7 }, (_, k) => endlessOrder(3, 9, false).at(k))).toEqual([0, 1, 2, 0, 1, 2, 0]);
+  });
+
+  test("seeds differ by purpose and permutations are even", () => {
+    expect(hashSeed(1, "a", 2)).not.toBe(hashSeed(1, "a", 3));
+    expect(hashSeed(1, 23)).not.toBe(hashSeed(12, 3));
+    const first = Array.from({ length: 3000 }, (_, seed) => permutation(3, hashSeed(seed))[0]);
+    for (const item of [0, 1, 2]) expect(first.filter((one) => one === item).length).toBeGreaterThan(850);
+  });
+});
