@@ -426,6 +426,6 @@ describe("the gradient of policyLoss", () => {
       }),
       runs(120),
     );
-    expect(compared).toBeGreaterThan(500);
+    expect(compared).toBeGreaterThan(100);
   });
 });
