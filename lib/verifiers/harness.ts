@@ -216,7 +216,9 @@ export class Harness {
     clearTimeout(slot.timer);
     const task = slot.tasks[0];
     if (task === undefined) return;
-    slot.timer = setTimeout(() => this.#doom(slot, "timeout", task), this.#options.deadlineMs);
+    // When this thread was busy past the deadline, the verdict may have come and wait to be read: timers run before it is.
+    const expire = () => setImmediate(() => slot.tasks[0] === task && this.#doom(slot, "timeout", task));
+    slot.timer = setTimeout(expire, this.#options.deadlineMs);
   }
 
   #spawn(): void {
@@ -228,7 +230,10 @@ export class Harness {
       }),
       ready: false,
       tasks: [],
-      timer: setTimeout(() => this.#doom(slot, "timeout", undefined), this.#options.startMs),
+      timer: setTimeout(
+        () => setImmediate(() => slot.ready || this.#doom(slot, "timeout", undefined)),
+        this.#options.startMs,
+      ),
       doomed: undefined,
       failure: undefined,
     };
