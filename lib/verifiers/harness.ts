@@ -301,7 +301,8 @@ export class Harness {
   #onFailedStart(slot: Slot, how: Ended): void {
     if (slot.failure === undefined && ++this.#failedStarts < START_ATTEMPTS) return;
     this.#failedStarts = 0;
-    const why = how.stderr.trim().split("\n").slice(-6).join("\n");
+    const said = how.stderr.trim().split("\n");
+    const why = said.find((line) => /error/i.test(line)) ?? said.at(-1);
     const message = `The verifier's worker ended before it was ready (code ${how.code}, signal ${how.signal}). ${why}`;
     this.#rejectAll(slot.failure ?? new RlsdError("ERR_RLSD_VERIFIER_START", message));
   }

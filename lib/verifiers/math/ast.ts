@@ -25,8 +25,16 @@ export type Expr =
   /** (a, b), [a, b), ... : a tuple, a point, or an interval; which one is decided by what it is compared with. */
   | { readonly k: "tuple"; readonly items: readonly Expr[]; readonly open: "(" | "["; readonly close: ")" | "]" }
   /** Braces, or items separated by commas and "and": order does not matter. */
-  | { readonly k: "set"; readonly items: readonly Expr[]; readonly braces: boolean }
+  | {
+      readonly k: "set";
+      readonly items: readonly Expr[];
+      readonly braces: boolean;
+      /** The word between the items, where it is the same for all: inequalities joined by it are one statement. */
+      readonly joined?: "and" | "or";
+    }
   | { readonly k: "setop"; readonly op: "union" | "intersect" | "minus"; readonly a: Expr; readonly b: Expr }
+  /** { x : condition }. */
+  | { readonly k: "where"; readonly condition: Expr }
   | { readonly k: "ratio"; readonly items: readonly Expr[] }
   /** a op b op c ...; "in" has a set on its right. */
   | { readonly k: "rel"; readonly terms: readonly Expr[]; readonly ops: readonly RelOp[] };
@@ -74,6 +82,8 @@ export function parts(e: Expr): readonly Expr[] {
       return e.items;
     case "rel":
       return e.terms;
+    case "where":
+      return [e.condition];
     default:
       return [];
   }

@@ -27,6 +27,13 @@ export function parseNumber(text: string): Expr {
   return num(BigInt(`${whole}${fraction}`), 10n ** BigInt(fraction.length), true);
 }
 
+/** In `x : x > 2` the colon binds first, as in a ratio: what stands behind it is the condition. */
+function behindColon(e: Expr): Expr | undefined {
+  const [first, ...rest] = e.k === "rel" ? e.terms : [];
+  if (e.k !== "rel" || first?.k !== "ratio" || first.items.length !== 2) return undefined;
+  return { ...e, terms: [first.items[1]!, ...rest] };
+}
+
 export abstract class Atoms extends Operators {
   /** Open bars of absolute values: inside one, the next bar closes it. */
   protected bars = 0;
@@ -187,12 +194,7 @@ export abstract class Atoms extends Operators {
       this.at--;
       return this.braced();
     }
-    if (open === "\\{") {
-      if (this.take("op", "\\}")) return { k: "set", items: [], braces: true };
-      const inner = this.list(() => this.is("op", "\\}"));
-      this.expect("op", "\\}");
-      return { k: "set", items: inner.k === "set" && !inner.braces ? inner.items : [inner], braces: true };
-    }
+    if (open === "\\{") return this.braces();
     if (open === "|") {
       this.bars++;
       const inner = this.sum();
@@ -205,6 +207,17 @@ export abstract class Atoms extends Operators {
       this.fail("an expression");
     }
     return this.parenthesised(open);
+  }
+
+  /** {1, 2} lists a set, {x : x > 2} says which numbers it has. */
+  protected braces(): Expr {
+    if (this.take("op", "\\}")) return { k: "set", items: [], braces: true };
+    const done = () => this.is("op", "\\}") || this.is("cmd", "mid");
+    const inner = this.list(done);
+    const condition = this.take("cmd", "mid") ? this.list(done) : behindColon(inner);
+    this.expect("op", "\\}");
+    if (condition !== undefined) return { k: "where", condition };
+    return { k: "set", items: inner.k === "set" && !inner.braces ? inner.items : [inner], braces: true };
   }
 
   protected parenthesised(open: "(" | "["): Expr {

@@ -3,7 +3,7 @@ import { canonical, type Expr, num, some, symbols } from "./ast.js";
 import { matrixOf } from "./matrix.js";
 import { asSet, assignment, FLIPPED, membership, type Relation, shortened, sided } from "./relations.js";
 import { type Decision, proportion, scalarsEqual, type Tolerance } from "./scalar.js";
-import type { RealSet } from "./sets.js";
+import { endOf, type RealSet } from "./sets.js";
 import { unitOf } from "./units.js";
 
 export interface CompareOptions extends Tolerance {
@@ -119,6 +119,10 @@ export class Comparer {
   }
 
   async #scalars(a: Expr, b: Expr): Promise<Decision> {
+    if (infinite(a) || infinite(b)) {
+      const [x, y] = [endOf(a), endOf(b)];
+      return x === undefined || y === undefined ? null : x.value === y.value;
+    }
     const { equal, by } = await scalarsEqual(a, b, this.#options);
     this.by = by;
     return equal;
@@ -157,7 +161,7 @@ export class Comparer {
     if (g.k === "ratio" && p.k === "ratio") return await this.#ratios(g.items, p.items);
     if (g.k === "setop" && p.k === "setop") return await this.#setOperations(g, p);
     const structured = (e: Expr) =>
-      e.k === "tuple" || e.k === "setop" || e.k === "rel" || some(e, (part) => part.k === "tuple");
+      e.k === "tuple" || e.k === "setop" || e.k === "rel" || e.k === "where" || some(e, (part) => part.k === "tuple");
     if (structured(g) || structured(p)) return structured(g) && structured(p) ? null : false;
     return await this.#scalars(g, p);
   }
@@ -248,7 +252,8 @@ export class Comparer {
   }
 
   async #sets(g: Expr, p: Expr): Promise<Decision | undefined> {
-    const setLike = (e: Expr) => e.k === "tuple" || e.k === "setop" || e.k === "set" || e.k === "rel";
+    const setLike = (e: Expr) =>
+      e.k === "tuple" || e.k === "setop" || e.k === "set" || e.k === "rel" || e.k === "where";
     if (!setLike(g) || !setLike(p)) return undefined;
     const [a, b] = [asSet(g, true), asSet(p, this.#options.inequalityForSet || g.k === "rel")];
     const inequality = p.k === "rel" && membership(p) === undefined && b === undefined;

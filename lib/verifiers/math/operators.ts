@@ -21,7 +21,8 @@ export abstract class Operators extends Cursor {
     }
     const argument = this.functionArgument();
     const inverse = exponent?.k === "num" && exponent.n === -1n && exponent.d === 1n;
-    const listed = argument.k === "set" && !argument.braces ? argument.items : [argument];
+    const several = argument.k === "tuple" || (argument.k === "set" && !argument.braces);
+    const listed = several ? argument.items : [argument];
     const named = inverse && /^(?:sin|cos|tan)$/.test(name) ? `arc${name}` : name.replace(/^a(sin|cos|tan)$/, "arc$1");
     const made = name === "log" && base !== undefined ? call("log", argument, base) : call(named, ...listed);
     return exponent === undefined || named !== name ? made : { k: "pow", a: made, b: exponent };

@@ -18,29 +18,39 @@ class Parser extends Atoms {
 
   protected list(done: () => boolean): Expr {
     const groups: Expr[][] = [[]];
+    const words = new Set<"and" | "or" | ",">();
     while (!done()) {
       groups.at(-1)!.push(this.relation());
       if (done()) break;
       let separated = false;
       for (;;) {
         if (this.take("op", ";")) groups.push([]);
-        else if (!this.take("op", ",") && !this.take("word", "and") && !this.take("word", "or")) break;
+        else if (this.take("word", "and")) words.add("and");
+        else if (this.take("word", "or")) words.add("or");
+        else if (this.take("op", ",")) words.add(",");
+        else break;
         separated = true;
       }
       if (!separated && !this.take("cmd", "newline")) break;
       if (done()) break;
     }
-    return Parser.grouped(groups.filter((group) => group.length > 0));
+    const [word] = words;
+    const joined = words.size === 1 && word !== "," ? word : undefined;
+    return Parser.grouped(
+      groups.filter((group) => group.length > 0),
+      joined,
+    );
   }
 
   /** "a, b; c, d" is a list of pairs; with one kind of separator only it is a list. */
-  protected static grouped(groups: readonly Expr[][]): Expr {
+  protected static grouped(groups: readonly Expr[][], joined: "and" | "or" | undefined): Expr {
     const pairs = groups.length > 1 && groups.every((group) => group.length > 1);
     const items = pairs
       ? groups.map((group): Expr => ({ k: "tuple", items: group, open: "(", close: ")" }))
       : groups.flat();
     if (items.length === 0) throw new MathSyntaxError("empty");
-    return items.length === 1 ? items[0]! : { k: "set", items, braces: false };
+    if (items.length === 1) return items[0]!;
+    return { k: "set", items, braces: false, ...(joined && { joined }) };
   }
 
   protected relation(): Expr {
@@ -138,7 +148,7 @@ class Parser extends Atoms {
     return (
       !Object.hasOwn(RELATIONS, token.v) &&
       !Object.hasOwn(SET_OPS, token.v) &&
-      !/^(?:pm|mp|newline|end|rfloor|rceil|notin)$/.test(token.v)
+      !/^(?:pm|mp|mid|newline|end|rfloor|rceil|notin)$/.test(token.v)
     );
   }
 

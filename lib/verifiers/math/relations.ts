@@ -1,6 +1,6 @@
 /** Equations, assignments and inequalities. */
 import { type Expr, num, type RelOp, symbols } from "./ast.js";
-import { absolute, endOf, intersect, type RealSet, setOf, solutions } from "./sets.js";
+import { absolute, endOf, intersect, type RealSet, setOf, solutions, union } from "./sets.js";
 import { FUNCTIONS } from "./tokens.js";
 
 export type Relation = Expr & { readonly k: "rel" };
@@ -44,7 +44,7 @@ export function isName(e: Expr): boolean {
  */
 export function shortened(e: Expr): Expr {
   if (e.k !== "rel" || e.ops.some((op) => op !== "=" && op !== "~")) return e;
-  const cut = e.ops.findIndex((op, i) => op === "~" && i > 0);
+  const cut = e.ops.findIndex((op, i) => op === "~" && (i > 0 || !isName(e.terms[0]!)));
   const terms = cut < 0 ? e.terms : e.terms.slice(0, cut + 1);
   const [first, last] = [terms[0]!, terms.at(-1)!];
   if (terms.length === 1) return last;
@@ -86,6 +86,12 @@ export function solved(e: Relation): RealSet | undefined {
 
 /** A set from a set, an interval, a membership or (where asked) an inequality. */
 export function asSet(e: Expr, inequalities: boolean): RealSet | undefined {
+  if (e.k === "set" && e.joined !== undefined && e.items.every((item) => item.k === "rel" && item.ops[0] !== "=")) {
+    const parts = e.items.map((item) => asSet(item, inequalities));
+    if (!parts.every((part) => part !== undefined)) return undefined;
+    return parts.reduce(e.joined === "or" ? union : intersect);
+  }
+  if (e.k === "where") return e.condition.k === "rel" ? solved(e.condition) : undefined;
   const inside = membership(e);
   if (inside !== undefined) return setOf(inside);
   if (e.k === "rel") return inequalities ? solved(e) : undefined;

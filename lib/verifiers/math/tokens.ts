@@ -17,7 +17,7 @@ const ALIASES: Readonly<Record<string, string>> = {
   dfrac: "frac", tfrac: "frac", cfrac: "frac", dbinom: "binom", tbinom: "binom", le: "leq", leqslant: "leq", ge: "geq",
   geqslant: "geq", ne: "neq", lt: "<", gt: ">", times: "*", cdot: "*", ast: "*", div: "/", land: "and", lor: "or", wedge: "and",
   vee: "or", lbrace: "{", rbrace: "}", lbrack: "[", rbrack: "]", "{": "{", "}": "}", infin: "infty", degree: "circ", vert: "|",
-  lvert: "|", rvert: "|", mid: "|", "|": "|", setminus: "setminus", backslash: "setminus", varnothing: "emptyset", arctg: "arctan",
+  lvert: "|", rvert: "|", "|": "|", setminus: "setminus", backslash: "setminus", varnothing: "emptyset", arctg: "arctan",
   tg: "tan", ctg: "cot", cosec: "csc", colon: ":", ratio: ":", percent: "%", "%": "%", lfloor: "lfloor", dots: "ldots",
   cdots: "ldots", dotsc: "ldots", simeq: "approx", thickapprox: "approx", cong: "approx", sim: "approx", equiv: "=",
   varepsilon: "epsilon", varphi: "phi", vartheta: "theta", exponentialE: "e", imaginaryI: "i", notin: "notin",
@@ -103,7 +103,7 @@ class Lexer {
   #number(): boolean {
     const rest = this.#s.slice(this.#i, this.#i + 400);
     const grouped = this.#depth === 0 ? /^\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?/.exec(rest) : null;
-    const match = grouped ?? /^(?:\d+(?:\.\d+)?|\.\d+)/.exec(rest);
+    const match = grouped ?? /^(?:\d+\.(?=\s?\\overline)|\d+(?:\.\d+)?|\.\d+)/.exec(rest);
     if (match === null) return false;
     this.#push("num", match[0].replaceAll(",", ""));
     this.#i += match[0].length;
@@ -158,10 +158,16 @@ class Lexer {
     const upright = name.startsWith("math") || name === "operatorname";
     if (/^(?:,?\s*and|,?\s*or|,|;)$/.test(inner)) this.#push("word", /or$/.test(inner) ? "or" : "and");
     else if (FUNCTIONS.has(inner)) this.#push("cmd", inner);
-    else if (upright && /^[a-zA-Z]$/.test(inner)) this.#push("letter", inner);
+    else if (upright && /^[a-zA-Z]$/.test(inner) && !this.#afterValue(inner)) this.#push("letter", inner);
     else if (/^-?[\d.,]+$/.test(inner)) this.tokens.push(...new Lexer(inner).run());
     else if (inner !== "") this.#push("text", inner);
     this.#gap = true;
+  }
+
+  /** 12\,\mathrm{m} has a unit; 2\mathrm{e} and \mathrm{P} have none. */
+  #afterValue(letter: string): boolean {
+    const last = this.tokens.at(-1);
+    return letter !== "e" && letter !== "i" && (last?.t === "num" || last?.v === "}");
   }
 
   #letters(): void {
