@@ -67,6 +67,20 @@ export type { PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toHost } from "./tensor/transfer.js";
+export type { RewardSetting, TrainConfig, TrainSettings, WeightedReward } from "./trainer/config.js";
+export { type DryRun, dryRun } from "./trainer/dry-run.js";
+export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
+export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";
+export { exampleSettings } from "./trainer/example/config.js";
+export {
+  type MetricsLine,
+  type RunConfig,
+  readMetrics,
+  readRunConfig,
+  readSamples,
+  type SampleLine,
+} from "./trainer/run-folder.js";
+export { type RunStart, type TrainHooks, type TrainSummary, train } from "./trainer/train.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";
 export type { Judgement, VerifyFunction } from "./verifiers/function.js";
 export type { HarnessStats } from "./verifiers/harness.js";

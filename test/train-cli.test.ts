@@ -59,9 +59,10 @@ describe("rlsd train", () => {
     const long = ["--set", "steps=40", "--set", "eval.limit=8", "--set", "rollout.prompts=2", "--set", "eval.every=0"];
     const child = spawn(process.execPath, argsOf(["train", "--json", "--output", output, ...long]), { cwd: folder });
     let text = "";
+    let asked = false;
     child.stdout.on("data", (chunk: Buffer) => {
       text += chunk.toString();
-      if (text.includes('"step":3,')) child.kill("SIGINT");
+      if (!asked && text.includes('"step":3,')) asked = child.kill("SIGINT");
     });
     const code = await new Promise((resolve) => child.on("exit", resolve));
     expect(code).toBe(130);

@@ -10,7 +10,7 @@ import { createLeakDetector, quantiles } from "../lib/trainer/metrics.js";
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
-import { type LossRow, learningRateAt, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
+import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
 
 const base = { model: "m", data: { train: ["d"] } };
 const configOf = (settings: TrainSettings = {}) => resolveConfig({ ...base, ...settings });
@@ -194,9 +194,9 @@ describe("a token batch", () => {
 describe("schedules", () => {
   const o = configOf({ optimizer: { learningRate: 1, warmup: 2, schedule: "linear", minRatio: 0.5 } }).optimizer;
   test("the learning rate rises, then falls to its floor", () => {
-    expect([1, 2, 4, 6].map((step) => learningRateAt(step, 6, o))).toEqual([0.5, 1, 0.75, 0.5]);
-    expect(learningRateAt(6, 6, { ...o, schedule: "cosine" })).toBeCloseTo(0.5, 12);
-    expect(learningRateAt(6, 6, { ...o, schedule: "constant" })).toBe(1);
+    expect([1, 2, 4, 6].map((step) => learningRateOf(step, 6, o))).toEqual([0.5, 1, 0.75, 0.5]);
+    expect(learningRateOf(6, 6, { ...o, schedule: "cosine" })).toBeCloseTo(0.5, 12);
+    expect(learningRateOf(6, 6, { ...o, schedule: "constant" })).toBe(1);
   });
 });
 

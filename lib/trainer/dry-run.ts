@@ -10,7 +10,7 @@ import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 import type { LoadPolicy } from "./teacher.js";
-import { learningRateAt } from "./update.js";
+import { learningRateOf } from "./update.js";
 
 interface Spread {
   readonly min: number;
@@ -151,7 +151,7 @@ export async function dryRun(
         .map((step) => ({
           step,
           creditMix: algorithm.creditMix(config, step),
-          learningRate: learningRateAt(step, config.steps, config.optimizer),
+          learningRate: learningRateOf(step, config.steps, config.optimizer),
         })),
       passes: (config.steps * prompts) / materials.train.length,
     };

@@ -92,6 +92,41 @@ interface Asked {
   readonly prompt: PrivilegedPrompt;
 }
 
+type Member = PrivilegedInput["siblings"][number];
+
+function byGroup(rollouts: readonly Rollout[], verdicts: readonly Judged[]): Map<number, Member[]> {
+  const groups = new Map<number, Member[]>();
+  for (const [i, rollout] of rollouts.entries()) {
+    const members = groups.get(rollout.group) ?? [];
+    members.push({ rollout, verdict: verdicts[i]! });
+    groups.set(rollout.group, members);
+  }
+  return groups;
+}
+
+/** The teacher's prompt for a rollout and a privileged text; undefined: there is none, or no room for it. */
+function teacherPrompt(text: string | null, rollout: Rollout, maxLength: number, o: EvidenceOptions) {
+  if (text === null || text === "") return undefined;
+  const { messages, answer, row } = rollout.prompt.example;
+  const limits = { budget: maxLength - rollout.tokenIds.length, maxTokens: o.config.privileged.maxTokens };
+  return privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, limits);
+}
+
+async function score(
+  teacher: Policy,
+  asked: readonly Asked[],
+  rollouts: readonly Rollout[],
+  o: EvidenceOptions,
+): Promise<Map<number, Float32Array>> {
+  if (asked.length === 0) return new Map();
+  const requests = asked.map(({ index, prompt }) => ({ prompt: prompt.ids, completion: rollouts[index]!.tokenIds }));
+  const scores = await teacher.score(requests, {
+    temperature: o.config.rollout.temperature,
+    ...(o.signal && { signal: o.signal }),
+  });
+  return new Map(asked.map(({ index }, k) => [index, scores[k]!]));
+}
+
 /** Asks the teacher about every rollout whose advantage is not 0 and that has privileged text; about no other. */
 export async function gatherEvidence(
   teacher: Policy,
@@ -101,58 +136,29 @@ export async function gatherEvidence(
   o: EvidenceOptions,
 ): Promise<EvidenceResult> {
   const settings = o.config.privileged;
-  const groups = new Map<number, { rollout: Rollout; verdict: Judged }[]>();
-  for (const [i, rollout] of rollouts.entries()) {
-    const members = groups.get(rollout.group) ?? [];
-    members.push({ rollout, verdict: verdicts[i]! });
-    groups.set(rollout.group, members);
-  }
-  const promptFor = (text: string | null, rollout: Rollout) => {
-    if (text === null || text === "") return undefined;
-    const { messages, answer, row } = rollout.prompt.example;
-    const budget = teacher.maxLength - rollout.tokenIds.length;
-    return privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, {
-      budget,
-      maxTokens: settings.maxTokens,
-    });
-  };
+  const groups = byGroup(rollouts, verdicts);
   const asked: Asked[] = [];
   const contrasted: Asked[] = [];
   let withoutPrivilege = 0;
   let withoutContrast = 0;
   for (const [index, rollout] of rollouts.entries()) {
     if (advantages[index] === 0) continue;
-    const input = {
-      example: rollout.prompt.example,
-      rollout,
-      verdict: verdicts[index]!,
-      siblings: groups.get(rollout.group)!,
-    };
-    const prompt = promptFor(o.privileged?.(input) ?? privilegedText(input, settings), rollout);
+    const siblings = groups.get(rollout.group)!;
+    const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
+    const text = o.privileged?.(input) ?? privilegedText(input, settings);
+    const prompt = teacherPrompt(text, rollout, teacher.maxLength, o);
     if (prompt === undefined) {
       withoutPrivilege++;
       continue;
     }
     asked.push({ index, prompt });
     if (!settings.contrast) continue;
-    const wrong = promptFor(contrastText(input, settings), rollout);
+    const wrong = teacherPrompt(contrastText(input, settings), rollout, teacher.maxLength, o);
     if (wrong === undefined) withoutContrast++;
     else contrasted.push({ index, prompt: wrong });
   }
-  const score = async (list: readonly Asked[]) => {
-    if (list.length === 0) return new Map<number, Float32Array>();
-    const requests = list.map(({ index, prompt }) => ({
-      prompt: prompt.ids,
-      completion: rollouts[index]!.tokenIds,
-    }));
-    const scores = await teacher.score(requests, {
-      temperature: o.config.rollout.temperature,
-      ...(o.signal && { signal: o.signal }),
-    });
-    return new Map(list.map(({ index }, k) => [index, scores[k]!] as const));
-  };
-  const right = await score(asked);
-  const wrong = await score(contrasted);
+  const right = await score(teacher, asked, rollouts, o);
+  const wrong = await score(teacher, contrasted, rollouts, o);
   const evidence = new Array<Evidence | undefined>(rollouts.length).fill(undefined);
   for (const { index, prompt } of asked) {
     const contrastLogProbs = wrong.get(index);

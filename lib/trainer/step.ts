@@ -14,7 +14,7 @@ import { endlessOrder, hashSeed } from "./random.js";
 import { type Rollout, rollout } from "./rollout.js";
 import { type MetricsLine, rounded, type SampleLine } from "./run-folder.js";
 import type { Teacher } from "./teacher.js";
-import { type LossRow, learningRateAt, type UpdateResult, update } from "./update.js";
+import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
 /** What a step works with. Only `policy` and `teacher` change under it. */
@@ -273,7 +273,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       ...groupMetrics(collected, advantages, evidence),
       ...updateMetrics(rows, result),
       creditMix,
-      learningRate: learningRateAt(step, config.steps, config.optimizer),
+      learningRate: learningRateOf(step, config.steps, config.optimizer),
       time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },
     },
     samples: sampleLines(step, collected, advantages, results, context),

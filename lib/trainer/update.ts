@@ -1,6 +1,7 @@
 import type { Objective } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Policy, StepResult, TrainBatch } from "../policy/policy.js";
+import { learningRateAt } from "../policy/schedule.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { TrainConfig } from "./config.js";
 import type { Evidence } from "./evidence.js";
@@ -108,12 +109,9 @@ const moving = (rows: readonly LossRow[], objective: Objective) =>
   objective.klCoef > 0 || objective.entropyCoef !== 0 ? rows : rows.filter((row) => row.advantage !== 0);
 
 /** The learning rate at a step, counted from 1. */
-export function learningRateAt(step: number, steps: number, o: TrainConfig["optimizer"]): number {
-  if (step <= o.warmup) return (o.learningRate * step) / o.warmup;
-  if (o.schedule === "constant" || steps <= o.warmup) return o.learningRate;
-  const share = Math.min(1, (step - o.warmup) / (steps - o.warmup));
-  const fallen = o.schedule === "linear" ? share : (1 - Math.cos(Math.PI * share)) / 2;
-  return o.learningRate * (1 - (1 - o.minRatio) * fallen);
+export function learningRateOf(step: number, steps: number, o: TrainConfig["optimizer"]): number {
+  const { learningRate: peak, warmup, schedule: decay, minRatio: floor } = o;
+  return learningRateAt(step, { peak, total: Math.max(1, steps), warmup, decay, floor });
 }
 
 function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Map<LossRow, RowResult>): void {
@@ -163,7 +161,7 @@ export async function update(policy: Policy, rows: readonly LossRow[], o: Update
       }
       steps.push(
         await policy.step({
-          learningRate: learningRateAt(step, config.steps, config.optimizer),
+          learningRate: learningRateOf(step, config.steps, config.optimizer),
           weightDecay,
           betas: [betas[0]!, betas[1]!],
           eps,
