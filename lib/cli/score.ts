@@ -1,17 +1,18 @@
-import { createReadStream, readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
+import { valueAt } from "../trainer/data/fields.js";
+import { readRows } from "../trainer/data/read-rows.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
 import type { Sample, Verdict, Verifier } from "../verifiers/verifier.js";
 import { collect, EXIT } from "./command.js";
 
 export interface ScoreOptions {
-  /** A file with one JSON object a line: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
+  /** A JSONL, JSON or Parquet file: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
   readonly data: string;
   /** A verifier's name, its JSON, or `@file` with its JSON. */
   readonly verifier: string;
-  /** `name=column`: where the file's columns have other names. */
+  /** `name=column`: where the file's columns have other names. Dots reach into objects. */
   readonly field?: readonly string[];
   /** Print for every completion what was extracted, from where, and what it was compared with. */
   readonly explain?: boolean;
@@ -25,7 +26,8 @@ interface Io {
 }
 
 interface Scored {
-  readonly line: number;
+  /** `file:line`. */
+  readonly where: string;
   readonly id: string;
   readonly completion: number;
   readonly verdict: Verdict;
@@ -73,65 +75,37 @@ function readFields(given: readonly string[]): ReadonlyMap<string, string> {
   );
 }
 
-const badRow = (data: string, line: number, message: string) =>
-  new RlsdError("ERR_RLSD_DATA", `${data}:${line}: ${message}`);
+const badRow = (where: string, message: string) => new RlsdError("ERR_RLSD_DATA", `${where}: ${message}`);
 
-/** The rows of a file, with their line numbers; blank lines are skipped. */
-async function* readRows(
-  data: string,
-  fields: ReadonlyMap<string, string>,
-): AsyncGenerator<{ readonly line: number; readonly row: Record<string, unknown> }> {
-  const input = createReadStream(data, "utf8");
-  const failed = new Promise<never>((_, reject) => {
-    input.once("error", (error) => reject(new RlsdError("ERR_RLSD_DATA", `Cannot read ${data}: ${error.message}.`)));
-  });
-  failed.catch(() => {});
-  let line = 0;
-  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const next = await Promise.race([lines.next(), failed]);
-      if (next.done === true) return;
-      line++;
-      if (next.value.trim() !== "") yield { line, row: parseRow(data, line, next.value, fields) };
-    }
-  } finally {
-    input.destroy();
-  }
+interface Place {
+  readonly where: string;
+  readonly row: Record<string, unknown>;
 }
 
-function parseRow(
-  data: string,
-  line: number,
-  text: string,
-  fields: ReadonlyMap<string, string>,
-): Record<string, unknown> {
-  let row: unknown;
-  try {
-    row = JSON.parse(text);
-  } catch (error) {
-    throw badRow(data, line, `expected one JSON object a line (${String(error)}).`);
+/** The rows of the file with the fields in place that were named otherwise. */
+async function* namedRows(data: string, fields: ReadonlyMap<string, string>): AsyncGenerator<Place> {
+  for await (const { where, row, problem } of readRows(data)) {
+    if (row === undefined) throw badRow(where, `${problem ?? "unreadable"}.`);
+    const named: Record<string, unknown> = { ...row };
+    for (const [name, column] of fields) {
+      const value = valueAt(row, column);
+      if (value === undefined)
+        throw badRow(where, `there is no column "${column}", which --field ${name}=${column} names.`);
+      named[name] = value;
+    }
+    yield { where, row: named };
   }
-  if (typeof row !== "object" || row === null || Array.isArray(row)) {
-    throw badRow(data, line, "expected a JSON object.");
-  }
-  const renamed: Record<string, unknown> = { ...row };
-  for (const [name, column] of fields) {
-    if (!(column in row))
-      throw badRow(data, line, `there is no column "${column}", which --field ${name}=${column} names.`);
-    renamed[name] = (row as Record<string, unknown>)[column];
-  }
-  return renamed;
 }
 
 /** The completions of one row as samples. */
-function samplesOf(data: string, line: number, row: Record<string, unknown>): Sample[] {
+function samplesOf({ where, row }: Place): Sample[] {
   const given = row.completions ?? (row.completion === undefined ? undefined : [row.completion]);
   if (!Array.isArray(given) || !given.every((one) => typeof one === "string")) {
     const columns = Object.keys(row).join(", ");
-    throw badRow(data, line, `expected "completion", a text, or "completions", a list of texts, among: ${columns}.`);
+    throw badRow(where, `expected "completion", a text, or "completions", a list of texts, among: ${columns}.`);
   }
-  const id = typeof row.id === "string" || typeof row.id === "number" ? String(row.id) : `${line}`;
+  const id =
+    typeof row.id === "string" || typeof row.id === "number" ? String(row.id) : where.slice(where.lastIndexOf(":") + 1);
   const prompt = typeof row.prompt === "string" ? row.prompt : "";
   const finish = row.finish === "length" ? "length" : "stop";
   return given.map((completion: string) => ({ id, prompt, completion, finish, row }));
@@ -140,12 +114,12 @@ function samplesOf(data: string, line: number, row: Record<string, unknown>): Sa
 /** Reads the whole file once, so that a row that cannot be judged stops the command before it prints anything. */
 async function checkRows(data: string, fields: ReadonlyMap<string, string>, verifier: Verifier): Promise<number> {
   let completions = 0;
-  for await (const { line, row } of readRows(data, fields)) {
-    completions += samplesOf(data, line, row).length;
+  for await (const place of namedRows(data, fields)) {
+    completions += samplesOf(place).length;
     try {
-      verifier.check?.(row);
+      verifier.check?.(place.row);
     } catch (error) {
-      throw badRow(data, line, error instanceof Error ? error.message : String(error));
+      throw badRow(place.where, error instanceof Error ? error.message : String(error));
     }
   }
   if (completions === 0) throw new RlsdError("ERR_RLSD_DATA", `${data} holds no completions.`);
@@ -160,9 +134,10 @@ async function* judgeAll(
   signal: AbortSignal,
 ): AsyncGenerator<Scored> {
   const running: Promise<Scored>[] = [];
-  for await (const { line, row } of readRows(data, fields)) {
-    for (const [completion, sample] of samplesOf(data, line, row).entries()) {
-      const scored = verifier.verify(sample, signal).then((verdict) => ({ line, id: sample.id, completion, verdict }));
+  for await (const place of namedRows(data, fields)) {
+    const { where } = place;
+    for (const [completion, sample] of samplesOf(place).entries()) {
+      const scored = verifier.verify(sample, signal).then((verdict) => ({ where, id: sample.id, completion, verdict }));
       scored.catch(() => {});
       running.push(scored);
       if (running.length >= IN_FLIGHT) yield await running.shift()!;
@@ -173,11 +148,11 @@ async function* judgeAll(
 
 const shown = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
 
-function explain({ line, id, completion, verdict }: Scored): string {
+function explain({ where, id, completion, verdict }: Scored): string {
   const { extracted, from, expected, ...rest } = verdict.detail ?? {};
   const reason = verdict.reason === undefined ? "" : ` (${verdict.reason})`;
   const reward = verdict.reward === null ? "undecided" : `reward ${verdict.reward}`;
-  const lines = [`line ${line}, id ${id}, completion ${completion}: ${reward}${reason}`];
+  const lines = [`${where}, id ${id}, completion ${completion}: ${reward}${reason}`];
   if (extracted !== undefined)
     lines.push(`  extracted  ${shown(extracted)}${from === undefined ? "" : `   from: ${shown(from)}`}`);
   if (expected !== undefined) lines.push(`  expected   ${shown(expected)}`);
@@ -215,13 +190,14 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   try {
     const total = await checkRows(options.data, fields, verifier);
     progress = setInterval(() => io.stderr.write(`rlsd: ${summary.completions} of ${total} judged\n`), PROGRESS_MS);
-    let [sum, last] = [0, 0];
+    let sum = 0;
+    let last = "";
     for await (const scored of judgeAll(options.data, fields, verifier, controller.signal)) {
-      if (scored.line !== last) summary.rows++;
-      last = scored.line;
+      if (scored.where !== last) summary.rows++;
+      last = scored.where;
       sum = count(summary, sum, scored.verdict);
-      const { verdict, ...where } = scored;
-      if (options.json) write(JSON.stringify({ ...where, ...verdict }));
+      const { verdict, ...place } = scored;
+      if (options.json) write(JSON.stringify({ ...place, ...verdict }));
       else if (options.explain) write(explain(scored));
     }
     if (summary.judged > 0) summary.rewardMean = sum / summary.judged;
@@ -240,7 +216,7 @@ Examples:
   rlsd score data.jsonl --verifier math --field answer=solution --explain
   rlsd score data.jsonl --verifier '{"type": "numeric", "relative": 0.01}' --json
 
-Each line of the file is a JSON object with "completion" or "completions" and the fields that the verifier reads.
+Each row of the file (JSONL, JSON or Parquet) has "completion" or "completions" and the fields that the verifier reads.
 
 Verifiers:
 ${listVerifiers()
@@ -251,8 +227,8 @@ ${listVerifiers()
 export function registerScore(program: Command): void {
   program
     .command("score")
-    .description("Judge completions in a JSONL file with a verifier.")
-    .argument("<data>", "file with one JSON object a line")
+    .description("Judge completions in a file with a verifier.")
+    .argument("<data>", "JSONL, JSON or Parquet file")
     .requiredOption("--verifier <name|json|@file>", "which verifier")
     .option("--field <name=column>", "read a field from a column of another name (repeatable)", collect)
     .option("--explain", "print what was extracted, from where, and what it was compared with")

@@ -48,9 +48,9 @@ test("the summary gives the mean reward over every completion", async () => {
 
 test("--explain says what was extracted, from where, and compared with what", async () => {
   const { out } = await score({ data: write(rows), verifier: "math", field: ["answer=gold"], explain: true });
-  expect(out).toMatch(/line 1, id a, completion 1: reward 0\n {2}extracted {2}2 {3}from: boxed\n {2}expected {3}1\n/);
+  expect(out).toMatch(/:1, id a, completion 1: reward 0\n {2}extracted {2}2 {3}from: boxed\n {2}expected {3}1\n/);
   expect(out).toMatch(
-    /line 2, id b, completion 0: reward 1\n {2}extracted {2}0\.5 {3}from: phrase\n {2}expected {3}\\frac12/,
+    /:2, id b, completion 0: reward 1\n {2}extracted {2}0\.5 {3}from: phrase\n {2}expected {3}\\frac12/,
   );
 });
 
@@ -78,6 +78,12 @@ test("undecided completions are counted by reason and left out of the mean", asy
   expect(out).toMatch(/error +1/);
 });
 
+test("a field may lie inside an object", async () => {
+  const data = write([{ reward_model: { ground_truth: "7" }, completion: "7" }]);
+  const { out } = await score({ data, verifier: "numeric", field: ["answer=reward_model.ground_truth"] });
+  expect(out).toMatch(/mean reward {2}1\.0000/);
+});
+
 test("a specification may be read from a file", async () => {
   const spec = join(folder, "spec.json");
   writeFileSync(spec, JSON.stringify({ type: "numeric", absolute: 1 }));
@@ -93,7 +99,7 @@ test("a long file is judged in order with every completion once", async () => {
     .split("\n")
     .slice(0, -1)
     .map((line) => JSON.parse(line));
-  expect(lines.map(({ line }) => line)).toEqual(many.map((_, i) => i + 1));
+  expect(lines.map(({ where }) => Number(where.split(":").at(-1)))).toEqual(many.map((_, i) => i + 1));
   expect(lines.every(({ reward }, i) => reward === (i % 3 === 0 ? 0 : 1))).toBe(true);
 });
 
@@ -107,8 +113,8 @@ describe("errors name the file and the line, and nothing is printed before them"
       ],
       /:2: The verifier "numeric".*"answer"/,
     ],
-    ["a line that is no JSON", [{ answer: 1, completion: "1" }, "", "{oops"], /:3: expected one JSON object a line/],
-    ["a line that is no object", ["[1]"], /:1: expected a JSON object/],
+    ["a line that is no JSON", [{ answer: 1, completion: "1" }, "", "{oops"], /:3: not JSON/],
+    ["a line that is no object", ["[1]"], /:1: expected an object but found a list/],
     ["a row without completions", [{ answer: 1, output: "1" }], /:1: expected "completion".*among: answer, output/],
     ["a completion that is no text", [{ answer: 1, completions: [1] }], /:1: expected "completion"/],
     ["an empty file", [], /holds no completions/],
@@ -120,7 +126,9 @@ describe("errors name the file and the line, and nothing is printed before them"
 
   test("a file that is not there, a field that no column has, a verifier that nobody knows", async () => {
     const data = write([{ answer: 1, completion: "1" }]);
-    await expect(score({ data: join(folder, "none"), verifier: "numeric" })).rejects.toThrow(/Cannot read .*none/);
+    await expect(score({ data: join(folder, "none.jsonl"), verifier: "numeric" })).rejects.toThrow(
+      /cannot read .*none/,
+    );
     await expect(score({ data, verifier: "numeric", field: ["answer=gold"] })).rejects.toThrow(
       /:1: there is no column "gold"/,
     );
