@@ -1,12 +1,13 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { createPolicy, type EnginePolicy, rlsd } from "../lib/index.js";
 import { ids, prompts, TINY, tinyPolicy } from "./support/small-policy.js";
 
 /** Runs a mode of engine-child.ts in a process of its own. */
 function child(mode: string, ...flags: string[]): { stdout: string; status: number | null } {
-  const support = join(__dirname, "support");
-  const args = [...flags, join(support, "ts-hook.cjs"), join(support, "engine-child.ts"), mode];
+  const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
+  const args = [...flags, "--import", register, join(__dirname, "support/engine-child.ts"), mode];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8", timeout: 50_000 });
   if (stderr !== "") process.stderr.write(stderr);
   return { stdout, status };

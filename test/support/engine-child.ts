@@ -1,5 +1,4 @@
 // What must run in a process of its own: engine-child.ts memory | exit | terminate | worker
-import { join } from "node:path";
 import { parentPort, Worker } from "node:worker_threads";
 import { createPolicy, rlsd } from "../../lib/index.js";
 
@@ -45,7 +44,8 @@ async function exit(): Promise<void> {
 
 async function terminate(): Promise<void> {
   for (let i = 0; i < 4; i++) {
-    const worker = new Worker(join(__dirname, "ts-hook.cjs"), { argv: [__filename, "worker"] });
+    // A worker inherits the flags of its process, and with them the hooks that read TypeScript.
+    const worker = new Worker(new URL(import.meta.url), { argv: ["worker"] });
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
     await sleep(5 * i);
     await worker.terminate();
