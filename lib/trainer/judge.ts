@@ -20,6 +20,8 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
   };
   try {
     const { reward, detail = {}, reason } = await verifier.verify(sample, signal);
+    // What an interrupted verifier says is no verdict, and must not be remembered as one.
+    signal.throwIfAborted();
     const usable = reward !== null && Number.isFinite(reward);
     const why = reason ?? (reward !== null && !usable ? "reward is not finite" : undefined);
     return { reward: usable ? reward : null, detail, ...(why !== undefined && { reason: why }) };

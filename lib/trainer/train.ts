@@ -208,43 +208,60 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-async function openRun(config: TrainConfig, hooks: TrainHooks = {}): Promise<{ run: Run; state: RunState }> {
-  const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
-  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
-  const weights = await loadWeights(config, hooks.resume, from, load);
-  const materials = await prepare(config, weights.policy);
-  const version = packageVersion();
-  const folder =
-    hooks.resume === undefined
-      ? await RunFolder.create(newRunPath(config), { version, config })
-      : await RunFolder.resume(hooks.resume, from?.offsets ?? { metrics: 0, samples: 0 });
-  await removePartials(folder);
-  if (from === undefined) {
-    await saveInitial(folder, {
-      ...(weights.teacher?.constant && { [TEACHER_FOLDER]: weights.teacher.policy }),
-      ...(weights.reference && { [REFERENCE_FOLDER]: weights.reference }),
-    });
+async function disposeWeights({ policy, teacher, reference }: Weights): Promise<void> {
+  await teacher?.dispose();
+  await reference?.dispose();
+  await policy.dispose();
+}
+
+async function openFolder(config: TrainConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
+  if (resume !== undefined) {
+    const folder = await RunFolder.resume(resume, from?.offsets ?? { metrics: 0, samples: 0 });
+    await removePartials(folder);
+    if (from !== undefined) return folder;
+    await saveConstants(folder, weights);
+    return folder;
   }
-  const journal = await VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
-  const state = from?.state ?? INITIAL_STATE;
-  const context: StepContext = {
-    config,
-    materials,
-    ...weights,
-    journal,
-    privileged: hooks.privileged,
-    signal: hooks.signal ?? new AbortController().signal,
-  };
-  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt: -1 };
-  if (from !== undefined) run.savedAt = from.state.step;
-  return { run, state };
+  const folder = await RunFolder.create(newRunPath(config), { version: packageVersion(), config });
+  await saveConstants(folder, weights);
+  return folder;
+}
+
+const saveConstants = (folder: RunFolder, { teacher, reference }: Weights): Promise<void> =>
+  saveInitial(folder, {
+    ...(teacher?.constant && { [TEACHER_FOLDER]: teacher.policy }),
+    ...(reference && { [REFERENCE_FOLDER]: reference }),
+  });
+
+async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
+  const { resume } = hooks;
+  const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
+  const from = resume === undefined ? undefined : await lastCheckpoint(resume);
+  const weights = await loadWeights(config, resume, from, load);
+  try {
+    const materials = await prepare(config, weights.policy);
+    const folder = await openFolder(config, weights, resume, from);
+    const journal = await VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
+    const context: StepContext = {
+      config,
+      materials,
+      ...weights,
+      journal,
+      privileged: hooks.privileged,
+      signal: hooks.signal ?? new AbortController().signal,
+    };
+    const savedAt = from?.state.step ?? -1;
+    const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
+    return { run, state: from?.state ?? INITIAL_STATE };
+  } catch (error) {
+    await disposeWeights(weights);
+    throw error;
+  }
 }
 
 async function close({ folder, journal, materials, weights }: Run): Promise<void> {
   await materials.verifier.dispose?.();
-  await weights.teacher?.dispose();
-  await weights.reference?.dispose();
-  await weights.policy.dispose();
+  await disposeWeights(weights);
   await journal.close();
   await folder.close();
 }

@@ -1,0 +1,203 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { spanMask } from "../lib/prompt/spans.js";
+import type { TrainSettings } from "../lib/trainer/config.js";
+import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
+import { type TrainHooks, train } from "../lib/trainer/train.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
+
+interface Ran {
+  readonly metrics: MetricsLine[];
+  readonly samples: SampleLine[];
+  readonly output: string;
+}
+
+/** A short run without evaluation, read back from its folder. */
+async function ran(change: TrainSettings, hooks: Partial<TrainHooks> = {}): Promise<Ran> {
+  const { settings } = tinyTask();
+  const data = { train: settings.data?.train };
+  await train({ ...settings, steps: 3, data, ...change }, { loadPolicy: TinyPolicy.load, ...hooks });
+  const out: Ran = { metrics: [], samples: [], output: settings.output };
+  for await (const line of readMetrics(settings.output)) out.metrics.push(line);
+  for await (const line of readSamples(settings.output)) out.samples.push(line);
+  return out;
+}
+
+const zero = (values: readonly (number | null)[]) => values.every((value) => value === 0);
+
+describe("rewards", () => {
+  test("of several verifiers are weighed and added", async () => {
+    const half = (sample: Sample) => shareOfLetter(sample) / 2;
+    const { samples } = await ran({
+      reward: [
+        { verifier: shareOfLetter, weight: 2, name: "share" },
+        { verifier: half, weight: -1, name: "half" },
+      ],
+    });
+    for (const { reward, detail } of samples) {
+      const [share, other] = [detail.share, detail.half] as { reward: number }[];
+      expect(reward).toBeCloseTo(2 * share.reward - other.reward, 12);
+    }
+  });
+
+  test("of null leave the sample out of the loss and are counted", async () => {
+    const shy = (sample: Sample) => (sample.id.endsWith("#0") ? null : shareOfLetter(sample));
+    const { metrics, samples } = await ran({ reward: shy });
+    expect(metrics.map((line) => line.unjudged)).toEqual([3, 3, 3]);
+    const unjudged = samples.filter((sample) => sample.reward === null);
+    expect(unjudged).toHaveLength(9);
+    for (const sample of unjudged) {
+      expect(sample.detail.reason).toBe("undecided");
+      expect([sample.advantage, zero(sample.tokenAdvantages), sample.teacherLogProbs]).toEqual([0, true, []]);
+    }
+  });
+
+  test("of a verifier that fails are null, never 0", async () => {
+    const broken = (sample: Sample) => {
+      if (sample.id.endsWith("#1")) throw new Error("out of luck");
+      return shareOfLetter(sample);
+    };
+    const { samples } = await ran({ reward: broken });
+    const failed = samples.filter((sample) => sample.id.endsWith("#1"));
+    expect(failed.map((sample) => sample.reward)).toEqual(failed.map(() => null));
+    expect(JSON.stringify(failed[0].detail)).toContain("out of luck");
+  });
+});
+
+describe("groups without a difference", () => {
+  // Rows whose answer comes before g in the alphabet never differ.
+  const flat = (sample: Sample) => (String(sample.row.answer) < "g" ? 1 : shareOfLetter(sample));
+
+  test("are counted, and get exactly no advantage", async () => {
+    const { metrics, samples } = await ran({ reward: flat });
+    expect(metrics.some((line) => Number(line.zeroVarianceFraction) > 0)).toBe(true);
+    for (const sample of samples.filter((one) => one.reward === 1 && one.prompt.at(-12)! < "g")) {
+      expect(sample.advantage).toBe(0);
+    }
+  });
+
+  test("are replaced by other prompts where that is asked, at most so often", async () => {
+    const drawn = async (maxResamples: number) => {
+      const { metrics } = await ran({ reward: flat, groups: { zeroVariance: "resample", maxResamples } });
+      return metrics.map((line) => Number(line.groups));
+    };
+    const [few, many] = [await drawn(1), await drawn(20)];
+    expect(Math.max(...few)).toBeLessThanOrEqual(6);
+    expect(Math.max(...many)).toBeGreaterThan(3);
+    const none = await ran({ reward: () => 1, groups: { zeroVariance: "resample", maxResamples: 2 } });
+    expect(none.metrics.map((line) => [line.groups, line.updates])).toEqual([
+      [9, 0],
+      [9, 0],
+      [9, 0],
+    ]);
+  });
+
+  test("weigh in the normaliser when kept, and do not when dropped", async () => {
+    const norm = async (zeroVariance: "keep" | "drop") => {
+      const { metrics } = await ran({ reward: flat, steps: 1, seed: 5, groups: { zeroVariance } });
+      return { share: Number(metrics[0].zeroVarianceFraction), norm: Number(metrics[0].gradientNorm) };
+    };
+    const [keep, drop] = [await norm("keep"), await norm("drop")];
+    expect(keep.share).toBeGreaterThan(0);
+    expect(drop.norm).toBeGreaterThan(keep.norm * 1.2);
+  });
+});
+
+describe("completions cut at their limit", () => {
+  test("are left out of the loss where that is asked", async () => {
+    const { samples } = await ran({ overlong: { mode: "mask" } });
+    const cut = samples.filter((sample) => !sample.tokenText.includes("<end>"));
+    expect(cut.length).toBeGreaterThan(0);
+    expect(cut.every((sample) => zero(sample.tokenAdvantages))).toBe(true);
+  });
+
+  test("are fined where that is asked, and the fine is logged", async () => {
+    const { samples } = await ran({ overlong: { mode: "penalty", penalty: 5 } });
+    const cut = samples.find((sample) => !sample.tokenText.includes("<end>"))!;
+    expect([cut.detail.overlongFine, cut.reward! <= -4]).toEqual([5, true]);
+  });
+});
+
+describe("the update", () => {
+  test("does not depend on how a batch is cut into microbatches", async () => {
+    const whole = await ran({});
+    const cut = await ran({ update: { microbatchTokens: 40 } });
+    for (const [i, line] of whole.metrics.entries()) {
+      for (const name of ["loss", "gradientNorm", "reward", "evidenceWeightMean", "ratioClippedHigh"]) {
+        expect([name, cut.metrics[i][name]]).toEqual([name, expect.closeTo(Number(line[name]), 5)]);
+      }
+    }
+  });
+
+  test("of several passes sees ratios that leave 1", async () => {
+    const { metrics } = await ran({ update: { epochs: 3 } });
+    expect(metrics.map((line) => line.updates)).toEqual([3, 3, 3]);
+    expect(metrics.some((line) => Math.abs(Number(line.ratioMean) - 1) > 1e-4)).toBe(true);
+  });
+
+  test("with a KL term is held to the policy at the start, which no teacher moves", async () => {
+    const { metrics, output } = await ran({
+      steps: 4,
+      objective: { creditMix: 1, klCoef: 0.1 },
+      teacher: { kind: "shared" },
+      checkpoint: { every: 2 },
+    });
+    const kl = metrics.map((line) => Number(line.klMean));
+    expect(kl[0]).toBeCloseTo(0, 6);
+    expect(kl[3]).toBeGreaterThan(kl[1]);
+    expect(readdirSync(join(output, "checkpoints/initial"))).toEqual(["reference"]);
+  });
+
+  test("that is not finite is skipped and counted", async () => {
+    const bad = async (folder: string) => {
+      const policy = await TinyPolicy.load(folder);
+      policy.step = async () => ({ gradientNorm: Number.NaN, skipped: true });
+      return policy;
+    };
+    const { metrics } = await ran({}, { loadPolicy: bad });
+    expect(metrics.map((line) => [line.skippedUpdates, line.gradientNorm])).toEqual([
+      [1, null],
+      [1, null],
+      [1, null],
+    ]);
+  });
+});
+
+describe("credit", () => {
+  test("is given inside the span alone", async () => {
+    const { samples } = await ran({ span: { open: "s", close: "y" } });
+    const tokens = samples
+      .filter((sample) => sample.privileged !== null)
+      .flatMap(({ tokenText, tokenAdvantages, advantage }) => {
+        const inside = spanMask(tokenText, "s", "y");
+        return tokenAdvantages.map((a, t) => ({
+          inside: inside[t] === 1,
+          moved: Math.abs(Number(a) - advantage) > 1e-5,
+        }));
+      });
+    expect(tokens.filter((token) => token.inside).length).toBeGreaterThan(20);
+    expect(tokens.some((token) => token.inside && token.moved)).toBe(true);
+    expect(tokens.some((token) => !token.inside && token.moved)).toBe(false);
+  });
+
+  test("listens to a privileged text that a function builds", async () => {
+    const { samples } = await ran({}, { privileged: ({ rollout }) => `own ${rollout.id}`.replace("#", " ") });
+    const told = samples.filter((sample) => sample.privileged !== null);
+    expect(told.length).toBeGreaterThan(0);
+    expect(told.every((sample) => sample.privileged === `own ${sample.id}`.replace("#", " "))).toBe(true);
+  });
+
+  test("comes from an external teacher", async () => {
+    const { settings } = tinyTask();
+    const { metrics } = await ran({ teacher: { kind: "external", model: settings.model! } });
+    expect(metrics.every((line) => Number(line.teacherSequences) > 0)).toBe(true);
+  });
+
+  test("is missing, and counted, where a sample has no privileged text", async () => {
+    const { metrics } = await ran({ privileged: { source: "sibling", template: "{{ content }}{{ privileged }}" } });
+    expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
+    expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
+  });
+});
