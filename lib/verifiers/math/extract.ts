@@ -124,16 +124,29 @@ function mixed(text: string): (Formula & { readonly formula: boolean })[] {
   );
 }
 
-/** The first statement after the last "is", ":" or "=" of a sentence that announces an answer; else the first in it. */
+/** What ends the sentence that announces an answer. */
+const STOP = /I hope|\n|<\||[.!?]\s{1,3}[A-Z(]/;
+/** Between the announcement's verb and an answer that directly follows it. */
+const FILLER = /^(?:[^\p{L}]|\b(?:about|approximately|equal|exactly|just|simply|therefore|thus|to)\b){0,60}$/u;
+
+/**
+ * The answer that a sentence announces: what directly follows its first "is", ":" or "="; else what follows the last one, as
+ * in "Answer: the area of $ABC$ is 12"; else the first formula or number in it.
+ */
 function announced(text: string, at: number): Stated | undefined {
-  const stop = text.slice(at, at + REACH).search(/I hope|\n\s*\n|<\|/);
-  const sentence = text.slice(at, stop < 0 ? at + REACH : at + stop);
+  const body = text.slice(at, at + REACH);
+  const lead = /^[\s*_]{0,20}:?[\s*_]{0,20}/.exec(body)?.[0].length ?? 0;
+  const stop = body.slice(lead).search(STOP);
+  const sentence = stop < 0 ? body : body.slice(0, lead + stop);
   const all = mixed(sentence);
   if (all.length === 0) return undefined;
-  const verbs = [...sentence.matchAll(/\b(?:is|are|equals|be)\b|:/g)].map((match) => match.index);
-  const outside = verbs.filter((verb) => !all.some((one) => verb >= one.start && verb < one.end));
-  const verb = outside.filter((index) => all.some((one) => one.start >= index)).at(-1) ?? -1;
-  const first = all.findIndex((one) => one.start >= verb);
+  const verbs = [...sentence.matchAll(/\b(?:is|are|equals|be)\b|[:=]/g)]
+    .map((match) => ({ start: match.index, end: match.index + match[0].length }))
+    .filter((verb) => !all.some((one) => verb.start >= one.start && verb.start < one.end))
+    .filter((verb) => all.some((one) => one.start >= verb.end));
+  const after = (verb: { readonly end: number } | undefined) => all.findIndex((one) => one.start >= (verb?.end ?? 0));
+  const direct = verbs[0] !== undefined && FILLER.test(sentence.slice(verbs[0].end, all[after(verbs[0])]!.start));
+  const first = after(direct ? verbs[0] : verbs.at(-1));
   const chosen = all[first]!;
   if (!chosen.formula) return { sources: [chosen.text], from: "phrase" };
   const run = all.slice(first).filter((one) => one.formula);
