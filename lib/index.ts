@@ -26,6 +26,15 @@ export { type BackendInfo, backendInfo } from "./ops/backend-info.js";
 export type { PolicyBatch } from "./ops/batch.js";
 export type { Call, PolicyOut } from "./ops/call.js";
 export { type CreditInput, type CreditOptions, type CreditResult, type CreditStats, rlsdCredit } from "./ops/credit.js";
+export {
+  type DistillBatch,
+  type DistillGradient,
+  type DistillOptions,
+  type DistillResult,
+  type DistillStats,
+  distillLoss,
+  distillLossSync,
+} from "./ops/distill-loss.js";
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
 export type { Scores } from "./ops/scores.js";

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/distill_loss.h"
 #include "cpu/error.h"
 #include "cpu/matmul.h"
 #include "cpu/model/model_entries.h"
@@ -72,6 +73,8 @@ rlsd_backend_v1 make_table() {
   table.policy_loss = policy_loss;
   table.token_log_probs_workspace = token_log_probs_workspace;
   table.token_log_probs = token_log_probs;
+  table.distill_loss_workspace = distill_loss_workspace;
+  table.distill_loss = distill_loss;
   table.matmul = matmul;
   table.matmul_workspace = matmul_workspace;
   fill_model_entries(&table);

@@ -37,18 +37,27 @@ constexpr int64_t kBiasColumns = 1024;
 
 }  // namespace
 
+rlsd_status check_apart(rlsd_context* c, const rlsd_tensor& gradient, const rlsd_scores& view) {
+  for (const rlsd_tensor* read : {&view.logits, &view.hidden, &view.head, &view.bias}) {
+    if (!overlap(gradient, *read)) continue;
+    return fail(c, RLSD_INVALID_ARGUMENT, -1, "A gradient shares its memory with a tensor that is read.");
+  }
+  return RLSD_OK;
+}
+
 rlsd_status HeadGradient::check(rlsd_context* c) const {
   rlsd_status status = check_one(c, "hidden", hidden_, view_.hidden);
   if (status == RLSD_OK) status = check_one(c, "head", head_, view_.head);
   if (status == RLSD_OK && bias_.data != nullptr) status = check_one(c, "bias", bias_, view_.bias);
   if (status != RLSD_OK) return status;
+  rlsd_scores own{};
+  own.hidden = view_.hidden;
+  own.head = view_.head;
+  own.bias = view_.bias;
   for (const rlsd_tensor& written : {hidden_, head_, bias_}) {
-    for (const rlsd_tensor& read : {view_.hidden, view_.head, view_.bias}) {
-      if (!overlap(written, read)) continue;
-      return fail(c, RLSD_INVALID_ARGUMENT, -1, "A gradient shares its memory with hidden, head or bias.");
-    }
+    if (status == RLSD_OK) status = check_apart(c, written, own);
   }
-  return RLSD_OK;
+  return status;
 }
 
 void HeadGradient::cut(const HeadChunk& chunk, int64_t tokens, Workspace* w) {

@@ -11,6 +11,9 @@
 
 namespace rlsd::cpu {
 
+/* Fails when a gradient shares memory with a tensor of a view, which is read while it is written. */
+rlsd_status check_apart(rlsd_context* context, const rlsd_tensor& gradient, const rlsd_scores& view);
+
 class HeadGradient {
  public:
   /* Tensors without data are not wanted. */

@@ -127,7 +127,12 @@ rlsd_status HeadLoss::check() {
   if (status == RLSD_OK) status = check_view("contrast", batch_.contrast);
   if (status == RLSD_OK) status = check_view("teacher", batch_.teacher);
   if (status == RLSD_OK) status = check_view("student", batch_.student); /* the last: owner stays the student's */
-  return status == RLSD_OK && has_student() ? gradient_.check(context_) : status;
+  if (status == RLSD_OK && has_student()) status = gradient_.check(context_);
+  for (const rlsd_tensor* gradient : {&out_.gradient_hidden, &out_.gradient_head, &out_.gradient_bias}) {
+    if (status == RLSD_OK) status = check_apart(context_, *gradient, batch_.teacher);
+    if (status == RLSD_OK) status = check_apart(context_, *gradient, batch_.contrast);
+  }
+  return status;
 }
 
 /* Tokens that are read, those whose gradient is known to be 0 last. */
@@ -136,7 +141,7 @@ void HeadLoss::list_tokens() {
   for (int64_t b = 0; b < batch_.sequences; ++b) {
     for (int64_t i = batch_.cu_seqlens[b]; i < batch_.cu_seqlens[b + 1]; ++i) {
       if (is_masked(rows_.p, i)) continue;
-      const bool zero = rows_.known_zero(b, i);
+      const bool zero = rows_.has_no_gradient(b, i);
       if (!zero) {
         a_.order[front++] = static_cast<int32_t>(i);
       } else if (!out_.skip_zero_rows) {

@@ -88,7 +88,7 @@ class LogitsLoss {
   rlsd_status check();
   void bind();
   bool skips(int64_t sequence, int64_t token) const {
-    return out_.skip_zero_rows && rows_.known_zero(sequence, token);
+    return out_.skip_zero_rows && rows_.has_no_gradient(sequence, token);
   }
   int64_t token_of(int64_t row) const { return student_.log_probs != nullptr ? a_.owner[row] : row; }
   void score_others(int64_t token) const;
@@ -232,7 +232,7 @@ void LogitsLoss::score_and_gradient(int64_t row, float* scratch) {
     return fill_zero(row);
   }
   score_others(token);
-  const bool zero = rows_.known_zero(sequence, token);
+  const bool zero = rows_.has_no_gradient(sequence, token);
   float* const kept = !zero && gradient_uses_scratch(options_, rows_.entropy_coefficient()) ? scratch : nullptr;
   const RowScore score = score_student(token, kept);
   write_gradient(row, token, score, zero ? RowGradient{0.0, 0.0} : rows_.gradient(sequence, token), kept);

@@ -38,11 +38,11 @@ struct PolicyRows {
 
   /* True when a token's gradient is 0 whatever its logits are. Under whole-sequence objectives with an advantage of
    * its own, only when that holds for its whole sequence. */
-  bool known_zero(int64_t sequence, int64_t token) const {
-    if (!zero_by_itself(sequence, token)) return false;
+  bool has_no_gradient(int64_t sequence, int64_t token) const {
+    if (!known_zero(p, *o, sequence, token)) return false;
     if (!whole_sequences || !p.advantages_per_token) return true;
     for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
-      if (!is_masked(p, i) && !zero_by_itself(sequence, i)) return false;
+      if (!is_masked(p, i) && !known_zero(p, *o, sequence, i)) return false;
     }
     return true;
   }
@@ -55,13 +55,6 @@ struct PolicyRows {
     const TokenLoss l = token_loss(*o, t, q, token_credit(*o, t, q.negative).rho);
     const double weight = loss_scale * q.omega;
     return {weight * l.gradient, weight * entropy_coefficient()};
-  }
-
- private:
-  bool zero_by_itself(int64_t sequence, int64_t token) const {
-    if (advantage_at(p, sequence, token) != 0.0) return false;
-    const bool has_kl = o->surrogate != RLSD_ROW_COEFFICIENT && o->kl_coef != 0.0 && p.ref_log_probs != nullptr;
-    return !has_kl && entropy_coefficient() == 0.0;
   }
 };
 

@@ -53,6 +53,7 @@ rlsd_status check_mask(rlsd_context* c, const char* name, const uint8_t* mask, i
 
 /* Only advantages that an unmasked token reads must be finite. */
 rlsd_status check_advantages(rlsd_context* c, const PolicyTokens& p) {
+  if (p.advantages == nullptr) return RLSD_OK;
   for (int64_t b = 0; b < p.sequences; ++b) {
     for (int64_t i = p.cu_seqlens[b]; i < p.cu_seqlens[b + 1]; ++i) {
       if (is_masked(p, i)) continue;

@@ -12,7 +12,7 @@ int64_t count_tokens(const PolicyTokens& p);
 /* Terms that need no log-prob (omega, negative); with log-probs present also the sequence's means. */
 SequenceTerms sequence_terms(const PolicyTokens& p, const rlsd_objective& o, int64_t batch_tokens, int64_t sequence);
 
-/* Checks cu_seqlens, masks and advantages; on failure writes context->error and touches nothing else. */
+/* Checks cu_seqlens, masks and advantages (where there are any); on failure writes context->error and touches nothing else. */
 rlsd_status check_policy_tokens(rlsd_context* context, const PolicyTokens& p);
 
 /* Per-token results, statistics and gradient to log-probs. RLSD_NON_FINITE when bad rows were left out. */

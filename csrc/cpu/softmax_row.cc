@@ -1,24 +1,16 @@
 #include "cpu/softmax_row.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 #include "cpu/half.h"
-
-/* Vectors never cross a function boundary that is not inlined. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
-#define RLSD_INLINE inline __attribute__((always_inline))
+#include "cpu/isa.h"
 
 namespace rlsd::cpu {
 namespace {
 
 constexpr int kChunk = 32;        /* columns, and lanes of a sum */
 constexpr int64_t kBlock = 1024;  /* columns summed in float32 before they are added in double */
-constexpr float kLowest = -127.0f; /* 2^t is 0 from here on */
 /* How far ahead of the sums the row is asked for: the hardware stops at the 4 KiB of a page. */
 constexpr size_t kPrefetchBytes = 8192;
 /* Beyond this sum the target is no anchor: float32 would overflow in some factor. */
@@ -66,20 +58,8 @@ struct RowKernels {
   float (*shape_one)(float z, const RowOptions&);
 };
 
-#define RLSD_PRAGMA(text) _Pragma(#text)
-#if defined(__clang__)
-#define RLSD_TARGET_BEGIN(features) \
-  RLSD_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
-#define RLSD_TARGET_END RLSD_PRAGMA(clang attribute pop)
-#else
-#define RLSD_TARGET_BEGIN(features) \
-  RLSD_PRAGMA(GCC push_options)     \
-  RLSD_PRAGMA(GCC target(features))
-#define RLSD_TARGET_END RLSD_PRAGMA(GCC pop_options)
-#endif
-
 #if defined(__x86_64__)
-RLSD_TARGET_BEGIN("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c,prefer-vector-width=512")
+RLSD_TARGET_BEGIN(RLSD_AVX512)
 namespace avx512 {
 #define RLSD_LANES 16
 #include "softmax_row_kernels.inc"
@@ -87,7 +67,7 @@ namespace avx512 {
 }  // namespace avx512
 RLSD_TARGET_END
 
-RLSD_TARGET_BEGIN("avx2,fma,f16c")
+RLSD_TARGET_BEGIN(RLSD_AVX2)
 namespace avx2 {
 #define RLSD_LANES 8
 #include "softmax_row_kernels.inc"
@@ -102,22 +82,17 @@ namespace portable {
 #undef RLSD_LANES
 }  // namespace portable
 
-/* RLSD_ISA narrows the choice, so that machines of different width can be made to agree bit for bit. */
-bool allowed(const char* name) {
-  const char* wanted = std::getenv("RLSD_ISA");
-  return wanted == nullptr || std::strcmp(wanted, name) == 0;
-}
-
 RowKernels choose() {
+  switch (isa()) {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && allowed("avx512")) {
-    return avx512::make();
-  }
-  if (avx2 && allowed("avx2")) return avx2::make();
+    case Isa::kAvx512:
+      return avx512::make();
+    case Isa::kAvx2:
+      return avx2::make();
 #endif
-  return portable::make();
+    default:
+      return portable::make();
+  }
 }
 
 const RowKernels& kernels() {

@@ -5,6 +5,7 @@
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
+#include "napi/distill_loss.h"
 #include "napi/engine.h"
 #include "napi/loss.h"
 #include "napi/token_log_probs.h"
@@ -64,6 +65,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_loss(env, exports);
   init_engine(env, exports);
   init_token_log_probs(env, exports);
+  init_distill_loss(env, exports);
   return exports;
 }
 

@@ -71,6 +71,27 @@ export type TokenLogProbsArguments = [
   cancel: Int32Array | undefined,
 ];
 
+/** Every argument of the native `distillLoss`, in order. Its statistics are written at the end of meta. */
+export type DistillLossArguments = [
+  meta: Float64Array,
+  cuSeqlens: Int32Array,
+  completionMask: Uint8Array | undefined,
+  student: Float32Array | Uint16Array | undefined,
+  studentHead: Float32Array | Uint16Array | undefined,
+  studentBias: Float32Array | Uint16Array | undefined,
+  studentRows: Int32Array | undefined,
+  teacher: Float32Array | Uint16Array | undefined,
+  teacherHead: Float32Array | Uint16Array | undefined,
+  teacherBias: Float32Array | Uint16Array | undefined,
+  teacherRows: Int32Array | undefined,
+  tokenLosses: Float32Array | undefined,
+  gradientLogits: Float32Array | Uint16Array | undefined,
+  gradientHidden: Float32Array | Uint16Array | undefined,
+  gradientHead: Float32Array | Uint16Array | undefined,
+  gradientBias: Float32Array | Uint16Array | undefined,
+  cancel: Int32Array | undefined,
+];
+
 /** What a backend can do. `entries` names each operation of the backend table. */
 export interface BackendDescription {
   readonly name: string;
@@ -96,4 +117,5 @@ export interface NativeBinding extends EngineBinding {
   policyLoss(...args: PolicyLossArguments): number | Promise<Outcome>;
   /** A status, or a promise of an outcome when meta asks for a queued call. */
   tokenLogProbs(...args: TokenLogProbsArguments): number | Promise<Outcome>;
+  distillLoss(...args: DistillLossArguments): number | Promise<Outcome>;
 }

@@ -94,7 +94,11 @@ function refuseUnused(call: Call, names: readonly ("logits" | "hidden" | "head" 
 }
 
 /** Where the gradients of the student's own tensors go. */
-export function gradientOutputs(batch: PolicyBatch, checked: CheckedBatch, call: Call): GradientOutputs {
+export function gradientOutputs(
+  batch: Pick<PolicyBatch, "student">,
+  checked: Pick<CheckedBatch, "student">,
+  call: Call,
+): GradientOutputs {
   const student = batch.student;
   if (call.inPlace && checked.student.level !== LEVEL_LOGITS) {
     throw invalid("false, as only logits can be overwritten,", "inPlace", true);

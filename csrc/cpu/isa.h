@@ -1,0 +1,41 @@
+/* Instruction sets: a kernel's body is compiled once for each, and one is chosen when the process first needs it.
+ *
+ *   RLSD_TARGET_BEGIN(RLSD_AVX512) namespace avx512 { #include "body.inc" } RLSD_TARGET_END
+ *
+ * Builds for different sets agree to float tolerance (fused multiply-add), not bit for bit. */
+#ifndef RLSD_CPU_ISA_H_
+#define RLSD_CPU_ISA_H_
+
+/* Vectors never cross a function boundary that is not inlined. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+#define RLSD_INLINE inline __attribute__((always_inline))
+
+#define RLSD_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define RLSD_TARGET_BEGIN(features) \
+  RLSD_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define RLSD_TARGET_END RLSD_PRAGMA(clang attribute pop)
+#else
+#define RLSD_TARGET_BEGIN(features) \
+  RLSD_PRAGMA(GCC push_options)     \
+  RLSD_PRAGMA(GCC target(features))
+#define RLSD_TARGET_END RLSD_PRAGMA(GCC pop_options)
+#endif
+
+#define RLSD_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c,prefer-vector-width=512"
+#define RLSD_AVX2 "avx2,fma,f16c"
+
+namespace rlsd::cpu {
+
+enum class Isa { kPortable, kAvx2, kAvx512 };
+
+/* The widest set that this processor has. RLSD_ISA=portable|avx2|avx512 narrows the choice, so that machines of
+ * different width can be made to agree bit for bit. */
+Isa isa();
+
+}  // namespace rlsd::cpu
+
+#endif
