@@ -27,11 +27,11 @@ export type { PolicyBatch } from "./ops/batch.js";
 export type { Call, PolicyOut } from "./ops/call.js";
 export { type CreditInput, type CreditOptions, type CreditResult, type CreditStats, rlsdCredit } from "./ops/credit.js";
 export {
-  type DistillBatch,
-  type DistillGradient,
-  type DistillOptions,
-  type DistillResult,
-  type DistillStats,
+  type DistillLossBatch,
+  type DistillLossGradient,
+  type DistillLossOptions,
+  type DistillLossResult,
+  type DistillLossStats,
   distillLoss,
   distillLossSync,
 } from "./ops/distill-loss.js";

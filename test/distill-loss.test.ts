@@ -1,7 +1,7 @@
 import {
-  type DistillBatch,
-  type DistillOptions,
-  type DistillResult,
+  type DistillLossBatch,
+  type DistillLossOptions,
+  type DistillLossResult,
   type DType,
   distillLoss,
   distillLossSync,
@@ -10,7 +10,7 @@ import {
   type Tensor,
   tensor,
 } from "../lib/index.js";
-import { distillReference, type DistillBatch as ReferenceBatch } from "../lib/reference/distill.js";
+import { distillReference, type DistillLossBatch as ReferenceBatch } from "../lib/reference/distill.js";
 import { asTensor, dtypes, randomLogits, roundoff, valuesOf } from "./support/logits.js";
 import { loadVector, poisoned, relativeError, vectorNames } from "./support/vectors.js";
 
@@ -97,7 +97,12 @@ function referenceScores(scores: Scores): ReferenceBatch["student"] {
   return { ...rest, hidden: valuesOf(hidden), head: valuesOf(head), width, ...(bias && { bias: valuesOf(bias) }) };
 }
 
-function expectReference(got: DistillResult, batch: DistillBatch, options: DistillOptions, rounding = 1e-4): void {
+function expectReference(
+  got: DistillLossResult,
+  batch: DistillLossBatch,
+  options: DistillLossOptions,
+  rounding = 1e-4,
+): void {
   const expected = distillReference(
     { ...batch, student: referenceScores(batch.student), teacher: referenceScores(batch.teacher) } as ReferenceBatch,
     { reduction: "token-mean", temperature: 1, ...options, ...(options.topK && { valueClamp: 10 }) } as never,
@@ -113,7 +118,7 @@ function expectReference(got: DistillResult, batch: DistillBatch, options: Disti
   }
 }
 
-const cases: Record<string, DistillOptions> = {
+const cases: Record<string, DistillLossOptions> = {
   "forward KL": { divergence: "forward-kl" },
   "reverse KL": { divergence: "reverse-kl", reduction: "sequence-mean" },
   "JSD(0.5)": { divergence: "jsd" },
@@ -141,7 +146,7 @@ describe.each(dtypes)("distillLoss in %s against the float64 reference", (dtype)
 });
 
 describe("distillLoss", () => {
-  const jsd: DistillOptions = { divergence: "jsd" };
+  const jsd: DistillLossOptions = { divergence: "jsd" };
 
   it.each([1, 2, 3, 15, 16, 17, 1023, 1025, 50257])("takes a vocabulary of %d", (vocab) => {
     for (const divergence of ["forward-kl", "reverse-kl", "jsd"] as const) {
@@ -152,7 +157,7 @@ describe("distillLoss", () => {
 
   it("takes more of the top than the vocabulary has: nothing is left for the tail", () => {
     const batch = logitsBatch(7, "f32");
-    const options: DistillOptions = { divergence: "forward-kl", topK: 100 };
+    const options: DistillLossOptions = { divergence: "forward-kl", topK: 100 };
     expectReference(distillLossSync(batch, options), batch, options);
   });
 
@@ -224,13 +229,13 @@ describe("distillLoss", () => {
       expect.objectContaining({ code: "ERR_RLSD_NON_FINITE", index: 5, count: 1 }),
     );
     expectReference(distillLossSync(batch, jsd), batch, jsd);
-    const options: DistillOptions = { divergence: "forward-kl", nonFinite: "skip" };
+    const options: DistillLossOptions = { divergence: "forward-kl", nonFinite: "skip" };
     expectReference(distillLossSync(batch, options), batch, options);
   });
 
   it("leaves a bad row of hidden states out of every product", () => {
     const batch = hiddenBatch(64, "f32");
-    const options: DistillOptions = { divergence: "jsd", nonFinite: "skip", reduction: "token-sum" };
+    const options: DistillLossOptions = { divergence: "jsd", nonFinite: "skip", reduction: "token-sum" };
     const withoutRow = { ...batch, completionMask: mask.map((one, i) => (i === 5 ? 0 : one)) };
     const clean = distillLossSync(withoutRow, options);
     batch.student.hidden.data[rows[5]! * 19] = Number.NaN;
@@ -243,7 +248,7 @@ describe("distillLoss", () => {
 
   it("clamps a token's value and takes its gradient away", () => {
     const batch = logitsBatch(64, "f32");
-    const options: DistillOptions = { divergence: "forward-kl", valueClamp: 2 };
+    const options: DistillLossOptions = { divergence: "forward-kl", valueClamp: 2 };
     const got = distillLossSync(batch, options);
     const expected = distillReference(
       { ...batch, student: referenceScores(batch.student), teacher: referenceScores(batch.teacher) } as ReferenceBatch,
@@ -256,7 +261,7 @@ describe("distillLoss", () => {
   });
 
   it("has the same bits on any number of threads, in place, and queued", async () => {
-    const options: DistillOptions = { divergence: "jsd", topK: 20 };
+    const options: DistillLossOptions = { divergence: "jsd", topK: 20 };
     for (const make of [() => logitsBatch(3000, "bf16"), () => hiddenBatch(3000, "bf16")]) {
       const one = distillLossSync(make(), options, { threads: 1 });
       const others = [distillLossSync(make(), options, { threads: 3 }), await distillLoss(make(), options)];
@@ -341,7 +346,7 @@ describe("distillLoss", () => {
   });
 
   it("says why the sampled-token estimate is refused", () => {
-    const options = { divergence: "k1" } as unknown as DistillOptions;
+    const options = { divergence: "k1" } as unknown as DistillLossOptions;
     expect(() => distillLossSync(logitsBatch(8, "f32"), options)).toThrow(/does not contain the teacher/);
   });
 
@@ -385,5 +390,45 @@ describe("distillLoss", () => {
   it("rejects a queued call with the signal's reason", async () => {
     const signal = AbortSignal.abort(new Error("enough"));
     await expect(distillLoss(logitsBatch(8, "f32"), jsd, { signal })).rejects.toThrow("enough");
+  });
+});
+
+describe("chunks of an LM head", () => {
+  it("add up to the gradients of whole logits", () => {
+    const [tokens, vocab, width] = [60, 151_936, 2];
+    const scores = (seed: number) => ({
+      hidden: asTensor(randomLogits(tokens * width, 1, seed), [tokens, width]),
+      head: asTensor(randomLogits(vocab * width, 1, seed + 1), [vocab, width]),
+    });
+    const logitsOf = ({ hidden, head }: HiddenScores): LogitScores => {
+      const [h, w] = [hidden.data, head.data];
+      const logits = new Float32Array(tokens * vocab);
+      for (let i = 0; i < tokens; i++) {
+        for (let v = 0; v < vocab; v++) logits[i * vocab + v] = h[2 * i]! * w[2 * v]! + h[2 * i + 1]! * w[2 * v + 1]!;
+      }
+      return { logits: tensor(logits, [tokens, vocab]) };
+    };
+    const batch = { student: scores(1), teacher: scores(5), cuSeqlens: Int32Array.of(0, tokens) };
+    const options: DistillLossOptions = { divergence: "jsd" };
+    const got = distillLossSync(batch, options);
+    const whole = distillLossSync(
+      { ...batch, student: logitsOf(batch.student), teacher: logitsOf(batch.teacher) },
+      options,
+    );
+    const dz = whole.gradient.logits!.data;
+    const expected = { hidden: new Float64Array(tokens * width), head: new Float64Array(vocab * width) };
+    const [h, w] = [batch.student.hidden.data, batch.student.head.data];
+    for (let i = 0; i < tokens; i++) {
+      for (let v = 0; v < vocab; v++) {
+        const g = dz[i * vocab + v]!;
+        for (let k = 0; k < width; k++) {
+          expected.hidden[i * width + k]! += g * w[v * width + k]!;
+          expected.head[v * width + k]! += g * h[i * width + k]!;
+        }
+      }
+    }
+    expect(relativeError([got.loss], [whole.loss], 0.01)).toBeLessThan(1e-5);
+    expect(relativeError(got.gradient.hidden!.data, expected.hidden)).toBeLessThan(1e-4);
+    expect(relativeError(got.gradient.head!.data, expected.head)).toBeLessThan(1e-4);
   });
 });

@@ -5,15 +5,15 @@ import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
 import { checkI32, checkObject, checkU8, invalid } from "./check.js";
-import { type CheckedDistillOptions, checkDistillOptions, type DistillOptions } from "./distill-options.js";
+import { type CheckedDistillLossOptions, checkDistillOptions, type DistillLossOptions } from "./distill-options.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
 
-export type { DistillOptions } from "./distill-options.js";
+export type { DistillLossOptions } from "./distill-options.js";
 
 /** One packed batch: B sequences, N tokens. */
-export interface DistillBatch {
+export interface DistillLossBatch {
   /** Logits, or hidden states and their head. */
   readonly student: Scores;
   /** The same tokens under the teacher, over the same vocabulary; the levels may differ. */
@@ -26,7 +26,7 @@ export interface DistillBatch {
   readonly tokenIds?: Int32Array | undefined;
 }
 
-export interface DistillStats {
+export interface DistillLossStats {
   /** Unmasked tokens. */
   readonly tokens: number;
   readonly sequences: number;
@@ -40,19 +40,19 @@ export interface DistillStats {
 }
 
 /** To the student's scores, times lossScale. */
-export interface DistillGradient {
+export interface DistillLossGradient {
   readonly logits?: Tensor;
   readonly hidden?: Tensor;
   readonly head?: Tensor;
   readonly bias?: Tensor;
 }
 
-export interface DistillResult {
+export interface DistillLossResult {
   readonly loss: number;
   /** (N): each token's value; 0 where masked. */
   readonly tokenLosses: Float32Array;
-  readonly gradient: DistillGradient;
-  readonly stats: DistillStats;
+  readonly gradient: DistillLossGradient;
+  readonly stats: DistillLossStats;
 }
 
 const BATCH_FIELDS: ReadonlySet<string> = new Set(["student", "teacher", "cuSeqlens", "completionMask", "tokenIds"]);
@@ -65,11 +65,11 @@ const STATS = OUT_DTYPES + 4;
 const META_COUNT = STATS + STAT_NAMES.length;
 
 interface Plan {
-  readonly batch: DistillBatch;
+  readonly batch: DistillLossBatch;
   readonly tokens: number;
   readonly student: CheckedScores;
   readonly teacher: CheckedScores;
-  readonly options: CheckedDistillOptions;
+  readonly options: CheckedDistillLossOptions;
   readonly call: Call;
   readonly gradients: GradientOutputs;
   readonly tokenLosses: Float32Array;
@@ -91,7 +91,7 @@ function refuseTokenOutputs(call: Call): void {
   }
 }
 
-function plan(given: DistillBatch, o: DistillOptions, givenCall: Call): Plan {
+function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Call): Plan {
   checkObject(given, "batch", BATCH_FIELDS);
   const { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds } = given;
   const batch = { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds };
@@ -176,11 +176,11 @@ function nativeCall(p: Plan, queued: boolean, flags?: Int32Array): number | Prom
   );
 }
 
-function toResult({ meta, gradients, tokenLosses }: Plan): DistillResult {
+function toResult({ meta, gradients, tokenLosses }: Plan): DistillLossResult {
   const present = STAT_NAMES.map((name, i) => [name, meta[STATS + i]!] as const).filter(([, x]) => !Number.isNaN(x));
-  const stats = Object.fromEntries(present) as unknown as DistillStats;
+  const stats = Object.fromEntries(present) as unknown as DistillLossStats;
   const tensors = (["logits", "hidden", "head", "bias"] as const).map((name) => [name, gradients[name]] as const);
-  const gradient = Object.fromEntries(tensors.filter(([, t]) => t !== undefined)) as DistillGradient;
+  const gradient = Object.fromEntries(tensors.filter(([, t]) => t !== undefined)) as DistillLossGradient;
   return { loss: stats.loss, tokenLosses, gradient, stats };
 }
 
@@ -195,7 +195,11 @@ function toResult({ meta, gradients, tokenLosses }: Plan): DistillResult {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is written; ERR_RLSD_NON_FINITE after the call, with the
  *   first bad token (`index`) and how many (`count`), unless `nonFinite` is "skip"; ERR_RLSD_BUSY as policyLoss
  */
-export function distillLossSync(batch: DistillBatch, options: DistillOptions, call: Call = {}): DistillResult {
+export function distillLossSync(
+  batch: DistillLossBatch,
+  options: DistillLossOptions,
+  call: Call = {},
+): DistillLossResult {
   const p = plan(batch, options, call);
   checkAllFree(p.use);
   throwUnlessOk(nativeCall(p, false) as number);
@@ -204,10 +208,10 @@ export function distillLossSync(batch: DistillBatch, options: DistillOptions, ca
 
 /** `distillLossSync` on the process's native queue. Rejects with the signal's reason when it is aborted. */
 export async function distillLoss(
-  batch: DistillBatch,
-  options: DistillOptions,
+  batch: DistillLossBatch,
+  options: DistillLossOptions,
   call: Call = {},
-): Promise<DistillResult> {
+): Promise<DistillLossResult> {
   const p = plan(batch, options, call);
   await runQueued((flags) => nativeCall(p, true, flags), p.use, p.call.signal);
   return toResult(p);

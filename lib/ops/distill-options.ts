@@ -3,7 +3,7 @@ import type { Reduction } from "../objectives/objective.js";
 import { checkFinite, checkObject, checkPositiveInteger, invalid } from "./check.js";
 
 /** Fields with a default may be left out. */
-export interface DistillOptions {
+export interface DistillLossOptions {
   /** "forward-kl": KL(teacher || student). "reverse-kl": KL(student || teacher). "jsd": their mixture, see `beta`. */
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
   /** jsd: m = beta T + (1 - beta) S, D = beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5. */
@@ -30,7 +30,7 @@ export interface DistillOptions {
 }
 
 /** Every option with its default, checked. */
-export interface CheckedDistillOptions {
+export interface CheckedDistillLossOptions {
   readonly divergence: number;
   readonly beta: number;
   readonly topK: number;
@@ -88,7 +88,7 @@ function betaOf(value: number | undefined): number {
   throw invalid("a number between 0 and 1", "beta", value);
 }
 
-export function checkDistillOptions(o: DistillOptions): CheckedDistillOptions {
+export function checkDistillOptions(o: DistillLossOptions): CheckedDistillLossOptions {
   checkObject(o, "options", FIELDS);
   const { topK = null, tail = true, nonFinite = "error", valueClamp = topK === null ? null : 10 } = o;
   if (typeof tail !== "boolean") throw invalid("a boolean", "tail", tail);
