@@ -92,6 +92,6 @@ export {
 export { type RunStart, type TrainHooks, type TrainSummary, train } from "./trainer/train.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";
 export type { Judgement, VerifyFunction } from "./verifiers/function.js";
-export type { HarnessStats } from "./verifiers/harness.js";
+export type { HarnessStats } from "./verifiers/harness-options.js";
 export { createVerifier, listVerifiers, type VerifierSpec, type WorkerVerifier } from "./verifiers/registry.js";
 export type { Message, Sample, Verdict, Verifier } from "./verifiers/verifier.js";

@@ -1,6 +1,7 @@
 /** Whether an answer says what the right answer says. The order matters: the right answer decides what is asked for. */
 import { canonical, type Expr, num, some, symbols } from "./ast.js";
 import { matrixOf } from "./matrix.js";
+import { type Read, readValue } from "./normal.js";
 import { asSet, assignment, FLIPPED, membership, type Relation, shortened, sided } from "./relations.js";
 import { type Decision, proportion, scalarsEqual, type Tolerance } from "./scalar.js";
 import { endOf, type RealSet } from "./sets.js";
@@ -24,72 +25,6 @@ async function every(decisions: readonly (() => Promise<Decision>)[]): Promise<D
   return undecided ? null : true;
 }
 
-/** An expression with one sign for each plus-minus in it, the same for all. */
-function signed(e: Expr, sign: 1 | -1): Expr {
-  if (e.k === "pm") return { k: "add", args: [signed(e.a, sign), { k: "mul", args: [num(sign), signed(e.b, sign)] }] };
-  if (!some(e, (part) => part.k === "pm")) return e;
-  switch (e.k) {
-    case "add":
-    case "mul":
-    case "call":
-      return { ...e, args: e.args.map((arg) => signed(arg, sign)) };
-    case "div":
-    case "pow":
-      return { ...e, a: signed(e.a, sign), b: signed(e.b, sign) };
-    case "rel":
-      return { ...e, terms: e.terms.map((term) => signed(term, sign)) };
-    case "tuple":
-      return { ...e, items: e.items.map((item) => signed(item, sign)) };
-    default:
-      return e;
-  }
-}
-
-/** Plus-minus written out: a list of two where there was one, flat inside a list. */
-function expanded(e: Expr): Expr {
-  if (!some(e, (part) => part.k === "pm")) return e;
-  const both = (one: Expr) => (some(one, (part) => part.k === "pm") ? [signed(one, 1), signed(one, -1)] : [one]);
-  return e.k === "set" ? { ...e, items: e.items.flatMap(both) } : { k: "set", items: both(e), braces: false };
-}
-
-/** Units taken off, except in the argument of a function, where degrees are numbers. */
-function withoutUnits(e: Expr, found: Set<string>): Expr {
-  switch (e.k) {
-    case "unit":
-      found.add(e.unit.trim());
-      return withoutUnits(e.a, found);
-    case "add":
-    case "mul":
-      return { ...e, args: e.args.map((arg) => withoutUnits(arg, found)) };
-    case "div":
-      return { ...e, a: withoutUnits(e.a, found), b: withoutUnits(e.b, found) };
-    case "pm":
-      return { ...e, a: withoutUnits(e.a, found), b: withoutUnits(e.b, found) };
-    case "rel":
-      return { ...e, terms: e.terms.map((term) => withoutUnits(term, found)) };
-    case "set":
-    case "tuple":
-      return { ...e, items: e.items.map((item) => withoutUnits(item, found)) };
-    default:
-      return e;
-  }
-}
-
-interface Read {
-  readonly e: Expr;
-  readonly percent: boolean;
-  /** The one unit of a scalar. */
-  readonly unit: string | undefined;
-}
-
-function read(e: Expr): Read {
-  const units = new Set<string>();
-  const plain = shortened(expanded(withoutUnits(e, units)));
-  const bare = membership(plain) ?? plain;
-  const unit = units.size === 1 ? [...units][0] : undefined;
-  return bare.k === "percent" ? { e: bare.a, percent: true, unit } : { e: bare, percent: false, unit };
-}
-
 const isCollection = (e: Expr): e is Expr & { k: "set" } => e.k === "set";
 
 export class Comparer {
@@ -102,7 +37,7 @@ export class Comparer {
   }
 
   async equal(gold: Expr, given: Expr): Promise<Decision> {
-    const [g, p] = [read(gold), read(given)];
+    const [g, p] = [readValue(gold), readValue(given)];
     const [gu, pu] = [
       g.unit === undefined ? undefined : unitOf(g.unit),
       p.unit === undefined ? undefined : unitOf(p.unit),
