@@ -56,7 +56,7 @@ const FAULTS = [
   ["k3's sign", "csrc/core/kl.h", "std::exp(bounded) - bounded - 1.0", "std::exp(bounded) + bounded - 1.0"],
   ["k3's slope passes beyond its clamp", "csrc/core/kl.h", "&& value <= o.kl_clamp", ""],
   ["k1's sign", "csrc/core/kl.h", "{-d, 1.0}", "{d, -1.0}"],
-  ["lossScale ignored", "csrc/cpu/policy_loss.cc", "out.loss_scale * q.omega * l.gradient", "q.omega * l.gradient"],
+  ["lossScale ignored", "csrc/core/policy_pass.h", "out.loss_scale * q.omega * l.gradient", "q.omega * l.gradient"],
   [
     "mask ignored in the normaliser",
     "csrc/cpu/policy_tokens.cc",
@@ -65,17 +65,17 @@ const FAULTS = [
   ],
   [
     "sequence-mean over non-empty ones only",
-    "csrc/cpu/policy_tokens.cc",
+    "csrc/core/policy_tokens.h",
     "given > 0.0 ? given : static_cast<double>(sequences)));",
     "given > 0.0 ? given : static_cast<double>(sequences > 1 ? sequences - 1 : 1)));",
   ],
   [
     "normalizer ignored",
-    "csrc/cpu/policy_tokens.cc",
+    "csrc/core/policy_tokens.h",
     "const double given = o.normalizer;",
     "const double given = 0.0;",
   ],
-  ["normalize counts bad rows", "csrc/cpu/policy_tokens.cc", "if (!finite && !p.credit_only) continue;", ""],
+  ["normalize counts bad rows", "csrc/core/policy_tokens.h", "if (!finite && !p.credit_only) return;", ""],
   ["masks not checked", "csrc/cpu/policy_tokens.cc", "if (mask[i] <= 1) continue;", "continue;"],
   ["falling cuSeqlens accepted", "csrc/cpu/policy_tokens.cc", "if (cu[b + 1] >= cu[b]) continue;", "continue;"],
   ["overlap accepted", "csrc/napi/loss.cc", "|| !is_apart()", ""],
@@ -151,4 +151,6 @@ function main() {
   process.exit(bad.length === 0 ? 0 : 1);
 }
 
-main();
+module.exports = { FAULTS };
+
+if (require.main === module) main();
