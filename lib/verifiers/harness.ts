@@ -161,11 +161,21 @@ export class Harness {
         if (!slot.ready || slot.doomed !== undefined || slot.tasks.length >= depth) continue;
         const task = this.#take();
         if (task === undefined) return;
-        slot.tasks.push(task);
-        slot.process.send({ kind: "judge", id: task.id, sample: task.sample });
-        if (slot.tasks.length === 1) this.#arm(slot);
+        this.#send(slot, task);
       }
     }
+  }
+
+  #send(slot: Slot, task: Task): void {
+    try {
+      slot.process.send({ kind: "judge", id: task.id, sample: task.sample });
+    } catch (error) {
+      const message = `The sample ${task.sample.id} cannot be sent to a worker: ${String(error)}. Rows hold plain data only.`;
+      task.reject(new RlsdError("ERR_RLSD_VERIFIER_ROW", message, { cause: error }));
+      return;
+    }
+    slot.tasks.push(task);
+    if (slot.tasks.length === 1) this.#arm(slot);
   }
 
   #arm(slot: Slot): void {

@@ -97,6 +97,12 @@ export function createJudge(spec: VerifierSpec | Readonly<Record<string, unknown
 
 function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown>>): WorkerVerifier {
   const { own } = split(definition, spec);
+  try {
+    structuredClone(spec);
+  } catch (error) {
+    const message = `Expected plain data as options of the verifier "${definition.type}", which go to another process: ${String(error)}.`;
+    throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", message, { cause: error });
+  }
   // Made here too: the options are checked now, and rows can be without a worker.
   const judge = definition.create(own);
   const given = Object.fromEntries(Object.entries(spec).filter(([name]) => isHarnessOption(name)));

@@ -47,6 +47,15 @@ test("passes 64-bit integers of a data row", async () => {
   expect(verdict.reward).toBe(1);
 });
 
+test("what cannot be sent to a worker is an error, and the next sample is judged", async () => {
+  const verifier = harness();
+  const bad = verifier.verify(sample("x", { answer: () => "x" }), never);
+  await expect(bad).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_ROW" });
+  expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1);
+  const options = { bonus: () => 1 };
+  expect(() => createVerifier({ type: "module", path, options })).toThrow(/plain data/);
+});
+
 describe("a fault ends its own sample and no other", () => {
   const faults: [string, string, Partial<Verdict>][] = [
     ["an endless loop", "hang", { reward: null, reason: "timeout" }],
