@@ -17,6 +17,7 @@ const FIELDS = [
   "reduction",
   "normalizer",
   "temperature",
+  "logitSoftcap",
   "nonFinite",
 ] as const;
 const STATS = 6;
@@ -30,18 +31,20 @@ function choice(value: string, allowed: readonly string[], name: string): number
 /** As csrc/napi/engine_batch.cc reads them. */
 function encode(o: DistillOptions, lossScale: number): Float64Array {
   checkFields(o, "options", FIELDS);
-  const { valueClamp = null, normalizer = null } = o;
+  const { topK = null, valueClamp = topK === null ? null : 10, normalizer = null, logitSoftcap = null } = o;
+  const orOff = (value: number | null, name: string, off: number): number =>
+    value === null ? off : checkNumber(value, name, { above: 0 });
   return Float64Array.of(
     choice(o.divergence, DIVERGENCES, "divergence"),
     choice(o.reduction ?? "token-mean", REDUCTIONS, "reduction"),
-    checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
+    topK === null ? 0 : checkInteger(topK, "topK", { min: 1, max: 0x7fffffff }),
     Number(o.tail ?? true),
     choice(o.nonFinite ?? "error", ["error", "skip"], "nonFinite"),
-    checkNumber(o.beta ?? 0.5, "beta", { min: 0, max: 1 }),
-    valueClamp === null ? Number.POSITIVE_INFINITY : checkNumber(valueClamp, "valueClamp", { above: 0 }),
+    checkNumber(o.beta ?? 0.5, "beta", { above: 0, below: 1 }),
+    orOff(valueClamp, "valueClamp", Number.POSITIVE_INFINITY),
     checkNumber(o.temperature ?? 1, "temperature", { above: 0 }),
-    0,
-    normalizer === null ? 0 : checkNumber(normalizer, "normalizer", { above: 0 }),
+    orOff(logitSoftcap, "logitSoftcap", 0),
+    orOff(normalizer, "normalizer", 0),
     lossScale,
   );
 }

@@ -53,24 +53,26 @@ export interface TrainBatch {
   readonly spanMask?: Uint8Array;
 }
 
-/** How a student's distributions are compared with a teacher's. */
+/** How a student's distributions are compared with a teacher's; the fields of distillLoss. */
 export interface DistillOptions {
   /** forward-kl: KL(teacher || student); reverse-kl: KL(student || teacher); jsd: see beta. */
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
-  /** jsd: m = beta T + (1 - beta) S; beta KL(T || m) + (1 - beta) KL(S || m). Default 0.5. */
+  /** jsd: m = beta T + (1 - beta) S; beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5. */
   readonly beta?: number;
-  /** Compare the teacher's k most probable tokens only. 0 (default): the whole vocabulary. */
-  readonly topK?: number;
+  /** Compare the teacher's k most probable tokens only. Default null: the whole vocabulary. */
+  readonly topK?: number | null;
   /** With topK: one more bucket for the rest of the mass. Default true. */
   readonly tail?: boolean;
-  /** Each token's value is clamped to +- this, its gradient 0 beyond. null (default): off. */
+  /** Each token's value is clamped to +- this, its gradient 0 beyond. null: off. Default 10 with topK, else off. */
   readonly valueClamp?: number | null;
   /** Default "token-mean". */
   readonly reduction?: Reduction;
-  /** Replaces the reduction's divisor. null (default): the reduction's own, of the whole batch. */
+  /** Replaces the reduction's divisor. Default null: the reduction's own, of the whole batch. */
   readonly normalizer?: number | null;
   /** Divides both models' logits. Default 1. */
   readonly temperature?: number;
+  /** z -> softcap * tanh(z / softcap) on both sides. Default null: off. */
+  readonly logitSoftcap?: number | null;
   /** Default "error". */
   readonly nonFinite?: "error" | "skip";
 }
