@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { resolveConfig } from "../lib/trainer/config.js";
+import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
+import { describeSettings } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
@@ -83,7 +84,6 @@ describe("what is wrong is said before any work is lost", () => {
   const refused = async (change: object) => {
     const { settings } = tinyTask();
     const error = await train({ ...settings, ...change }, hooks).catch((e: Error) => e);
-    const { existsSync } = await import("node:fs");
     expect(existsSync(settings.output)).toBe(false);
     return error as Error & { code: string };
   };
@@ -147,7 +147,14 @@ describe("a dry run", () => {
     });
     expect(plan.schedule.at(-1)).toMatchObject({ step: 6, creditMix: 0 });
     expect(dryRunText(plan)).toContain("without privileged text: ");
-    const { existsSync } = await import("node:fs");
     expect(existsSync(settings.output)).toBe(false);
   });
+});
+
+test("docs/training.md lists every setting with its default", () => {
+  const text = readFileSync(join(__dirname, "../docs/training.md"), "utf8");
+  for (const { name, default: fallback } of describeSettings(trainSchema)) {
+    const shown = fallback.length > 40 ? "see `--settings`" : `\`${fallback}\``;
+    expect(text).toContain(`| \`${name}\` | ${shown} |`);
+  }
 });

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { randomStream } from "../lib/trainer/random.js";
 import { type MetricsLine, readMetrics, readSamples } from "../lib/trainer/run-folder.js";
@@ -38,7 +39,7 @@ function runFor(settingsFile: string, delay: number): Promise<"finished" | "kill
   });
   let timer: NodeJS.Timeout | undefined;
   child.stdout.once("data", () => {
-    timer = setTimeout(() => child.kill("SIGKILL"), delay);
+    timer = globalThis.setTimeout(() => child.kill("SIGKILL"), delay);
   });
   return new Promise((resolve, reject) => {
     child.on("exit", (code, signal) => {
@@ -116,13 +117,21 @@ test("verdicts given before a kill are kept, not asked for again", async () => {
   const copy = join(folder, "killed");
   let calls = 0;
   // Another answer every time it is asked, as a judge model may give.
-  const judge = (sample: Sample) => {
+  const given = 2 * 24 + 9;
+  const journal = join(settings.output, "checkpoints", "verdicts.jsonl");
+  // What a kill in the middle of the third step's verdicts would leave, before any checkpoint.
+  const copying = async () => {
+    while (readFileSync(journal, "utf8").split("\n").length <= given) await setTimeout(5);
+    cpSync(settings.output, copy, { recursive: true });
+  };
+  let copied: Promise<void> | undefined;
+  const judge = async (sample: Sample) => {
     const call = ++calls;
-    const late = call > 2 * 24 + 9;
-    // What a kill in the middle of the third step's verdicts would leave, before any checkpoint.
-    if (call === 2 * 24 + 10) setTimeout(() => cpSync(settings.output, copy, { recursive: true }), 50);
-    const reward = shareOfLetter(sample) + call / 1e6;
-    return new Promise<number>((resolve) => setTimeout(() => resolve(reward), late ? 300 : 0));
+    if (call > given) {
+      copied ??= copying();
+      await copied;
+    }
+    return shareOfLetter(sample) + call / 1e6;
   };
   const short = { ...settings, steps: 3, eval: { every: 0, atStart: false }, checkpoint: { every: 0 } };
   const data = { train: settings.data!.train!, eval: [] };
@@ -139,7 +148,7 @@ test("verdicts given before a kill are kept, not asked for again", async () => {
   };
   await train({ ...short, data, reward: second }, { loadPolicy: TinyPolicy.load, resume: copy });
   expect(again).toBe(24 - 9);
-  expect((await rewards(copy)).slice(0, 48 + 9)).toEqual((await rewards(settings.output)).slice(0, 48 + 9));
+  expect((await rewards(copy)).slice(0, given)).toEqual((await rewards(settings.output)).slice(0, given));
 });
 
 test("a run that already is there is not overwritten", async () => {

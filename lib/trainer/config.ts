@@ -138,7 +138,7 @@ export const trainSchema = {
     weightDecay: number(0, "decoupled", { min: 0 }),
     betas: listOf(number(0, "", { min: 0, max: 1 }), [0.9, 0.95], "of the moments"),
     eps: number(1e-8, "of AdamW", { min: 0 }),
-    maxGradientNorm: nullable(number(1, "", { min: 0 }), "gradients are scaled down to this norm; null: off"),
+    maxGradientNorm: nullable(number(1, "", { min: 1e-12 }), "gradients are scaled down to this norm; null: off", 1),
   },
   update: {
     epochs: integer(1, "passes over the rollouts of a step", { min: 1 }),

@@ -73,8 +73,8 @@ export function listOf<T>(item: Field<T>, fallback: readonly T[], doc: string): 
   return field(fallback, `a list, each ${item.expected}`, doc, accepts);
 }
 
-export function nullable<T>(inner: Field<T>, doc: string): Field<T | null> {
-  return field<T | null>(null, `${inner.expected}, or null`, doc, (v) => v === null || inner.accepts(v));
+export function nullable<T>(inner: Field<T>, doc: string, fallback: T | null = null): Field<T | null> {
+  return field<T | null>(fallback, `${inner.expected}, or null`, doc, (v) => v === null || inner.accepts(v));
 }
 
 /** An object whose keys another room checks. */
