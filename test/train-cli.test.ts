@@ -27,6 +27,9 @@ describe("rlsd train", () => {
     expect(stdout).toMatch(/step 0: held-out accuracy \d+\.\d%/);
     expect(stdout).toMatch(/step 2\/2 {2}reward/);
     expect(stdout).toContain(`run        ${output}`);
+    expect(stdout).toMatch(
+      /question {3}Clock at .*\n {2}before {3}.* \| Answer: \d+ {2}\(reward 0\)\n {2}after {4}\d+ /,
+    );
     // Plain lines: nothing that only a terminal understands.
     expect(["\r", "\u001b"].filter((code) => stdout.includes(code))).toEqual([]);
     expect(JSON.parse(readFileSync(join(output, "config.json"), "utf8")).config.steps).toBe(2);

@@ -104,6 +104,8 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
         columns: process.stdout.columns ?? 80,
         write: (text) => void process.stdout.write(text),
       });
+  const { createBeforeAfter } = await import("./before-after.js");
+  const compared = createBeforeAfter();
   const { signal, dispose } = onInterrupt(progress);
   try {
     const summary = await train(settings, {
@@ -111,11 +113,15 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       ...(flags.resume !== undefined && { resume: flags.resume }),
       onStart: (start) => (progress ? progress.start(start) : printJson({ kind: "start", ...start })),
       onStep: (metrics) => (progress ? progress.step(metrics) : printJson(metrics)),
-      onEval: (metrics) => (progress ? progress.evaluation(metrics) : printJson(metrics)),
+      onEval: (metrics, predictions) => {
+        compared.see(predictions);
+        if (progress) progress.evaluation(metrics);
+        else printJson(metrics);
+      },
     });
     progress?.end();
     if (flags.json) printJson({ kind: "summary", ...summary });
-    else print(summaryText(summary));
+    else print([compared.text(), summaryText(summary)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
     progress?.end();

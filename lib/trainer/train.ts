@@ -2,28 +2,25 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { loadPolicy } from "../policy/load.js";
-import type { Policy } from "../policy/policy.js";
 
-import { ALGORITHMS } from "./algorithms.js";
 import {
   type Checkpoint,
-  INITIAL_FOLDER,
   INITIAL_STATE,
   lastCheckpoint,
   pruneCheckpoints,
   type RunState,
   removePartials,
   saveCheckpoint,
-  saveInitial,
 } from "./checkpoint.js";
 import { resolveConfig, type TrainConfig, type TrainSettings } from "./config.js";
-import { evaluate } from "./evaluate.js";
+import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import { type Materials, prepare } from "./prepare.js";
-import { CHECKPOINTS, type MetricsLine, RunFolder } from "./run-folder.js";
+import { type MetricsLine, RunFolder } from "./run-folder.js";
 import { type StepContext, trainStep } from "./step.js";
-import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
+import type { LoadPolicy } from "./teacher.js";
 import { VerdictJournal } from "./verdict-journal.js";
+import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
 
 export interface TrainHooks {
   /** Stops at the next safe point; what was done is saved and the summary says `interrupted`. */
@@ -31,7 +28,7 @@ export interface TrainHooks {
   /** After everything is loaded and checked, before the first step. */
   readonly onStart?: (start: RunStart) => void;
   readonly onStep?: (metrics: MetricsLine) => void;
-  readonly onEval?: (metrics: MetricsLine) => void;
+  readonly onEval?: (metrics: MetricsLine, predictions: readonly Prediction[]) => void;
   /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
   readonly privileged?: PrivilegedFunction;
   /** How a model folder becomes a policy. Default: the built-in engine. */
@@ -65,45 +62,6 @@ export interface TrainSummary {
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
-}
-
-/** Weights of a run: as they were given, or as the checkpoint has them. */
-interface Weights {
-  readonly policy: Policy;
-  readonly teacher: Teacher | undefined;
-  readonly reference: Policy | undefined;
-}
-
-const REFERENCE_FOLDER = "reference";
-
-async function loadWeights(
-  config: TrainConfig,
-  run: string | undefined,
-  from: Checkpoint | undefined,
-  load: LoadPolicy,
-): Promise<Weights> {
-  const policy = await load(from?.model ?? config.model);
-  if (from !== undefined) await policy.loadOptimizer(from.model);
-  const initial = join(run ?? "", CHECKPOINTS, INITIAL_FOLDER);
-  const algorithm = ALGORITHMS[config.algorithm]!;
-  const teaches = Array.from({ length: config.steps }, (_, i) => algorithm.teacherView(config, i + 1));
-  let teacher: Teacher | undefined;
-  if (teaches.some((view) => view !== "none")) {
-    const { kind } = config.teacher;
-    const own = kind === "frozen" || kind === "periodic" || kind === "ema";
-    const restored =
-      from !== undefined && own
-        ? await load(kind === "frozen" ? join(initial, TEACHER_FOLDER) : from.teacher)
-        : undefined;
-    teacher = await createTeacher(config.teacher, policy, load, restored);
-  }
-  const withKl = algorithm.objective(config).klCoef > 0;
-  const reference = !withKl
-    ? undefined
-    : from === undefined
-      ? await policy.snapshot()
-      : await load(join(initial, REFERENCE_FOLDER));
-  return { policy, teacher, reference };
 }
 
 /** A folder name that sorts by time: runs/2026-01-31T09-15-00-rlsd. */
@@ -146,7 +104,7 @@ function afterEvaluation(state: RunState, accuracy: number, config: TrainConfig)
 async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
   const { config, materials, weights, context, journal } = run;
   const start = performance.now();
-  const { metrics } = await evaluate({
+  const { metrics, predictions } = await evaluate({
     policy: weights.policy,
     tokenizer: materials.tokenizer,
     verifier: materials.verifier,
@@ -165,7 +123,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
   };
   await run.folder.log(line);
   run.accuracies.push(metrics.accuracy!);
-  run.hooks.onEval?.(line);
+  run.hooks.onEval?.(line, predictions);
   return afterEvaluation(state, metrics.accuracy!, config);
 }
 
@@ -208,12 +166,6 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-async function disposeWeights({ policy, teacher, reference }: Weights): Promise<void> {
-  await teacher?.dispose();
-  await reference?.dispose();
-  await policy.dispose();
-}
-
 async function openFolder(config: TrainConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
   if (resume !== undefined) {
     const folder = await RunFolder.resume(resume, from?.offsets ?? { metrics: 0, samples: 0 });
@@ -226,12 +178,6 @@ async function openFolder(config: TrainConfig, weights: Weights, resume: string 
   await saveConstants(folder, weights);
   return folder;
 }
-
-const saveConstants = (folder: RunFolder, { teacher, reference }: Weights): Promise<void> =>
-  saveInitial(folder, {
-    ...(teacher?.constant && { [TEACHER_FOLDER]: teacher.policy }),
-    ...(reference && { [REFERENCE_FOLDER]: reference }),
-  });
 
 async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
   const { resume } = hooks;

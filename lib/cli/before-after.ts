@@ -1,0 +1,35 @@
+import type { Prediction } from "../trainer/evaluate.js";
+
+const oneLine = (text: string): string => {
+  const flat = text.trim().replaceAll(/\s*\n\s*/g, " | ");
+  return flat.length > 240 ? `${flat.slice(0, 237)}...` : flat;
+};
+
+const judged = ({ rollout, verdict }: Prediction) => `${oneLine(rollout.text)}  (reward ${verdict.reward ?? "none"})`;
+
+/** One held-out question that was answered wrong at first, and what became of it. */
+export function createBeforeAfter(): {
+  see(predictions: readonly Prediction[]): void;
+  /** undefined: fewer than two evaluations, or nothing was wrong at first. */
+  text(): string | undefined;
+} {
+  let before: Prediction | undefined;
+  let after: Prediction | undefined;
+  let evaluations = 0;
+  return {
+    see(predictions) {
+      evaluations++;
+      if (evaluations === 1) before = predictions.find(({ greedy, verdict }) => greedy && verdict.reward === 0);
+      else after = predictions.find(({ greedy, rollout }) => greedy && rollout.id === before?.rollout.id);
+    },
+    text() {
+      if (before === undefined || after === undefined) return undefined;
+      const question = before.rollout.prompt.example.messages.findLast((message) => message.role === "user");
+      return [
+        `question   ${oneLine(question?.content ?? before.rollout.prompt.text)}`,
+        `  before   ${judged(before)}`,
+        `  after    ${judged(after)}`,
+      ].join("\n");
+    },
+  };
+}
