@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
+import { open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { checkFields, checkInteger, invalid } from "./check.js";
 import type { PolicyOrigin } from "./engine-policy.js";
+import { makeFolder } from "./folder.js";
 import { openForReading } from "./model-folder.js";
 import { type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
@@ -137,7 +138,7 @@ export async function saveModel(model: NativeModel, origin: PolicyOrigin, path: 
   const directory = resolve(path);
   const aside = join(dirname(directory), `.${basename(directory)}.${randomBytes(6).toString("hex")}`);
   try {
-    await mkdir(aside, { recursive: true });
+    await makeFolder(aside);
     await writeWeights(model, aside, TYPES[dtype], maxShardBytes);
     if (optimizer) await writeOptimizer(model, aside);
     const { torch_dtype: _, ...json } = origin.json;

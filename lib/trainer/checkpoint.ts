@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
+import { makeFolder } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
 import { flush, writeWhole, writing } from "./durable.js";
 import { CHECKPOINTS, type Offsets, type RunFolder } from "./run-folder.js";
@@ -110,7 +111,7 @@ async function writeFolder(path: string, fill: (aside: string) => Promise<void>)
   await writing(path, async () => {
     await rm(aside, { recursive: true, force: true });
     try {
-      await mkdir(aside, { recursive: true });
+      await makeFolder(aside);
       await fill(aside);
       await flush(aside);
       await rm(path, { recursive: true, force: true });

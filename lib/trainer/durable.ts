@@ -11,6 +11,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EPERM: "permission denied; choose another folder with --output",
   ENOTDIR: "a part of the path is a file; choose another folder with --output",
   EIO: "the device failed",
+  ENOENT: "no folder can be made there; choose another with --output",
 };
 
 /** A failed write as an error that says what to do. `what` was being written. */

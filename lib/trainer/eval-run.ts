@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
+import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
 import { bestCheckpoint } from "./checkpoint.js";
 import { resolveConfig } from "./config.js";
@@ -96,7 +96,7 @@ export async function evaluateModel(
       signal: hooks.signal ?? new AbortController().signal,
     });
     const file = join(output, "predictions.jsonl");
-    await writing(output, () => mkdir(dirname(file), { recursive: true }));
+    await writing(output, () => makeFolder(dirname(file)));
     const lines = await LineFile.open(file);
     await lines.append(predictions.map(predictionLine));
     await lines.flush();

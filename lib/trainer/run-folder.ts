@@ -1,8 +1,9 @@
 import { createReadStream } from "node:fs";
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { RlsdError } from "../errors.js";
+import { makeFolder } from "../policy/folder.js";
 import { LineFile, writeWhole, writing } from "./durable.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
@@ -65,7 +66,7 @@ export class RunFolder {
   /** A new folder, or an empty one. ERR_RLSD_RUN_FOLDER when a run is already there. */
   static async create(path: string, config: RunConfig): Promise<RunFolder> {
     const folder = resolve(path);
-    await writing(folder, () => mkdir(join(folder, CHECKPOINTS), { recursive: true }));
+    await writing(folder, () => makeFolder(join(folder, CHECKPOINTS)));
     const found = await readdir(folder);
     if (found.includes(CONFIG_FILE)) {
       throw new RlsdError(

@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { bnpo } from "../../objectives/presets.js";
+import { makeFolder } from "../../policy/folder.js";
 import { createPolicy } from "../../policy/load.js";
 import type { Policy, ScoreRequest } from "../../policy/policy.js";
 import { createTokenizer } from "../../policy/tokenizer.js";
@@ -131,7 +132,7 @@ async function writeData(output: string, seed: number): Promise<void> {
  */
 export async function pretrain(options: PretrainOptions): Promise<{ readonly parameters: number }> {
   const { output, seed = 1, steps = 1000, batch = 64, signal, onStep } = options;
-  await writing(output, () => mkdir(output, { recursive: true }));
+  await writing(output, () => makeFolder(output));
   const policy = await createPolicy(MODEL, { seed, deviation: 0.1, files: MODEL_FILES });
   try {
     const desk = new Desk();
