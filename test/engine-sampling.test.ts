@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Completion, createPolicy, type EnginePolicy, type SamplingOptions } from "../lib/index.js";
+import { type Completion, createPolicy, type EnginePolicy, grpo, type SamplingOptions } from "../lib/index.js";
 import { ids, prompts, TINY, tinyPolicy } from "./support/small-policy.js";
 
 let policy: EnginePolicy;
@@ -256,6 +256,20 @@ describe("streaming and abort", () => {
       name: "AbortError",
     });
   });
+});
+
+test("weights that are not finite end every call with a typed error", async () => {
+  const broken = await tinyPolicy();
+  await broken.writeParameter("model.norm.weight", new Float32Array(24).fill(Number.NaN));
+  const error = { code: "ERR_RLSD_NON_FINITE" };
+  await expect(broken.generate(prompts(2), sampling())).rejects.toMatchObject(error);
+  await expect(broken.generate(prompts(2), sampling({ topK: 3 }))).rejects.toMatchObject(error);
+  await expect(broken.score([{ prompt: ids(1), completion: ids(2) }])).rejects.toMatchObject(error);
+  const batch = { sequences: [{ prompt: ids(1), completion: ids(2) }], advantages: Float32Array.of(1) };
+  await expect(broken.accumulate(batch, grpo())).rejects.toMatchObject(error);
+  const { stats } = await broken.accumulate(batch, grpo({ nonFinite: "skip" }));
+  expect([stats.nonFiniteRows, (await broken.step({ learningRate: 1 })).skipped]).toEqual([1, true]);
+  await broken.dispose();
 });
 
 describe("refused before anything runs", () => {

@@ -26,7 +26,10 @@ export interface Placement {
   readonly threads?: number;
   /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
   readonly memoryLimit?: number;
-  /** Tokens of a batch that are computed at once: bounds the activation memory. Default 8192. */
+  /**
+   * Tokens of a batch that are computed at once: bounds the activation memory. Default: as many as train in 2 GiB of
+   * activations, in 512 ... 8192.
+   */
   readonly batchTokens?: number;
 }
 
@@ -50,6 +53,12 @@ function defaultMemoryLimit(): number {
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
+/** A function of the shape alone: how a batch is cut decides the last bits of a gradient. */
+function defaultBatchTokens(config: Float64Array): number {
+  const perToken = native.engineActivationBytes(config, 1024, 1) / 1024;
+  return Math.min(8192, Math.max(512, Math.floor(2 ** 31 / perToken)));
+}
+
 /** One model in native memory. */
 export interface NativeModel {
   readonly handle: EngineHandle;
@@ -66,14 +75,15 @@ export async function allocateModel(
   layout: EngineLayout,
   placement: Placement,
 ): Promise<NativeModel> {
+  const encoded = encodeConfig(config);
   const place = Float64Array.of(
     0,
     0,
     placement.threads ?? 0,
     placement.memoryLimit ?? defaultMemoryLimit(),
-    placement.batchTokens ?? 8192,
+    placement.batchTokens ?? defaultBatchTokens(encoded),
   );
-  const handle = native.engineOpen(encodeConfig(config), place);
+  const handle = native.engineOpen(encoded, place);
   await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim)));
   return { handle, config, layout, placement };
 }

@@ -1,0 +1,353 @@
+/* Holds the model's operations of librlsd_cpu.so (argv[1]) to float64: values by their formulas,
+ * gradients by central differences of those. Prints one line a check, "ok" or "failed" first. */
+#include <dlfcn.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "core/philox.h"
+#include "cpu/model/simd.h"
+
+namespace {
+
+using Values = std::vector<double>;
+using Formula = std::function<Values(const std::vector<Values>&)>;
+
+const rlsd_backend_v1* backend = nullptr;
+
+void report(const char* name, bool good, double error) {
+  std::printf("%s %s (%.1e)\n", good ? "ok" : "failed", name, error);
+}
+
+/* Repeatable numbers in (-1, 1). */
+Values noise(size_t count, uint64_t key) {
+  Values out(count);
+  for (size_t i = 0; i < count; ++i) {
+    const rlsd::PhiloxBlock block = rlsd::philox(key, i, 0);
+    out[i] = static_cast<float>(2.0 * rlsd::philox_uniform(block.word[0], block.word[1]) - 1.0);
+  }
+  return out;
+}
+
+struct Array {
+  std::vector<float> data;
+  rlsd_tensor tensor{};
+
+  Array(const Values& values, std::vector<int64_t> shape) : data(values.begin(), values.end()) {
+    tensor.data = data.data();
+    tensor.rank = static_cast<int32_t>(shape.size());
+    int64_t stride = 1;
+    for (size_t i = shape.size(); i-- > 0;) {
+      tensor.shape[i] = shape[i];
+      tensor.stride[i] = stride;
+      stride *= shape[i];
+    }
+  }
+  explicit Array(std::vector<int64_t> shape, double fill = 0.0)
+      : Array(Values(count(shape), fill), shape) {}
+  Array(const Array&) = delete;
+
+  static size_t count(const std::vector<int64_t>& shape) {
+    size_t n = 1;
+    for (int64_t s : shape) n *= static_cast<size_t>(s);
+    return n;
+  }
+};
+
+double error_of(const std::vector<float>& actual, const Values& expected) {
+  double largest = 1e-30, difference = 0.0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    largest = std::fmax(largest, std::fabs(expected[i]));
+    const double d = std::fabs(static_cast<double>(actual[i]) - expected[i]);
+    difference = d == d ? std::fmax(difference, d) : INFINITY;
+  }
+  return difference / largest;
+}
+
+void check_value(const char* name, const Array& actual, const Values& expected) {
+  const double error = error_of(actual.data, expected);
+  report(name, error < 3e-6, error);
+}
+
+/* d (sum of c times the formula's values) / d inputs[which], by central differences in float64. */
+Values slopes(const Formula& formula, std::vector<Values> inputs, size_t which, const Values& c) {
+  Values out(inputs[which].size());
+  const auto value = [&] {
+    const Values y = formula(inputs);
+    double sum = 0.0;
+    for (size_t i = 0; i < y.size(); ++i) sum += c[i] * y[i];
+    return sum;
+  };
+  for (size_t i = 0; i < out.size(); ++i) {
+    const double x = inputs[which][i], h = 1e-5;
+    inputs[which][i] = x + h;
+    const double up = value();
+    inputs[which][i] = x - h;
+    out[i] = (up - value()) / (2.0 * h);
+    inputs[which][i] = x;
+  }
+  return out;
+}
+
+void check_gradient(const char* name, const Array& actual, const Formula& formula,
+                    const std::vector<Values>& inputs, size_t which, const Values& c) {
+  const double error = error_of(actual.data, slopes(formula, inputs, which, c));
+  report(name, error < 1e-5, error);
+}
+
+struct Context {
+  rlsd_context value{};
+  std::vector<char> workspace;
+
+  explicit Context(int32_t threads = 1, uint64_t bytes = 0) : workspace(bytes + 64) {
+    value.struct_size = sizeof(value);
+    value.threads = threads;
+    value.workspace = workspace.data();
+    value.workspace_bytes = bytes;
+  }
+  operator rlsd_context*() { return &value; }
+};
+
+void random_numbers() {
+  const rlsd::PhiloxBlock zero = rlsd::philox(0, 0, 0);
+  const rlsd::PhiloxBlock pi =
+      rlsd::philox(0x299f31d0a4093822u, 0x85a308d3243f6a88u, 0x0370734413198a2eu);
+  const uint32_t wanted_zero[] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+  const uint32_t wanted_pi[] = {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1};
+  report("philox gives Random123's known answers",
+         std::memcmp(zero.word, wanted_zero, 16) == 0 && std::memcmp(pi.word, wanted_pi, 16) == 0,
+         0.0);
+}
+
+void exponential() {
+  double worst = 0.0;
+  for (float x = -87.0f; x < 88.0f; x += 0.00137f) {
+    const double exact = std::exp(static_cast<double>(x));
+    worst =
+        std::fmax(worst, std::fabs(static_cast<double>(rlsd::cpu::exp_approx(x)) / exact - 1.0));
+  }
+  report("exp is within 2.5e-7", worst < 2.5e-7, worst);
+  report("exp is 1 at 0, 0 at -inf, inf at inf, NaN at NaN",
+         rlsd::cpu::exp_approx(0.0f) == 1.0f && rlsd::cpu::exp_approx(-INFINITY) == 0.0f &&
+             rlsd::cpu::exp_approx(INFINITY) == INFINITY && std::isnan(rlsd::cpu::exp_approx(NAN)),
+         0.0);
+}
+
+void norms() {
+  const int64_t rows = 5, columns = 37;
+  const std::vector<Values> in = {noise(rows * columns, 1), noise(columns, 2)};
+  const Formula formula = [&](const std::vector<Values>& v) {
+    Values out(v[0].size());
+    for (int64_t i = 0; i < rows; ++i) {
+      double sum = 0.0;
+      for (int64_t k = 0; k < columns; ++k) sum += v[0][i * columns + k] * v[0][i * columns + k];
+      for (int64_t k = 0; k < columns; ++k) {
+        out[i * columns + k] = v[0][i * columns + k] / std::sqrt(sum / columns + 1e-3) * v[1][k];
+      }
+    }
+    return out;
+  };
+  Context context;
+  const Values c = noise(rows * columns, 3);
+  Array x(in[0], {rows, columns}), weight(in[1], {columns}), out({rows, columns}), rstd({rows}),
+      d_out(c, {rows, columns});
+  Array d_x({rows, columns}, 7.0), d_weight({columns});
+  backend->rms_norm(context, out.tensor, rstd.tensor, x.tensor, weight.tensor, 1e-3);
+  backend->rms_norm_backward(context, d_x.tensor, d_weight.tensor, d_out.tensor, x.tensor,
+                             weight.tensor, rstd.tensor);
+  check_value("rms_norm", out, formula(in));
+  check_gradient("rms_norm_backward: x, overwritten", d_x, formula, in, 0, c);
+  check_gradient("rms_norm_backward: weight", d_weight, formula, in, 1, c);
+}
+
+void gates() {
+  const int64_t n = 67;
+  std::vector<Values> in = {noise(n, 4), noise(n, 5)};
+  for (double& g : in[0]) g *= 12.0;
+  const Formula formula = [](const std::vector<Values>& v) {
+    Values out(v[0].size());
+    for (size_t i = 0; i < out.size(); ++i) out[i] = v[0][i] / (1.0 + std::exp(-v[0][i])) * v[1][i];
+    return out;
+  };
+  Context context;
+  const Values c = noise(n, 6);
+  Array gate(in[0], {1, n}), up(in[1], {1, n}), out({1, n}), d_out(c, {1, n}), d_gate({1, n}, 7.0),
+      d_up({1, n}, 7.0);
+  backend->silu_mul(context, out.tensor, gate.tensor, up.tensor);
+  backend->silu_mul_backward(context, d_gate.tensor, d_up.tensor, d_out.tensor, gate.tensor,
+                             up.tensor);
+  check_value("silu_mul", out, formula(in));
+  check_gradient("silu_mul_backward: gate", d_gate, formula, in, 0, c);
+  check_gradient("silu_mul_backward: up", d_up, formula, in, 1, c);
+}
+
+void rotations() {
+  const int64_t rows = 3, heads = 2, dim = 10, half = dim / 2;
+  const std::vector<int32_t> positions = {0, 7, 31};
+  const Values frequencies = {1.0, 0.4, 0.11, 0.03, 0.002}, in = noise(rows * heads * dim, 8);
+  Values wanted(in.size());
+  for (int64_t i = 0; i < rows * heads; ++i) {
+    for (int64_t d = 0; d < half; ++d) {
+      const double angle =
+          positions[i / heads] * static_cast<double>(static_cast<float>(frequencies[d]));
+      const double a = in[i * dim + d], b = in[i * dim + d + half];
+      wanted[i * dim + d] = 1.5 * (a * std::cos(angle) - b * std::sin(angle));
+      wanted[i * dim + d + half] = 1.5 * (a * std::sin(angle) + b * std::cos(angle));
+    }
+  }
+  Context context;
+  Array x(in, {rows, heads, dim}), f(frequencies, {half});
+  backend->rope(context, x.tensor, positions.data(), f.data.data(), 1.5, 1);
+  check_value("rope", x, wanted);
+  backend->rope(context, x.tensor, positions.data(), f.data.data(), 1.0 / 1.5, -1);
+  check_value("rope turned back", x, in);
+}
+
+/* Ragged sequences, one of them empty, longer than a block of keys; grouped heads of an odd width.
+ */
+struct Attention {
+  const std::vector<int32_t> cu = {0, 70, 70, 71, 104};
+  const int64_t n = 104, heads = 4, kv_heads = 2, dim = 6;
+  const double scale = 1.7;
+  const std::vector<Values> in = {noise(n * heads * dim, 9), noise(n* kv_heads* dim, 10),
+                                  noise(n* kv_heads* dim, 11)};
+
+  Values formula(const std::vector<Values>& v) const {
+    Values out(v[0].size());
+    for (size_t b = 0; b + 1 < cu.size(); ++b) {
+      for (int64_t i = cu[b]; i < cu[b + 1]; ++i) {
+        for (int64_t h = 0; h < heads; ++h) row(v, cu[b], i, h, &out);
+      }
+    }
+    return out;
+  }
+
+  void row(const std::vector<Values>& v, int64_t begin, int64_t i, int64_t h, Values* out) const {
+    const int64_t kv = h / (heads / kv_heads);
+    double sum = 0.0;
+    for (int64_t j = begin; j <= i; ++j) {
+      double dot = 0.0;
+      for (int64_t d = 0; d < dim; ++d)
+        dot += v[0][(i * heads + h) * dim + d] * v[1][(j * kv_heads + kv) * dim + d];
+      const double p = std::exp(scale * dot);
+      sum += p;
+      for (int64_t d = 0; d < dim; ++d)
+        (*out)[(i * heads + h) * dim + d] += p * v[2][(j * kv_heads + kv) * dim + d];
+    }
+    for (int64_t d = 0; d < dim; ++d) (*out)[(i * heads + h) * dim + d] /= sum;
+  }
+};
+
+void attention() {
+  const Attention a;
+  const Formula formula = [&](const std::vector<Values>& v) { return a.formula(v); };
+  const Values c = noise(a.in[0].size(), 12);
+  std::vector<float> bits[2];
+  for (int32_t threads : {1, 3}) {
+    Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
+        v(a.in[2], {a.n, a.kv_heads, a.dim});
+    Array out({a.n, a.heads, a.dim}, 7.0), lse({a.n, a.heads}), d_out(c, {a.n, a.heads, a.dim});
+    Array dq({a.n, a.heads, a.dim}, 7.0), dk({a.n, a.kv_heads, a.dim}, 7.0),
+        dv({a.n, a.kv_heads, a.dim}, 7.0);
+    rlsd_attention_args args = {q.tensor,   k.tensor,     v.tensor,  out.tensor,
+                                lse.tensor, d_out.tensor, dq.tensor, dk.tensor,
+                                dv.tensor,  a.cu.data(),  4,         a.scale};
+    uint64_t bytes = 0;
+    Context context(threads);
+    backend->attention(context, &args);
+    backend->attention_backward_workspace(context, &args, &bytes);
+    Context roomy(threads, bytes);
+    backend->attention_backward(roomy, &args);
+    for (const Array* array : {&out, &dq, &dk, &dv}) {
+      bits[threads == 3].insert(bits[threads == 3].end(), array->data.begin(), array->data.end());
+    }
+    if (threads == 3) continue;
+    check_value("attention", out, formula(a.in));
+    check_gradient("attention_backward: q, overwritten", dq, formula, a.in, 0, c);
+    check_gradient("attention_backward: k, overwritten", dk, formula, a.in, 1, c);
+    check_gradient("attention_backward: v, overwritten", dv, formula, a.in, 2, c);
+  }
+  report("attention has the same bits on one thread and three", bits[0] == bits[1], 0.0);
+}
+
+/* Each row decoded from a cache has the bits that the whole sequence gave it. */
+void decoding() {
+  const Attention a;
+  Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
+      v(a.in[2], {a.n, a.kv_heads, a.dim});
+  Array out({a.n, a.heads, a.dim}), lse({a.n, a.heads});
+  rlsd_attention_args args = {};
+  args.q = q.tensor, args.k = k.tensor, args.v = v.tensor, args.out = out.tensor,
+  args.lse = lse.tensor;
+  args.cu_seqlens = a.cu.data(), args.sequences = 4, args.scale = a.scale;
+  Context context;
+  backend->attention(context, &args);
+  const int64_t length = 80;
+  Array k_cache({2, length, a.kv_heads, a.dim}, NAN), v_cache({2, length, a.kv_heads, a.dim}, NAN);
+  std::vector<int32_t> slots(static_cast<size_t>(a.n), -1), positions(static_cast<size_t>(a.n));
+  for (int32_t i = 0; i < 70; ++i)
+    slots[static_cast<size_t>(i)] = 1, positions[static_cast<size_t>(i)] = i;
+  backend->cache_append(context, k_cache.tensor, k.tensor, slots.data(), positions.data());
+  backend->cache_append(context, v_cache.tensor, v.tensor, slots.data(), positions.data());
+  report("cache_append leaves rows without a slot out", std::isnan(k_cache.data[0]), 0.0);
+  bool same = true;
+  for (int32_t i = 0; i < 70; ++i) {
+    const int32_t slot = 1, seen = i + 1;
+    Array row(
+        Values(a.in[0].begin() + i * a.heads * a.dim, a.in[0].begin() + (i + 1) * a.heads * a.dim),
+        {1, a.heads, a.dim});
+    Array decoded({1, a.heads, a.dim});
+    const rlsd_attention_decode_args step = {
+        row.tensor, decoded.tensor, k_cache.tensor, v_cache.tensor, &slot, &seen, a.scale};
+    backend->attention_decode(context, &step);
+    same = same && std::memcmp(decoded.data.data(), out.data.data() + i * a.heads * a.dim,
+                               decoded.data.size() * sizeof(float)) == 0;
+  }
+  report("attention_decode gives attention's bits, row by row", same, 0.0);
+}
+
+void sums_over_rows() {
+  const int64_t rows = 40, columns = 70;
+  const Values c = noise(rows * columns, 13);
+  std::vector<int32_t> ids(static_cast<size_t>(rows));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * i % 7);
+  Values table(7 * columns, 0.5), bias(static_cast<size_t>(columns), 0.5);
+  double squares = 0.0;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t k = 0; k < columns; ++k) {
+      table[ids[i] * columns + k] += c[i * columns + k];
+      bias[k] += c[i * columns + k];
+      squares += c[i * columns + k] * c[i * columns + k];
+    }
+  }
+  Context context(2);
+  Array d_out(c, {rows, columns}), d_table({7, columns}, 0.5), d_bias({columns}, 0.5);
+  backend->embedding_backward(context, d_table.tensor, d_out.tensor, ids.data());
+  backend->bias_backward(context, d_bias.tensor, d_out.tensor);
+  check_value("embedding_backward adds rows of one id", d_table, table);
+  check_value("bias_backward adds rows", d_bias, bias);
+  double sum = 0.0;
+  backend->squared_norm(context, d_out.tensor, &sum);
+  report("squared_norm", std::fabs(sum / squares - 1.0) < 1e-12, sum / squares - 1.0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  void* library = argc == 2 ? dlopen(argv[1], RTLD_NOW) : nullptr;
+  if (library == nullptr) return 2;
+  backend =
+      reinterpret_cast<rlsd_backend_get_fn>(dlsym(library, "rlsd_backend_get"))(RLSD_ABI_VERSION);
+  random_numbers();
+  exponential();
+  norms();
+  gates();
+  rotations();
+  attention();
+  decoding();
+  sums_over_rows();
+  return 0;
+}
