@@ -153,9 +153,7 @@ void Device::release() {
   context_.workspace_bytes = 0;
 }
 
-namespace {
-
-rlsd_tensor view(const float* data, int32_t rank, const int64_t* shape) {
+rlsd_tensor contiguous(const float* data, int32_t rank, const int64_t* shape) {
   rlsd_tensor t;
   std::memset(&t, 0, sizeof(t));
   t.data = const_cast<float*>(data);
@@ -170,18 +168,16 @@ rlsd_tensor view(const float* data, int32_t rank, const int64_t* shape) {
   return t;
 }
 
-}  // namespace
-
-rlsd_tensor vector(const float* data, int64_t count) { return view(data, 1, &count); }
+rlsd_tensor vector(const float* data, int64_t count) { return contiguous(data, 1, &count); }
 
 rlsd_tensor matrix(const float* data, int64_t rows, int64_t columns) {
   const int64_t shape[] = {rows, columns};
-  return view(data, 2, shape);
+  return contiguous(data, 2, shape);
 }
 
 rlsd_tensor cube(const float* data, int64_t rows, int64_t heads, int64_t dim) {
   const int64_t shape[] = {rows, heads, dim};
-  return view(data, 3, shape);
+  return contiguous(data, 3, shape);
 }
 
 }  // namespace rlsd::model

@@ -89,6 +89,8 @@ class Device {
   Buffer workspace_;
 };
 
+/* Row-major f32 views. */
+rlsd_tensor contiguous(const float* data, int32_t rank, const int64_t* shape);
 rlsd_tensor vector(const float* data, int64_t count);
 rlsd_tensor matrix(const float* data, int64_t rows, int64_t columns);
 rlsd_tensor cube(const float* data, int64_t rows, int64_t heads, int64_t dim);

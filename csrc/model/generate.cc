@@ -11,61 +11,6 @@ namespace {
 
 constexpr uint64_t kLogitBytes = uint64_t{64} << 20; /* logits of at most this size exist at once */
 
-/* One layer of a cache: (slots, length, kv_heads, D). */
-rlsd_tensor cache_view(const Config& c, float* cache, int64_t layer, int64_t slots,
-                       int64_t length) {
-  rlsd_tensor t;
-  std::memset(&t, 0, sizeof(t));
-  t.data = cache + layer * slots * length * c.kv_width();
-  t.dtype = RLSD_F32;
-  t.rank = 4;
-  const int64_t shape[] = {slots, length, c.kv_heads, c.head_dim};
-  int64_t stride = 1;
-  for (int i = 3; i >= 0; --i) {
-    t.shape[i] = shape[i];
-    t.stride[i] = stride;
-    stride *= shape[i];
-  }
-  return t;
-}
-
-/* Stores the keys and values of a packed prefill into the cache rows of every completion. */
-class CacheSink final : public KeyValueSink {
- public:
-  CacheSink(Model* model, float* k_cache, float* v_cache, int64_t slots, int64_t length,
-            const int32_t* slot_rows, const int32_t* positions, int64_t rows, int64_t copies)
-      : m_(model),
-        k_(k_cache),
-        v_(v_cache),
-        slots_(slots),
-        length_(length),
-        slot_rows_(slot_rows),
-        positions_(positions),
-        rows_(rows),
-        copies_(copies) {}
-
-  rlsd_status store(int64_t layer, const float* k, const float* v) override {
-    for (int64_t c = 0; c < copies_; ++c) {
-      RLSD_CHECK(append(layer, k_, k, slot_rows_ + c * rows_));
-      RLSD_CHECK(append(layer, v_, v, slot_rows_ + c * rows_));
-    }
-    return RLSD_OK;
-  }
-
- private:
-  rlsd_status append(int64_t layer, float* cache, const float* rows, const int32_t* slots) {
-    return m_->device.table().cache_append(
-        m_->device.context(), cache_view(m_->config, cache, layer, slots_, length_),
-        cube(rows, rows_, m_->config.kv_heads, m_->config.head_dim), slots, positions_);
-  }
-
-  Model* m_;
-  float *k_, *v_;
-  int64_t slots_, length_;
-  const int32_t *slot_rows_, *positions_;
-  int64_t rows_, copies_;
-};
-
 }  // namespace
 
 Generation::Generation(Model* model, std::vector<int32_t> ids, std::vector<int32_t> cu_prompts,
@@ -74,33 +19,27 @@ Generation::Generation(Model* model, std::vector<int32_t> ids, std::vector<int32
       ids_(std::move(ids)),
       cu_prompts_(std::move(cu_prompts)),
       o_(options),
-      total_((static_cast<int64_t>(cu_prompts_.size()) - 1) * options.count) {}
+      total_((static_cast<int64_t>(cu_prompts_.size()) - 1) * options.count),
+      cache_(model) {}
 
 void Generation::release() {
-  for (Buffer* buffer : {&k_cache_, &v_cache_, &arrays_, &logits_, &rows_, &activations_.memory})
-    buffer->reset();
+  cache_.release();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
   active_.clear();
   next_ = total_;
 }
 
-/* Of one slot and of keys alone. */
-int64_t Generation::cache_floats() const {
-  return m_->config.layers * cache_length_ * m_->config.kv_width();
-}
-
 rlsd_status Generation::make_cache() {
+  int64_t length = 0;
   for (size_t p = 0; p + 1 < cu_prompts_.size(); ++p) {
-    cache_length_ = std::max(cache_length_, prompt_length(static_cast<int64_t>(p)));
+    length = std::max(length, prompt_length(static_cast<int64_t>(p)));
   }
-  cache_length_ += o_.max_tokens - 1; /* the last token is never read */
-  const uint64_t slot_bytes = 2 * static_cast<uint64_t>(cache_floats()) * sizeof(float);
-  const auto affordable =
-      static_cast<int64_t>(m_->device.available() / 2 / std::max<uint64_t>(slot_bytes, 1));
-  slots_ = std::max<int64_t>(1, std::min({total_, o_.max_slots, affordable}));
-  const uint64_t bytes = static_cast<uint64_t>(slots_) * slot_bytes / 2;
-  RLSD_CHECK(m_->device.allocate(&k_cache_, bytes, "Cached keys"));
-  RLSD_CHECK(m_->device.allocate(&v_cache_, bytes, "Cached values"));
-  for (int64_t s = slots_ - 1; s >= 0; --s) free_slots_.push_back(static_cast<int32_t>(s));
+  length += o_.max_tokens - 1; /* the last token is never read */
+  const uint64_t slot_bytes = std::max<uint64_t>(KeyValueCache::slot_bytes(m_->config, length), 1);
+  const auto affordable = static_cast<int64_t>(m_->device.available() / 2 / slot_bytes);
+  RLSD_CHECK(
+      cache_.allocate(std::max<int64_t>(1, std::min({total_, o_.max_slots, affordable})), length));
+  for (int64_t s = cache_.slots() - 1; s >= 0; --s) free_slots_.push_back(static_cast<int32_t>(s));
   return RLSD_OK;
 }
 
@@ -108,10 +47,10 @@ rlsd_status Generation::run(int64_t steps, std::vector<Draw>* draws) {
   for (int64_t i = 0; i < steps && !done(); ++i) {
     if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0)
       return RLSD_CANCELLED;
-    if (k_cache_.empty()) RLSD_CHECK(make_cache());
+    if (cache_.empty()) RLSD_CHECK(make_cache());
     const size_t running = active_.size();
     if (running > 0) RLSD_CHECK(decode(draws));
-    if (next_ < total_ && 2 * static_cast<int64_t>(free_slots_.size()) >= slots_)
+    if (next_ < total_ && 2 * static_cast<int64_t>(free_slots_.size()) >= cache_.slots())
       RLSD_CHECK(admit(draws));
     retire();
   }
@@ -189,14 +128,15 @@ rlsd_status Generation::prefill(size_t first, size_t last, std::vector<Draw>* dr
   const int32_t *device_slots, *device_last;
   RLSD_CHECK(staging.put(flat.data(), static_cast<int64_t>(flat.size()), &device_slots));
   RLSD_CHECK(staging.put(last_rows.data(), static_cast<int64_t>(last_rows.size()), &device_last));
-  CacheSink sink(m_, k_cache_.floats(), v_cache_.floats(), slots_, cache_length_, device_slots,
-                 rows.positions, rows.rows, static_cast<int64_t>(slot_rows.size()));
+  PrefillSink sink(&cache_, device_slots, rows.positions, rows.rows,
+                   static_cast<int64_t>(slot_rows.size()));
   Activations* a = &m_->activations;
   RLSD_CHECK(prepare(&m_->device, m_->config, rows.rows, false, a));
   RLSD_CHECK(forward_with_sink(m_, rows, a, &sink));
   /* The last row of its prompt, once for each sequence. */
   const auto count = static_cast<int64_t>(last - first);
-  RLSD_CHECK(prepare(&m_->device, m_->config, std::max(count, slots_), false, &activations_));
+  RLSD_CHECK(
+      prepare(&m_->device, m_->config, std::max(count, cache_.slots()), false, &activations_));
   RLSD_CHECK(m_->device.table().embedding(
       m_->device.context(), matrix(activations_.hidden, count, m_->config.hidden),
       matrix(a->hidden, rows.rows, m_->config.hidden), device_last));
@@ -220,23 +160,18 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
   const int32_t* const ids = rows_.ints();
   const int32_t *positions = ids + n, *slots = ids + 2 * n, *lengths = ids + 3 * n;
   Activations* a = &activations_;
-  RLSD_CHECK(prepare(&device, c, std::max(n, slots_), false, a));
+  RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), false, a));
   RLSD_CHECK(device.table().embedding(device.context(), matrix(a->layers[0].x, n, c.hidden),
                                       matrix(m_->at(m_->layout.embedding), c.vocab, c.hidden),
                                       ids));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     RLSD_CHECK(project(m_, i, n, positions, a));
-    const rlsd_tensor k_cache = cache_view(c, k_cache_.floats(), i, slots_, cache_length_);
-    const rlsd_tensor v_cache = cache_view(c, v_cache_.floats(), i, slots_, cache_length_);
-    RLSD_CHECK(device.table().cache_append(device.context(), k_cache,
-                                           cube(l.k, n, c.kv_heads, c.head_dim), slots, positions));
-    RLSD_CHECK(device.table().cache_append(device.context(), v_cache,
-                                           cube(l.v, n, c.kv_heads, c.head_dim), slots, positions));
+    RLSD_CHECK(cache_.append(i, l.k, l.v, n, slots, positions));
     rlsd_attention_decode_args args = {cube(l.q, n, c.heads, c.head_dim),
                                        cube(l.out, n, c.heads, c.head_dim),
-                                       k_cache,
-                                       v_cache,
+                                       cache_.keys(i),
+                                       cache_.values(i),
                                        slots,
                                        lengths,
                                        attention_scale(c)};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/batch.h"
+#include "model/kv_cache.h"
 
 namespace rlsd::model {
 
@@ -56,7 +57,6 @@ class Generation {
   int64_t prompt_length(int64_t p) const {
     return cu_prompts_[static_cast<size_t>(p) + 1] - cu_prompts_[static_cast<size_t>(p)];
   }
-  int64_t cache_floats() const;
 
   rlsd_status make_cache();
   rlsd_status admit(std::vector<Draw>* draws);
@@ -72,12 +72,11 @@ class Generation {
   const GenerateOptions o_;
   const int64_t total_;
   int64_t next_ = 0; /* first sequence that has not entered */
-  int64_t slots_ = 0, cache_length_ = 0;
   std::vector<Active> active_;
   std::vector<int32_t> free_slots_;
   std::vector<int32_t> tokens_; /* drawn in this step, beside active_ */
   std::vector<float> log_probs_;
-  Buffer k_cache_, v_cache_; /* (layers, slots, cache_length, kv_heads, D) */
+  KeyValueCache cache_;
   Buffer arrays_, logits_, rows_;
   Activations activations_;
 };
