@@ -1,0 +1,171 @@
+/** The loss over logits against what memory and our own exponential can do, PyTorch eager and tfjs. */
+import { execFileSync } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import {
+  type DType,
+  type PolicyBatch,
+  policyLossSync,
+  rlsd,
+  type Tensor,
+  tensor,
+  tokenLogProbsSync,
+} from "../lib/index.js";
+import { copyRate } from "./support/copy-rate.js";
+import type { BenchOptions, BenchTable } from "./table.js";
+
+interface Shape {
+  readonly rows: number;
+  readonly vocab: number;
+  readonly dtype: DType;
+}
+
+const bytesOf = ({ rows, vocab, dtype }: Shape): number => rows * vocab * (dtype === "f32" ? 4 : 2);
+
+/** Logits between -4 and 4; for 16-bit types their bits are those of bf16. */
+function makeLogits({ rows, vocab, dtype }: Shape, seed: number): Tensor {
+  const f32 = new Float32Array(rows * vocab);
+  let state = seed;
+  for (let i = 0; i < f32.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    f32[i] = state / 2 ** 29;
+  }
+  if (dtype === "f32") return tensor(f32, [rows, vocab]);
+  const words = new Uint16Array(f32.buffer);
+  return tensor(
+    Uint16Array.from(f32, (_, i) => words[2 * i + 1]!),
+    [rows, vocab],
+    dtype,
+  );
+}
+
+function makeBatch(shape: Shape): PolicyBatch {
+  const { rows, vocab } = shape;
+  return {
+    student: { logits: makeLogits(shape, 1) },
+    teacher: { logits: makeLogits(shape, 2) },
+    tokenIds: Int32Array.from({ length: rows }, (_, i) => (i * 7919) % vocab),
+    cuSeqlens: Int32Array.from({ length: 5 }, (_, b) => (b * rows) / 4),
+    advantages: Float32Array.of(1, -1, 0.5, -0.5),
+  };
+}
+
+/** Best time of a call in milliseconds. */
+function best(rounds: number, call: () => unknown): number {
+  let shortest = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < rounds; round++) {
+    const begin = performance.now();
+    call();
+    shortest = Math.min(shortest, performance.now() - begin);
+  }
+  return shortest;
+}
+
+/** Exponentials a second of one core over a row that stays in cache: a score is one for each column, and two sums. */
+function exponentialRate(vocab: number, dtype: DType, rounds: number): number {
+  const logits = makeLogits({ rows: 1, vocab, dtype }, 3);
+  const ids = Int32Array.of(0);
+  return vocab / (best(rounds, () => tokenLogProbsSync({ logits }, ids, { threads: 1 })) / 1000);
+}
+
+/** [version, milliseconds] of PyTorch eager, or why there are none. */
+function eager({ rows, vocab, dtype }: Shape, threads: number, rounds: number): [string, number] | string {
+  const python = process.env.RLSD_BENCH_PYTHON ?? "python3";
+  const script = fileURLToPath(new URL("support/eager.py", import.meta.url));
+  const type = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
+  try {
+    const args = [script, rows, vocab, type, threads, rounds].map(String);
+    const [version, time] = execFileSync(python, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).split(
+      " ",
+    );
+    return [version!, Number(time)];
+  } catch {
+    return `PyTorch: not run, ${python} cannot import torch (RLSD_BENCH_PYTHON names another).`;
+  }
+}
+
+async function fusedTable(shapes: readonly Shape[], threads: number, quick: boolean): Promise<BenchTable> {
+  const rounds = quick ? 3 : 40;
+  const rows: (string | number)[][] = [];
+  const notes = new Set<string>();
+  for (const shape of shapes) {
+    const bytes = bytesOf(shape);
+    const rate = await copyRate(bytes, threads, rounds);
+    const batch = makeBatch(shape);
+    const ours = best(rounds, () => policyLossSync(batch, rlsd(), { inPlace: true, threads }));
+    const again = await copyRate(bytes, threads, rounds);
+    const copy = Math.max(rate, again);
+    const exponentials = exponentialRate(shape.vocab, shape.dtype, 10 * rounds) * threads;
+    const bytesFloor = (3 * bytes * 1000) / copy;
+    const expFloor = (2 * shape.rows * shape.vocab * 1000) / exponentials;
+    const floor = Math.max(bytesFloor, expFloor);
+    const rival = eager(shape, threads, quick ? 2 : 8);
+    if (typeof rival === "string") notes.add(rival);
+    else notes.add(`PyTorch ${rival[0]}, ${threads} threads, log_softmax in float32.`);
+    const peer = typeof rival === "string" ? "-" : rival[1];
+    rows.push([
+      shape.dtype,
+      shape.rows,
+      shape.vocab,
+      threads,
+      ours,
+      (3 * bytes) / ours / 1e6,
+      copy / 1e9,
+      bytesFloor,
+      expFloor,
+      floor / ours,
+      peer,
+      typeof peer === "string" ? "-" : peer / ours,
+    ]);
+  }
+  return {
+    title: "rlsd() over logits, teacher logits beside them, gradient in place (best of rounds)",
+    columns: [
+      "dtype",
+      "N",
+      "V",
+      "threads",
+      "ms",
+      "GB/s",
+      "copy GB/s",
+      "bytes floor ms",
+      "exp floor ms",
+      "of floor",
+      "PyTorch ms",
+      "x",
+    ],
+    rows,
+    notes: [
+      "Bytes floor: student read, teacher read, gradient written, at the rate of a plain copy in the same run.",
+      "Exp floor: two exponentials an element at the rate at which a row in cache is scored.",
+      ...notes,
+    ],
+  };
+}
+
+function scoreTable(shapes: readonly Shape[], threads: number, quick: boolean): BenchTable {
+  const rows = shapes.map((shape) => {
+    const logits = makeLogits(shape, 4);
+    const ids = new Int32Array(shape.rows);
+    const ms = best(quick ? 3 : 40, () => tokenLogProbsSync({ logits }, ids, { threads, entropy: true }));
+    return [shape.dtype, shape.rows, shape.vocab, threads, ms, bytesOf(shape) / ms / 1e6];
+  });
+  return {
+    title: "tokenLogProbs with entropy",
+    columns: ["dtype", "N", "V", "threads", "ms", "GB/s"],
+    rows,
+    notes: ["One read of the logits and no write: its rate may exceed a copy's."],
+  };
+}
+
+export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+  const rows = quick ? 16 : 128;
+  const vocab = quick ? 20_000 : 151_936;
+  const cores = availableParallelism();
+  const dtypes: DType[] = quick ? ["f32"] : ["f32", "bf16", "f16"];
+  const shapes = dtypes.map((dtype) => ({ rows, vocab, dtype }));
+  const tables = [await fusedTable(shapes, cores, quick)];
+  if (cores > 1) tables.push(await fusedTable(shapes.slice(0, 2), 1, quick));
+  tables.push(scoreTable(shapes, cores, quick));
+  return tables;
+}
