@@ -12,6 +12,7 @@ import {
   tokenLogProbsSync,
 } from "../lib/index.js";
 import { copyRate } from "./support/copy-rate.js";
+import { tfjsLossMs } from "./support/tfjs-loss.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 interface Shape {
@@ -158,6 +159,18 @@ function scoreTable(shapes: readonly Shape[], threads: number, quick: boolean): 
   };
 }
 
+/** The same loss written in TensorFlow.js, at the shape of the first table's f32 row. */
+function tfjsTable(shape: Shape, quick: boolean): BenchTable {
+  const batch = makeBatch(shape);
+  const ours = best(quick ? 2 : 10, () => policyLossSync(batch, rlsd(), { inPlace: true }));
+  const theirs = tfjsLossMs(shape.rows, shape.vocab, quick ? 1 : 2);
+  return {
+    title: "rlsd() over logits against TensorFlow.js (CPU backend, its own gradient)",
+    columns: ["dtype", "N", "V", "ms", "tfjs ms", "x"],
+    rows: [[shape.dtype, shape.rows, shape.vocab, ours, theirs, theirs / ours]],
+  };
+}
+
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const rows = quick ? 16 : 128;
   const vocab = quick ? 20_000 : 151_936;
@@ -166,6 +179,6 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const shapes = dtypes.map((dtype) => ({ rows, vocab, dtype }));
   const tables = [await fusedTable(shapes, cores, quick)];
   if (cores > 1) tables.push(await fusedTable(shapes.slice(0, 2), 1, quick));
-  tables.push(scoreTable(shapes, cores, quick));
+  tables.push(scoreTable(shapes, cores, quick), tfjsTable(shapes[0]!, quick));
   return tables;
 }

@@ -1,0 +1,84 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as tf from "@tensorflow/tfjs";
+import { train as trainTable } from "../examples/plain-arrays/grpo.js";
+import * as fused from "../examples/tfjs/fused.js";
+import * as byHand from "../examples/tfjs/grpo.js";
+import { grpo, rlsd, rlsdCredit, tensor, tokenLogProbsSync } from "../lib/index.js";
+import { randomLogits, randomNumbers } from "./support/logits.js";
+import { relativeError } from "./support/vectors.js";
+
+// tfjs prints a banner on its first use in Node.
+jest.spyOn(console, "warn").mockImplementation(() => {});
+
+/** A batch that the first policy sampled, and other logits: ratios on both sides of both clips. */
+function offPolicy() {
+  const { prompts, batch } = byHand.sample(new byHand.Network(1), randomNumbers(2));
+  const logits = new byHand.Network(7).logits(prompts, batch.tokenIds);
+  return { batch, logits };
+}
+
+function lossAndGradient(loss: (logits: tf.Tensor2D) => tf.Scalar, logits: tf.Tensor2D) {
+  const { value, grad } = tf.valueAndGrad((x) => loss(x as tf.Tensor2D))(logits);
+  return { loss: value.dataSync()[0]!, gradient: Float32Array.from(grad.dataSync()) };
+}
+
+describe("the tfjs trainer with policyLoss through customGrad", () => {
+  it("is the trainer by hand but for its loss: some ten lines", () => {
+    const lines = (file: string) =>
+      readFileSync(join(__dirname, "../examples/tfjs", file), "utf8")
+        .split("\n")
+        .slice(2);
+    const original = new Set(lines("grpo.ts"));
+    expect(lines("fused.ts").filter((line) => !original.has(line)).length).toBeLessThanOrEqual(10);
+  });
+
+  it("has its loss and gradient under grpo(), where tokens are clipped too", () => {
+    const { batch, logits } = offPolicy();
+    const expected = lossAndGradient((x) => byHand.lossOf(x, batch), logits);
+    const got = lossAndGradient((x) => fused.lossOf(x, batch), logits);
+    expect(got.loss).toBeCloseTo(expected.loss, 6);
+    expect(relativeError(got.gradient, expected.gradient)).toBeLessThan(1e-5);
+    const rows = Array.from(batch.tokenIds, (_, i) => expected.gradient.subarray(6 * i, 6 * i + 6));
+    const zeroRows = rows.filter((row) => row.every((g) => g === 0)).length;
+    expect(zeroRows).toBeGreaterThan(0);
+    expect(zeroRows).toBeLessThan(rows.length);
+  });
+
+  it("differs under rlsd({}, grpo()) by the credit and nothing else", () => {
+    const { batch, logits } = offPolicy();
+    const [n, vocab] = logits.shape;
+    const { tokenIds } = batch;
+    const view = { logits: tensor(logits.dataSync<"float32">(), [n, vocab]) };
+    const teacher = { logits: tensor(Float32Array.from(randomLogits(n * vocab, 1, 3)), [n, vocab]) };
+    const { logProbs } = tokenLogProbsSync(view, tokenIds);
+    const onPolicy = { ...batch, oldLogProbs: logProbs };
+    const teacherLogProbs = tokenLogProbsSync(teacher, tokenIds).logProbs;
+    const { cuSeqlens, advantages } = batch;
+    const credit = rlsdCredit({ logProbs, teacherLogProbs, cuSeqlens, advantages });
+    const plain = lossAndGradient((x) => fused.lossOf(x, onPolicy, undefined, grpo()), logits);
+    const credited = lossAndGradient((x) => fused.lossOf(x, onPolicy, teacher, rlsd({}, grpo())), logits);
+    const expected = plain.gradient.map((g, at) => {
+      const i = Math.floor(at / vocab);
+      const advantage = advantages[Math.floor(i / 2)]!;
+      return advantage === 0 ? 0 : (g * credit.tokenAdvantages[i]!) / advantage;
+    });
+    expect(relativeError(credited.gradient, expected)).toBeLessThan(1e-5);
+    expect(relativeError(credited.gradient, plain.gradient)).toBeGreaterThan(0.01);
+  });
+
+  it("takes the same steps: the samples it draws earn the same rewards", () => {
+    const expected = byHand.train(5, randomNumbers(5));
+    expect(new Set(expected).size).toBeGreaterThan(1);
+    expect(fused.train(5, randomNumbers(5))).toEqual(expected);
+  });
+});
+
+describe("the trainer of plain arrays", () => {
+  it.each([
+    ["grpo()", grpo(), 0],
+    ["rlsd({}, grpo()) and a teacher that sees the answer", rlsd({}, grpo()), 2],
+  ])("learns the answers under %s", (_, objective, hint) => {
+    expect(trainTable(30, randomNumbers(5), objective, hint).at(-1)).toBeGreaterThan(0.9);
+  });
+});
