@@ -170,15 +170,19 @@ describe("an aborted call", () => {
     expect(logits.data).toEqual(values);
   });
 
-  it("stops within milliseconds when it runs", async () => {
-    const controller = new AbortController();
-    const pending = longCall(controller.signal);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    const begin = performance.now();
-    controller.abort();
-    await expect(pending).rejects.toThrow("aborted");
-    // 10 ms on an idle machine; the rest is for a busy one.
-    expect(performance.now() - begin).toBeLessThan(60);
+  it("stops within 10 ms when it runs", async () => {
+    let shortest = Number.POSITIVE_INFINITY;
+    // The best of some tries: a busy machine may run this thread late.
+    for (let attempt = 0; attempt < 20 && shortest >= 10; attempt++) {
+      const controller = new AbortController();
+      const pending = longCall(controller.signal);
+      await new Promise((resolve) => setTimeout(resolve, 3));
+      const begin = performance.now();
+      controller.abort();
+      await expect(pending).rejects.toThrow("aborted");
+      shortest = Math.min(shortest, performance.now() - begin);
+    }
+    expect(shortest).toBeLessThan(10);
     expect(await codeOf(longCall())).toBe("resolved");
   });
 });
