@@ -56,6 +56,16 @@ test("what older files leave out has the value that transformers gives it", () =
   });
 });
 
+test("a mistral without a window is a llama", () => {
+  const mistral = parseConfig({
+    ...configOf("llama-gqa"),
+    model_type: "mistral",
+    sliding_window: null,
+    head_dim: null,
+  });
+  expect({ ...mistral, modelType: "llama" }).toEqual(parseConfig(configOf("llama-gqa")));
+});
+
 test("generation_config.json's end tokens win, one or many", () => {
   expect(parseConfig(configOf("llama-gqa"), { eos_token_id: [5, 7] }).endTokenIds).toEqual([5, 7]);
   expect(parseConfig(configOf("llama-gqa"), {}).endTokenIds).toEqual([2]);
