@@ -29,6 +29,16 @@ describe("what is drawn depends on the seed and the sequence alone", () => {
     expect(alone[0]).toEqual(wanted[0]);
   });
 
+  test("each place of each completion draws its own random number", async () => {
+    const flatModel = await createPolicy({ ...TINY, vocabSize: 600 }, { deviation: 0 });
+    const completions = flat(await flatModel.generate(prompts(2), sampling({ maxTokens: 50, count: 4 })));
+    const all = completions.flatMap((c) => [...c.tokenIds]);
+    // 400 uniform draws of 600 leave about 600 (1 - exp(-2/3)) = 292 distinct ones.
+    expect(Math.abs(new Set(all).size - 292)).toBeLessThan(40);
+    for (const { tokenIds } of completions) expect(new Set(tokenIds).size).toBeGreaterThan(40);
+    await flatModel.dispose();
+  });
+
   test("another seed gives other tokens, also beyond 32 bits", async () => {
     const a = flat(await policy.generate(prompts(2), sampling({ seed: 1 })));
     const b = flat(await policy.generate(prompts(2), sampling({ seed: 2 })));
