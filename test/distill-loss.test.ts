@@ -10,7 +10,7 @@ import {
   type Tensor,
   tensor,
 } from "../lib/index.js";
-import { distillReference, type DistillLossBatch as ReferenceBatch } from "../lib/reference/distill.js";
+import { distillReference, type DistillBatch as ReferenceBatch } from "../lib/reference/distill.js";
 import { asTensor, dtypes, randomLogits, roundoff, valuesOf } from "./support/logits.js";
 import { loadVector, poisoned, relativeError, vectorNames } from "./support/vectors.js";
 
