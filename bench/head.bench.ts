@@ -1,0 +1,135 @@
+/**
+ * The RLSD loss over an LM head, forward and backward, against PyTorch with whole logits and with chunks of rows. Runs are
+ * interleaved; memory is the peak above inputs and gradients, both of which exist before the clock starts.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { distillLossSync, empty, type PolicyBatch, policyLossSync, rlsd, type Tensor, tensor } from "../lib/index.js";
+import { findTorch, Rival } from "./support/torch.js";
+import type { BenchOptions, BenchTable } from "./table.js";
+
+interface Shape {
+  readonly tokens: number;
+  readonly vocab: number;
+  readonly width: number;
+}
+
+interface Run {
+  readonly seconds: number;
+  readonly bytes: number;
+}
+
+function normal(count: number, scale: number): Float32Array {
+  const values = new Float32Array(count);
+  let state = 1;
+  for (let i = 0; i < count; i++) {
+    // Sums of four uniform numbers: quick, and near enough to normal for a clock.
+    let sum = -2;
+    for (let j = 0; j < 4; j++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      sum += state / 2 ** 32;
+    }
+    values[i] = sum * 1.732 * scale;
+  }
+  return values;
+}
+
+function makeBatch({ tokens, vocab, width }: Shape) {
+  const head = tensor(normal(vocab * width, width ** -0.5), [vocab, width]);
+  return {
+    student: { hidden: tensor(normal(tokens * width, 1), [tokens, width]), head },
+    teacher: { hidden: tensor(normal(tokens * width, 1.01), [tokens, width]), head },
+    tokenIds: Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocab),
+    cuSeqlens: Int32Array.of(0, tokens / 2, tokens),
+    advantages: Float32Array.from({ length: tokens }, (_, i) => (i % 2 === 0 ? 1 : -1)),
+  } satisfies PolicyBatch;
+}
+
+function resident(field: "VmRSS" | "VmHWM"): number {
+  const line = readFileSync("/proc/self/status", "utf8").match(new RegExp(`${field}:\\s+(\\d+)`));
+  return Number(line?.[1] ?? Number.NaN) * 1024;
+}
+
+function measure(call: () => void): Run {
+  globalThis.gc?.();
+  writeFileSync("/proc/self/clear_refs", "5"); // the peak starts from here
+  const before = resident("VmRSS");
+  const start = performance.now();
+  call();
+  return { seconds: (performance.now() - start) / 1000, bytes: resident("VmHWM") - before };
+}
+
+/** Of several runs the fastest, and the most memory that any took. */
+const best = (runs: readonly Run[]): Run => ({
+  seconds: Math.min(...runs.map((run) => run.seconds)),
+  bytes: Math.max(...runs.map((run) => run.bytes)),
+});
+
+function ownCalls(shape: Shape): Record<string, () => void> {
+  const batch = makeBatch(shape);
+  const { student, teacher, cuSeqlens } = batch;
+  const touched = (of: Tensor): Tensor => {
+    const t = empty(of.shape, "f32");
+    t.data.fill(1);
+    return t;
+  };
+  const out = { hidden: touched(student.hidden), head: touched(student.head) };
+  return {
+    "rlsd, policyLoss": () => policyLossSync(batch, rlsd(), { out }),
+    "rlsd, policyLoss, frozen head": () =>
+      policyLossSync(batch, rlsd(), { out: { hidden: out.hidden }, frozenHead: true }),
+    "rlsd, distillLoss (jsd)": () => distillLossSync({ student, teacher, cuSeqlens }, { divergence: "jsd" }, { out }),
+  };
+}
+
+/** Operations of each kind: 2 V H a token for each product. */
+const PRODUCTS: Readonly<Record<string, number>> = { "rlsd, policyLoss, frozen head": 3 };
+
+async function table(shape: Shape, repeats: number, python: string | undefined): Promise<BenchTable> {
+  const { tokens, vocab, width } = shape;
+  const runs = new Map<string, Run[]>();
+  const add = (name: string, run: Run) => runs.set(name, [...(runs.get(name) ?? []), run]);
+  const own = ownCalls(shape);
+  using rival = python === undefined ? undefined : new Rival(python, "head_torch.py");
+  const { version } = (await rival?.ask<{ version: string }>({
+    op: "load",
+    threads: availableParallelism(),
+    ...shape,
+  })) ?? { version: "" };
+  const rivalRows = { "PyTorch, whole logits": tokens, "PyTorch, 128 rows": 128, "PyTorch, 32 rows": 32 };
+  for (let i = -1; i < repeats; i++) {
+    for (const [name, call] of Object.entries(own)) {
+      const run = measure(call);
+      if (i >= 0) add(name, run); // the first warms caches and threads
+    }
+    for (const [name, rows] of Object.entries(rival === undefined ? {} : rivalRows)) {
+      const run = await rival!.ask<Run>({ op: "step", rows });
+      if (i >= 0) add(name, run);
+    }
+  }
+  return {
+    title: `LM head, forward and backward with a teacher: ${tokens} rows, V = ${vocab}, H = ${width}, f32`,
+    columns: ["what", "seconds", "GFLOP/s", "peak MiB above inputs and gradients"],
+    rows: [...runs].map(([name, all]) => {
+      const { seconds, bytes } = best(all);
+      const operations = (PRODUCTS[name] ?? 4) * 2 * tokens * vocab * width;
+      return [name, seconds, operations / seconds / 1e9, bytes / 2 ** 20];
+    }),
+    notes: [
+      `${availableParallelism()} threads; fastest of ${repeats} interleaved runs, most memory of any`,
+      rival === undefined
+        ? "not run: PyTorch, as no Python with torch was found (RLSD_BENCH_PYTHON names one)"
+        : `PyTorch ${version}`,
+    ],
+  };
+}
+
+export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+  const python = findTorch();
+  const shapes = quick
+    ? [{ tokens: 64, vocab: 8192, width: 64 }]
+    : [896, 2048].map((width) => ({ tokens: 256, vocab: 151_936, width }));
+  const tables: BenchTable[] = [];
+  for (const shape of shapes) tables.push(await table(shape, quick ? 1 : 3, python));
+  return tables;
+}
