@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "no
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-const root = join(__dirname, "../..");
+const root = join(import.meta.dirname, "../..");
 const folder = join(root, "build-test");
 const run = promisify(execFile);
 const flags = ["-std=c++17", "-O3", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden", "-fPIC"];

@@ -1,0 +1,122 @@
+/* Times products of librlsd_cpu.so (argv[1]) beside the machine's peak of multiply-adds, both in this run.
+ *
+ * argv[2]: seconds to spend on a shape, argv[3]: threads. Then, for each shape, "m n k transpose_a transpose_b beta" on
+ * stdin; stdout has "peak GFLOP/s" of that moment and "GFLOP/s" of the product's fastest run. */
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "rlsd/rlsd.h"
+
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+constexpr int kChains = 12; /* independent sums: more than latency times throughput of any processor here */
+
+/* `n` rounds of kChains multiply-adds; returns operations. */
+double multiply_adds(long n) {
+#if defined(__x86_64__)
+#define RLSD_ROUND(op, reg)                                                             \
+  for (long i = 0; i < n; ++i)                                                          \
+  asm volatile(op " %%" reg "14,%%" reg "15,%%" reg "0\n" op " %%" reg "14,%%" reg      \
+               "15,%%" reg "1\n" op " %%" reg "14,%%" reg "15,%%" reg "2\n" op " %%" reg \
+               "14,%%" reg "15,%%" reg "3\n" op " %%" reg "14,%%" reg "15,%%" reg "4\n" op \
+               " %%" reg "14,%%" reg "15,%%" reg "5\n" op " %%" reg "14,%%" reg "15,%%" reg \
+               "6\n" op " %%" reg "14,%%" reg "15,%%" reg "7\n" op " %%" reg "14,%%" reg \
+               "15,%%" reg "8\n" op " %%" reg "14,%%" reg "15,%%" reg "9\n" op " %%" reg \
+               "14,%%" reg "15,%%" reg "10\n" op " %%" reg "14,%%" reg "15,%%" reg "11\n" :: \
+                   : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11")
+  if (__builtin_cpu_supports("avx512f")) {
+    RLSD_ROUND("vfmadd231ps", "zmm");
+    return 2.0 * 16 * kChains * static_cast<double>(n);
+  }
+  if (__builtin_cpu_supports("fma")) {
+    RLSD_ROUND("vfmadd231ps", "ymm");
+    return 2.0 * 8 * kChains * static_cast<double>(n);
+  }
+#undef RLSD_ROUND
+#endif
+  typedef float Four __attribute__((vector_size(16)));
+  Four sum[kChains] = {};
+  const Four a = {1.0f, 1.0f, 1.0f, 1.0f};
+  for (long i = 0; i < n; ++i) {
+    for (Four& s : sum) {
+      s += a * a;
+      asm volatile("" : "+m"(s));
+    }
+  }
+  return 2.0 * 4 * kChains * static_cast<double>(n);
+}
+
+double peak(int threads) {
+  double best = 0.0;
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    const double start = now();
+    std::vector<double> operations(static_cast<size_t>(threads));
+    std::vector<std::thread> others;
+    for (double& count : operations) others.emplace_back([&count] { count = multiply_adds(3000000); });
+    for (std::thread& thread : others) thread.join();
+    double total = 0.0;
+    for (double count : operations) total += count;
+    best = std::max(best, total / (now() - start) / 1e9);
+  }
+  return best;
+}
+
+struct Matrix {
+  std::vector<float> values;
+  rlsd_tensor tensor{};
+
+  Matrix(int64_t rows, int64_t columns) : values(static_cast<size_t>(rows * columns)) {
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 2039) / 2039.0f - 0.5f;
+    tensor.data = values.data();
+    tensor.rank = 2;
+    tensor.shape[0] = rows;
+    tensor.shape[1] = columns;
+    tensor.stride[0] = columns;
+    tensor.stride[1] = 1;
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) return 2;
+  void* library = dlopen(argv[1], RTLD_NOW);
+  const auto get = library ? reinterpret_cast<rlsd_backend_get_fn>(dlsym(library, "rlsd_backend_get")) : nullptr;
+  const rlsd_backend_v1* backend = get ? get(RLSD_ABI_VERSION) : nullptr;
+  if (backend == nullptr) return 2;
+  const double seconds = std::atof(argv[2]);
+  rlsd_context context{};
+  context.struct_size = sizeof(context);
+  context.threads = std::atoi(argv[3]);
+  long long m, n, k;
+  int ta, tb;
+  double beta;
+  while (std::scanf("%lld %lld %lld %d %d %lf", &m, &n, &k, &ta, &tb, &beta) == 6) {
+    Matrix a(ta ? k : m, ta ? m : k), b(tb ? n : k, tb ? k : n), c(m, n);
+    uint64_t bytes = 0;
+    backend->matmul_workspace(&context, c.tensor, a.tensor, b.tensor, ta, tb, &bytes);
+    void* workspace = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    context.workspace = workspace;
+    context.workspace_bytes = bytes;
+    const double best_peak = peak(context.threads);
+    double fastest = 1e30;
+    for (double end = now() + seconds; now() < end || fastest > 1e29;) {
+      const double start = now();
+      if (backend->matmul(&context, c.tensor, a.tensor, b.tensor, rlsd_tensor{}, ta, tb, beta) != RLSD_OK) return 1;
+      fastest = std::min(fastest, now() - start);
+    }
+    std::free(workspace);
+    std::printf("%.1f %.1f\n", best_peak, 2.0 * static_cast<double>(m * n) * static_cast<double>(k) / fastest / 1e9);
+    std::fflush(stdout);
+  }
+  return 0;
+}
