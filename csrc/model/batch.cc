@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "model/shared_rows.h"
+
 namespace rlsd::model {
 namespace {
 
@@ -69,19 +71,42 @@ namespace {
 
 rlsd_status score_batch(Model* model, const MicroBatch& m, double temperature, float* log_probs) {
   if (m.targets.empty()) return RLSD_OK;
-  DeviceRows rows;
-  RLSD_CHECK(upload_rows(model, m.packed(), &model->integers, &rows));
-  RLSD_CHECK(forward(model, rows, false, &model->activations));
+  const SharedRows shared = share_rows(m);
+  /* Expanding costs less than the rows it saves once a tenth of them is shared. */
+  const bool sharing = shared.distinct() * 10 <= shared.packed() * 9;
   const int64_t n = m.target_count();
   Staging staging(&model->device, &model->scores);
-  RLSD_CHECK(staging.reserve(3 * Staging::padded(static_cast<uint64_t>(n) * 4)));
+  const uint64_t scratch = sharing ? expansion_bytes(model->config, shared.packed(), n) : 0;
+  RLSD_CHECK(staging.reserve(scratch + 3 * Staging::padded(static_cast<uint64_t>(n) * 4)));
   const int32_t *predictors, *targets;
-  RLSD_CHECK(staging.put(m.rows.data(), n, &predictors));
+  rlsd_scores scores;
+  if (sharing) {
+    DeviceRows rows;
+    Expansion expansion;
+    RLSD_CHECK(expand(model, m, shared, &staging, &rows, &expansion));
+    RLSD_CHECK(forward_shared(model, rows, expansion, &model->activations));
+    /* One row may predict several targets: the first tokens of all completions of a prompt. */
+    std::vector<int32_t> predicting = m.rows;
+    for (int32_t& row : predicting) row = shared.distinct_of[static_cast<size_t>(row)];
+    RLSD_CHECK(staging.put(predicting.data(), n, &predictors));
+    const int64_t width = model->config.hidden;
+    auto* const hidden = staging.take<float>(n * width);
+    RLSD_CHECK(model->device.table().embedding(
+        model->device.context(), matrix(hidden, n, width),
+        matrix(model->activations.hidden, rows.rows, width), predictors));
+    scores = hidden_scores(model, hidden, n, nullptr);
+  } else {
+    DeviceRows rows;
+    RLSD_CHECK(upload_rows(model, m.packed(), &model->integers, &rows));
+    RLSD_CHECK(forward(model, rows, false, &model->activations));
+    RLSD_CHECK(staging.put(m.rows.data(), n, &predictors));
+    scores = hidden_scores(model, model->activations.hidden, rows.rows, predictors);
+  }
   RLSD_CHECK(staging.put(m.targets.data(), n, &targets));
   rlsd_token_log_probs_args args;
   std::memset(&args, 0, sizeof(args));
   args.tokens = n;
-  args.scores = hidden_scores(model, model->activations.hidden, rows.rows, predictors);
+  args.scores = scores;
   args.token_ids = targets;
   args.temperature = temperature;
   args.log_probs = staging.take<float>(n);

@@ -2,6 +2,7 @@
  *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated
  *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd */
 #include "model/model.h"
+#include "model/shared_rows.h"
 
 namespace rlsd::model {
 namespace {
@@ -20,19 +21,49 @@ rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows,
                                     vector(m->at(weight), columns), m->config.norm_eps);
 }
 
-rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
+/* The packed rows that attention works on: those of the layer, or an expansion of them. */
+struct AttentionRows {
+  const float *q, *k, *v;
+  float *out, *lse;
+  const int32_t* cu_seqlens;
+  int64_t rows, sequences;
+};
+
+rlsd_status attention(Model* m, const AttentionRows& r) {
   const Config& c = m->config;
-  const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   rlsd_attention_args args = {};
-  args.q = cube(l.q, rows.rows, c.heads, c.head_dim);
-  args.k = cube(l.k, rows.rows, c.kv_heads, c.head_dim);
-  args.v = cube(l.v, rows.rows, c.kv_heads, c.head_dim);
-  args.out = cube(l.out, rows.rows, c.heads, c.head_dim);
-  args.lse = matrix(l.lse, rows.rows, c.heads);
-  args.cu_seqlens = rows.cu_seqlens;
-  args.sequences = rows.sequences;
+  args.q = cube(r.q, r.rows, c.heads, c.head_dim);
+  args.k = cube(r.k, r.rows, c.kv_heads, c.head_dim);
+  args.v = cube(r.v, r.rows, c.kv_heads, c.head_dim);
+  args.out = cube(r.out, r.rows, c.heads, c.head_dim);
+  args.lse = matrix(r.lse, r.rows, c.heads);
+  args.cu_seqlens = r.cu_seqlens;
+  args.sequences = r.sequences;
   args.scale = attention_scale(c);
   return m->device.table().attention(m->device.context(), &args);
+}
+
+/* to (n, width) = from[ids]: the embedding's gather serves rows of any kind. */
+rlsd_status gather_rows(Model* m, float* to, const float* from, const int32_t* ids, int64_t n,
+                        int64_t from_rows, int64_t width) {
+  return m->device.table().embedding(m->device.context(), matrix(to, n, width),
+                                     matrix(from, from_rows, width), ids);
+}
+
+rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, const Expansion* e,
+                   Activations* a) {
+  const Config& c = m->config;
+  const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
+  const int64_t u = rows.rows;
+  if (e == nullptr) {
+    return attention(m, {l.q, l.k, l.v, l.out, l.lse, rows.cu_seqlens, u, rows.sequences});
+  }
+  const int64_t n = e->packed;
+  RLSD_CHECK(gather_rows(m, e->q, l.q, e->distinct_of, n, u, c.q_width()));
+  RLSD_CHECK(gather_rows(m, e->k, l.k, e->distinct_of, n, u, c.kv_width()));
+  RLSD_CHECK(gather_rows(m, e->v, l.v, e->distinct_of, n, u, c.kv_width()));
+  RLSD_CHECK(attention(m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences}));
+  return gather_rows(m, l.out, e->out, e->packed_of, u, n, c.q_width());
 }
 
 }  // namespace
@@ -78,8 +109,10 @@ rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
   return norm(m, a->hidden, a->final_rstd, a->x_end, rows, m->config.hidden, m->layout.final_norm);
 }
 
-rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
-                              KeyValueSink* sink) {
+namespace {
+
+rlsd_status run_layers(Model* m, const DeviceRows& rows, const Expansion* expansion, Activations* a,
+                       KeyValueSink* sink) {
   const Config& c = m->config;
   RLSD_CHECK(
       m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
@@ -89,10 +122,23 @@ rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;
     RLSD_CHECK(project(m, i, rows.rows, rows.positions, a));
     if (sink != nullptr) RLSD_CHECK(sink->store(i, l.k, l.v));
-    RLSD_CHECK(attend(m, i, rows, a));
+    RLSD_CHECK(attend(m, i, rows, expansion, a));
     RLSD_CHECK(finish_layer(m, i, rows.rows, next, a));
   }
   return final_norm(m, rows.rows, a);
+}
+
+}  // namespace
+
+rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
+                              KeyValueSink* sink) {
+  return run_layers(m, rows, nullptr, a, sink);
+}
+
+rlsd_status forward_shared(Model* m, const DeviceRows& rows, const Expansion& expansion,
+                           Activations* a) {
+  RLSD_CHECK(prepare(&m->device, m->config, rows.rows, false, a));
+  return run_layers(m, rows, &expansion, a, nullptr);
 }
 
 rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a) {
