@@ -104,12 +104,26 @@ function byGroup(rollouts: readonly Rollout[], verdicts: readonly Judged[]): Map
   return groups;
 }
 
-/** The teacher's prompt for a rollout and a privileged text; undefined: there is none, or no room for it. */
-function teacherPrompt(text: string | null, rollout: Rollout, maxLength: number, o: EvidenceOptions) {
-  if (text === null || text === "") return undefined;
-  const { messages, answer, row } = rollout.prompt.example;
-  const limits = { budget: maxLength - rollout.tokenIds.length, maxTokens: o.config.privileged.maxTokens };
-  return privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, limits);
+/**
+ * Makes teacher's prompts; undefined: there is no privileged text, or no room for it. The completions of a group mostly
+ * share theirs, so a prompt that was not cut is kept for the next that asks for the same.
+ */
+function promptMaker(maxLength: number, o: EvidenceOptions) {
+  const made = new Map<Example, Map<string, PrivilegedPrompt>>();
+  return (text: string | null, rollout: Rollout): PrivilegedPrompt | undefined => {
+    if (text === null || text === "") return undefined;
+    const { example } = rollout.prompt;
+    const budget = maxLength - rollout.tokenIds.length;
+    const known = made.get(example)?.get(text);
+    if (known !== undefined && known.ids.length <= budget) return known;
+    const { messages, answer, row } = example;
+    const limits = { budget, maxTokens: o.config.privileged.maxTokens };
+    const prompt = privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, limits);
+    if (prompt !== undefined && !prompt.truncated) {
+      made.set(example, (made.get(example) ?? new Map<string, PrivilegedPrompt>()).set(text, prompt));
+    }
+    return prompt;
+  };
 }
 
 async function score(
@@ -137,6 +151,7 @@ export async function gatherEvidence(
 ): Promise<EvidenceResult> {
   const settings = o.config.privileged;
   const groups = byGroup(rollouts, verdicts);
+  const promptFor = promptMaker(teacher.maxLength, o);
   const asked: Asked[] = [];
   const contrasted: Asked[] = [];
   let withoutPrivilege = 0;
@@ -146,14 +161,14 @@ export async function gatherEvidence(
     const siblings = groups.get(rollout.group)!;
     const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
     const text = o.privileged?.(input) ?? privilegedText(input, settings);
-    const prompt = teacherPrompt(text, rollout, teacher.maxLength, o);
+    const prompt = promptFor(text, rollout);
     if (prompt === undefined) {
       withoutPrivilege++;
       continue;
     }
     asked.push({ index, prompt });
     if (!settings.contrast) continue;
-    const wrong = teacherPrompt(contrastText(input, settings), rollout, teacher.maxLength, o);
+    const wrong = promptFor(contrastText(input, settings), rollout);
     if (wrong === undefined) withoutContrast++;
     else contrasted.push({ index, prompt: wrong });
   }
