@@ -12,7 +12,7 @@ import { type StepContext, trainStep } from "../lib/trainer/step.js";
 import { createTeacher } from "../lib/trainer/teacher.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
-const STAGES = ["rollout", "verify", "teacher", "update", "total"] as const;
+const STAGES = ["rollout", "verify", "teacher", "update", "total", "processor"] as const;
 
 interface Contender {
   readonly name: string;
@@ -44,7 +44,7 @@ async function contender(name: string, change: object): Promise<Contender> {
     name,
     context,
     state: INITIAL_STATE,
-    times: { rollout: [], verify: [], teacher: [], update: [], total: [] },
+    times: { rollout: [], verify: [], teacher: [], update: [], total: [], processor: [] },
   };
 }
 
@@ -52,8 +52,8 @@ const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
 /** Step by step against the first contender: the same completions, a moment apart. */
-const ratio = (one: Contender, base: Contender): number =>
-  median(one.times.total.map((total, i) => total / (base.times.total[i] ?? total)));
+const ratio = (one: Contender, base: Contender, of: "total" | "processor"): number =>
+  median(one.times[of].map((time, i) => time / (base.times[of][i] ?? time)));
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const contenders = [
@@ -65,20 +65,30 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const steps = quick ? 5 : 60;
   for (let step = -2; step < steps; step++) {
     for (const one of contenders) {
+      const before = process.cpuUsage();
       const { state, metrics } = await trainStep(one.context, one.state);
+      const { user, system } = process.cpuUsage(before);
       one.state = state;
       // The first two steps warm caches and compilers.
-      if (step >= 0) for (const stage of STAGES) one.times[stage].push(metrics.time[stage] ?? 0);
+      if (step < 0) continue;
+      const times: Readonly<Record<string, number>> = { ...metrics.time, processor: (user + system) / 1000 };
+      for (const stage of STAGES) one.times[stage].push(times[stage] ?? 0);
     }
   }
   const base = contenders[0]!;
   return [
     {
       title: `One step of the built-in example, median of ${steps} (ms)`,
-      columns: ["algorithm", ...STAGES, "of a GRPO step"],
-      rows: contenders.map((one) => [one.name, ...STAGES.map((stage) => median(one.times[stage])), ratio(one, base)]),
+      columns: ["algorithm", ...STAGES, "of a GRPO step", "of its processor time"],
+      rows: contenders.map((one) => [
+        one.name,
+        ...STAGES.map((stage) => median(one.times[stage])),
+        ratio(one, base, "total"),
+        ratio(one, base, "processor"),
+      ]),
       notes: [
-        "8 prompts x 8 completions of 28 tokens; 88,384 parameters; the last column is the median of paired ratios",
+        "8 prompts x 8 completions of 28 tokens; 88,384 parameters; ratios are medians over pairs of steps",
+        "processor: time of all threads together, which other work on the machine disturbs less than the clock's",
       ],
     },
   ];
