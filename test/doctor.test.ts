@@ -9,8 +9,8 @@ describe("rlsd doctor", () => {
     const [, , right, , , wrong] = report.example.tokens;
     expect(right).toMatchObject({ token: "=28" });
     expect(right?.weight).toBeCloseTo(1.2, 6);
-    expect(right?.advantage).toBeCloseTo(0.7071 * 1.1, 3);
-    expect(wrong?.advantage).toBeCloseTo(-0.7071 * 1.1, 3);
+    expect(right?.advantage).toBeCloseTo(Math.SQRT1_2 * 1.1, 3);
+    expect(wrong?.advantage).toBeCloseTo(-Math.SQRT1_2 * 1.1, 3);
     expect(Math.sign(wrong?.gradient ?? 0)).toBe(1);
   });
 

@@ -1,0 +1,54 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import * as rlsd from "../lib/index.js";
+
+const root = resolve(__dirname, "..");
+const read = (file: string): string => readFileSync(join(root, file), "utf8");
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return sources(path);
+    return entry.name.endsWith(".ts") ? [path] : [];
+  });
+}
+
+const pages = [
+  "README.md",
+  "CHANGELOG.md",
+  ...readdirSync(join(root, "docs")).map((file) => join("docs", file)),
+].filter((file) => file.endsWith(".md"));
+
+describe("the documentation", () => {
+  test("docs/api.md names every export", () => {
+    const text = read("docs/api.md");
+    const missing = Object.keys(rlsd).filter((name) => !text.includes(`\`${name}\``) && !text.includes(`\`${name}\`,`));
+    expect(missing).toEqual([]);
+  });
+
+  test("docs/api.md names every error code", () => {
+    const codes = new Set(sources("lib").flatMap((file) => read(file).match(/ERR_RLSD_[A-Z_]*[A-Z]/g) ?? []));
+    const text = read("docs/api.md");
+    expect([...codes].filter((code) => !text.includes(`\`${code}\``))).toEqual([]);
+    expect(codes.size).toBeGreaterThan(10);
+  });
+
+  test("docs/maths.md names functions that exist", () => {
+    const code = [...sources("lib"), ...readdirSync(join(root, "csrc/core")).map((file) => join("csrc/core", file))]
+      .concat(readdirSync(join(root, "csrc/cpu")).map((file) => join("csrc/cpu", file)))
+      .filter((file) => /\.(ts|h|cc)$/.test(file))
+      .map(read)
+      .join("\n");
+    const named = read("docs/maths.md").match(/`([a-z]+(?:_[a-z]+)+|[a-z]+[A-Za-z]*Reference|creditMixAt)`/g) ?? [];
+    const options = new Set(["dr_grpo", "geo_mean"]); // the names of other code's losses
+    const missing = named.map((name) => name.slice(1, -1)).filter((name) => !options.has(name) && !code.includes(name));
+    expect(missing).toEqual([]);
+    expect(named.length).toBeGreaterThan(10);
+  });
+
+  test.each(pages)("%s links to files that exist", (page) => {
+    const links = [...read(page).matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)].map((match) => match[1] ?? "");
+    const local = links.filter((link) => !/^[a-z]+:/.test(link));
+    expect(local.filter((link) => !existsSync(join(root, dirname(page), link)))).toEqual([]);
+  });
+});
