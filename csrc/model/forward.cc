@@ -27,6 +27,7 @@ struct AttentionRows {
   float *out, *lse;
   const int32_t* cu_seqlens;
   int64_t rows, sequences;
+  const int32_t* first_query;
 };
 
 rlsd_status attention(Model* m, const AttentionRows& r) {
@@ -40,6 +41,7 @@ rlsd_status attention(Model* m, const AttentionRows& r) {
   args.cu_seqlens = r.cu_seqlens;
   args.sequences = r.sequences;
   args.scale = attention_scale(c);
+  args.first_query = r.first_query;
   return m->device.table().attention(m->device.context(), &args);
 }
 
@@ -56,13 +58,14 @@ rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, const Expans
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   const int64_t u = rows.rows;
   if (e == nullptr) {
-    return attention(m, {l.q, l.k, l.v, l.out, l.lse, rows.cu_seqlens, u, rows.sequences});
+    return attention(m, {l.q, l.k, l.v, l.out, l.lse, rows.cu_seqlens, u, rows.sequences, nullptr});
   }
   const int64_t n = e->packed;
   RLSD_CHECK(gather_rows(m, e->q, l.q, e->distinct_of, n, u, c.q_width()));
   RLSD_CHECK(gather_rows(m, e->k, l.k, e->distinct_of, n, u, c.kv_width()));
   RLSD_CHECK(gather_rows(m, e->v, l.v, e->distinct_of, n, u, c.kv_width()));
-  RLSD_CHECK(attention(m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences}));
+  RLSD_CHECK(attention(m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences,
+                           e->first_query}));
   return gather_rows(m, l.out, e->out, e->packed_of, u, n, c.q_width());
 }
 

@@ -15,6 +15,7 @@ SharedRows share_rows(const MicroBatch& m) {
     int32_t common = 0;
     const int32_t* const ids = m.ids.data();
     while (common < most && ids[begin + common] == ids[before + common]) ++common;
+    s.common.push_back(common);
     for (int32_t t = 0; t < common; ++t)
       s.distinct_of.push_back(s.distinct_of[static_cast<size_t>(before + t)]);
     for (int32_t t = common; t < end - begin; ++t) {
@@ -38,7 +39,8 @@ uint64_t expansion_bytes(const Config& c, int64_t packed, int64_t targets) {
 rlsd_status expand(Model* model, const MicroBatch& m, const SharedRows& s, Staging* staging,
                    DeviceRows* rows, Expansion* out) {
   std::vector<int32_t> host;
-  for (const auto* part : {&s.ids, &s.positions, &s.distinct_of, &s.packed_of, &m.cu_seqlens})
+  for (const auto* part :
+       {&s.ids, &s.positions, &s.distinct_of, &s.packed_of, &s.common, &m.cu_seqlens})
     host.insert(host.end(), part->begin(), part->end());
   const uint64_t bytes = host.size() * sizeof(int32_t);
   RLSD_CHECK(model->device.reserve(&model->integers, bytes, "Token ids"));
@@ -49,7 +51,8 @@ rlsd_status expand(Model* model, const MicroBatch& m, const SharedRows& s, Stagi
   const Config& c = model->config;
   out->distinct_of = at + 2 * u;
   out->packed_of = out->distinct_of + n;
-  out->cu_seqlens = out->packed_of + u;
+  out->first_query = out->packed_of + u;
+  out->cu_seqlens = out->first_query + m.sequences();
   out->packed = n;
   out->sequences = m.sequences();
   out->q = staging->take<float>(n * c.q_width());

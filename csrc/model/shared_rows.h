@@ -15,7 +15,8 @@ namespace rlsd::model {
 struct SharedRows {
   std::vector<int32_t> ids, positions; /* (U) */
   std::vector<int32_t> distinct_of;    /* (N): the distinct row that a packed row is */
-  std::vector<int32_t> packed_of;      /* (U): a packed row that it is */
+  std::vector<int32_t> packed_of;      /* (U): the first packed row that it is */
+  std::vector<int32_t> common; /* (sequences): rows that each has of the sequence before it */
 
   int64_t distinct() const { return static_cast<int64_t>(ids.size()); }
   int64_t packed() const { return static_cast<int64_t>(distinct_of.size()); }
@@ -28,7 +29,7 @@ SharedRows share_rows(const MicroBatch& batch);
 /* What attention needs beside the distinct rows. Device memory; q, k, v, out and lse are scratch of
  * N rows. */
 struct Expansion {
-  const int32_t *distinct_of, *packed_of, *cu_seqlens;
+  const int32_t *distinct_of, *packed_of, *cu_seqlens, *first_query;
   int64_t packed, sequences;
   float *q, *k, *v, *out, *lse;
 };

@@ -121,8 +121,11 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
       context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
         for (int64_t task = from; task < to; ++task) {
           const int64_t b = task / (h.kv_heads * blocks), kv_head = task / blocks % h.kv_heads;
-          const int64_t begin = a->cu_seqlens[b], first = task % blocks * kQueries;
-          const int64_t rows = std::min(kQueries, a->cu_seqlens[b + 1] - begin - first);
+          const int64_t begin = a->cu_seqlens[b], block = task % blocks * kQueries;
+          const int64_t skipped = a->first_query != nullptr ? a->first_query[b] : 0;
+          const int64_t first = std::max(block, skipped);
+          const int64_t end = std::min<int64_t>(block + kQueries, a->cu_seqlens[b + 1] - begin);
+          const int64_t rows = end - first;
           if (rows <= 0) continue;
           const int64_t head = kv_head * h.group, row = begin + first;
           const Slice slice = {

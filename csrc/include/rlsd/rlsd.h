@@ -259,6 +259,9 @@ typedef struct rlsd_attention_args {
   const int32_t* cu_seqlens;
   int64_t sequences;
   double scale;
+  /* (sequences) or NULL: rows of sequence b before first_query[b] are keys and values only; nothing is
+   * written for them. Forward only. */
+  const int32_t* first_query;
 } rlsd_attention_args;
 
 /* One new token a sequence against its cache; the caller has appended k and v already. */
