@@ -9,7 +9,8 @@ export interface Encoder {
 
 /** Writes conversations as prompts of one model. */
 export interface Prompter extends Encoder {
-  text(messages: readonly ChatMessage[]): string;
+  /** The prompt as text and as the ids of that text. */
+  prompt(messages: readonly ChatMessage[]): { readonly text: string; readonly ids: Int32Array };
   ids(messages: readonly ChatMessage[]): Int32Array;
 }
 
@@ -22,19 +23,20 @@ export function createPrompter(
   template: ChatTemplate | undefined,
   variables: Readonly<Record<string, unknown>> = {},
 ): Prompter {
-  const text = (messages: readonly ChatMessage[]) =>
-    template === undefined
-      ? messages.map((message) => message.content).join("")
-      : template.render(messages, { addGenerationPrompt: true, variables });
+  const prompt = (messages: readonly ChatMessage[]) => {
+    const text =
+      template === undefined
+        ? messages.map((message) => message.content).join("")
+        : template.render(messages, { addGenerationPrompt: true, variables });
+    const ids = encoder.encode(text);
+    if (ids.length === 0) {
+      throw new RlsdError("ERR_RLSD_PROMPT", "the prompt has no tokens: the tokenizer knows none of its characters");
+    }
+    return { text, ids };
+  };
   return {
-    text,
-    ids: (messages) => {
-      const ids = encoder.encode(text(messages));
-      if (ids.length === 0) {
-        throw new RlsdError("ERR_RLSD_PROMPT", "the prompt has no tokens: the tokenizer knows none of its characters");
-      }
-      return ids;
-    },
+    prompt,
+    ids: (messages) => prompt(messages).ids,
     encode: (s) => encoder.encode(s),
     decode: (ids) => encoder.decode(ids),
   };

@@ -39,14 +39,14 @@ export function createReward(reward: RewardSetting): Verifier {
 
 /** The prompt of an example; throws where it cannot be asked of this model. */
 function prompted(example: Example, prompter: Prompter, room: number): Prompted {
-  const ids = prompter.ids(example.messages);
+  const { text, ids } = prompter.prompt(example.messages);
   if (ids.length > room) {
     throw new RlsdError(
       "ERR_RLSD_PROMPT",
       `the prompt has ${ids.length} tokens, but the model's length leaves room for ${room}: shorten it or lower "rollout.maxTokens"`,
     );
   }
-  return { example, text: prompter.text(example.messages), ids };
+  return { example, text, ids };
 }
 
 export interface TextParts {
