@@ -167,10 +167,9 @@ struct RowCoefficients {
   double log_prob, entropy;
 };
 
-/* Of a token whose log-probs are known; 0 for a bad row. */
-RLSD_HD RowCoefficients row_coefficients(const PolicyTokens& p, const rlsd_objective& o, double loss_scale,
-                                         const SequenceTerms& q, int64_t sequence, int64_t i) {
-  const TokenInput t = token_input(p, sequence, i);
+/* 0 for a bad row. */
+RLSD_HD RowCoefficients row_coefficients(const rlsd_objective& o, double loss_scale, const SequenceTerms& q,
+                                         const TokenInput& t) {
   if (!is_finite_token(t)) return {0.0, 0.0};
   const TokenLoss l = token_loss(o, t, q, token_credit(o, t, q.negative).rho);
   const double weight = loss_scale * q.omega;

@@ -54,9 +54,14 @@ RLSD_HD double advantage_at(const PolicyTokens& p, int64_t sequence, int64_t i) 
   return p.advantages[p.advantages_per_token ? i : sequence];
 }
 
-RLSD_HD TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t i) {
+/* A token's log-probs under each view; 0 where a view is absent. */
+struct TokenScores {
+  float student, teacher, contrast;
+};
+
+RLSD_HD TokenInput token_input(const PolicyTokens& p, const TokenScores& scores, int64_t sequence, int64_t i) {
   TokenInput t{};
-  t.log_prob = p.log_probs[i];
+  t.log_prob = scores.student;
   t.old_log_prob = p.old_log_probs != nullptr ? p.old_log_probs[i] : t.log_prob;
   t.advantage = advantage_at(p, sequence, i);
   t.has_ref = p.ref_log_probs != nullptr;
@@ -65,10 +70,16 @@ RLSD_HD TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t 
   t.has_contrast = p.contrast != nullptr;
   if (t.has_ref) t.ref_log_prob = p.ref_log_probs[i];
   if (t.has_sampler) t.sampler_log_prob = p.sampler_log_probs[i];
-  if (t.has_teacher) t.teacher = p.teacher[i];
-  if (t.has_contrast) t.contrast = p.contrast[i];
+  if (t.has_teacher) t.teacher = scores.teacher;
+  if (t.has_contrast) t.contrast = scores.contrast;
   t.in_span = p.span_mask == nullptr || p.span_mask[i] != 0;
   return t;
+}
+
+RLSD_HD TokenInput token_input(const PolicyTokens& p, int64_t sequence, int64_t i) {
+  const TokenScores scores = {p.log_probs[i], p.teacher != nullptr ? p.teacher[i] : 0.0f,
+                              p.contrast != nullptr ? p.contrast[i] : 0.0f};
+  return token_input(p, scores, sequence, i);
 }
 
 /* True when a token's gradient is 0 whatever its logits are. */

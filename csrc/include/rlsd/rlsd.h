@@ -190,6 +190,16 @@ typedef enum rlsd_stat {
   RLSD_STAT_COUNT
 } rlsd_stat;
 
+/* What a call found that returned before its work was done. Device memory, written with the results. */
+typedef struct rlsd_outcome {
+  int32_t status; /* rlsd_status */
+  int32_t reason; /* the backend's own; describe_outcome has the words */
+  int64_t index;  /* as in rlsd_context */
+  int64_t count;
+  int64_t values[2];
+  double value;
+} rlsd_outcome;
+
 /* What a loss writes. Gradient tensors with data NULL are not wanted. With gradient_log_probs NULL only the credit is
  * computed (token_advantages, evidence_weights and their statistics), and scores may be infinite. */
 typedef struct rlsd_policy_outputs {
@@ -208,6 +218,7 @@ typedef struct rlsd_policy_outputs {
   int32_t reserved;
   double loss_scale;
   double* stats; /* (RLSD_STAT_COUNT) */
+  rlsd_outcome* outcome; /* NULL: the call waits for its work and returns the status itself */
 } rlsd_policy_outputs;
 
 /* Log-probs and, where wanted, entropies of the tokens under one view. */
@@ -221,6 +232,7 @@ typedef struct rlsd_token_log_probs_args {
   int32_t non_finite_skip;
   float* log_probs; /* (N) */
   float* entropy;   /* (N); NULL: not wanted */
+  rlsd_outcome* outcome; /* as in rlsd_policy_outputs */
 } rlsd_token_log_probs_args;
 
 typedef enum rlsd_divergence { RLSD_FORWARD_KL = 0, RLSD_REVERSE_KL = 1, RLSD_JSD = 2 } rlsd_divergence;
@@ -390,6 +402,9 @@ typedef struct rlsd_backend_v1 {
   rlsd_status (*scale)(rlsd_context*, rlsd_tensor x, double factor);
   rlsd_status (*sample_workspace)(rlsd_context*, const rlsd_sample_args*, uint64_t* bytes);
   rlsd_status (*sample)(rlsd_context*, const rlsd_sample_args*);
+
+  /* The status of a host copy of an outcome, its words and index in the context. NULL where every call waits. */
+  rlsd_status (*describe_outcome)(rlsd_context*, const rlsd_outcome*);
 } rlsd_backend_v1;
 
 /* NULL when this build cannot serve abi_version. */

@@ -1,0 +1,160 @@
+/* Vectors of 8 columns between memory and float32 registers.
+ *
+ * Rows whose start is a multiple of 16 bytes move 16 bytes at a time; others, and the vector that V cuts, move element
+ * by element: nothing beyond the row's own columns is ever read or written. */
+#ifndef RLSD_CUDA_ELEMENTS_CUH_
+#define RLSD_CUDA_ELEMENTS_CUH_
+
+#include "core/half.h"
+#include "cuda/device.cuh"
+#include "cuda/tiling.h"
+
+namespace rlsd::cuda {
+
+struct F16 {
+  uint16_t bits;
+};
+struct Bf16 {
+  uint16_t bits;
+};
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(Bf16 x) { return bf16_to_float(x.bits); }
+#if defined(__CUDA_ARCH__)
+__device__ __forceinline__ float to_float(F16 x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+  return y;
+}
+#else
+inline float to_float(F16 x) { return f16_to_float(x.bits); }
+inline void from_float(float x, F16* to) { to->bits = float_to_f16(x); }
+inline void from_float(float x, Bf16* to) { to->bits = float_to_bf16(x); }
+#endif
+
+/* A vector as it lies in memory. */
+template <class T>
+struct alignas(16) Packed {
+  static constexpr int kWords = kVector * static_cast<int>(sizeof(T)) / 16;
+  union {
+    uint4 words[kWords];
+    T elements[kVector];
+  };
+  __device__ Packed() {}
+};
+
+/* A row of one view. `data` is the row's first column, or of a part of it that starts at vector `first`. */
+template <class T>
+struct Row {
+  T* data;
+  int columns; /* that may be read or written: V of a sum, the width of a gradient */
+  bool aligned;
+  int first;
+
+  __device__ int whole() const { return aligned ? columns / kVector : 0; } /* vectors below it move 16 bytes at a time */
+  __device__ T* at(int vector) const { return data + static_cast<int64_t>(vector - first) * kVector; }
+};
+
+template <class T>
+__device__ __forceinline__ void load_whole(const Row<const T>& row, int vector, Packed<T>* v) {
+#pragma unroll
+  for (int j = 0; j < Packed<T>::kWords; ++j) v->words[j] = reinterpret_cast<const uint4*>(row.at(vector))[j];
+}
+
+/* Element by element; places beyond the row are left as they are. */
+template <class T>
+__device__ __forceinline__ void load_elements(const Row<const T>& row, int vector, Packed<T>* v) {
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (vector * kVector + j < row.columns) v->elements[j] = row.at(vector)[j];
+  }
+}
+
+/* Streamed: nothing of the call reads it again. */
+template <class T>
+__device__ __forceinline__ void store_vector(const Packed<T>& v, const Row<T>& row, int vector) {
+  T* const to = row.at(vector);
+  if (vector < row.whole()) {
+#pragma unroll
+    for (int j = 0; j < Packed<T>::kWords; ++j) __stcs(reinterpret_cast<uint4*>(to) + j, v.words[j]);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (vector * kVector + j < row.columns) to[j] = v.elements[j];
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void unpack(const Packed<T>& v, float (&z)[kVector]) {
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) z[j] = to_float(v.elements[j]);
+}
+
+#if defined(__CUDA_ARCH__)
+/* Two at a time: one instruction and one word. */
+__device__ __forceinline__ void from_floats(float low, float high, F16* to) {
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(*reinterpret_cast<uint32_t*>(to)) : "f"(high), "f"(low));
+}
+__device__ __forceinline__ void from_floats(float low, float high, Bf16* to) {
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*reinterpret_cast<uint32_t*>(to)) : "f"(high), "f"(low));
+}
+#else
+template <class T>
+inline void from_floats(float low, float high, T* to) {
+  from_float(low, to);
+  from_float(high, to + 1);
+}
+#endif
+__device__ __forceinline__ void from_floats(float low, float high, float* to) {
+  to[0] = low;
+  to[1] = high;
+}
+
+template <class T>
+__device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
+  Packed<T> v;
+#pragma unroll
+  for (int j = 0; j < kVector; j += 2) from_floats(z[j], z[j + 1], &v.elements[j]);
+  return v;
+}
+
+
+/* Loads of a thread before their first use: 64 bytes. */
+template <class T>
+constexpr int kVectorsInFlight = 64 / (kVector * static_cast<int>(sizeof(T)));
+
+/* use(z, vector) for this thread's vectors of a slice, in ascending order, kAhead of them loaded at a time; places beyond
+ * the row hold anything. */
+template <int kAhead, class T, class Use>
+__device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice, Use&& use) {
+  const int whole = row.whole() < slice.end ? row.whole() : slice.end;
+  int at = slice.begin + static_cast<int>(threadIdx.x);
+  float z[kVector];
+#pragma unroll 1
+  for (; at + (kAhead - 1) * kThreads < whole; at += kAhead * kThreads) {
+    Packed<T> packed[kAhead];
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) load_whole(row, at + u * kThreads, &packed[u]);
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      unpack(packed[u], z);
+      use(z, at + u * kThreads);
+    }
+  }
+#pragma unroll 1
+  for (; at < slice.end; at += kThreads) {
+    Packed<T> packed;
+    if (at < whole) {
+      load_whole(row, at, &packed);
+    } else {
+      load_elements(row, at, &packed);
+    }
+    unpack(packed, z);
+    use(z, at);
+  }
+}
+
+}  // namespace rlsd::cuda
+
+#endif

@@ -1,0 +1,62 @@
+/* How a kernel says what is wrong with its arguments: one key, of which the smallest is kept, so that the report does
+ * not depend on which block came first. The order of keys is the order in which the CPU backend looks. */
+#ifndef RLSD_CUDA_OUTCOME_H_
+#define RLSD_CUDA_OUTCOME_H_
+
+#include "core/policy_tokens.h"
+#include "cuda/runtime.h"
+
+namespace rlsd::cuda {
+
+enum class Reason : int32_t {
+  kNone = 0,
+  kFirstOffset,
+  kDescending,
+  kLastOffset,
+  kMask,
+  kSpanMask,
+  kAdvantage,
+  kTokenId,
+  kRow,
+  kRowTwice,
+  kNonFinite
+};
+
+/* Views in the order in which they are checked; the student's words come last. */
+constexpr int kViews = 3;
+constexpr int kContrast = 0, kTeacher = 1, kStudent = 2;
+
+using Key = unsigned long long;
+constexpr Key kNoKey = ~Key{0};
+
+/* `phase`: 0 to 3 for cu_seqlens, completion mask, span mask, advantages; 4 + view for a view. index < 2^40. */
+RLSD_HD Key make_key(int phase, int64_t index, Reason reason) {
+  return static_cast<Key>(phase) << 56 | static_cast<Key>(index) << 8 | static_cast<Key>(reason);
+}
+RLSD_HD int key_phase(Key key) { return static_cast<int>(key >> 56); }
+RLSD_HD int64_t key_index(Key key) { return static_cast<int64_t>(key >> 8 & 0xFFFFFFFFFFu); }
+RLSD_HD Reason key_reason(Key key) { return static_cast<Reason>(key & 0xFF); }
+constexpr int kViewPhase = 4;
+
+/* What blocks of one call share. The launcher fills it with ones. */
+struct Control {
+  Key error;                  /* the smallest key found */
+  unsigned long long first_bad; /* the smallest token of a bad row */
+  unsigned bad;               /* how many, less one */
+  unsigned settled, finished; /* blocks that are done, less one */
+};
+
+/* In one thread of each block: true for the last block of the grid to come here. */
+__device__ inline bool is_last_block(unsigned* counter) {
+  __threadfence();
+  return atomicAdd(counter, 1u) + 2u == gridDim.x;
+}
+
+rlsd_status describe_outcome(rlsd_context* context, const rlsd_outcome* outcome);
+
+/* Waits for the stream and returns what `outcome` (device memory) says. */
+rlsd_status await_outcome(rlsd_context* context, const rlsd_outcome* outcome);
+
+}  // namespace rlsd::cuda
+
+#endif

@@ -1,0 +1,106 @@
+/* The pass over (N) log-probs: loss, statistics, per-token results, dL/dlogP, in one kernel.
+ *
+ *   loss = sum_t omega_t (L_t + klCoef KL_t - entropyCoef H_t)          (docs/maths.md, "Reduction")
+ *
+ * One block per sequence (grid-strided); a block sums its tokens, the last block to finish adds the blocks' sums in
+ * their order. Nothing waits on the host and nothing but (blocks) partial sums is stored besides the results. */
+#include "cuda/policy_tokens.h"
+
+#include "cuda/check.cuh"
+
+namespace rlsd::cuda {
+namespace {
+
+struct TokensCall {
+  PolicyTokens p;
+  rlsd_objective o;
+  rlsd_policy_outputs out;
+  Control* control;
+  PolicySums* parts; /* (blocks) */
+  rlsd_outcome* outcome;
+  bool checked;
+};
+
+struct TokensShared {
+  union {
+    ExamineShared examine;
+    TermsShared terms;
+    BlockScratch<double, kPolicySums> sums;
+    BlockScratch<Key, 1> first;
+  };
+  bool last;
+};
+
+/* ---- kernels ------------------------------------------------------------------------------ */
+
+/* The block's sums, in every thread. */
+__device__ PolicySums reduce_sums(const PolicySums& mine, TokensShared* shared) {
+  double values[kPolicySums];
+  memcpy(values, &mine, sizeof(values));
+  block_reduce(values, &shared->sums, Add());
+  Key first[1] = {static_cast<Key>(mine.first_non_finite)}; /* -1 is the largest */
+  block_reduce(first, &shared->first, Least());
+  PolicySums total;
+  memcpy(&total, values, sizeof(values));
+  total.first_non_finite = static_cast<int64_t>(first[0]);
+  return total;
+}
+
+__device__ void write_outcome(const TokensCall& c, Key error, const PolicySums& s) {
+  if (error != kNoKey) {
+    if (key_phase(error) < kViewPhase) explain(c.p, error, c.outcome); /* a view's was explained when it was found */
+    return;
+  }
+  const bool bad = s.non_finite > 0.0 && !c.o.non_finite_skip;
+  *c.outcome = {bad ? RLSD_NON_FINITE : RLSD_OK,
+                static_cast<int32_t>(bad ? Reason::kNonFinite : Reason::kNone),
+                s.first_non_finite,
+                static_cast<int64_t>(s.non_finite),
+                {0, 0},
+                0.0};
+}
+
+__global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid_constant__ TokensCall c) {
+  auto* const shared = shared_memory<TokensShared>();
+  Examined examined = examine(c.p, &shared->examine);
+  if (c.checked) examined.error = c.control->error;
+  if (examined.error == kNoKey) {
+    PolicySums sums = no_policy_sums();
+    for (int64_t b = blockIdx.x; b < c.p.sequences; b += gridDim.x) {
+      const SequenceTerms q = sequence_terms(c.p, c.o, examined.tokens, b, &shared->terms);
+      for (int64_t i = c.p.cu_seqlens[b] + threadIdx.x; i < c.p.cu_seqlens[b + 1]; i += kThreads) {
+        visit_token(&sums, c.p, c.o, c.out, q, b, i);
+      }
+    }
+    sums = reduce_sums(sums, shared);
+    if (threadIdx.x == 0) c.parts[blockIdx.x] = sums;
+  }
+  __syncthreads(); /* the block's writes come before its arrival */
+  if (threadIdx.x == 0) shared->last = is_last_block(&c.control->finished);
+  __syncthreads();
+  const bool last = shared->last;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  PolicySums total = no_policy_sums();
+  if (examined.error == kNoKey && threadIdx.x < gridDim.x) total = c.parts[threadIdx.x];
+  total = reduce_sums(total, shared);
+  if (threadIdx.x != 0) return;
+  if (examined.error == kNoKey) write_policy_stats(c.p, c.o, total, examined.tokens, c.out.stats);
+  write_outcome(c, examined.error, total);
+}
+
+}  // namespace
+
+/* ---- launchers ---------------------------------------------------------------------------- */
+
+rlsd_status launch_policy_tokens(rlsd_context* context, const PolicyTokens& p, const rlsd_objective& o,
+                                 const rlsd_policy_outputs& out, Control* control, PolicySums* parts,
+                                 rlsd_outcome* outcome, bool checked) {
+  const int64_t blocks = p.sequences < 1 ? 1 : p.sequences < kPassBlocks ? p.sequences : kPassBlocks;
+  const Grid grid{static_cast<unsigned>(blocks), 1, sizeof(TokensShared)};
+  const TokensCall call{p, o, out, control, parts, outcome, checked};
+  return launch(context, "policy_tokens_kernel", grid, policy_tokens_kernel, call);
+}
+
+}  // namespace rlsd::cuda

@@ -1,0 +1,121 @@
+/* The CUDA runtime as the entries use it: failures become a status and words, the caller's device is put back. */
+#ifndef RLSD_CUDA_RUNTIME_H_
+#define RLSD_CUDA_RUNTIME_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdarg>
+#include <cstdio>
+
+#include "rlsd/rlsd.h"
+
+namespace rlsd::cuda {
+
+constexpr int kThreads = 256; /* of every block */
+constexpr int kWarp = 32;
+constexpr int kWarps = kThreads / kWarp;
+
+__attribute__((format(printf, 4, 5))) inline rlsd_status fail(rlsd_context* context, rlsd_status status, int64_t index,
+                                                              const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(context->error, sizeof(context->error), format, arguments);
+  va_end(arguments);
+  context->error_index = index;
+  return status;
+}
+
+/* These leave the process's context unusable: every later call fails with the same number. */
+inline bool poisons(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/* RLSD_OK, or a status with `what` failed and CUDA's own name and number for why. */
+inline rlsd_status to_status(rlsd_context* context, cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return RLSD_OK;
+  cudaGetLastError(); /* a failure that does not poison must not be found again by the next call */
+  const char* const advice =
+      poisons(error) ? " The CUDA context of this process is lost: start a new process to use the device again." : "";
+  return fail(context, error == cudaErrorMemoryAllocation ? RLSD_OUT_OF_MEMORY : RLSD_DEVICE, -1, "%s: %s (%d, %s).%s",
+              what, cudaGetErrorName(error), static_cast<int>(error), cudaGetErrorString(error), advice);
+}
+
+#define RLSD_CUDA_CHECK(context, call, what)                                       \
+  do {                                                                             \
+    const rlsd_status rlsd_check = ::rlsd::cuda::to_status((context), (call), (what)); \
+    if (rlsd_check != RLSD_OK) return rlsd_check;                                  \
+  } while (false)
+
+/* The context's device while it lives. */
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(const rlsd_context* context) {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
+    error_ = before_ == context->device ? cudaSuccess : cudaSetDevice(context->device);
+  }
+  ~DeviceGuard() {
+    if (before_ >= 0) cudaSetDevice(before_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+  cudaError_t error() const { return error_; }
+
+ private:
+  int before_ = -1;
+  cudaError_t error_;
+};
+
+inline cudaStream_t stream_of(const rlsd_context* context) { return static_cast<cudaStream_t>(context->stream); }
+
+/* Runs an entry's body on the context's device. */
+template <class Body>
+rlsd_status on_device(rlsd_context* context, Body&& body) {
+  const DeviceGuard guard(context);
+  RLSD_CUDA_CHECK(context, guard.error(), "Could not select the device");
+  return body();
+}
+
+/* A grid of blocks of kThreads, in clusters of `cluster` blocks (1: none), each with `shared` bytes of shared memory. */
+struct Grid {
+  unsigned blocks;
+  unsigned cluster = 1;
+  size_t shared = 0;
+};
+
+template <class... Parameters, class... Arguments>
+rlsd_status launch(rlsd_context* context, const char* name, Grid grid, void (*kernel)(Parameters...),
+                   Arguments&&... arguments) {
+  if (grid.blocks == 0) return RLSD_OK;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = grid.cluster;
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid.blocks);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = grid.shared;
+  config.stream = stream_of(context);
+  config.attrs = &attribute;
+  config.numAttrs = grid.cluster > 1 ? 1 : 0;
+  return to_status(context, cudaLaunchKernelEx(&config, kernel, static_cast<Arguments&&>(arguments)...), name);
+}
+
+}  // namespace rlsd::cuda
+
+#endif

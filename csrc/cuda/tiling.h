@@ -1,0 +1,68 @@
+/* How a row of V columns is cut. Integers only, so that host tests reach every case.
+ *
+ * A vector is 8 columns: 16 bytes of a 16-bit type, 32 of float32. A row's vectors are dealt to the blocks of a cluster
+ * in one run each; inside a run, thread t takes vectors t, t + kThreads, ... Which thread sums a column thus depends on
+ * V and the cluster's size alone, never on an address: two views of one shape are summed in one order. */
+#ifndef RLSD_CUDA_TILING_H_
+#define RLSD_CUDA_TILING_H_
+
+#include <cstdint>
+
+#include "core/host_device.h"
+#include "rlsd/rlsd.h"
+
+namespace rlsd::cuda {
+
+constexpr int kVector = 8; /* columns */
+
+/* Shared memory of one multiprocessor of compute capability 9.0, what each resident block costs besides its own, and
+ * the most that one block may have. */
+constexpr int64_t kSharedPerProcessor = 228 * 1024;
+constexpr int64_t kSharedReserved = 1024;
+constexpr int64_t kSharedPerBlock = 227 * 1024;
+constexpr int kLargestCluster = 8; /* the largest that every such device can place */
+/* Rows in flight on a multiprocessor: while one computes, the others load and store. */
+constexpr int kResidentBlocks = 3;
+
+RLSD_HD int64_t element_bytes(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
+
+/* The widest row: places inside a row are ints, places of a row are 64 bits wide. */
+constexpr int64_t kMostColumns = (int64_t{1} << 31) - 1 - 64 * kVector * 256;
+
+RLSD_HD int vectors_of(int64_t columns) { return static_cast<int>((columns + kVector - 1) / kVector); }
+
+struct Slice {
+  int begin, end; /* vectors */
+};
+
+/* The vectors of block `rank` of `cluster`; later ranks may have none. */
+RLSD_HD Slice slice_of(int64_t columns, int rank, int cluster) {
+  const int vectors = vectors_of(columns);
+  const int share = (vectors + cluster - 1) / cluster;
+  const int begin = rank * share < vectors ? rank * share : vectors;
+  return {begin, begin + share < vectors ? begin + share : vectors};
+}
+
+/* Bytes of shared memory for the largest slice. */
+RLSD_HD int64_t slice_bytes(int64_t vocab, int cluster, int32_t dtype) {
+  return static_cast<int64_t>((vectors_of(vocab) + cluster - 1) / cluster) * kVector * element_bytes(dtype);
+}
+
+/* Blocks that share a row resident in shared memory beside `control` bytes each: the fewest that leave room for
+ * kResidentBlocks on a multiprocessor, else the most; 0 when even those cannot hold it. */
+inline int cluster_for(int64_t vocab, int32_t dtype, int64_t control) {
+  constexpr int64_t kComfortable = kSharedPerProcessor / kResidentBlocks - kSharedReserved;
+  for (int cluster = 1; cluster <= kLargestCluster; cluster *= 2) {
+    if (slice_bytes(vocab, cluster, dtype) + control <= kComfortable) return cluster;
+  }
+  return slice_bytes(vocab, kLargestCluster, dtype) + control <= kSharedPerBlock ? kLargestCluster : 0;
+}
+
+/* True when every row starts at a multiple of 16 bytes. */
+inline bool has_aligned_rows(const void* data, int64_t stride_bytes) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride_bytes % 16 == 0;
+}
+
+}  // namespace rlsd::cuda
+
+#endif

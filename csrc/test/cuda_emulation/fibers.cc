@@ -1,0 +1,216 @@
+/* Runs a grid's threads as fibers, one cluster of blocks at a time. */
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include <ucontext.h>
+
+#include "cuda_runtime.h"
+
+uint3 threadIdx, blockIdx, gridDim;
+
+namespace emulation {
+namespace {
+
+constexpr size_t kStackBytes = 64 * 1024;
+constexpr unsigned kWarp = 32;
+
+/* Opens when all of `expected` have come. */
+struct Barrier {
+  unsigned expected = 0, arrived = 0, generation = 0;
+  int any = 0, result = 0;
+
+  void open_if_full() {
+    if (arrived < expected || arrived == 0) return;
+    arrived = 0;
+    ++generation;
+    result = any;
+    any = 0;
+  }
+};
+
+struct Warp {
+  Barrier barrier;
+  uint64_t slots[2][kWarp];
+};
+
+struct Block {
+  uint3 index;
+  unsigned rank;
+  Barrier barrier;
+  std::vector<Warp> warps;
+  std::vector<uint64_t> shared;
+};
+
+struct Fiber {
+  Block* block;
+  unsigned thread;
+  unsigned turn = 0; /* of the warp's slots */
+  unsigned cluster_generation = 0;
+  const Barrier* waits_for = nullptr;
+  unsigned generation = 0;
+  bool finished = false, started = false;
+  std::unique_ptr<char[]> stack;
+  ucontext_t entry;
+  jmp_buf state;
+};
+
+struct Cluster {
+  Barrier barrier;
+  std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<Fiber> fibers;
+  const std::function<void()>* body;
+  ucontext_t scheduler;
+  jmp_buf home;
+  Fiber* current = nullptr;
+};
+
+Cluster* cluster = nullptr;
+
+void enter(Fiber* f) {
+  cluster->current = f;
+  threadIdx = {f->thread, 0, 0};
+  blockIdx = f->block->index;
+  if (_setjmp(cluster->home) != 0) return;
+  if (f->started) _longjmp(f->state, 1);
+  f->started = true;
+  setcontext(&f->entry);
+}
+
+void leave() {
+  Fiber* const f = cluster->current;
+  if (_setjmp(f->state) == 0) _longjmp(cluster->home, 1);
+}
+
+void wait_at(const Barrier& barrier, unsigned generation) {
+  Fiber* const f = cluster->current;
+  if (barrier.generation != generation) return;
+  f->waits_for = &barrier;
+  f->generation = generation;
+  leave();
+  f->waits_for = nullptr;
+}
+
+void arrive_and_wait(Barrier* barrier) {
+  const unsigned generation = barrier->generation;
+  ++barrier->arrived;
+  barrier->open_if_full();
+  wait_at(*barrier, generation);
+}
+
+/* A thread that has returned is no longer waited for. */
+void retire(Fiber* f) {
+  f->finished = true;
+  for (Barrier* b : {&f->block->barrier, &f->block->warps[f->thread / kWarp].barrier, &cluster->barrier}) {
+    --b->expected;
+    b->open_if_full();
+  }
+}
+
+void fiber_main() {
+  (*cluster->body)();
+  retire(cluster->current);
+  _longjmp(cluster->home, 1);
+}
+
+void prepare(Fiber* f) {
+  f->stack.reset(new char[kStackBytes]);
+  getcontext(&f->entry);
+  f->entry.uc_stack.ss_sp = f->stack.get();
+  f->entry.uc_stack.ss_size = kStackBytes;
+  f->entry.uc_link = nullptr;
+  makecontext(&f->entry, fiber_main, 0);
+}
+
+/* RLSD_EMULATION_ORDER=reverse visits threads backwards: what depends on the order of threads then shows. */
+void run_cluster() {
+  const char* const order = std::getenv("RLSD_EMULATION_ORDER");
+  const bool reverse = order != nullptr && std::strcmp(order, "reverse") == 0;
+  const size_t count = cluster->fibers.size();
+  for (size_t left = count; left > 0;) {
+    bool progress = false;
+    for (size_t i = 0; i < count; ++i) {
+      Fiber* const f = &cluster->fibers[reverse ? count - 1 - i : i];
+      if (f->finished || (f->waits_for != nullptr && f->waits_for->generation == f->generation)) continue;
+      enter(f);
+      progress = true;
+      left -= f->finished;
+    }
+    if (progress) continue;
+    std::fprintf(stderr, "cuda emulation: threads wait for a barrier that others do not reach\n");
+    std::abort();
+  }
+}
+
+}  // namespace
+
+void* shared_memory() { return cluster->current->block->shared.data(); }
+unsigned cluster_rank() { return cluster->current->block->rank; }
+void cluster_arrive() {
+  cluster->current->cluster_generation = cluster->barrier.generation;
+  ++cluster->barrier.arrived;
+  cluster->barrier.open_if_full();
+}
+void cluster_wait() { wait_at(cluster->barrier, cluster->current->cluster_generation); }
+
+const void* peer_shared(const void* mine, unsigned rank) {
+  const auto offset = static_cast<const char*>(mine) - static_cast<const char*>(shared_memory());
+  return reinterpret_cast<const char*>(cluster->blocks[rank]->shared.data()) + offset;
+}
+
+void block_barrier() { arrive_and_wait(&cluster->current->block->barrier); }
+
+int block_or(int value) {
+  Barrier* const barrier = &cluster->current->block->barrier;
+  barrier->any |= value;
+  arrive_and_wait(barrier);
+  return barrier->result;
+}
+
+uint64_t shuffle_xor(uint64_t bits, int mask) {
+  Fiber* const f = cluster->current;
+  Warp& warp = f->block->warps[f->thread / kWarp];
+  const unsigned lane = f->thread % kWarp, turn = f->turn++ % 2;
+  warp.slots[turn][lane] = bits;
+  arrive_and_wait(&warp.barrier);
+  return warp.slots[turn][lane ^ static_cast<unsigned>(mask)];
+}
+
+int run(unsigned blocks, unsigned threads, unsigned cluster_size, size_t shared, const std::function<void()>& body) {
+  if (blocks % cluster_size != 0 || threads % kWarp != 0 || shared > 227 * 1024) return cudaErrorInvalidValue;
+  gridDim = {blocks, 1, 1};
+  Cluster c;
+  cluster = &c;
+  c.body = &body;
+  c.fibers.resize(static_cast<size_t>(cluster_size) * threads);
+  for (unsigned first = 0; first < blocks; first += cluster_size) {
+    c.blocks.clear();
+    c.barrier = Barrier{cluster_size * threads};
+    for (unsigned rank = 0; rank < cluster_size; ++rank) {
+      auto block = std::make_unique<Block>();
+      block->index = {first + rank, 0, 0};
+      block->rank = rank;
+      block->barrier.expected = threads;
+      block->warps.resize(threads / kWarp);
+      for (Warp& warp : block->warps) warp.barrier.expected = kWarp;
+      block->shared.assign(shared / 8 + 1, 0xDEADBEEFDEADBEEFu); /* nothing may rely on zeros */
+      for (unsigned t = 0; t < threads; ++t) {
+        Fiber& f = c.fibers[rank * threads + t];
+        std::unique_ptr<char[]> stack = std::move(f.stack);
+        f = Fiber{};
+        f.block = block.get();
+        f.thread = t;
+        f.stack = std::move(stack);
+      }
+      c.blocks.push_back(std::move(block));
+    }
+    for (Fiber& f : c.fibers) prepare(&f);
+    run_cluster();
+  }
+  cluster = nullptr;
+  return cudaSuccess;
+}
+
+}  // namespace emulation
