@@ -71,6 +71,7 @@ export type { SaveOptions } from "./policy/save.js";
 export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js";
 export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokenizer.js";
 export { type ChatMessage, type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
+export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
 export type { PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";

@@ -398,10 +398,9 @@ CHECKS = [value for name, value in list(globals().items()) if name.startswith("c
 def run(library, names=None):
     """[(name, None or what went wrong)] of every check, or of those named."""
     found = []
-    for check in CHECKS:
-        name = check.__name__.removeprefix("check_")
-        if names and name not in names:
-            continue
+    known = {check.__name__.removeprefix("check_"): check for check in CHECKS}
+    for name in names or known:
+        check = known[name]
         try:
             check(library)
             found.append((name, None))

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/half.h"
 #include "cpu/error.h"
-#include "cpu/half.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "cpu/half.h"
+#include "core/half.h"
 #include "cpu/isa.h"
 
 #if defined(__x86_64__)

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "cpu/half.h"
+#include "core/half.h"
 #include "cpu/isa.h"
 
 namespace rlsd::cpu {

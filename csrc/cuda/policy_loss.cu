@@ -130,27 +130,27 @@ RowCall row_call(const rlsd_policy_batch& b, const rlsd_objective& o, const rlsd
   return call;
 }
 
-rlsd_status launch_rows(rlsd_context* context, const RowCall& call, int cluster) {
-  return cluster > 0 ? launch_resident_rows(context, call, cluster) : launch_plain_rows(context, call);
+rlsd_status launch_rows(rlsd_context* context, const RowCall& call) {
+  return call.cluster > 0 ? launch_resident_rows(context, call) : launch_plain_rows(context, call);
 }
 
 /* The rows, in one kernel or, under whole-sequence objectives, in two with the means between them. */
 rlsd_status enqueue_rows(rlsd_context* context, RowCall* call) {
-  const int cluster = call->gradient != nullptr && use_resident_rows(context) ? resident_cluster(*call) : 0;
-  if (cluster == 0) {
+  call->cluster = call->gradient != nullptr && use_resident_rows(context) ? resident_cluster(*call) : 0;
+  if (call->cluster == 0) {
     const rlsd_status allowed = require(context, Kernel::kPlainRows);
     if (allowed != RLSD_OK) return allowed;
   }
   if (call->gradient != nullptr && !call->whole_sequences) {
     call->mode = RowMode::kScoreAndGradient;
-    return launch_rows(context, *call, cluster);
+    return launch_rows(context, *call);
   }
   call->mode = RowMode::kScore;
-  rlsd_status status = launch_rows(context, *call, cluster);
+  rlsd_status status = launch_rows(context, *call);
   if (status != RLSD_OK || call->gradient == nullptr) return status;
   status = launch_means(context, *call);
   call->mode = RowMode::kGradient;
-  return status == RLSD_OK ? launch_rows(context, *call, cluster) : status;
+  return status == RLSD_OK ? launch_rows(context, *call) : status;
 }
 
 rlsd_status enqueue_logits(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,

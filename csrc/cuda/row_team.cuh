@@ -34,17 +34,25 @@ struct RowShared {
 };
 
 constexpr size_t kControlBytes = (sizeof(RowShared) + 15) / 16 * 16;
+static_assert(kControlBytes <= 832, "three quarter rows of 151936 16-bit columns fit on one multiprocessor");
 
-/* kResident: the student's slice lies in shared memory behind RowShared. kShaped: softcap or rounding. */
+/* kResident: the student's slice lies in shared memory behind RowShared. kShaped: softcap or rounding. Nothing is kept:
+ * what a team knows of itself is a constant, a special register or a parameter of the kernel. */
 template <bool kResident_, bool kShaped_>
 struct Team {
   static constexpr bool kResident = kResident_, kShaped = kShaped_;
-  int rank, size;
-  RowShared* shared;
 
+  __device__ __forceinline__ static RowShared* shared() { return shared_memory<RowShared>(); }
+  __device__ __forceinline__ static int size(const RowCall& c) { return kResident ? c.cluster : 1; }
+  __device__ __forceinline__ static int rank(const RowCall& c) {
+#if RLSD_HAS_CLUSTERS
+    if (kResident && c.cluster > 1) return static_cast<int>(cluster_rank());
+#endif
+    return 0;
+  }
   template <class T>
-  __device__ T* slice() const {
-    return reinterpret_cast<T*>(reinterpret_cast<char*>(shared) + kControlBytes);
+  __device__ __forceinline__ static T* slice() {
+    return reinterpret_cast<T*>(shared_memory<char>() + kControlBytes);
   }
 };
 
@@ -96,8 +104,8 @@ __device__ __forceinline__ void reduce_warp(RowShared* s, int j, double a, doubl
 
 /* From the warps' tables to the team's sums in `result`, for every thread. */
 template <class Team, class Combine>
-__device__ void reduce_team(const Team& team, Round round, Combine combine) {
-  RowShared* const s = team.shared;
+__device__ void reduce_team(const RowCall& c, const Team& team, Round round, Combine combine) {
+  RowShared* const s = team.shared();
   const auto j = static_cast<int>(threadIdx.x);
   __syncthreads();
   if (j < kSums) {
@@ -107,12 +115,12 @@ __device__ void reduce_team(const Team& team, Round round, Combine combine) {
     s->result[j] = total;
   }
 #if RLSD_HAS_CLUSTERS
-  if (Team::kResident && team.size > 1) {
+  if (Team::kResident && team.size(c) > 1) {
     cluster_arrive();
     cluster_wait();
     if (j < kSums) {
       double total = *peer_shared(&s->exchange[round][j], 0);
-      for (int r = 1; r < team.size; ++r) total = combine(total, *peer_shared(&s->exchange[round][j], r));
+      for (int r = 1; r < team.size(c); ++r) total = combine(total, *peer_shared(&s->exchange[round][j], r));
       s->result[j] = total;
     }
   }
@@ -124,17 +132,17 @@ __device__ void reduce_team(const Team& team, Round round, Combine combine) {
 template <class Team>
 __device__ RowSums sum_view(const RowCall& c, const Team& team, int view, int hidden, float anchor) {
   const View& v = c.views[view];
-  const Slice slice = slice_of(v.vocab, team.rank, team.size);
+  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
   RowSums sums{};
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
     if (Team::kResident && view == kStudent) {
 #if RLSD_HAS_CLUSTERS
-      barrier_wait(&team.shared->barrier);
+      barrier_wait(&team.shared()->barrier);
 #endif
       sums = sum_slice<T, Team::kShaped>(resident_row<T>(v, team, slice), slice, hidden, anchor, c.options);
     } else {
-      sums = sum_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared->task.token), slice, hidden, anchor, c.options);
+      sums = sum_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared()->task.token), slice, hidden, anchor, c.options);
     }
   });
   return sums;
@@ -145,18 +153,18 @@ __device__ void largest_of_views(const RowCall& c, const Team& team) {
 #pragma unroll 1
   for (int view = 0; view < kViews; ++view) {
     double highest = -INFINITY;
-    if (team.shared->doubtful >> view & 1) {
+    if (team.shared()->doubtful >> view & 1) {
       const View& v = c.views[view];
       with_dtype(v.dtype, [&](auto tag) {
         using T = decltype(tag);
-        const Row<const T> row = row_in_memory<T>(v, team.shared->task.token);
-        highest = largest_of_slice(row, slice_of(v.vocab, team.rank, team.size));
+        const Row<const T> row = row_in_memory<T>(v, team.shared()->task.token);
+        highest = largest_of_slice(row, slice_of(v.vocab, team.rank(c), team.size(c)));
       });
     }
-    reduce_warp(team.shared, 2 * view, highest, highest, Larger());
+    reduce_warp(team.shared(), 2 * view, highest, highest, Larger());
   }
-  reduce_team(team, kHighest, Larger());
-  if (threadIdx.x < kViews) team.shared->highest[threadIdx.x] = static_cast<float>(team.shared->result[2 * threadIdx.x]);
+  reduce_team(c, team, kHighest, Larger());
+  if (threadIdx.x < kViews) team.shared()->highest[threadIdx.x] = static_cast<float>(team.shared()->result[2 * threadIdx.x]);
   __syncthreads();
 }
 
@@ -188,7 +196,7 @@ RLSD_ONE_THREAD void finish_scores(const RowCall& c, RowShared* s, Round round) 
  * rare and the same for the whole team. */
 template <class Team>
 __device__ void score_token(const RowCall& c, const Team& team) {
-  RowShared* const s = team.shared;
+  RowShared* const s = team.shared();
   if (threadIdx.x < kViews && scores_view(c, static_cast<int>(threadIdx.x))) {
     const View& v = c.views[threadIdx.x];
     with_dtype(v.dtype, [&](auto tag) {
@@ -209,7 +217,7 @@ __device__ void score_token(const RowCall& c, const Team& team) {
       }
       reduce_warp(s, 2 * view, sums.e, sums.et, Add());
     }
-    reduce_team(team, round, Add());
+    reduce_team(c, team, round, Add());
     if (threadIdx.x == 0) finish_scores(c, s, round);
     __syncthreads();
     if (s->doubtful == 0) return;
@@ -261,7 +269,7 @@ __device__ void zero_row(const RowCall& c, const Team& team, int64_t row) {
   if (c.gradient == nullptr) return;
   const View& v = c.views[kStudent];
   with_dtype(v.dtype, [&](auto tag) {
-    const Slice slice = slice_of(v.columns, team.rank, team.size);
+    const Slice slice = slice_of(v.columns, team.rank(c), team.size(c));
     zero_vectors(gradient_row<decltype(tag)>(c, row), slice.begin, slice.end);
   });
 }
@@ -269,17 +277,17 @@ __device__ void zero_row(const RowCall& c, const Team& team, int64_t row) {
 template <class Team>
 __device__ void write_row(const RowCall& c, const Team& team) {
   const View& v = c.views[kStudent];
-  const Slice slice = slice_of(v.vocab, team.rank, team.size);
-  const RowGradient g = team.shared->gradient;
+  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
+  const RowGradient g = team.shared()->gradient;
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
-    const Row<T> out = gradient_row<T>(c, team.shared->task.row);
+    const Row<T> out = gradient_row<T>(c, team.shared()->task.row);
     if (Team::kResident) {
-      write_slice<T, Team::kShaped>(resident_row<T>(v, team, slice), out, slice, team.shared->task.target, g, c.options);
+      write_slice<T, Team::kShaped>(resident_row<T>(v, team, slice), out, slice, team.shared()->task.target, g, c.options);
     } else {
-      write_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared->task.token), out, slice, team.shared->task.target, g, c.options);
+      write_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared()->task.token), out, slice, team.shared()->task.target, g, c.options);
     }
-    if (team.rank == team.size - 1) zero_vectors(out, vectors_of(v.vocab), vectors_of(v.columns));
+    if (team.rank(c) == team.size(c) - 1) zero_vectors(out, vectors_of(v.vocab), vectors_of(v.columns));
   });
 }
 
@@ -306,12 +314,12 @@ __device__ bool find_task(const RowCall& c, const Team& team, int64_t row, RowTa
  * before the row is read. */
 template <class Team>
 __device__ void run_row(const RowCall& c, const Team& team, const RowTask& task) {
-  RowShared* const s = team.shared;
+  RowShared* const s = team.shared();
   if (threadIdx.x == 0) s->task = task;
   __syncthreads();
   if (c.mode != RowMode::kGradient) {
     score_token(c, team);
-    if (threadIdx.x == 0 && team.rank == 0) write_scores(c, s);
+    if (threadIdx.x == 0 && team.rank(c) == 0) write_scores(c, s);
     if (c.mode == RowMode::kScore) return;
   }
   if (threadIdx.x == 0) find_coefficients(c, s);

@@ -47,6 +47,7 @@ struct RowCall {
   double loss_scale;
   int64_t rows; /* of the loop: the student's, or the tokens when the student has none */
   RowMode mode;
+  int32_t cluster; /* blocks that share a row resident in shared memory; 0: rows are not kept */
   bool skip_zero_rows, clear_other_rows, whole_sequences;
 };
 
@@ -62,7 +63,7 @@ rlsd_status launch_means(rlsd_context* context, const RowCall& call);
 
 /* One team per row. */
 rlsd_status launch_plain_rows(rlsd_context* context, const RowCall& call);
-rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call, int cluster);
+rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call);
 
 /* Writes the outcome of a call that has rows and no pass over tokens. */
 rlsd_status launch_row_outcome(rlsd_context* context, const RowCall& call, bool skip_bad, rlsd_outcome* outcome);

@@ -12,7 +12,7 @@ namespace {
 template <bool kShaped>
 __global__ void __launch_bounds__(kThreads, 2) plain_rows_kernel(const __grid_constant__ RowCall c) {
   if (c.control->error != kNoKey) return;
-  const Team<false, kShaped> team{0, 1, shared_memory<RowShared>()};
+  const Team<false, kShaped> team;
   RowTask task;
   if (find_task(c, team, blockIdx.x, &task)) run_row(c, team, task);
 }

@@ -16,16 +16,16 @@ namespace {
 template <class Team>
 __device__ void start_copy(const RowCall& c, const Team& team, const RowTask& task) {
   const View& v = c.views[kStudent];
-  const Slice slice = slice_of(v.vocab, team.rank, team.size);
+  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
   const int64_t width = element_bytes(v.dtype), begin = int64_t{slice.begin} * kVector, end = int64_t{slice.end} * kVector;
   const auto bytes = static_cast<int>(((end < v.vocab ? end : v.vocab) - begin) * width);
   const int bulk = bytes > 0 ? bytes / 16 * 16 : 0;
   const char* const from = v.data + v.row(task.token) * v.stride + begin * width;
   char* const to = team.template slice<char>();
   if (threadIdx.x == 0) {
-    barrier_init(&team.shared->barrier);
-    barrier_expect(&team.shared->barrier, static_cast<uint32_t>(bulk));
-    if (bulk > 0) bulk_load(to, from, static_cast<uint32_t>(bulk), &team.shared->barrier);
+    barrier_init(&team.shared()->barrier);
+    barrier_expect(&team.shared()->barrier, static_cast<uint32_t>(bulk));
+    if (bulk > 0) bulk_load(to, from, static_cast<uint32_t>(bulk), &team.shared()->barrier);
   }
   for (int i = bulk + 2 * static_cast<int>(threadIdx.x); i < bytes; i += 2 * kThreads) {
     *reinterpret_cast<uint16_t*>(to + i) = *reinterpret_cast<const uint16_t*>(from + i);
@@ -39,17 +39,16 @@ __device__ void start_copy(const RowCall& c, const Team& team, const RowTask& ta
 /* kResidentBlocks blocks on a multiprocessor bound the registers. */
 template <bool kShaped>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks)
-    resident_rows_kernel(const __grid_constant__ RowCall c, const int cluster) {
+    resident_rows_kernel(const __grid_constant__ RowCall c) {
 #if RLSD_HAS_CLUSTERS
   if (c.control->error != kNoKey) return;
-  const Team<true, kShaped> team{cluster > 1 ? static_cast<int>(cluster_rank()) : 0, cluster,
-                                 shared_memory<RowShared>()};
+  const Team<true, kShaped> team;
   RowTask task;
-  if (!find_task(c, team, blockIdx.x / static_cast<unsigned>(cluster), &task)) return;
+  if (!find_task(c, team, blockIdx.x / static_cast<unsigned>(c.cluster), &task)) return;
   start_copy(c, team, task);
   run_row(c, team, task);
-  barrier_wait(&team.shared->barrier); /* also where the row was not read: no copy may outlive its block */
-  if (cluster > 1) { /* a peer may still be reading this block's sums */
+  barrier_wait(&team.shared()->barrier); /* also where the row was not read: no copy may outlive its block */
+  if (c.cluster > 1) { /* a peer may still be reading this block's sums */
     cluster_arrive();
     cluster_wait();
   }
@@ -66,16 +65,16 @@ int resident_cluster(const RowCall& call) {
   return cluster_for(student.vocab, student.dtype, kControlBytes);
 }
 
-rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call, int cluster) {
+rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call) {
   const View& student = call.views[kStudent];
   auto* const kernel = call.options.is_shaped() ? resident_rows_kernel<true> : resident_rows_kernel<false>;
-  const size_t shared = kControlBytes + static_cast<size_t>(slice_bytes(student.vocab, cluster, student.dtype));
+  const size_t shared = kControlBytes + static_cast<size_t>(slice_bytes(student.vocab, call.cluster, student.dtype));
   RLSD_CUDA_CHECK(context,
                   cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        static_cast<int>(shared)),
                   "Could not reserve shared memory");
-  const Grid grid{static_cast<unsigned>(call.rows * cluster), static_cast<unsigned>(cluster), shared};
-  return launch(context, "resident_rows_kernel", grid, kernel, call, cluster);
+  const Grid grid{static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared};
+  return launch(context, "resident_rows_kernel", grid, kernel, call);
 }
 
 }  // namespace rlsd::cuda

@@ -5,6 +5,7 @@
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
+#include "napi/device.h"
 #include "napi/distill_loss.h"
 #include "napi/engine.h"
 #include "napi/loss.h"
@@ -62,6 +63,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define(env, exports, "lastError", last_error);
   define(env, exports, "noop", noop);
   init_backends(env, exports);
+  init_device(env, exports);
   init_loss(env, exports);
   init_engine(env, exports);
   init_token_log_probs(env, exports);

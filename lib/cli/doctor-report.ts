@@ -64,13 +64,22 @@ export function examine(): DoctorReport {
   };
 }
 
+function printBackend(backend: BackendInfo): void {
+  const threads = backend.threads === undefined ? "" : `, ${backend.threads} threads`;
+  const why = [backend.reason, backend.message].filter((text) => text !== undefined).join(": ");
+  print(`${backend.name}: ${backend.available ? `available${threads}` : `not available: ${why}`}`);
+  for (const device of backend.devices ?? []) {
+    print(`  ${device.name}, compute capability ${device.compute}, ${(device.memoryBytes / 2 ** 30).toFixed(0)} GiB`);
+  }
+  for (const [kernel, passed] of Object.entries(backend.kernels ?? {})) {
+    print(`  ${kernel}: ${passed ? "passed on a GPU" : "not yet run on a GPU; RLSD_CUDA_EXPERIMENTAL=1 allows it"}`);
+  }
+}
+
 /** The report for people. */
 export function printReport(report: DoctorReport): void {
   print(`Node ${report.node} on ${report.platform}, ${report.cpu}, ${report.cores} cores, ${report.memoryGiB} GiB`);
-  for (const backend of Object.values(report.backends)) {
-    const threads = backend.threads === undefined ? "" : `, ${backend.threads} threads`;
-    print(`${backend.name}: ${backend.available ? `available${threads}` : `not available: ${backend.reason}`}`);
-  }
+  for (const backend of Object.values(report.backends)) printBackend(backend);
   print("\nThe loss on a worked example: two answers to one prompt, the first right.");
   print("token  advantage  evidence weight  dL/dlogP");
   for (const t of report.example.tokens) {

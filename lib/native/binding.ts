@@ -1,3 +1,4 @@
+import type { DeviceBinding } from "./device-binding.js";
 import type { EngineBinding } from "./engine-binding.js";
 
 /** Every argument of the native `policyLoss`, in order. Absent arrays are undefined; statistics are written at meta's end. */
@@ -105,7 +106,7 @@ export interface BackendDescription {
 export type Outcome = number | [status: number, message: string, index: number, count: number];
 
 /** The addon's exports. Functions return an rlsd_status (see status.ts); `lastError` has the words of the last failure. */
-export interface NativeBinding extends EngineBinding {
+export interface NativeBinding extends EngineBinding, DeviceBinding {
   noop(): void;
   lastError(): [message: string, index: number, count: number];
   /** Index of the backend in the library at an absolute path, or -1. */

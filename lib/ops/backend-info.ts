@@ -1,21 +1,40 @@
+import { cudaState } from "../native/cuda.js";
+import { CUDA_KERNELS } from "../native/cuda-kernels.js";
+import type { DeviceDescription } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 
 export interface BackendInfo {
   readonly name: string;
   readonly available: boolean;
-  /** Why it is not available. */
+  /** Why it is not available: "not-built", "not-loadable", "no-driver", "driver-too-old", "no-device". */
   readonly reason?: string;
+  /** The same in a sentence. */
+  readonly message?: string;
   /** Threads a call may use (CPU). */
   readonly threads?: number;
   /** Operations of the backend table, and whether this backend has them. */
   readonly operations?: Readonly<Record<string, boolean>>;
+  readonly devices?: readonly DeviceDescription[];
+  /** Kernels, and whether each has passed its checks on a GPU. The others need RLSD_CUDA_EXPERIMENTAL=1. */
+  readonly kernels?: Readonly<Record<string, boolean>>;
 }
 
-/** What is available on this machine and, where not, why. */
+function cudaInfo(): BackendInfo {
+  const state = cudaState();
+  const kernels = CUDA_KERNELS;
+  if (!state.available)
+    return { name: "cuda", available: false, reason: state.reason, message: state.message, kernels };
+  const found = Array.from({ length: state.devices }, (_, i) => native.deviceInfo(state.backend, i));
+  const devices = found.filter((device) => typeof device !== "number");
+  const operations = native.describeBackend(state.backend)?.entries ?? {};
+  return { name: "cuda", available: true, operations, devices, kernels };
+}
+
+/** What is available on this machine and, where not, why. Asking does not fail. */
 export function backendInfo(): Readonly<Record<"cpu" | "cuda", BackendInfo>> {
   const cpu = native.describeBackend(0);
   return {
     cpu: { name: "cpu", available: true, threads: cpu?.threads ?? 1, operations: cpu?.entries ?? {} },
-    cuda: { name: "cuda", available: false, reason: "This build has no CUDA backend." },
+    cuda: cudaInfo(),
   };
 }

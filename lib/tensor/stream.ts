@@ -4,4 +4,6 @@ export interface Stream extends Disposable {
   readonly device: string;
   /** Resolves when everything queued so far is done. */
   synchronize(): Promise<void>;
+  /** What is queued here from now on starts after what is queued on `other` so far. */
+  waitFor(other: Stream): void;
 }

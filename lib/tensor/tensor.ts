@@ -1,49 +1,23 @@
 import { RlsdError } from "../errors.js";
+import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
+import { emptyOnDevice } from "./device.js";
 import { type DType, isDType } from "./dtype.js";
 import { fixMemory, newMemory } from "./memory.js";
 
-/**
- * A typed view of memory with a shape, row-major. Disposing releases it: using it afterwards is ERR_RLSD_DISPOSED. A
- * queued call that uses it then goes on, and the memory goes when that call has ended.
- */
-export interface Tensor extends Disposable {
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-  /** "cpu", "cuda:0", ... */
-  readonly device: string;
-  /** On the CPU the memory itself. Elsewhere it throws ERR_RLSD_DEVICE_TENSOR: use toHost. */
-  readonly data: Float32Array | Uint16Array;
-}
+export { elementCount, isTensor, type Tensor } from "./base.js";
 
-/** Elements of a shape; throws ERR_RLSD_INVALID_ARGUMENT unless every dimension is a non-negative integer. */
-export function elementCount(shape: readonly number[]): number {
-  let count = 1;
-  for (const size of shape) {
-    if (!Number.isSafeInteger(size) || size < 0) {
-      const message = `Expected non-negative integers for shape but received [${shape.join(", ")}].`;
-      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
-    }
-    count *= size;
-  }
-  if (Number.isSafeInteger(count)) return count;
-  throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `The shape [${shape.join(", ")}] has too many elements.`);
-}
-
-class CpuTensor implements Tensor {
+class CpuTensor extends BaseTensor {
   readonly device = "cpu";
-  readonly dtype: DType;
-  readonly shape: readonly number[];
   #data: Float32Array | Uint16Array | undefined;
 
   constructor(data: Float32Array | Uint16Array, shape: readonly number[], dtype: DType) {
+    super(shape, dtype);
     this.#data = data;
-    this.shape = Object.freeze([...shape]);
-    this.dtype = dtype;
   }
 
   get data(): Float32Array | Uint16Array {
     if (this.#data !== undefined) return this.#data;
-    throw new RlsdError("ERR_RLSD_DISPOSED", "This tensor was disposed. Make a new one with tensor() or empty().");
+    throw disposedError("tensor");
   }
 
   [Symbol.dispose](): void {
@@ -79,17 +53,16 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
   return new CpuTensor(data, shape, type);
 }
 
-/** A new tensor of zeros. */
+/**
+ * A new tensor of zeros.
+ *
+ * @param device "cpu" (default) or "cuda:0"; ERR_RLSD_BACKEND_UNAVAILABLE where it cannot be used, ERR_RLSD_OUT_OF_MEMORY
+ *   where it has no room
+ */
 export function empty(shape: readonly number[], dtype: DType, device = "cpu"): Tensor {
-  if (device !== "cpu") {
-    throw new RlsdError("ERR_RLSD_BACKEND_UNAVAILABLE", `No backend serves the device ${device}. Available: cpu.`);
-  }
+  if (device !== "cpu") return emptyOnDevice(shape, dtype, device);
   const count = elementCount(shape);
   const wide = dtype === "f32";
   const memory = newMemory(count * (wide ? 4 : 2));
   return tensor(wide ? new Float32Array(memory) : new Uint16Array(memory), shape, dtype);
-}
-
-export function isTensor(value: unknown): value is Tensor {
-  return value instanceof CpuTensor;
 }

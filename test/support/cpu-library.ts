@@ -23,7 +23,7 @@ export function compiler(): string | undefined {
 /** Everything that a source may include. */
 function headers(): string[] {
   return (readdirSync(join(root, "csrc"), { recursive: true }) as string[])
-    .filter((name) => /\.(h|inc)$/.test(name))
+    .filter((name) => /\.(h|inc|cuh)$/.test(name))
     .sort()
     .map((name) => join(root, "csrc", name));
 }
@@ -61,6 +61,31 @@ export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []
   await Promise.all([worker(), worker()]);
   objects.sort();
   return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...extraFlags, ...objects, "-lpthread"]);
+}
+
+const EMULATION = [
+  ...["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-DRLSD_CUDA_EMULATED", "-Wno-unknown-pragmas"],
+  ...[`-I${root}/csrc/test/cuda_emulation`, `-I${root}/csrc`, `-I${root}/csrc/include`],
+];
+
+/** The CUDA backend with its kernels run by fibers on the host: csrc/test/cuda_emulation. */
+export async function emulatedCudaLibrary(cxx: string): Promise<string> {
+  const sources = ["cuda", "test/cuda_emulation"].flatMap((room) =>
+    readdirSync(join(root, "csrc", room))
+      .filter((name) => /\.(cu|cc)$/.test(name))
+      .map((name) => join(root, "csrc", room, name)),
+  );
+  const includes = headers();
+  const objects: string[] = [];
+  const worker = async (): Promise<void> => {
+    for (let path = sources.shift(); path !== undefined; path = sources.shift()) {
+      const name = `emulated-${path.slice(path.lastIndexOf("/") + 1)}.o`;
+      objects.push(await build(cxx, name, [...includes, path], [...EMULATION, "-x", "c++", "-c", path]));
+    }
+  };
+  await Promise.all([worker(), worker()]);
+  objects.sort();
+  return await build(cxx, "librlsd_cuda_emulated.so", [], ["-shared", "-Wl,--no-undefined", ...objects]);
 }
 
 /** A program of one source in csrc/test. */

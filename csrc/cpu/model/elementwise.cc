@@ -1,6 +1,6 @@
 /* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows; rows into a
  * cache. */
-#include "cpu/half.h"
+#include "core/half.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
 

@@ -1,0 +1,316 @@
+/* Devices of the loaded backends: what there is, memory, copies, streams. Sizes are checked here; what may be copied
+ * where is TypeScript's. A function that makes an object returns it, or a status with words kept for lastError. */
+#include "napi/device.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "napi/addon_data.h"
+#include "napi/args.h"
+#include "napi/backends.h"
+#include "napi/device_object.h"
+#include "napi/op_call.h"
+
+namespace rlsd::addon {
+namespace {
+
+using Kind = DeviceObject::Kind;
+
+constexpr size_t kHandleBytes = sizeof(rlsd_ipc_handle);
+static_assert(kHandleBytes == 72, "lib/tensor/device.ts says so too");
+
+/* A call's arguments, read on demand. */
+struct Arguments {
+  static constexpr size_t kMost = 4;
+  napi_env env;
+  size_t count = kMost;
+  napi_value values[kMost];
+
+  Arguments(napi_env e, napi_callback_info info) : env(e) {
+    napi_get_cb_info(e, info, &count, values, nullptr, nullptr);
+  }
+  double number(size_t i) const {
+    double value = -1;
+    if (i < count) napi_get_value_double(env, values[i], &value);
+    return value;
+  }
+  std::shared_ptr<DeviceObject> object(size_t i) const {
+    return i < count ? unwrap_device_object(env, values[i]) : nullptr;
+  }
+  bool bytes(size_t i, ArrayArg* array, uint64_t* length) const {
+    if (i >= count || !read_array(env, values[i], array) || !array->present()) return false;
+    *length = array->count * array_bytes(array->type);
+    return true;
+  }
+  const rlsd_backend_v1* backend(size_t i) const { return backend_at(static_cast<int32_t>(number(i))); }
+};
+
+napi_value wrong(napi_env env) { return refuse(env, RLSD_INVALID_ARGUMENT, "A device call had wrong arguments."); }
+
+napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context) {
+  if (status != RLSD_OK) remember_error(env, context.error, context.error_index, context.error_count);
+  return to_number(env, status);
+}
+
+napi_value object_or_status(napi_env env, std::shared_ptr<DeviceObject> object, rlsd_status status,
+                            const rlsd_context& context) {
+  if (status != RLSD_OK) return finish(env, status, context);
+  napi_value value = wrap_device_object(env, std::move(object));
+  return value != nullptr ? value : refuse(env, RLSD_INTERNAL, "Could not make an object.");
+}
+
+/* probeLibrary(name): whether the system's loader finds it */
+napi_value probe_library(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  char name[256];
+  size_t length;
+  napi_value result;
+  const bool named = a.count > 0 && napi_get_value_string_utf8(env, a.values[0], name, sizeof(name), &length) == napi_ok;
+  napi_get_boolean(env, named && dlopen(name, RTLD_LAZY | RTLD_LOCAL) != nullptr, &result);
+  return result;
+}
+
+/* deviceCount(backend): how many, or -1 and lastError */
+napi_value device_count(napi_env env, napi_callback_info info) {
+  const rlsd_backend_v1* const backend = Arguments(env, info).backend(0);
+  if (backend == nullptr) return to_number(env, -1);
+  rlsd_context context = DeviceObject(backend, 0, Kind::kMemory).context();
+  int32_t count = 0;
+  if (backend->device_count(&context, &count) == RLSD_OK) return to_number(env, count);
+  remember_error(env, context.error, -1, 0);
+  return to_number(env, -1);
+}
+
+/* deviceInfo(backend, ordinal): { name, memoryBytes, freeBytes, compute, driverVersion, runtimeVersion }, or a status */
+napi_value device_info(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const rlsd_backend_v1* const backend = a.backend(0);
+  if (backend == nullptr) return wrong(env);
+  rlsd_context context = DeviceObject(backend, static_cast<int32_t>(a.number(1)), Kind::kMemory).context();
+  rlsd_device_info found{};
+  found.struct_size = sizeof(found);
+  const rlsd_status status = backend->device_info(&context, &found);
+  if (status != RLSD_OK) return finish(env, status, context);
+  char compute[16];
+  std::snprintf(compute, sizeof(compute), "%d.%d", found.compute_major, found.compute_minor);
+  napi_value result, value;
+  napi_create_object(env, &result);
+  napi_create_string_utf8(env, found.name, NAPI_AUTO_LENGTH, &value);
+  napi_set_named_property(env, result, "name", value);
+  napi_create_string_utf8(env, compute, NAPI_AUTO_LENGTH, &value);
+  napi_set_named_property(env, result, "compute", value);
+  napi_set_named_property(env, result, "memoryBytes", to_number(env, static_cast<double>(found.memory_bytes)));
+  napi_set_named_property(env, result, "freeBytes", to_number(env, static_cast<double>(found.free_bytes)));
+  napi_set_named_property(env, result, "driverVersion", to_number(env, found.driver_version));
+  napi_set_named_property(env, result, "runtimeVersion", to_number(env, found.runtime_version));
+  return result;
+}
+
+/* deviceAllocate(backend, ordinal, bytes): memory */
+napi_value device_allocate(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const rlsd_backend_v1* const backend = a.backend(0);
+  if (backend == nullptr || !(a.number(2) >= 0)) return wrong(env);
+  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kMemory);
+  object->bytes = static_cast<uint64_t>(a.number(2));
+  rlsd_context context = object->context();
+  const rlsd_status status = backend->allocate(&context, object->bytes, &object->data);
+  object->released = status != RLSD_OK;
+  return object_or_status(env, std::move(object), status, context);
+}
+
+/* deviceBorrow(backend, ordinal, bytes, pointer): memory that another library owns; bytes < 0: a stream */
+napi_value device_borrow(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const rlsd_backend_v1* const backend = a.backend(0);
+  uint64_t pointer = 0;
+  bool lossless = false;
+  if (backend == nullptr || a.count != 4 ||
+      napi_get_value_bigint_uint64(env, a.values[3], &pointer, &lossless) != napi_ok || !lossless) {
+    return wrong(env);
+  }
+  const double bytes = a.number(2);
+  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)),
+                                               bytes < 0 ? Kind::kBorrowedStream : Kind::kBorrowedMemory);
+  object->bytes = bytes < 0 ? 0 : static_cast<uint64_t>(bytes);
+  object->data = reinterpret_cast<void*>(static_cast<uintptr_t>(pointer));
+  return object_or_status(env, std::move(object), RLSD_OK, {});
+}
+
+/* deviceOpen(backend, ordinal, bytes, handle): memory of another process; handle: Uint8Array(72) */
+napi_value device_open(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const rlsd_backend_v1* const backend = a.backend(0);
+  ArrayArg array;
+  uint64_t length;
+  if (backend == nullptr || !(a.number(2) >= 0) || !a.bytes(3, &array, &length) || length != kHandleBytes) {
+    return wrong(env);
+  }
+  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kOpenedMemory);
+  rlsd_ipc_handle handle;
+  std::memcpy(&handle, array.data, kHandleBytes);
+  object->bytes = static_cast<uint64_t>(a.number(2));
+  object->offset = handle.offset;
+  rlsd_context context = object->context();
+  const rlsd_status status = backend->ipc_import(&context, &handle, &object->data);
+  object->released = status != RLSD_OK;
+  return object_or_status(env, std::move(object), status, context);
+}
+
+/* deviceExport(memory, handle): writes the handle, Uint8Array(72) */
+napi_value device_export(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const auto memory = a.object(0);
+  ArrayArg array;
+  uint64_t length;
+  if (memory == nullptr || memory->is_stream() || !a.bytes(1, &array, &length) || length != kHandleBytes) {
+    return wrong(env);
+  }
+  rlsd_context context = memory->context();
+  rlsd_ipc_handle handle{};
+  const rlsd_status status = memory->backend->ipc_export(&context, memory->data, &handle);
+  if (status == RLSD_OK) std::memcpy(array.data, &handle, kHandleBytes);
+  return finish(env, status, context);
+}
+
+/* devicePointer(object): bigint */
+napi_value device_pointer(napi_env env, napi_callback_info info) {
+  const auto object = Arguments(env, info).object(0);
+  if (object == nullptr) return wrong(env);
+  napi_value value;
+  napi_create_bigint_uint64(env, reinterpret_cast<uintptr_t>(object->data), &value);
+  return value;
+}
+
+/* deviceRelease(object) */
+napi_value device_release(napi_env env, napi_callback_info info) {
+  const auto object = Arguments(env, info).object(0);
+  if (object == nullptr) return to_number(env, RLSD_OK);
+  rlsd_context context = object->context();
+  return finish(env, object->release(&context), context);
+}
+
+/* deviceWrite(memory, stream | undefined, array): ordered on the stream; the array may change when this returns */
+napi_value device_write(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const auto memory = a.object(0), stream = a.object(1);
+  ArrayArg array;
+  uint64_t length;
+  if (memory == nullptr || !a.bytes(2, &array, &length) || length > memory->bytes) return wrong(env);
+  rlsd_context context = memory->context(stream.get());
+  const rlsd_status status = memory->backend->copy(&context, memory->data, array.data, length, RLSD_HOST_TO_DEVICE);
+  return finish(env, status, context);
+}
+
+/* deviceClear(memory, stream | undefined) */
+napi_value device_clear(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const auto memory = a.object(0), stream = a.object(1);
+  if (memory == nullptr) return wrong(env);
+  rlsd_context context = memory->context(stream.get());
+  return finish(env, memory->backend->fill_zero(&context, memory->data, memory->bytes), context);
+}
+
+/* Copies to the host and waits for the stream; without bytes it only waits. */
+class ReadCall final : public OpCall {
+ public:
+  ReadCall(std::shared_ptr<DeviceObject> source, std::shared_ptr<DeviceObject> stream, void* to, uint64_t bytes)
+      : source_(std::move(source)), stream_(std::move(stream)), to_(to), bytes_(bytes) {
+    backend = source_->backend;
+    context = source_->context(stream_.get());
+  }
+
+ protected:
+  rlsd_status workspace_bytes(uint64_t* bytes) override {
+    *bytes = 0;
+    return RLSD_OK;
+  }
+  rlsd_status compute() override {
+    if (bytes_ > 0) {
+      const rlsd_status status = backend->copy(&context, to_, source_->data, bytes_, RLSD_DEVICE_TO_HOST);
+      if (status != RLSD_OK) return status;
+    }
+    return backend->synchronize(&context);
+  }
+
+ private:
+  std::shared_ptr<DeviceObject> source_, stream_;
+  void* to_;
+  uint64_t bytes_;
+};
+
+/* deviceRead(memory, stream | undefined, array, queued): a status, or a promise of an outcome */
+napi_value device_read(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  auto memory = a.object(0), stream = a.object(1);
+  ArrayArg array;
+  uint64_t length;
+  if (memory == nullptr || !a.bytes(2, &array, &length) || length > memory->bytes) return wrong(env);
+  auto call = std::make_unique<ReadCall>(std::move(memory), std::move(stream), array.data, length);
+  return a.number(3) > 0 ? queue_call(env, std::move(call), {}, &array, 1) : run_call(env, call.get());
+}
+
+/* streamCreate(backend, ordinal) */
+napi_value stream_create(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const rlsd_backend_v1* const backend = a.backend(0);
+  if (backend == nullptr) return wrong(env);
+  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kStream);
+  rlsd_context context = object->context();
+  const rlsd_status status = backend->stream_create(&context, &object->data);
+  object->released = status != RLSD_OK;
+  return object_or_status(env, std::move(object), status, context);
+}
+
+/* streamSynchronize(stream): a promise of an outcome */
+napi_value stream_synchronize(napi_env env, napi_callback_info info) {
+  auto stream = Arguments(env, info).object(0);
+  if (stream == nullptr || !stream->is_stream()) return wrong(env);
+  return queue_call(env, std::make_unique<ReadCall>(stream, stream, nullptr, 0), {}, nullptr, 0);
+}
+
+/* streamWait(stream, other): what comes on `stream` waits for what is on `other` now */
+napi_value stream_wait(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const auto stream = a.object(0), other = a.object(1);
+  if (stream == nullptr || other == nullptr || !stream->is_stream() || !other->is_stream()) return wrong(env);
+  const rlsd_backend_v1* const backend = stream->backend;
+  rlsd_context context = stream->context(), from = other->context();
+  void* event = nullptr;
+  rlsd_status status = backend->event_create(&from, &event);
+  if (status != RLSD_OK) return finish(env, status, from);
+  status = backend->event_record(&from, event);
+  if (status != RLSD_OK) {
+    backend->event_destroy(&context, event);
+    return finish(env, status, from);
+  }
+  status = backend->event_wait(&context, event);
+  rlsd_context ignored = other->context();
+  backend->event_destroy(&ignored, event); /* the runtime keeps it until the wait is over */
+  return finish(env, status, context);
+}
+
+}  // namespace
+
+void init_device(napi_env env, napi_value exports) {
+  define(env, exports, "probeLibrary", probe_library);
+  define(env, exports, "deviceCount", device_count);
+  define(env, exports, "deviceInfo", device_info);
+  define(env, exports, "deviceAllocate", device_allocate);
+  define(env, exports, "deviceBorrow", device_borrow);
+  define(env, exports, "deviceOpen", device_open);
+  define(env, exports, "deviceExport", device_export);
+  define(env, exports, "devicePointer", device_pointer);
+  define(env, exports, "deviceRelease", device_release);
+  define(env, exports, "deviceWrite", device_write);
+  define(env, exports, "deviceClear", device_clear);
+  define(env, exports, "deviceRead", device_read);
+  define(env, exports, "streamCreate", stream_create);
+  define(env, exports, "streamSynchronize", stream_synchronize);
+  define(env, exports, "streamWait", stream_wait);
+}
+
+}  // namespace rlsd::addon

@@ -1,0 +1,84 @@
+#include "napi/device_object.h"
+
+#include <utility>
+
+#include "napi/addon_data.h"
+
+namespace rlsd::addon {
+namespace {
+
+constexpr napi_type_tag kTag = {0x5c3e81f20a974db6u, 0x8e4b17d96fa2c035u};
+
+/* Freeing device memory may wait for the device: never in the collector's time. */
+class ReleaseJob final : public Job {
+ public:
+  explicit ReleaseJob(std::shared_ptr<DeviceObject> object) : object_(std::move(object)) {}
+  void run() override {
+    rlsd_context context = object_->context();
+    object_->release(&context);
+  }
+  void complete(napi_env) override {}
+
+ private:
+  std::shared_ptr<DeviceObject> object_;
+};
+
+void drop(napi_env env, void* data, void*) {
+  std::unique_ptr<std::shared_ptr<DeviceObject>> holder(static_cast<std::shared_ptr<DeviceObject>*>(data));
+  AddonData* const addon = addon_data(env);
+  if ((*holder)->released || addon == nullptr || addon->queue == nullptr) return;
+  addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
+}
+
+}  // namespace
+
+rlsd_context DeviceObject::context(const DeviceObject* stream) const {
+  rlsd_context c{};
+  c.struct_size = sizeof(c);
+  c.device = device;
+  c.error_index = -1;
+  if (is_stream()) c.stream = data;
+  if (stream != nullptr) c.stream = stream->data;
+  return c;
+}
+
+rlsd_status DeviceObject::release(rlsd_context* c) {
+  if (released) return RLSD_OK;
+  released = true;
+  switch (kind) {
+    case Kind::kMemory:
+      return backend->release(c, data);
+    case Kind::kOpenedMemory:
+      return backend->ipc_close(c, static_cast<char*>(data) - offset);
+    case Kind::kStream:
+      return backend->stream_destroy(c, data);
+    default:
+      return RLSD_OK;
+  }
+}
+
+napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object) {
+  napi_value value;
+  auto holder = std::make_unique<std::shared_ptr<DeviceObject>>(std::move(object));
+  if (napi_create_object(env, &value) != napi_ok || napi_type_tag_object(env, value, &kTag) != napi_ok ||
+      napi_wrap(env, value, holder.get(), drop, nullptr, nullptr) != napi_ok) {
+    return nullptr;
+  }
+  holder.release();
+  return value;
+}
+
+std::shared_ptr<DeviceObject> unwrap_device_object(napi_env env, napi_value value) {
+  napi_valuetype type;
+  bool same = false;
+  void* data = nullptr;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object ||
+      napi_check_object_type_tag(env, value, &kTag, &same) != napi_ok || !same ||
+      napi_unwrap(env, value, &data) != napi_ok) {
+    return nullptr;
+  }
+  const auto& object = *static_cast<std::shared_ptr<DeviceObject>*>(data);
+  return object->released ? nullptr : object;
+}
+
+}  // namespace rlsd::addon

@@ -1,0 +1,85 @@
+/* How csrc/cuda cuts rows, over every width and dtype that matters: each column belongs to one block, slices fit in
+ * shared memory, vectors stay aligned, and nothing depends on more than width, dtype and cluster. */
+#include "cuda/tiling.h"
+
+#include <cstdio>
+#include <vector>
+
+namespace {
+
+using namespace rlsd::cuda;
+
+constexpr int64_t kWidths[] = {1, 2, 3, 7, 8, 9, 255, 4096, 32000, 32001, 50257, 128256, 151936, 152064, 201088, 262144};
+constexpr int32_t kDtypes[] = {RLSD_F32, RLSD_F16, RLSD_BF16};
+constexpr int64_t kControl = 832; /* the most that row_team.cuh may take */
+
+int failures = 0;
+
+void expect(bool holds, const char* what, int64_t width, int cluster) {
+  if (holds) return;
+  ++failures;
+  std::printf("%s: %lld columns, cluster of %d\n", what, static_cast<long long>(width), cluster);
+}
+
+void test_slices_cover_a_row_once(int64_t width, int cluster) {
+  std::vector<int> owners(static_cast<size_t>(vectors_of(width)), 0);
+  int last = 0;
+  for (int rank = 0; rank < cluster; ++rank) {
+    const Slice slice = slice_of(width, rank, cluster);
+    expect(slice.begin == last && slice.end >= slice.begin, "slices follow one another", width, cluster);
+    for (int vector = slice.begin; vector < slice.end; ++vector) ++owners[static_cast<size_t>(vector)];
+    last = slice.end;
+  }
+  bool once = last == vectors_of(width);
+  for (int count : owners) once = once && count == 1;
+  expect(once, "each vector has one block", width, cluster);
+  expect(int64_t{vectors_of(width)} * kVector >= width && int64_t{vectors_of(width) - 1} * kVector < width,
+         "vectors cover the row and no more", width, cluster);
+}
+
+void test_slices_fit(int64_t width, int32_t dtype) {
+  const int cluster = cluster_for(width, dtype, kControl);
+  const int64_t row = width * element_bytes(dtype);
+  if (cluster == 0) {
+    expect(row > kLargestCluster * (kSharedPerBlock - kControl - 64), "a row that fits is kept", width, cluster);
+    return;
+  }
+  const int64_t bytes = slice_bytes(width, cluster, dtype);
+  expect(bytes + kControl <= kSharedPerBlock, "a slice fits in a block's shared memory", width, cluster);
+  for (int rank = 0; rank < cluster; ++rank) {
+    const Slice slice = slice_of(width, rank, cluster);
+    const int64_t needed = int64_t{slice.end - slice.begin} * kVector * element_bytes(dtype);
+    expect(needed <= bytes, "slice_bytes holds every slice", width, cluster);
+    expect(int64_t{slice.begin} * kVector * element_bytes(dtype) % 16 == 0, "slices start aligned", width, cluster);
+  }
+  if (cluster < kLargestCluster) {
+    expect(kResidentBlocks * (bytes + kControl + kSharedReserved) <= kSharedPerProcessor, "blocks are co-resident", width,
+           cluster);
+  }
+}
+
+void test_known_clusters() {
+  expect(cluster_for(32000, RLSD_BF16, kControl) == 1, "32000 bf16 columns", 32000, 1);
+  expect(cluster_for(128256, RLSD_BF16, kControl) == 4, "128256 bf16 columns", 128256, 4);
+  expect(cluster_for(151936, RLSD_BF16, kControl) == 4, "151936 bf16 columns", 151936, 4);
+  expect(cluster_for(262144, RLSD_BF16, kControl) == 8, "262144 bf16 columns", 262144, 8);
+  expect(cluster_for(1 << 20, RLSD_F32, kControl) == 0, "a row too wide for shared memory", 1 << 20, 0);
+}
+
+void test_alignment() {
+  alignas(16) char row[64] = {};
+  expect(has_aligned_rows(row, 32) && !has_aligned_rows(row + 2, 32) && !has_aligned_rows(row, 34), "alignment", 0, 0);
+}
+
+}  // namespace
+
+int main() {
+  for (int64_t width : kWidths) {
+    for (int cluster : {1, 2, 4, 8}) test_slices_cover_a_row_once(width, cluster);
+    for (int32_t dtype : kDtypes) test_slices_fit(width, dtype);
+  }
+  test_known_clusters();
+  test_alignment();
+  std::printf("%s\n", failures == 0 ? "passed" : "failed");
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,153 @@
+import { RlsdError } from "../errors.js";
+import { cudaState } from "../native/cuda.js";
+import type { DeviceHandle } from "../native/device-binding.js";
+import { native } from "../native/load.js";
+import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
+import type { DType } from "./dtype.js";
+import type { Stream } from "./stream.js";
+
+export interface DevicePlace {
+  /** Index of the backend in the native registry. */
+  readonly backend: number;
+  readonly ordinal: number;
+}
+
+const unavailable = (device: string, why: string): RlsdError =>
+  new RlsdError("ERR_RLSD_BACKEND_UNAVAILABLE", `No backend serves the device ${device}: ${why}`);
+
+/** Where "cuda:0" is; "cuda" is its first device. Throws ERR_RLSD_BACKEND_UNAVAILABLE and says why. */
+export function findDevice(device: string): DevicePlace {
+  const match = /^cuda(?::(\d+))?$/.exec(device);
+  if (match === null) throw unavailable(device, 'expected "cpu" or "cuda:<number>".');
+  const state = cudaState();
+  if (!state.available) throw unavailable(device, `${state.reason}. ${state.message}`);
+  const ordinal = Number(match[1] ?? 0);
+  if (ordinal < state.devices) return { backend: state.backend, ordinal };
+  throw unavailable(
+    device,
+    `there ${state.devices === 1 ? "is 1 device" : `are ${state.devices} devices`}, from cuda:0.`,
+  );
+}
+
+/** The object of a native call that returns one or a status. */
+export function handleOrThrow(made: DeviceHandle | number): DeviceHandle {
+  if (typeof made === "number") {
+    throwUnlessOk(made);
+    throw new RlsdError("ERR_RLSD_INTERNAL", "A device call made nothing.");
+  }
+  return made;
+}
+
+export const byteLength = (shape: readonly number[], dtype: DType): number =>
+  elementCount(shape) * (dtype === "f32" ? 4 : 2);
+
+/** A tensor in a device's memory. */
+export class DeviceTensor extends BaseTensor {
+  readonly device: string;
+  readonly place: DevicePlace;
+  #handle: DeviceHandle | undefined;
+
+  constructor(handle: DeviceHandle, place: DevicePlace, shape: readonly number[], dtype: DType) {
+    super(shape, dtype);
+    this.#handle = handle;
+    this.place = place;
+    this.device = `cuda:${place.ordinal}`;
+  }
+
+  get handle(): DeviceHandle {
+    if (this.#handle !== undefined) return this.#handle;
+    throw disposedError("tensor");
+  }
+
+  get data(): never {
+    const message = `This tensor lies in the memory of ${this.device}, which JavaScript cannot read. Use toHost(tensor).`;
+    throw this.#handle === undefined ? disposedError("tensor") : new RlsdError("ERR_RLSD_DEVICE_TENSOR", message);
+  }
+
+  /** Waits for the device's work that uses it. */
+  [Symbol.dispose](): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    if (handle !== undefined) throwUnlessOk(native.deviceRelease(handle));
+  }
+}
+
+/** Work on one device, in order; not ordered with work on other streams, unless one waits for another. */
+export class DeviceStream implements Stream {
+  readonly device: string;
+  readonly place: DevicePlace;
+  #handle: DeviceHandle | undefined;
+
+  constructor(handle: DeviceHandle, place: DevicePlace) {
+    this.#handle = handle;
+    this.place = place;
+    this.device = `cuda:${place.ordinal}`;
+  }
+
+  get handle(): DeviceHandle {
+    if (this.#handle !== undefined) return this.#handle;
+    throw new RlsdError("ERR_RLSD_DISPOSED", "This stream was disposed. Make a new one with createStream().");
+  }
+
+  async synchronize(): Promise<void> {
+    throwUnlessDone(await native.streamSynchronize(this.handle));
+  }
+
+  waitFor(other: Stream): void {
+    throwUnlessOk(native.streamWait(this.handle, streamHandle(other, this.device) as DeviceHandle));
+  }
+
+  [Symbol.dispose](): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    if (handle !== undefined) throwUnlessOk(native.deviceRelease(handle));
+  }
+}
+
+/** A new stream of a device: `createStream("cuda:0")`. */
+export function createStream(device: string): Stream {
+  const place = findDevice(device);
+  return new DeviceStream(handleOrThrow(native.streamCreate(place.backend, place.ordinal)), place);
+}
+
+/** The native stream of a call on `device`; undefined: the device's default stream. */
+export function streamHandle(stream: Stream | undefined, device: string): DeviceHandle | undefined {
+  if (stream === undefined) return undefined;
+  if (stream instanceof DeviceStream && stream.device === device) return stream.handle;
+  const received = stream instanceof DeviceStream ? `one of ${stream.device}` : "something else";
+  throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Expected a stream of ${device} but received ${received}.`);
+}
+
+/** Until what was enqueued on no stream of the caller's is done: other streams are not ordered with it. */
+function settle(handle: DeviceHandle, stream: DeviceHandle | undefined): void {
+  if (stream === undefined) throwUnlessOk(native.deviceRead(handle, undefined, new Uint8Array(0), 0) as number);
+}
+
+function allocate(shape: readonly number[], dtype: DType, place: DevicePlace): DeviceTensor {
+  const made = native.deviceAllocate(place.backend, place.ordinal, byteLength(shape, dtype));
+  return new DeviceTensor(handleOrThrow(made), place, shape, dtype);
+}
+
+/** Zeros on a device. */
+export function emptyOnDevice(shape: readonly number[], dtype: DType, device: string): Tensor {
+  const t = allocate(shape, dtype, findDevice(device));
+  throwUnlessOk(native.deviceClear(t.handle, undefined));
+  settle(t.handle, undefined);
+  return t;
+}
+
+/** A copy of host memory on a device, ordered on `stream`. */
+export function upload(t: Tensor, device: string, stream: Stream | undefined): Tensor {
+  const place = findDevice(device);
+  const on = streamHandle(stream, `cuda:${place.ordinal}`);
+  const copy = allocate(t.shape, t.dtype, place);
+  throwUnlessOk(native.deviceWrite(copy.handle, on, t.data));
+  settle(copy.handle, on);
+  return copy;
+}
+
+/** Fills `data` from a device's memory after what `stream` holds; waits for it. */
+export function download(t: DeviceTensor, data: Float32Array | Uint16Array, stream: Stream | undefined): void {
+  throwUnlessOk(native.deviceRead(t.handle, streamHandle(stream, t.device), data, 0) as number);
+}

@@ -1,0 +1,207 @@
+import { execFile, execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import {
+  backendInfo,
+  createStream,
+  empty,
+  policyLossSync,
+  rlsd,
+  type Tensor,
+  tensor,
+  toDevice,
+  toHost,
+} from "../lib/index.js";
+import { exportHandle, fromHandle, fromPointer, pointerOf, streamFromPointer } from "../lib/interop.js";
+import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
+
+const root = join(__dirname, "..");
+const run = promisify(execFile);
+const cxx = compiler();
+const hasNumpy = ((): boolean => {
+  try {
+    execFileSync("python3", ["-c", "import numpy"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+/** Output of a TypeScript child; the environment reaches native code only this way. */
+async function child(name: string, env: Record<string, string>): Promise<unknown> {
+  const args = ["--import", join(root, "scripts/ts-register.mjs"), join(root, "test/support", name)];
+  const { stdout } = await run(process.execPath, args, { env: { ...process.env, ...env } });
+  return JSON.parse(stdout);
+}
+
+describe("without a usable CUDA", () => {
+  it("names a library that is not there, and goes on", async () => {
+    const answer = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: "/nowhere/librlsd_cuda.so" });
+    expect(answer).toMatchObject({ available: false, reason: "not-built" });
+  });
+
+  it("says why a file that is no library cannot be opened", async () => {
+    const answer = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: join(root, "package.json") });
+    expect(answer).toMatchObject({
+      available: false,
+      reason: "not-loadable",
+      message: expect.stringContaining("package.json"),
+    });
+  });
+});
+
+const emulated = cxx === undefined ? describe.skip : describe;
+if (cxx === undefined) process.stdout.write("not run: the CUDA kernels by emulation (no C++ compiler)\n");
+
+emulated("the CUDA backend, its kernels run by emulation", () => {
+  let library = "";
+  beforeAll(async () => {
+    library = await emulatedCudaLibrary(cxx!);
+    process.env.RLSD_CUDA_LIBRARY = library;
+  }, 600_000);
+
+  it("answers for a driver that is too old and for no device", async () => {
+    const old = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: library, RLSD_EMULATION_DEVICES: "old-driver" });
+    expect(old).toMatchObject({ available: false, reason: "driver-too-old" });
+    const none = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: library, RLSD_EMULATION_DEVICES: "0" });
+    expect(none).toMatchObject({ available: false, reason: "no-device" });
+  });
+
+  it("describes its device, what it serves, and which kernels have passed on a GPU", () => {
+    const { cuda } = backendInfo();
+    expect(cuda).toMatchObject({ available: true, operations: { policy_loss: true, matmul: false } });
+    expect(cuda.devices).toMatchObject([{ name: "emulated", compute: "9.0" }]);
+    expect(Object.keys(cuda.kernels ?? {})).toEqual(["policy-tokens", "rows-plain", "rows-resident"]);
+  });
+
+  it.each([
+    ["f32", Float32Array.of(1, -2, 3, 4, 5, 6)],
+    ["bf16", Uint16Array.of(1, 2, 3, 4, 5, 65535)],
+    ["f16", Uint16Array.of(6, 5, 4, 3, 2, 1)],
+  ] as const)("carries %s to the device and back", (dtype, data) => {
+    using there = toDevice(tensor(data, [2, 3], dtype), "cuda:0");
+    expect([there.device, there.shape, there.dtype]).toEqual(["cuda:0", [2, 3], dtype]);
+    expect(toHost(there).data).toEqual(data);
+    using again = toDevice(there, "cuda");
+    expect(toHost(again).data).toEqual(data);
+  });
+
+  it("starts a new device tensor at zero, and takes an empty one", () => {
+    expect(toHost(empty([3], "f32", "cuda:0")).data).toEqual(new Float32Array(3));
+    expect(toHost(empty([0, 5], "bf16", "cuda:0")).data).toEqual(new Uint16Array(0));
+  });
+
+  it("does not give device memory to JavaScript, nor to an operation of the CPU", () => {
+    using t = empty([1], "f32", "cuda:0");
+    expect(() => t.data).toThrow(expect.objectContaining({ code: "ERR_RLSD_DEVICE_TENSOR" }));
+    const batch = { student: { logProbs: t }, cuSeqlens: Int32Array.of(0, 1), advantages: Float32Array.of(1) };
+    expect(() => policyLossSync({ ...batch, tokenIds: Int32Array.of(0) }, rlsd())).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_DEVICE_TENSOR" }),
+    );
+  });
+
+  it("refuses a disposed tensor and a device that is not there", () => {
+    const t = empty([2], "f32", "cuda:0");
+    t[Symbol.dispose]();
+    t[Symbol.dispose]();
+    expect(() => toHost(t)).toThrow(expect.objectContaining({ code: "ERR_RLSD_DISPOSED" }));
+    for (const device of ["cuda:1", "rocm:0", "cuda:x"]) {
+      expect(() => empty([1], "f32", device)).toThrow(
+        expect.objectContaining({ code: "ERR_RLSD_BACKEND_UNAVAILABLE" }),
+      );
+    }
+  });
+
+  it("says when there is no room, and stays usable", () => {
+    const full = () => empty([2 ** 29], "f32", "cuda:0");
+    expect(full).toThrow(expect.objectContaining({ code: "ERR_RLSD_OUT_OF_MEMORY" }));
+    expect(full).toThrow(/2147483648 bytes on cuda:0: \d+ of 1073741824 are free/);
+    expect(toHost(empty([2], "f32", "cuda:0")).data).toEqual(new Float32Array(2));
+  });
+
+  it("says that a poisoned context is lost, then and at every later call", async () => {
+    const answers = (await child("poison-child.ts", { RLSD_CUDA_LIBRARY: library })) as string[];
+    expect(answers[0]).toBe("done");
+    expect(answers[1]).toMatch(/^ERR_RLSD_DEVICE: .*cudaErrorIllegalAddress \(700.*start a new process/);
+    expect(answers[2]).not.toBe("done");
+  });
+
+  it("orders streams explicitly", async () => {
+    using a = createStream("cuda:0");
+    using b = createStream("cuda:0");
+    using t = toDevice(tensor(Float32Array.of(7), [1]), "cuda:0", a);
+    b.waitFor(a);
+    expect(toHost(t, b).data).toEqual(Float32Array.of(7));
+    await b.synchronize();
+    expect(() => toHost(tensor(Float32Array.of(1), [1]), a)).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT" }),
+    );
+    const other = { device: "cuda:0" } as never;
+    expect(() => toHost(t, other)).toThrow(expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT" }));
+  });
+
+  it("wraps memory and streams of another library, and frees neither", () => {
+    using owner = toDevice(tensor(Float32Array.of(1, 2, 3, 4), [4]), "cuda:0");
+    const layout = { shape: [2], dtype: "f32", device: "cuda:0" } as const;
+    const half: Tensor = fromPointer(pointerOf(owner) + 8n, layout);
+    expect(toHost(half).data).toEqual(Float32Array.of(3, 4));
+    half[Symbol.dispose]();
+    expect(toHost(owner).data).toEqual(Float32Array.of(1, 2, 3, 4));
+    using stream = streamFromPointer(0n, "cuda:0");
+    expect(toHost(owner, stream).data).toEqual(Float32Array.of(1, 2, 3, 4));
+    expect(() => pointerOf(tensor(new Float32Array(1), [1]))).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT" }),
+    );
+  });
+
+  it("opens memory by the handle that its owner exported", () => {
+    using owner = toDevice(tensor(Float32Array.of(5, 6), [2]), "cuda:0");
+    const handle = exportHandle(owner);
+    using opened = fromHandle(handle, { shape: [2], dtype: "f32", device: "cuda:0" });
+    expect(toHost(opened).data).toEqual(Float32Array.of(5, 6));
+    expect(() => fromHandle(handle.subarray(1), { shape: [2], dtype: "f32", device: "cuda:0" })).toThrow(
+      /Uint8Array\(72\)/,
+    );
+  });
+
+  it("refuses kernels that have not passed on a GPU unless told otherwise", async () => {
+    const script = `import sys; sys.path.insert(0, "bench/gpu"); import abi, batches
+try: batches.policy_loss(abi.Library(sys.argv[1]), abi.objective(), student=[-1.0], cu_seqlens=[0, 1], advantages=[1.0])
+except abi.RlsdError as error: print(error.code, error)`;
+    if (!hasNumpy) return void process.stdout.write("not run: kernels over the C boundary (no NumPy)\n");
+    const { stdout } = await run("python3", ["-c", script, library], { cwd: root });
+    expect(stdout).toMatch(/^UNSUPPORTED .*policy-tokens has not passed/);
+  });
+
+  const checks =
+    "vectors objectives alignments in_place repeats equal_teacher rows_argument extreme_rows bad_rows refusals";
+  it.each([
+    ["resident rows", {}],
+    ["resident rows, threads visited backwards", { RLSD_EMULATION_ORDER: "reverse" }],
+    ["plain rows", { RLSD_CUDA_ROWS: "plain" }],
+  ])(
+    "computes what the CPU does: %s",
+    async (_, env) => {
+      if (!hasNumpy) return void process.stdout.write("not run: kernels over the C boundary (no NumPy)\n");
+      const names = [...checks.split(" "), "log_probs_level", "skipped_rows", "token_log_probs"];
+      const args = [join(root, "bench/gpu/checks.py"), library, ...names];
+      const { stdout } = await run("python3", args, { env: { ...process.env, ...env, RLSD_CUDA_EXPERIMENTAL: "1" } });
+      expect(stdout.trim().split("\n")).toEqual(names.map((name) => `${name}: passed`));
+    },
+    120_000,
+  );
+
+  it("shares wide rows between the blocks of a cluster", async () => {
+    if (!hasNumpy) return void process.stdout.write("not run: kernels over the C boundary (no NumPy)\n");
+    const args = [join(root, "bench/gpu/checks.py"), library, "wide_rows"];
+    const { stdout } = await run("python3", args, { env: { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1" } });
+    expect(stdout.trim()).toBe("wide_rows: passed");
+  }, 120_000);
+});
+
+emulated("the tiling of rows", () => {
+  it("gives each column to one block and fits in shared memory, for every width and dtype", async () => {
+    const { stdout } = await run(await testProgram(cxx!, "test_cuda_tiling.cc"), []);
+    expect(stdout.trim()).toBe("passed");
+  });
+});
