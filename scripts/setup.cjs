@@ -60,3 +60,8 @@ step(
 step("compiling", ["lib", "tsconfig.json", "package-lock.json"], "dist/.rlsd-setup", "dist/index.js", () =>
   require("./build-ts.cjs").buildTypeScript(),
 );
+// Only on demand (npm run build): it takes minutes. Where there is no nvcc it says so and goes on.
+if (process.argv.includes("--cuda")) {
+  const { status } = spawnSync(process.execPath, [path.join(__dirname, "build-cuda.cjs")], { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}

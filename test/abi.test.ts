@@ -141,7 +141,7 @@ describe("the addon", () => {
     const extended = [...text.matchAll(/interface NativeBinding extends ([\w, ]+)/g)].flatMap((m) =>
       m[1]!.split(/,\s*/),
     );
-    const files = ["engine-binding.ts", "binding.ts"].map((file) => {
+    const files = ["engine-binding.ts", "device-binding.ts", "binding.ts"].map((file) => {
       try {
         return read(`lib/native/${file}`);
       } catch {

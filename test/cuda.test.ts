@@ -1,4 +1,7 @@
 import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import {
@@ -203,5 +206,51 @@ emulated("the tiling of rows", () => {
   it("gives each column to one block and fits in shared memory, for every width and dtype", async () => {
     const { stdout } = await run(await testProgram(cxx!, "test_cuda_tiling.cc"), []);
     expect(stdout.trim()).toBe("passed");
+  });
+});
+
+describe("what a GPU machine gets and gives back", () => {
+  const require = createRequire(join(root, "test/cuda.test.ts"));
+  const { makeBundle } = require("../scripts/gpu-bundle.cjs") as {
+    makeBundle(output: string): { output: string; megabytes: number };
+  };
+  const { passedKernels, render } = require("../scripts/passed-kernels.cjs") as {
+    passedKernels(folder?: string): string[];
+    render(passed: string[]): Record<string, string>;
+  };
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-gpu-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("packs sources, harness and published cases, in less than 40 MB", () => {
+    const { output, megabytes } = makeBundle(join(folder, "bundle.tar.gz"));
+    expect(megabytes).toBeLessThan(40);
+    const names = execFileSync("tar", ["tzf", output], { encoding: "utf8" }).split("\n");
+    const needed = ["CMakeLists.txt", "csrc/sources.json", "csrc/cuda/rows_resident.cu", "csrc/include/rlsd/rlsd.h"];
+    needed.push("bench/gpu/run.py", "test/fixtures/vectors/case-11-000.json");
+    for (const name of needed) expect(names).toContain(`rlsd-gpu/${name}`);
+  });
+
+  it("lets a kernel be the default once the newest result of a GPU says that it passed, not before", () => {
+    expect(passedKernels(folder)).toEqual([]);
+    const report = (date: string, passed: string[], gpu: object | null) => ({
+      date,
+      passed,
+      backend: "cuda",
+      machine: { gpu },
+    });
+    const write = (name: string, content: object) =>
+      writeFileSync(join(folder, `${name}.json`), JSON.stringify(content));
+    write("no-gpu", report("2026-12-01", ["policy-tokens"], null));
+    expect(passedKernels(folder)).toEqual([]);
+    write("old", report("2026-11-01", ["policy-tokens", "rows-plain"], {}));
+    expect(passedKernels(folder)).toEqual(["policy-tokens", "rows-plain"]);
+    write("new", report("2026-11-02", ["policy-tokens"], {}));
+    expect(passedKernels(folder)).toEqual(["policy-tokens"]);
+  });
+
+  it("keeps dispatch and doctor at what bench/results says", () => {
+    for (const [path, text] of Object.entries(render(passedKernels()))) {
+      expect(readFileSync(join(root, path), "utf8")).toBe(text);
+    }
   });
 });

@@ -148,8 +148,9 @@ __device__ RowSums sum_view(const RowCall& c, const Team& team, int view, int hi
   return sums;
 }
 
+/* Rare, and thus out of line. */
 template <class Team>
-__device__ void largest_of_views(const RowCall& c, const Team& team) {
+__device__ __noinline__ void largest_of_views(const RowCall& c, const Team& team) {
 #pragma unroll 1
   for (int view = 0; view < kViews; ++view) {
     double highest = -INFINITY;
@@ -265,7 +266,7 @@ RLSD_ONE_THREAD void set_gradient(const RowCall& c, RowShared* s) {
 
 /* Zeros for the block's part of a gradient row. */
 template <class Team>
-__device__ void zero_row(const RowCall& c, const Team& team, int64_t row) {
+__device__ __noinline__ void zero_row(const RowCall& c, const Team& team, int64_t row) {
   if (c.gradient == nullptr) return;
   const View& v = c.views[kStudent];
   with_dtype(v.dtype, [&](auto tag) {
