@@ -36,9 +36,9 @@ __device__ void start_copy(const RowCall& c, const Team& team, const RowTask& ta
 
 /* ---- kernels ------------------------------------------------------------------------------ */
 
-/* kResidentBlocks blocks on a multiprocessor bound the registers. */
+/* The blocks that a multiprocessor is to hold bound the registers; softcap needs them more than rows in flight. */
 template <bool kShaped>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks)
+__global__ void __launch_bounds__(kThreads, kShaped ? 2 : kResidentBlocks)
     resident_rows_kernel(const __grid_constant__ RowCall c) {
 #if RLSD_HAS_CLUSTERS
   if (c.control->error != kNoKey) return;
