@@ -70,9 +70,11 @@ RLSD_HD TokenCredit token_credit(const rlsd_objective& o, const TokenInput& t, b
   const double a = direction(o, t.advantage);
   if (!t.has_teacher) return {{0.0, 1.0, 1.0, true}, 1.0, a};
   const double student = o.student_source_old ? t.old_log_prob : t.log_prob;
-  const Evidence e = evidence(o, t.teacher, t.has_contrast ? t.contrast : student, a);
-  const bool credited = e.usable && a != 0.0 && t.in_span && (!o.negative_only || sequence_negative);
-  return {e, credit(o, e.clipped, credited), a};
+  /* Made in its place: a copy of just-written halves would wait for the stores. */
+  TokenCredit c{evidence(o, t.teacher, t.has_contrast ? t.contrast : student, a), 1.0, a};
+  const bool credited = c.evidence.usable && a != 0.0 && t.in_span && (!o.negative_only || sequence_negative);
+  c.rho = credit(o, c.evidence.clipped, credited);
+  return c;
 }
 
 RLSD_HD double importance_weight(const rlsd_objective& o, const TokenInput& t, const SequenceTerms& q) {

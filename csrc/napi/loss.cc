@@ -178,15 +178,25 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) const {
 
 /* No (N) result may lie over an input or another result: it would be read after it was written. */
 bool PolicyArgs::is_apart() const {
-  for (int out = kOutLogProbs; out <= kOutGradientLogProbs; ++out) {
-    const auto* begin = static_cast<const uint8_t*>(arrays[out].data);
-    const size_t bytes = arrays[out].count * sizeof(float);
-    for (int arg = kTokenIds; arg < kCancel && bytes > 0; ++arg) {
-      if (arg == out || arrays[arg].count == 0) continue;
-      const auto* other = static_cast<const uint8_t*>(arrays[arg].data);
-      if (other >= begin + bytes || begin >= other + arrays[arg].count * array_bytes(arrays[arg].type)) continue;
-      overlaps = arg;
-      return refuse(out);
+  struct Range {
+    int arg;
+    const uint8_t *begin, *end;
+  };
+  Range used[kArgCount];
+  int count = 0;
+  for (int arg = kTokenIds; arg < kCancel; ++arg) {
+    const ArrayArg& a = arrays[arg];
+    if (a.count == 0) continue;
+    const auto* begin = static_cast<const uint8_t*>(a.data);
+    used[count++] = {arg, begin, begin + a.count * array_bytes(a.type)};
+  }
+  for (int i = 0; i < count; ++i) {
+    const Range& out = used[i];
+    if (out.arg < kOutLogProbs || out.arg > kOutGradientLogProbs) continue;
+    for (int j = 0; j < count; ++j) {
+      if (j == i || used[j].begin >= out.end || out.begin >= used[j].end) continue;
+      overlaps = used[j].arg;
+      return refuse(out.arg);
     }
   }
   return true;

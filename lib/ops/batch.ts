@@ -118,7 +118,7 @@ export function checkBatch(given: PolicyBatch): CheckedBatch {
   if (batch.contrast !== undefined && batch.teacher === undefined) {
     throw invalid("a teacher beside the contrast", "teacher", undefined);
   }
-  const needsIds = [student, teacher, contrast].some((s) => s.level > LEVEL_LOG_PROBS);
+  const needsIds = Math.max(student.level, teacher.level, contrast.level) > LEVEL_LOG_PROBS;
   if (needsIds || batch.tokenIds !== undefined) checkI32(batch.tokenIds, "tokenIds", tokens);
   return { batch, tokens, sequences, advantagesPerToken: !perSequence, student, teacher, contrast };
 }

@@ -61,8 +61,11 @@ function checkNeeds(objective: Objective, batch: PolicyBatch, checked: CheckedBa
   }
 }
 
+const NO_USE: MemoryUse = { reads: [], writes: [] };
+
 /** The tensors of the batch are read, those of the gradients written. */
 function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutputs): MemoryUse {
+  if (student.tensors.length + teacher.tensors.length + contrast.tensors.length === 0) return NO_USE;
   const read = [...student.tensors, ...teacher.tensors, ...contrast.tensors];
   const written = [g.logits, g.hidden, g.head, g.bias].filter((t) => t !== undefined);
   return { reads: read.map((t) => t.data), writes: written.map((t) => t.data) };
