@@ -34,8 +34,13 @@ class Batch:
         self.advantages = torch.randn(sequences, generator=generator, device=device)
         lengths = (self.cu[1:] - self.cu[:-1]).long()
         self.token_advantages = self.advantages.repeat_interleave(lengths)
-        self.old = torch.full((tokens,), -2.0, device=device)
+        # Close to the policy's own: a clipped row has no gradient, and writing zeros would be less work.
+        noise = 0.02 * torch.randn(tokens, generator=generator, device=device)
+        self.old = torch.cat([self.exact(rows) for rows in torch.arange(tokens, device=device).split(512)]) + noise
         self.mask = torch.ones(tokens, dtype=torch.uint8, device=device)
+
+    def exact(self, rows):
+        return torch.log_softmax(self.student[rows].float(), -1).gather(1, self.ids[rows, None])[:, 0]
 
 
 def policy_terms(log_p, teacher, batch):
@@ -93,6 +98,9 @@ class Ours:
     @property
     def gradient(self):
         return self.batch.gradient
+
+    def share_of_rows_with_gradient(self):
+        return (self.results[4] != 0).float().mean().item()
 
 
 class Eager:

@@ -104,7 +104,7 @@ def bench(library, tokens, vocabulary, peaked, with_peers, copy_rate):
         rows.append({"name": entrant.name, **found, "floor_ms": floor, "of_floor": floor / found["ms"],
                      "GB/s at 6 bytes": 6 * elements / found["ms"] / 1e6, "difference": agree.get(entrant.name)})  # fmt: skip
     return {"tokens": tokens, "vocabulary": vocabulary, "logits": "peaked" if peaked else "random", "rows": rows,
-            "not_run": absent}  # fmt: skip
+            "rows_with_gradient": field[0].share_of_rows_with_gradient(), "not_run": absent}  # fmt: skip
 
 
 def main():

@@ -69,10 +69,15 @@ rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call) {
   const View& student = call.views[kStudent];
   auto* const kernel = call.options.is_shaped() ? resident_rows_kernel<true> : resident_rows_kernel<false>;
   const size_t shared = kControlBytes + static_cast<size_t>(slice_bytes(student.vocab, call.cluster, student.dtype));
+  const auto* const function = reinterpret_cast<const void*>(kernel);
   RLSD_CUDA_CHECK(context,
-                  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(shared)),
+                  cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
                   "Could not reserve shared memory");
+  /* All of it: with the default split a multiprocessor may hold fewer blocks than its memory has room for. */
+  RLSD_CUDA_CHECK(context,
+                  cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                       cudaSharedmemCarveoutMaxShared),
+                  "Could not prefer shared memory");
   const Grid grid{static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared};
   return launch(context, "resident_rows_kernel", grid, kernel, call);
 }
