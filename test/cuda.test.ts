@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ import {
   toHost,
 } from "../lib/index.js";
 import { exportHandle, fromHandle, fromPointer, pointerOf, streamFromPointer } from "../lib/interop.js";
+import { native } from "../lib/native/load.js";
 import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
@@ -50,6 +51,22 @@ describe("without a usable CUDA", () => {
       reason: "not-loadable",
       message: expect.stringContaining("package.json"),
     });
+  });
+});
+
+describe("the library that nvcc built", () => {
+  const built = join(root, "build/Release/librlsd_cuda.so");
+  const hasDriver = native.probeLibrary("libcuda.so.1");
+
+  it("is not opened without a driver, and answers when it is opened all the same", async () => {
+    if (!existsSync(built) || hasDriver) {
+      const why = hasDriver ? "this machine has a driver" : "npm run build:cuda has not made it";
+      return void process.stdout.write(`not run: librlsd_cuda.so without a driver (${why})\n`);
+    }
+    const { RLSD_CUDA_LIBRARY: _, ...env } = process.env;
+    expect(await child("cuda-child.ts", env as Record<string, string>)).toMatchObject({ reason: "no-driver" });
+    const opened = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: built });
+    expect(opened).toMatchObject({ reason: "driver-too-old", message: expect.stringContaining("(35, ") });
   });
 });
 
