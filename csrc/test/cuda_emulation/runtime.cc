@@ -107,7 +107,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   if (poisoned || bytes > memory_bytes() - allocated) return settle(cudaErrorMemoryAllocation);
-  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (posix_memalign(data, 256, bytes) != 0) return settle(cudaErrorMemoryAllocation); /* not a byte more than asked */
   std::memset(*data, 0xCD, bytes);
   std::lock_guard<std::mutex> lock(mutex);
   allocations[static_cast<char*>(*data)] = bytes;
