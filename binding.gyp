@@ -19,6 +19,9 @@
       ],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
       "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic-functions", "-Wl,-z,nodelete"],
+      "conditions": [
+        ["OS=='linux'", {"ldflags": ["-Wl,--version-script=../csrc/napi/exports.map"]}]
+      ],
       "libraries": ["-ldl", "-lpthread"]
     }
   ]
