@@ -5,7 +5,7 @@
 #if defined(__CUDACC__)
 #define RLSD_HD __host__ __device__ __forceinline__
 #else
-#define RLSD_HD inline
+#define RLSD_HD inline __attribute__((always_inline))
 #endif
 
 #endif

@@ -37,6 +37,12 @@ struct Arguments {
     if (i < count) napi_get_value_double(env, values[i], &value);
     return value;
   }
+  /* -1 for what is no ordinal. */
+  int32_t integer(size_t i) const {
+    const double value = number(i);
+    return value >= 0 && value <= INT32_MAX ? static_cast<int32_t>(value) : -1;
+  }
+  bool is_size(size_t i) const { return number(i) >= 0 && number(i) <= 9007199254740991.0; }
   std::shared_ptr<DeviceObject> object(size_t i) const {
     return i < count ? unwrap_device_object(env, values[i]) : nullptr;
   }
@@ -45,10 +51,19 @@ struct Arguments {
     *length = array->count * array_bytes(array->type);
     return true;
   }
-  const rlsd_backend_v1* backend(size_t i) const { return backend_at(static_cast<int32_t>(number(i))); }
+  const rlsd_backend_v1* backend(size_t i) const { return backend_at(integer(i)); }
 };
 
 napi_value wrong(napi_env env) { return refuse(env, RLSD_INVALID_ARGUMENT, "A device call had wrong arguments."); }
+
+/* The refusal of a call whose entry the backend does not have; NULL when it has it. */
+template <class Entry>
+napi_value lacks(napi_env env, const rlsd_backend_v1* backend, Entry entry, const char* name) {
+  if (entry != nullptr) return nullptr;
+  char message[96];
+  std::snprintf(message, sizeof(message), "The %s backend has no %s.", backend->name, name);
+  return refuse(env, RLSD_UNSUPPORTED, message);
+}
 
 napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context) {
   if (status != RLSD_OK) remember_error(env, context.error, context.error_index, context.error_count);
@@ -77,6 +92,7 @@ napi_value probe_library(napi_env env, napi_callback_info info) {
 napi_value device_count(napi_env env, napi_callback_info info) {
   const rlsd_backend_v1* const backend = Arguments(env, info).backend(0);
   if (backend == nullptr) return to_number(env, -1);
+  if (lacks(env, backend, backend->device_count, "device_count") != nullptr) return to_number(env, -1);
   rlsd_context context = DeviceObject(backend, 0, Kind::kMemory).context();
   int32_t count = 0;
   if (backend->device_count(&context, &count) == RLSD_OK) return to_number(env, count);
@@ -89,7 +105,7 @@ napi_value device_info(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   const rlsd_backend_v1* const backend = a.backend(0);
   if (backend == nullptr) return wrong(env);
-  rlsd_context context = DeviceObject(backend, static_cast<int32_t>(a.number(1)), Kind::kMemory).context();
+  rlsd_context context = DeviceObject(backend, a.integer(1), Kind::kMemory).context();
   rlsd_device_info found{};
   found.struct_size = sizeof(found);
   const rlsd_status status = backend->device_info(&context, &found);
@@ -113,8 +129,8 @@ napi_value device_info(napi_env env, napi_callback_info info) {
 napi_value device_allocate(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   const rlsd_backend_v1* const backend = a.backend(0);
-  if (backend == nullptr || !(a.number(2) >= 0)) return wrong(env);
-  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kMemory);
+  if (backend == nullptr || !a.is_size(2)) return wrong(env);
+  auto object = std::make_shared<DeviceObject>(backend, a.integer(1), Kind::kMemory);
   object->bytes = static_cast<uint64_t>(a.number(2));
   rlsd_context context = object->context();
   const rlsd_status status = backend->allocate(&context, object->bytes, &object->data);
@@ -133,7 +149,7 @@ napi_value device_borrow(napi_env env, napi_callback_info info) {
     return wrong(env);
   }
   const double bytes = a.number(2);
-  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)),
+  auto object = std::make_shared<DeviceObject>(backend, a.integer(1),
                                                bytes < 0 ? Kind::kBorrowedStream : Kind::kBorrowedMemory);
   object->bytes = bytes < 0 ? 0 : static_cast<uint64_t>(bytes);
   object->data = reinterpret_cast<void*>(static_cast<uintptr_t>(pointer));
@@ -146,10 +162,11 @@ napi_value device_open(napi_env env, napi_callback_info info) {
   const rlsd_backend_v1* const backend = a.backend(0);
   ArrayArg array;
   uint64_t length;
-  if (backend == nullptr || !(a.number(2) >= 0) || !a.bytes(3, &array, &length) || length != kHandleBytes) {
+  if (backend == nullptr || !a.is_size(2) || !a.bytes(3, &array, &length) || length != kHandleBytes) {
     return wrong(env);
   }
-  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kOpenedMemory);
+  if (napi_value refusal = lacks(env, backend, backend->ipc_import, "ipc_import")) return refusal;
+  auto object = std::make_shared<DeviceObject>(backend, a.integer(1), Kind::kOpenedMemory);
   rlsd_ipc_handle handle;
   std::memcpy(&handle, array.data, kHandleBytes);
   object->bytes = static_cast<uint64_t>(a.number(2));
@@ -169,6 +186,7 @@ napi_value device_export(napi_env env, napi_callback_info info) {
   if (memory == nullptr || memory->is_stream() || !a.bytes(1, &array, &length) || length != kHandleBytes) {
     return wrong(env);
   }
+  if (napi_value refusal = lacks(env, memory->backend, memory->backend->ipc_export, "ipc_export")) return refusal;
   rlsd_context context = memory->context();
   rlsd_ipc_handle handle{};
   const rlsd_status status = memory->backend->ipc_export(&context, memory->data, &handle);
@@ -258,7 +276,8 @@ napi_value stream_create(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   const rlsd_backend_v1* const backend = a.backend(0);
   if (backend == nullptr) return wrong(env);
-  auto object = std::make_shared<DeviceObject>(backend, static_cast<int32_t>(a.number(1)), Kind::kStream);
+  if (napi_value refusal = lacks(env, backend, backend->stream_create, "stream_create")) return refusal;
+  auto object = std::make_shared<DeviceObject>(backend, a.integer(1), Kind::kStream);
   rlsd_context context = object->context();
   const rlsd_status status = backend->stream_create(&context, &object->data);
   object->released = status != RLSD_OK;
@@ -278,6 +297,7 @@ napi_value stream_wait(napi_env env, napi_callback_info info) {
   const auto stream = a.object(0), other = a.object(1);
   if (stream == nullptr || other == nullptr || !stream->is_stream() || !other->is_stream()) return wrong(env);
   const rlsd_backend_v1* const backend = stream->backend;
+  if (napi_value refusal = lacks(env, backend, backend->event_create, "event_create")) return refusal;
   rlsd_context context = stream->context(), from = other->context();
   void* event = nullptr;
   rlsd_status status = backend->event_create(&from, &event);
