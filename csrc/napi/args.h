@@ -36,6 +36,18 @@ inline bool read_array(napi_env env, napi_value value, ArrayArg* out) {
   return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
 }
 
+/* A call's arguments in order; false unless there are exactly `Count`, each an array or undefined. */
+template <size_t Count>
+bool read_arrays(napi_env env, napi_callback_info info, ArrayArg* arrays) {
+  napi_value values[Count];
+  size_t argc = Count;
+  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != Count) return false;
+  for (size_t i = 0; i < Count; ++i) {
+    if (!read_array(env, values[i], &arrays[i])) return false;
+  }
+  return true;
+}
+
 inline bool is_array(const ArrayArg& a, napi_typedarray_type type, size_t count) {
   return a.present() && a.type == type && a.count == count;
 }

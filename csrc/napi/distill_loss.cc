@@ -77,13 +77,7 @@ class DistillLossCall final : public OpCall {
 };
 
 bool read(napi_env env, napi_callback_info info, ArrayArg* a) {
-  napi_value values[kArgCount];
-  size_t argc = kArgCount;
-  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != kArgCount) return false;
-  for (int i = 0; i < kArgCount; ++i) {
-    if (!read_array(env, values[i], &a[i])) return false;
-  }
-  if (!is_array(a[kMeta], napi_float64_array, kMetaCount)) return false;
+  if (!read_arrays<kArgCount>(env, info, a) || !is_array(a[kMeta], napi_float64_array, kMetaCount)) return false;
   const auto* meta = static_cast<const double*>(a[kMeta].data);
   return meta[kTokens] >= 0 && meta[kSequences] >= 0;
 }

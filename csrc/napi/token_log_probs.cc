@@ -59,13 +59,8 @@ class TokenLogProbsCall final : public OpCall {
 };
 
 bool read(napi_env env, napi_callback_info info, ArrayArg* a) {
-  napi_value values[kArgCount];
-  size_t argc = kArgCount;
-  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != kArgCount) return false;
-  for (int i = 0; i < kArgCount; ++i) {
-    if (!read_array(env, values[i], &a[i])) return false;
-  }
-  return is_array(a[kMeta], napi_float64_array, kMetaCount) && static_cast<double*>(a[kMeta].data)[kTokens] >= 0;
+  return read_arrays<kArgCount>(env, info, a) && is_array(a[kMeta], napi_float64_array, kMetaCount) &&
+         static_cast<double*>(a[kMeta].data)[kTokens] >= 0;
 }
 
 bool fill(const ArrayArg* a, TokenLogProbsCall* call) {

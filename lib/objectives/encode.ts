@@ -1,8 +1,8 @@
 import { RlsdError } from "../errors.js";
 import type { Objective, ObjectiveFields } from "./objective.js";
+import { REDUCTIONS } from "./words.js";
 
 const SURROGATES = ["ppo-clip", "gspo", "gspo-token", "cispo", "sapo", "luspo", "gmpo", "row-coefficient"] as const;
-const REDUCTIONS = ["token-mean", "sequence-mean", "sequence-sum", "token-sum"] as const;
 const ESTIMATORS = ["k1", "k2", "k3", "abs"] as const;
 const CORRECTIONS = ["none", "token-truncate", "token-mask", "sequence-truncate", "sequence-mask"] as const;
 

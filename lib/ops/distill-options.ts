@@ -1,5 +1,6 @@
 import { RlsdError } from "../errors.js";
 import type { Reduction } from "../objectives/objective.js";
+import { DISTILL_FIELDS, DIVERGENCES, REDUCTIONS } from "../objectives/words.js";
 import { checkFinite, checkObject, checkPositiveInteger, invalid } from "./check.js";
 
 /** Fields with a default may be left out. */
@@ -43,22 +44,7 @@ export interface CheckedDistillLossOptions {
   readonly skipNonFinite: boolean;
 }
 
-const FIELDS: ReadonlySet<string> = new Set([
-  "divergence",
-  "beta",
-  "topK",
-  "tail",
-  "valueClamp",
-  "reduction",
-  "normalizer",
-  "temperature",
-  "logitSoftcap",
-  "nonFinite",
-]);
-
-/** In the order of rlsd_divergence and rlsd_reduction in csrc/include/rlsd/rlsd.h. */
-const DIVERGENCES = ["forward-kl", "reverse-kl", "jsd"];
-const REDUCTIONS = ["token-mean", "sequence-mean", "sequence-sum", "token-sum"];
+const FIELDS: ReadonlySet<string> = new Set(DISTILL_FIELDS);
 
 function choice(value: unknown, name: string, words: readonly string[]): number {
   const at = words.indexOf(value as string);

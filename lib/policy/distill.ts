@@ -1,25 +1,12 @@
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
+import { DISTILL_FIELDS, DIVERGENCES, REDUCTIONS } from "../objectives/words.js";
 import { checkFields, checkInteger, checkNumber, invalid, ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
 import { type NativeModel, settled } from "./native-model.js";
 import type { DistillBatch, DistillOptions, DistillResult } from "./policy.js";
 import { packSequences } from "./sequences.js";
 
-const DIVERGENCES: readonly string[] = ["forward-kl", "reverse-kl", "jsd"];
-const REDUCTIONS: readonly string[] = ["token-mean", "sequence-mean", "sequence-sum", "token-sum"];
-const FIELDS = [
-  "divergence",
-  "beta",
-  "topK",
-  "tail",
-  "valueClamp",
-  "reduction",
-  "normalizer",
-  "temperature",
-  "logitSoftcap",
-  "nonFinite",
-] as const;
 const STATS = 6;
 
 function choice(value: string, allowed: readonly string[], name: string): number {
@@ -30,7 +17,7 @@ function choice(value: string, allowed: readonly string[], name: string): number
 
 /** As csrc/napi/engine_batch.cc reads them. */
 function encode(o: DistillOptions, lossScale: number): Float64Array {
-  checkFields(o, "options", FIELDS);
+  checkFields(o, "options", DISTILL_FIELDS);
   const { topK = null, valueClamp = topK === null ? null : 10, normalizer = null, logitSoftcap = null } = o;
   const orOff = (value: number | null, name: string, off: number): number =>
     value === null ? off : checkNumber(value, name, { above: 0 });
