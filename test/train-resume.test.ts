@@ -89,7 +89,7 @@ test("a run killed at twenty random moments and resumed is the run that was neve
     finished++;
     rmSync(settings.output, { recursive: true });
   }
-}, 120_000);
+}, 600_000);
 
 test("what a checkpoint does not cover yet is logged again, once", async () => {
   const { folder, settings } = longTask();

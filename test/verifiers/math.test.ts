@@ -257,6 +257,6 @@ describe("answers made to be slow", () => {
     const started = performance.now();
     const { reward } = await judge("7", completion);
     expect(reward === 1).toBe(false);
-    expect(performance.now() - started).toBeLessThan(3000);
+    expect(performance.now() - started).toBeLessThan(20_000);
   });
 });

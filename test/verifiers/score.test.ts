@@ -70,7 +70,7 @@ test("--json prints one object a line, in the order of the file, then the summar
 });
 
 test("undecided completions are counted by reason and left out of the mean", async () => {
-  const verifier = JSON.stringify({ type: "module", path: fixture("misbehave.mjs"), deadlineMs: 200, workers: 1 });
+  const verifier = JSON.stringify({ type: "module", path: fixture("misbehave.mjs"), deadlineMs: 2000, workers: 1 });
   const data = write([{ answer: "x", completions: ["x", "hang", "throw"] }]);
   const { out } = await score({ data, verifier });
   expect(out).toMatch(/mean reward {2}1\.0000 over 1 judged\nundecided {4}2\n/);

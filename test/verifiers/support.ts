@@ -58,7 +58,7 @@ export function isAlive(pid: number): boolean {
 }
 
 /** Until `done` holds; fails after `ms`. */
-export async function until(done: () => boolean, ms = 10_000): Promise<void> {
+export async function until(done: () => boolean, ms = 60_000): Promise<void> {
   const end = Date.now() + ms;
   while (!done()) {
     if (Date.now() > end) throw new Error(`Not within ${ms} ms`);
