@@ -1,5 +1,5 @@
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkObject, checkU8, invalid, isF32, isI32 } from "./check.js";
+import { checkF32, checkI32, checkObject, checkU8, invalid, isF32, isI32, lengthOf } from "./check.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /** One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1]. */
@@ -81,10 +81,10 @@ function countTokens(batch: PolicyBatch): number {
   if (student !== null && typeof student === "object" && "logProbs" in student) {
     const logProbs = student.logProbs;
     const data = isTensor(logProbs) ? logProbs.data : logProbs;
-    if (isF32(data)) return data.length;
+    if (isF32(data)) return lengthOf(data);
     throw invalid("a Float32Array or an f32 tensor of N log-probs", "student.logProbs", logProbs);
   }
-  if (isI32(batch.tokenIds)) return batch.tokenIds.length;
+  if (isI32(batch.tokenIds)) return lengthOf(batch.tokenIds);
   throw invalid("an Int32Array of token ids", "tokenIds", batch.tokenIds);
 }
 
@@ -98,12 +98,12 @@ export function checkBatch(given: PolicyBatch): CheckedBatch {
   const batch = readOnce(given);
   const tokens = countTokens(batch);
   const { cuSeqlens, advantages } = batch;
-  if (!isI32(cuSeqlens) || cuSeqlens.length < 1) {
+  if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {
     throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);
   }
-  const sequences = cuSeqlens.length - 1;
-  const perSequence = isF32(advantages) && advantages.length === sequences;
-  if (!perSequence && !(isF32(advantages) && advantages.length === tokens)) {
+  const sequences = lengthOf(cuSeqlens) - 1;
+  const perSequence = isF32(advantages) && lengthOf(advantages) === sequences;
+  if (!perSequence && !(isF32(advantages) && lengthOf(advantages) === tokens)) {
     throw invalid(`a Float32Array of B = ${sequences} or N = ${tokens}`, "advantages", advantages);
   }
   if (batch.completionMask !== undefined) checkU8(batch.completionMask, "completionMask", tokens);

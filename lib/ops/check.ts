@@ -28,24 +28,40 @@ export function checkObject(value: unknown, name: string, known: ReadonlySet<str
   }
 }
 
-/** A real one: `instanceof` alone is also true of an object that merely has the prototype. */
-export const isF32 = (value: unknown): value is Float32Array =>
-  ArrayBuffer.isView(value) && value instanceof Float32Array;
-export const isI32 = (value: unknown): value is Int32Array => ArrayBuffer.isView(value) && value instanceof Int32Array;
+const TypedArrayPrototype = Object.getPrototypeOf(Float32Array.prototype) as object;
+
+function getterOf<T>(name: PropertyKey): (this: unknown) => T {
+  return Object.getOwnPropertyDescriptor(TypedArrayPrototype, name)!.get as (this: unknown) => T;
+}
+
+const typeName = getterOf<string | undefined>(Symbol.toStringTag);
+const elements = getterOf<number>("length");
+
+/**
+ * "Float32Array" and so on, undefined for all else. No prototype, proxy or property can forge it, and nothing changes it
+ * later: native code relies on that.
+ */
+const typedArrayName = (value: unknown): string | undefined => typeName.call(value);
+
+/** How many elements a typed array has, whatever a property of its own says. */
+export const lengthOf = (array: Float32Array | Int32Array | Uint8Array): number => elements.call(array);
+
+export const isF32 = (value: unknown): value is Float32Array => typedArrayName(value) === "Float32Array";
+export const isI32 = (value: unknown): value is Int32Array => typedArrayName(value) === "Int32Array";
 
 /** A Float32Array of `length`, or undefined when absent is allowed. */
 export function checkF32(value: unknown, name: string, length: number): Float32Array {
-  if (isF32(value) && value.length === length) return value;
+  if (isF32(value) && lengthOf(value) === length) return value;
   throw invalid(`a Float32Array of ${length}`, name, value, mendFor(value, "Float32Array"));
 }
 
 export function checkI32(value: unknown, name: string, length: number): Int32Array {
-  if (isI32(value) && value.length === length) return value;
+  if (isI32(value) && lengthOf(value) === length) return value;
   throw invalid(`an Int32Array of ${length}`, name, value, mendFor(value, "Int32Array"));
 }
 
 export function checkU8(value: unknown, name: string, length: number): Uint8Array {
-  if (ArrayBuffer.isView(value) && value instanceof Uint8Array && value.length === length) return value;
+  if (typedArrayName(value) === "Uint8Array" && lengthOf(value as Uint8Array) === length) return value as Uint8Array;
   throw invalid(`a Uint8Array of ${length}`, name, value, mendFor(value, "Uint8Array"));
 }
 

@@ -4,7 +4,7 @@ import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
-import { checkI32, checkObject, checkU8, invalid } from "./check.js";
+import { checkI32, checkObject, checkU8, invalid, isI32, lengthOf } from "./check.js";
 import { type CheckedDistillLossOptions, checkDistillOptions, type DistillLossOptions } from "./distill-options.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
@@ -95,10 +95,10 @@ function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Call): 
   checkObject(given, "batch", BATCH_FIELDS);
   const { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds } = given;
   const batch = { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds };
-  if (!(cuSeqlens instanceof Int32Array) || cuSeqlens.length < 1) {
+  if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {
     throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);
   }
-  const tokens = Math.max(0, cuSeqlens[cuSeqlens.length - 1]!);
+  const tokens = Math.max(0, cuSeqlens[lengthOf(cuSeqlens) - 1]!);
   if (completionMask !== undefined) checkU8(completionMask, "completionMask", tokens);
   if (tokenIds !== undefined) checkI32(tokenIds, "tokenIds", tokens);
   const student = checkDistribution(studentScores, "student", tokens);
@@ -130,7 +130,7 @@ function writeMeta({ meta, batch, tokens, student, teacher, options, call, gradi
     0,
     Number(queued),
     tokens,
-    batch.cuSeqlens.length - 1,
+    lengthOf(batch.cuSeqlens) - 1,
     call.threads ?? 0,
     options.divergence,
     options.reduction,

@@ -5,6 +5,7 @@ import { checkAllFree } from "../tensor/lease.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
+import { lengthOf } from "./check.js";
 import { refuseOverlap, type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
 import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 import { runQueued } from "./queued.js";
@@ -49,7 +50,7 @@ function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
   if (given === undefined) return out;
   for (const name of TOKEN_OUTPUTS) {
     const to = given[name];
-    if (to === undefined || to.length === out.logProbs.length) continue;
+    if (to === undefined || lengthOf(to) === out.logProbs.length) continue;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
   }
   const copy = (from: Float32Array, to: Float32Array | undefined): Float32Array => {

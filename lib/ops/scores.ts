@@ -1,6 +1,6 @@
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkObject, checkPositiveInteger, invalid, isF32 } from "./check.js";
+import { checkI32, checkObject, checkPositiveInteger, invalid, isF32, lengthOf } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -147,7 +147,7 @@ function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: str
   checkObject(scores, name, LOG_PROBS_FIELDS);
   const given = scores.logProbs;
   const data = isTensor(given) && given.dtype === "f32" ? given.data : given;
-  if (!isF32(data) || data.length !== tokens) {
+  if (!isF32(data) || lengthOf(data) !== tokens) {
     throw invalid(`a Float32Array or an f32 tensor of ${tokens}`, `${name}.logProbs`, given);
   }
   return {

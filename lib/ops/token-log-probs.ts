@@ -2,7 +2,16 @@ import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import { checkFinite, checkI32, checkObject, checkPositiveInteger, checkU8, invalid } from "./check.js";
+import {
+  checkFinite,
+  checkI32,
+  checkObject,
+  checkPositiveInteger,
+  checkU8,
+  invalid,
+  isI32,
+  lengthOf,
+} from "./check.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
 
@@ -81,7 +90,7 @@ function checkOptions(o: TokenLogProbsOptions, tokens: number): void {
 }
 
 function plan(scores: Scores, tokenIds: Int32Array, options: TokenLogProbsOptions): Plan {
-  const tokens = tokenIds instanceof Int32Array ? tokenIds.length : 0;
+  const tokens = isI32(tokenIds) ? lengthOf(tokenIds) : 0;
   checkI32(tokenIds, "tokenIds", tokens);
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
@@ -100,7 +109,7 @@ function plan(scores: Scores, tokenIds: Int32Array, options: TokenLogProbsOption
 function call({ scores, tokenIds, options, out }: Plan, queued: boolean, flags?: Int32Array) {
   const meta = new Float64Array(META_COUNT);
   meta[1] = Number(queued);
-  meta[2] = tokenIds.length;
+  meta[2] = out.logProbs.length;
   meta[3] = options.threads ?? 0;
   meta[4] = options.temperature ?? 1;
   meta[5] = options.logitSoftcap ?? 0;
