@@ -21,17 +21,45 @@ namespace {
 constexpr int64_t kMaxTasks = 64;
 constexpr int64_t kTokensPerTask = 4096; /* about 100 us of work: less is not worth waking a thread */
 
-struct Pass {
+class Pass {
+ public:
+  Pass(const PolicyTokens& tokens, const rlsd_objective& objective, const rlsd_policy_outputs& outputs)
+      : p(tokens), o(objective), out(outputs), batch_tokens(count_tokens(tokens)) {}
+
   const PolicyTokens& p;
   const rlsd_objective& o;
   const rlsd_policy_outputs& out;
   int64_t batch_tokens;
 
-  PolicySums range(int64_t first, int64_t last) const {
+  PolicySums range(int64_t first, int64_t last) const { return is_plain() ? plain(first, last) : any(p, o, first, last); }
+
+ private:
+  /* Most calls: PPO's surrogate with or without a teacher, and no KL, entropy or correction. */
+  bool is_plain() const {
+    return o.surrogate == RLSD_PPO_CLIP && !o.pessimistic && !o.student_source_old && !o.negative_only &&
+           !p.credit_only && p.contrast == nullptr && p.entropy == nullptr && p.ref_log_probs == nullptr &&
+           p.sampler_log_probs == nullptr && p.span_mask == nullptr && p.skipped == nullptr;
+  }
+
+  /* The same functions and bits as `any`; what is written here as a constant, the compiler leaves out of the loop. */
+  PolicySums plain(int64_t first, int64_t last) const {
+    rlsd_objective c = o;
+    c.surrogate = RLSD_PPO_CLIP;
+    c.pessimistic = c.student_source_old = c.negative_only = 0;
+    PolicyTokens q = p;
+    q.credit_only = false;
+    q.contrast = q.entropy = q.ref_log_probs = q.sampler_log_probs = nullptr;
+    q.span_mask = q.skipped = nullptr;
+    if (q.teacher != nullptr) return any(q, c, first, last);
+    q.teacher = nullptr;
+    return any(q, c, first, last);
+  }
+
+  RLSD_HD PolicySums any(const PolicyTokens& q, const rlsd_objective& c, int64_t first, int64_t last) const {
     PolicySums s = no_policy_sums();
     for (int64_t b = first; b < last; ++b) {
-      const SequenceTerms q = sequence_terms(p, o, batch_tokens, b);
-      for (int64_t i = p.cu_seqlens[b]; i < p.cu_seqlens[b + 1]; ++i) visit_token(&s, p, o, out, q, b, i);
+      const SequenceTerms terms = sequence_terms(p, o, batch_tokens, b);
+      for (int64_t i = p.cu_seqlens[b]; i < p.cu_seqlens[b + 1]; ++i) visit_token(&s, q, c, out, terms, b, i);
     }
     return s;
   }
@@ -48,7 +76,7 @@ int64_t task_start(const PolicyTokens& p, int64_t task, int64_t tasks) {
 
 rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, const rlsd_objective& o,
                                const rlsd_policy_outputs& out) {
-  const Pass pass{p, o, out, count_tokens(p)};
+  const Pass pass(p, o, out);
   const int64_t tasks = std::clamp<int64_t>(p.tokens / kTokensPerTask, 1, kMaxTasks);
   PolicySums parts[kMaxTasks];
   PolicySums total = no_policy_sums();

@@ -36,6 +36,18 @@ inline bool read_array(napi_env env, napi_value value, ArrayArg* out) {
   return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
 }
 
+/* An argument that lib/ops has found to be undefined or an array of `type`. Nothing can change an array's type (its
+ * count can become 0), and asking for it takes longer than all the rest. */
+inline void read_typed_array(napi_env env, napi_value value, napi_typedarray_type type, ArrayArg* out) {
+  if (napi_get_typedarray_info(env, value, nullptr, &out->count, &out->data, nullptr, nullptr) != napi_ok) {
+    *out = ArrayArg{};
+    return;
+  }
+  out->value = value;
+  out->type = type;
+  if (out->count == 0) out->data = const_cast<char*>(kNothing);
+}
+
 /* A call's arguments in order; false unless there are exactly `Count`, each an array or undefined. */
 template <size_t Count>
 bool read_arrays(napi_env env, napi_callback_info info, ArrayArg* arrays) {

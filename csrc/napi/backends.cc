@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -21,7 +22,7 @@ constexpr int32_t kMaxBackends = 8;
 
 struct Registry {
   std::mutex mutex;
-  int32_t count = 1;
+  std::atomic<int32_t> count{1}; /* tables below it are complete: readers take no lock */
   const rlsd_backend_v1* tables[kMaxBackends] = {cpu::backend()};
   std::string paths[kMaxBackends];
 };
@@ -128,8 +129,7 @@ napi_value describe_backend(napi_env env, napi_callback_info info) {
 }  // namespace
 
 const rlsd_backend_v1* backend_at(int32_t index) {
-  Registry& r = registry();
-  std::lock_guard<std::mutex> lock(r.mutex);
+  const Registry& r = registry();
   return index >= 0 && index < r.count ? r.tables[index] : nullptr;
 }
 

@@ -67,12 +67,29 @@ enum Meta {
   kMetaCount = kStats + RLSD_STAT_COUNT
 };
 
+struct TokenArg {
+  Arg arg;
+  napi_typedarray_type type;
+};
+
 /* policyTokens takes the arrays of the log-prob level alone: most of a small call's cost is reading arguments. */
-constexpr Arg kTokenArgs[] = {kMeta,           kObjective,          kCuSeqlens,          kCompletionMask,
-                              kSpanMask,       kAdvantages,         kOldLogProbs,        kRefLogProbs,
-                              kSamplerLogProbs, kStudent,           kTeacher,            kContrast,
-                              kOutLogProbs,    kOutTeacherLogProbs, kOutTokenAdvantages, kOutEvidenceWeights,
-                              kOutGradientLogProbs};
+constexpr TokenArg kTokenArgs[] = {{kMeta, napi_float64_array},
+                                   {kObjective, napi_float64_array},
+                                   {kCuSeqlens, napi_int32_array},
+                                   {kCompletionMask, napi_uint8_array},
+                                   {kSpanMask, napi_uint8_array},
+                                   {kAdvantages, napi_float32_array},
+                                   {kOldLogProbs, napi_float32_array},
+                                   {kRefLogProbs, napi_float32_array},
+                                   {kSamplerLogProbs, napi_float32_array},
+                                   {kStudent, napi_float32_array},
+                                   {kTeacher, napi_float32_array},
+                                   {kContrast, napi_float32_array},
+                                   {kOutLogProbs, napi_float32_array},
+                                   {kOutTeacherLogProbs, napi_float32_array},
+                                   {kOutTokenAdvantages, napi_float32_array},
+                                   {kOutEvidenceWeights, napi_float32_array},
+                                   {kOutGradientLogProbs, napi_float32_array}};
 constexpr size_t kTokenArgCount = sizeof(kTokenArgs) / sizeof(kTokenArgs[0]);
 
 class PolicyCall final : public OpCall {
@@ -112,8 +129,9 @@ struct PolicyArgs {
   mutable int overlaps = -1; /* the argument whose memory `wrong` shares */
   mutable int wrong = -1; /* the argument that read or fill refused; -1: none in particular */
 
-  /* `order` NULL: every argument in the order of Arg. */
-  bool read(napi_env env, napi_callback_info info, const Arg* order, size_t expected);
+  bool read(napi_env env, napi_callback_info info);
+  bool read_tokens(napi_env env, napi_callback_info info);
+  bool has_numbers();
   bool fill(PolicyCall* call) const;
   bool fill_outputs(rlsd_policy_outputs* o) const;
   bool is_apart() const;
@@ -135,14 +153,28 @@ struct PolicyArgs {
   }
 };
 
-bool PolicyArgs::read(napi_env env, napi_callback_info info, const Arg* order, size_t expected) {
+/* Every argument, in the order of Arg. */
+bool PolicyArgs::read(napi_env env, napi_callback_info info) {
   napi_value values[kArgCount];
   size_t argc = kArgCount;
-  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != expected) return false;
-  for (size_t i = 0; i < expected; ++i) {
-    const size_t arg = order != nullptr ? static_cast<size_t>(order[i]) : i;
-    if (!read_array(env, values[i], &arrays[arg])) return refuse(static_cast<int>(arg));
+  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != kArgCount) return false;
+  for (int arg = 0; arg < kArgCount; ++arg) {
+    if (!read_array(env, values[arg], &arrays[arg])) return refuse(arg);
   }
+  return has_numbers();
+}
+
+bool PolicyArgs::read_tokens(napi_env env, napi_callback_info info) {
+  napi_value values[kTokenArgCount];
+  size_t argc = kTokenArgCount;
+  if (napi_get_cb_info(env, info, &argc, values, nullptr, nullptr) != napi_ok || argc != kTokenArgCount) return false;
+  for (size_t i = 0; i < kTokenArgCount; ++i) {
+    read_typed_array(env, values[i], kTokenArgs[i].type, &arrays[kTokenArgs[i].arg]);
+  }
+  return has_numbers();
+}
+
+bool PolicyArgs::has_numbers() {
   if (!is_array(arrays[kMeta], napi_float64_array, kMetaCount) ||
       !is_array(arrays[kObjective], napi_float64_array, kObjectiveFields)) {
     return false;
@@ -270,14 +302,14 @@ napi_value run_or_start(napi_env env, const PolicyArgs& args) {
 /* policyLoss(every argument) */
 napi_value policy_loss(napi_env env, napi_callback_info info) {
   PolicyArgs args;
-  if (args.read(env, info, nullptr, kArgCount)) return run_or_start(env, args);
+  if (args.read(env, info)) return run_or_start(env, args);
   return refuse_array(env, args);
 }
 
 /* policyTokens(kTokenArgs): synchronous, log-probs only */
 napi_value policy_tokens(napi_env env, napi_callback_info info) {
   PolicyArgs args;
-  if (args.read(env, info, kTokenArgs, kTokenArgCount) && args.meta[kAsync] == 0) return run_or_start(env, args);
+  if (args.read_tokens(env, info) && args.meta[kAsync] == 0) return run_or_start(env, args);
   return refuse_array(env, args);
 }
 
