@@ -24,7 +24,7 @@ export {
 export { type AdvantageOptions, type GroupSummary, groupAdvantages, summarizeGroups } from "./ops/advantages.js";
 export { type BackendInfo, backendInfo } from "./ops/backend-info.js";
 export type { PolicyBatch } from "./ops/batch.js";
-export type { Call, PolicyOut } from "./ops/call.js";
+export type { Call, DeviceCall, DevicePolicyOut, PolicyOut } from "./ops/call.js";
 export { type CreditInput, type CreditOptions, type CreditResult, type CreditStats, rlsdCredit } from "./ops/credit.js";
 export {
   type DistillLossBatch,
@@ -38,12 +38,13 @@ export {
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
 export type { Scores } from "./ops/scores.js";
-export {
-  type TokenLogProbs,
-  type TokenLogProbsOptions,
-  tokenLogProbs,
-  tokenLogProbsSync,
-} from "./ops/token-log-probs.js";
+export { tokenLogProbs, tokenLogProbsSync } from "./ops/token-log-probs.js";
+export type {
+  DeviceTokenLogProbs,
+  DeviceTokenLogProbsOptions,
+  TokenLogProbs,
+  TokenLogProbsOptions,
+} from "./ops/token-log-probs-options.js";
 export type { ModelConfig, ModelType } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {
@@ -73,10 +74,10 @@ export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokeniz
 export { type ChatMessage, type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
 export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
-export type { PolicyResult, Stats } from "./tensor/results.js";
+export type { DevicePolicyResult, PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
-export { toDevice, toHost } from "./tensor/transfer.js";
+export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
 export type { RewardSetting, TrainConfig, TrainSettings, WeightedReward } from "./trainer/config.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";

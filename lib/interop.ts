@@ -34,10 +34,7 @@ export function fromPointer(pointer: bigint, { shape, dtype, device }: Layout): 
 
 /** Address of a tensor's first element on its device. Valid until the tensor is disposed. */
 export function pointerOf(t: Tensor): bigint {
-  const pointer = native.devicePointer(deviceTensor(t).handle);
-  if (typeof pointer === "bigint") return pointer;
-  throwUnlessOk(pointer);
-  return 0n;
+  return deviceTensor(t).pointer;
 }
 
 /** A stream that another library owns: order our work on it and it is ordered with that library's. */

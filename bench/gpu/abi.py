@@ -131,6 +131,7 @@ class PolicyOutputs(c.Structure):
         ("loss_scale", c.c_double),
         ("stats", c.c_void_p),
         ("outcome", c.c_void_p),
+        ("loss", c.c_void_p),
     ]
 
 

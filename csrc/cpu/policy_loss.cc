@@ -90,6 +90,7 @@ rlsd_status policy_loss_tokens(rlsd_context* context, const PolicyTokens& p, con
     for (int64_t task = 0; task < tasks; ++task) add_policy_sums(&total, parts[task]);
   }
   write_policy_stats(p, o, total, pass.batch_tokens, out.stats);
+  if (out.loss != nullptr) *out.loss = static_cast<float>(out.stats[RLSD_STAT_LOSS]);
   if (total.non_finite == 0.0 || o.non_finite_skip) return RLSD_OK;
   context->error_count = static_cast<int64_t>(total.non_finite);
   return fail(context, RLSD_NON_FINITE, total.first_non_finite,

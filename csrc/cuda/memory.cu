@@ -136,6 +136,7 @@ rlsd_status event_query(rlsd_context* context, void* event, int32_t* done) {
   return on_device(context, [&] {
     const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
     *done = error == cudaSuccess;
+    if (error == cudaErrorNotReady) cudaGetLastError(); /* an answer, which must not be found as a failure later */
     return error == cudaErrorNotReady ? RLSD_OK : to_status(context, error, "Could not query an event");
   });
 }

@@ -86,7 +86,10 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
   if (examined.error == kNoKey && threadIdx.x < gridDim.x) total = c.parts[threadIdx.x];
   total = reduce_sums(total, shared);
   if (threadIdx.x != 0) return;
-  if (examined.error == kNoKey) write_policy_stats(c.p, c.o, total, examined.tokens, c.out.stats);
+  if (examined.error == kNoKey) {
+    write_policy_stats(c.p, c.o, total, examined.tokens, c.out.stats);
+    if (c.out.loss != nullptr) *c.out.loss = static_cast<float>(c.out.stats[RLSD_STAT_LOSS]);
+  }
   write_outcome(c, examined.error, total);
 }
 

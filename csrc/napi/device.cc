@@ -1,5 +1,5 @@
-/* Devices of the loaded backends: what there is, memory, copies, streams. Sizes are checked here; what may be copied
- * where is TypeScript's. A function that makes an object returns it, or a status with words kept for lastError. */
+/* Devices of the loaded backends: what there is, memory, streams. Sizes are checked here; what may be copied where is
+ * TypeScript's. A function that makes an object returns it, or a status with words kept for lastError. */
 #include "napi/device.h"
 
 #include <dlfcn.h>
@@ -11,7 +11,10 @@
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
+#include "napi/device_copy.h"
 #include "napi/device_object.h"
+#include "napi/device_policy_loss.h"
+#include "napi/device_token_log_probs.h"
 #include "napi/op_call.h"
 
 namespace rlsd::addon {
@@ -93,7 +96,7 @@ napi_value device_count(napi_env env, napi_callback_info info) {
   const rlsd_backend_v1* const backend = Arguments(env, info).backend(0);
   if (backend == nullptr) return to_number(env, -1);
   if (lacks(env, backend, backend->device_count, "device_count") != nullptr) return to_number(env, -1);
-  rlsd_context context = DeviceObject(backend, 0, Kind::kMemory).context();
+  rlsd_context context = DeviceObject(backend, 0, Kind::kBorrowedMemory).context();
   int32_t count = 0;
   if (backend->device_count(&context, &count) == RLSD_OK) return to_number(env, count);
   remember_error(env, context.error, -1, 0);
@@ -105,7 +108,7 @@ napi_value device_info(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   const rlsd_backend_v1* const backend = a.backend(0);
   if (backend == nullptr) return wrong(env);
-  rlsd_context context = DeviceObject(backend, a.integer(1), Kind::kMemory).context();
+  rlsd_context context = DeviceObject(backend, a.integer(1), Kind::kBorrowedMemory).context();
   rlsd_device_info found{};
   found.struct_size = sizeof(found);
   const rlsd_status status = backend->device_info(&context, &found);
@@ -133,7 +136,10 @@ napi_value device_allocate(napi_env env, napi_callback_info info) {
   auto object = std::make_shared<DeviceObject>(backend, a.integer(1), Kind::kMemory);
   object->bytes = static_cast<uint64_t>(a.number(2));
   rlsd_context context = object->context();
-  const rlsd_status status = backend->allocate(&context, object->bytes, &object->data);
+  rlsd_status status = backend->allocate(&context, object->bytes, &object->data);
+  if (status == RLSD_OUT_OF_MEMORY && trim_blocks(backend, object->device)) {
+    status = backend->allocate(&context, object->bytes, &object->data);
+  }
   object->released = status != RLSD_OK;
   return object_or_status(env, std::move(object), status, context);
 }
@@ -190,6 +196,9 @@ napi_value device_export(napi_env env, napi_callback_info info) {
   rlsd_context context = memory->context();
   rlsd_ipc_handle handle{};
   const rlsd_status status = memory->backend->ipc_export(&context, memory->data, &handle);
+  const DeviceObject* whole = memory.get();
+  while (whole->owner != nullptr) whole = whole->owner.get(); /* the handle names the allocation that a view lies in */
+  handle.offset += static_cast<uint64_t>(static_cast<char*>(memory->data) - static_cast<char*>(whole->data));
   if (status == RLSD_OK) std::memcpy(array.data, &handle, kHandleBytes);
   return finish(env, status, context);
 }
@@ -203,72 +212,32 @@ napi_value device_pointer(napi_env env, napi_callback_info info) {
   return value;
 }
 
-/* deviceRelease(object) */
+/* deviceView(memory, offset, bytes, report | undefined): a part of it; who reads it reads the report first */
+napi_value device_view(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  const auto memory = a.object(0), report = a.object(3);
+  if (memory == nullptr || memory->is_stream() || !a.is_size(1) || !a.is_size(2)) return wrong(env);
+  const auto offset = static_cast<uint64_t>(a.number(1)), bytes = static_cast<uint64_t>(a.number(2));
+  if (offset > memory->bytes || bytes > memory->bytes - offset) return wrong(env);
+  if (report != nullptr && (report->is_stream() || report->bytes < sizeof(DeviceReport))) return wrong(env);
+  auto view = std::make_shared<DeviceObject>(memory->backend, memory->device, Kind::kView);
+  view->data = static_cast<char*>(memory->data) + offset;
+  view->bytes = bytes;
+  view->owner = memory;
+  view->report = report;
+  view->written = memory->written;
+  return object_or_status(env, std::move(view), RLSD_OK, {});
+}
+
+/* deviceRelease(object): frees it now unless a call or a view still uses it */
 napi_value device_release(napi_env env, napi_callback_info info) {
-  const auto object = Arguments(env, info).object(0);
-  if (object == nullptr) return to_number(env, RLSD_OK);
+  napi_value value;
+  size_t count = 1;
+  if (napi_get_cb_info(env, info, &count, &value, nullptr, nullptr) != napi_ok) return wrong(env);
+  const auto object = take_device_object(env, value);
+  if (object == nullptr || object.use_count() > 1) return to_number(env, RLSD_OK);
   rlsd_context context = object->context();
   return finish(env, object->release(&context), context);
-}
-
-/* deviceWrite(memory, stream | undefined, array): ordered on the stream; the array may change when this returns */
-napi_value device_write(napi_env env, napi_callback_info info) {
-  const Arguments a(env, info);
-  const auto memory = a.object(0), stream = a.object(1);
-  ArrayArg array;
-  uint64_t length;
-  if (memory == nullptr || !a.bytes(2, &array, &length) || length > memory->bytes) return wrong(env);
-  rlsd_context context = memory->context(stream.get());
-  const rlsd_status status = memory->backend->copy(&context, memory->data, array.data, length, RLSD_HOST_TO_DEVICE);
-  return finish(env, status, context);
-}
-
-/* deviceClear(memory, stream | undefined) */
-napi_value device_clear(napi_env env, napi_callback_info info) {
-  const Arguments a(env, info);
-  const auto memory = a.object(0), stream = a.object(1);
-  if (memory == nullptr) return wrong(env);
-  rlsd_context context = memory->context(stream.get());
-  return finish(env, memory->backend->fill_zero(&context, memory->data, memory->bytes), context);
-}
-
-/* Copies to the host and waits for the stream; without bytes it only waits. */
-class ReadCall final : public OpCall {
- public:
-  ReadCall(std::shared_ptr<DeviceObject> source, std::shared_ptr<DeviceObject> stream, void* to, uint64_t bytes)
-      : source_(std::move(source)), stream_(std::move(stream)), to_(to), bytes_(bytes) {
-    backend = source_->backend;
-    context = source_->context(stream_.get());
-  }
-
- protected:
-  rlsd_status workspace_bytes(uint64_t* bytes) override {
-    *bytes = 0;
-    return RLSD_OK;
-  }
-  rlsd_status compute() override {
-    if (bytes_ > 0) {
-      const rlsd_status status = backend->copy(&context, to_, source_->data, bytes_, RLSD_DEVICE_TO_HOST);
-      if (status != RLSD_OK) return status;
-    }
-    return backend->synchronize(&context);
-  }
-
- private:
-  std::shared_ptr<DeviceObject> source_, stream_;
-  void* to_;
-  uint64_t bytes_;
-};
-
-/* deviceRead(memory, stream | undefined, array, queued): a status, or a promise of an outcome */
-napi_value device_read(napi_env env, napi_callback_info info) {
-  const Arguments a(env, info);
-  auto memory = a.object(0), stream = a.object(1);
-  ArrayArg array;
-  uint64_t length;
-  if (memory == nullptr || !a.bytes(2, &array, &length) || length > memory->bytes) return wrong(env);
-  auto call = std::make_unique<ReadCall>(std::move(memory), std::move(stream), array.data, length);
-  return a.number(3) > 0 ? queue_call(env, std::move(call), {}, &array, 1) : run_call(env, call.get());
 }
 
 /* streamCreate(backend, ordinal) */
@@ -282,13 +251,6 @@ napi_value stream_create(napi_env env, napi_callback_info info) {
   const rlsd_status status = backend->stream_create(&context, &object->data);
   object->released = status != RLSD_OK;
   return object_or_status(env, std::move(object), status, context);
-}
-
-/* streamSynchronize(stream): a promise of an outcome */
-napi_value stream_synchronize(napi_env env, napi_callback_info info) {
-  auto stream = Arguments(env, info).object(0);
-  if (stream == nullptr || !stream->is_stream()) return wrong(env);
-  return queue_call(env, std::make_unique<ReadCall>(stream, stream, nullptr, 0), {}, nullptr, 0);
 }
 
 /* streamWait(stream, other): what comes on `stream` waits for what is on `other` now */
@@ -324,13 +286,13 @@ void init_device(napi_env env, napi_value exports) {
   define(env, exports, "deviceOpen", device_open);
   define(env, exports, "deviceExport", device_export);
   define(env, exports, "devicePointer", device_pointer);
+  define(env, exports, "deviceView", device_view);
   define(env, exports, "deviceRelease", device_release);
-  define(env, exports, "deviceWrite", device_write);
-  define(env, exports, "deviceClear", device_clear);
-  define(env, exports, "deviceRead", device_read);
   define(env, exports, "streamCreate", stream_create);
-  define(env, exports, "streamSynchronize", stream_synchronize);
   define(env, exports, "streamWait", stream_wait);
+  init_device_copy(env, exports);
+  init_device_policy_loss(env, exports);
+  init_device_token_log_probs(env, exports);
 }
 
 }  // namespace rlsd::addon

@@ -9,28 +9,46 @@ namespace {
 
 constexpr napi_type_tag kTag = {0x5c3e81f20a974db6u, 0x8e4b17d96fa2c035u};
 
+using Holder = std::shared_ptr<DeviceObject>;
+
 /* Freeing device memory may wait for the device: never in the collector's time. */
 class ReleaseJob final : public Job {
  public:
-  explicit ReleaseJob(std::shared_ptr<DeviceObject> object) : object_(std::move(object)) {}
-  void run() override {
-    rlsd_context context = object_->context();
-    object_->release(&context);
-  }
+  explicit ReleaseJob(Holder object) : object_(std::move(object)) {}
+  void run() override { object_.reset(); }
   void complete(napi_env) override {}
 
  private:
-  std::shared_ptr<DeviceObject> object_;
+  Holder object_;
 };
 
+/* While the environment goes away there is no queue, and the object is let go here. */
 void drop(napi_env env, void* data, void*) {
-  std::unique_ptr<std::shared_ptr<DeviceObject>> holder(static_cast<std::shared_ptr<DeviceObject>*>(data));
+  std::unique_ptr<Holder> holder(static_cast<Holder*>(data));
   AddonData* const addon = addon_data(env);
-  if ((*holder)->released || addon == nullptr || addon->queue == nullptr) return;
+  if (*holder == nullptr || addon == nullptr || addon->queue == nullptr) return;
   addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
 }
 
+/* NULL when the value is no such object. */
+Holder* holder_of(napi_env env, napi_value value) {
+  napi_valuetype type;
+  bool same = false;
+  void* data = nullptr;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object ||
+      napi_check_object_type_tag(env, value, &kTag, &same) != napi_ok || !same ||
+      napi_unwrap(env, value, &data) != napi_ok) {
+    return nullptr;
+  }
+  return static_cast<Holder*>(data);
+}
+
 }  // namespace
+
+DeviceObject::~DeviceObject() {
+  rlsd_context c = context();
+  release(&c);
+}
 
 rlsd_context DeviceObject::context(const DeviceObject* stream) const {
   rlsd_context c{};
@@ -59,7 +77,7 @@ rlsd_status DeviceObject::release(rlsd_context* c) {
 
 napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object) {
   napi_value value;
-  auto holder = std::make_unique<std::shared_ptr<DeviceObject>>(std::move(object));
+  auto holder = std::make_unique<Holder>(std::move(object));
   if (napi_create_object(env, &value) != napi_ok || napi_type_tag_object(env, value, &kTag) != napi_ok ||
       napi_wrap(env, value, holder.get(), drop, nullptr, nullptr) != napi_ok) {
     return nullptr;
@@ -69,16 +87,19 @@ napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object
 }
 
 std::shared_ptr<DeviceObject> unwrap_device_object(napi_env env, napi_value value) {
-  napi_valuetype type;
-  bool same = false;
-  void* data = nullptr;
-  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object ||
-      napi_check_object_type_tag(env, value, &kTag, &same) != napi_ok || !same ||
-      napi_unwrap(env, value, &data) != napi_ok) {
-    return nullptr;
-  }
-  const auto& object = *static_cast<std::shared_ptr<DeviceObject>*>(data);
-  return object->released ? nullptr : object;
+  const Holder* const holder = holder_of(env, value);
+  return holder != nullptr ? *holder : nullptr;
+}
+
+std::shared_ptr<DeviceObject> take_device_object(napi_env env, napi_value value) {
+  Holder* const holder = holder_of(env, value);
+  return holder != nullptr ? std::move(*holder) : nullptr;
+}
+
+bool read_device_arg(napi_env env, napi_value value, DeviceArg* out) {
+  if (read_array(env, value, &out->array)) return true;
+  out->object = unwrap_device_object(env, value);
+  return out->object != nullptr;
 }
 
 }  // namespace rlsd::addon

@@ -22,7 +22,51 @@ export interface DeviceDescription {
 /** A view of host memory that native code reads or writes. */
 export type HostBytes = Float32Array | Uint16Array | Uint8Array;
 
-/** The functions of csrc/napi/device.cc. A number where an object is expected is a status. */
+/** (N) values: of the host, copied up when the call is made, or on the call's device. */
+export type DeviceValues = Float32Array | DeviceHandle;
+
+/** Every argument of `devicePolicyLoss`, in order. Its results lie where they are to be written: host or device. */
+export type DevicePolicyLossArguments = [
+  meta: Float64Array,
+  objective: Float64Array,
+  stream: DeviceHandle | undefined,
+  tokenIds: Int32Array | undefined,
+  cuSeqlens: Int32Array,
+  completionMask: Uint8Array | undefined,
+  spanMask: Uint8Array | undefined,
+  advantages: DeviceValues,
+  oldLogProbs: DeviceValues | undefined,
+  refLogProbs: DeviceValues | undefined,
+  samplerLogProbs: DeviceValues | undefined,
+  student: DeviceValues,
+  studentRows: Int32Array | undefined,
+  teacher: DeviceValues | undefined,
+  teacherRows: Int32Array | undefined,
+  contrast: DeviceValues | undefined,
+  contrastRows: Int32Array | undefined,
+  logProbs: DeviceValues,
+  teacherLogProbs: DeviceValues | undefined,
+  tokenAdvantages: DeviceValues,
+  evidenceWeights: DeviceValues,
+  gradientLogProbs: DeviceValues,
+  gradientLogits: DeviceHandle | undefined,
+  report: DeviceHandle | undefined,
+];
+
+/** Every argument of `deviceTokenLogProbs`, in order. */
+export type DeviceTokenLogProbsArguments = [
+  meta: Float64Array,
+  stream: DeviceHandle | undefined,
+  tokenIds: Int32Array,
+  completionMask: Uint8Array | undefined,
+  logits: DeviceValues,
+  rows: Int32Array | undefined,
+  logProbs: DeviceValues,
+  entropy: DeviceValues | undefined,
+  report: DeviceHandle | undefined,
+];
+
+/** The functions of csrc/napi/device*.cc. A number where an object is expected is a status. */
 export interface DeviceBinding {
   /** Whether the system's loader finds a library of this name. */
   probeLibrary(name: string): boolean;
@@ -36,18 +80,29 @@ export interface DeviceBinding {
   deviceOpen(backend: number, ordinal: number, bytes: number, handle: Uint8Array): DeviceHandle | number;
   deviceExport(memory: DeviceHandle, handle: Uint8Array): number;
   devicePointer(handle: DeviceHandle): bigint | number;
+  /** A part of memory; who reads it reads the report first, and gets what the call that fills it found wrong. */
+  deviceView(
+    memory: DeviceHandle,
+    offset: number,
+    bytes: number,
+    report: DeviceHandle | undefined,
+  ): DeviceHandle | number;
+  /** Lets go of it: it is freed when no call and no view uses it. */
   deviceRelease(handle: DeviceHandle): number;
   /** `data` may change when this returns. */
   deviceWrite(memory: DeviceHandle, stream: DeviceHandle | undefined, data: HostBytes): number;
-  deviceClear(memory: DeviceHandle, stream: DeviceHandle | undefined): number;
-  /** Waits for the stream; with `queued` on the native queue. */
-  deviceRead(
-    memory: DeviceHandle,
-    stream: DeviceHandle | undefined,
-    data: HostBytes,
-    queued: number,
-  ): number | Promise<Outcome>;
+  deviceClear(memory: DeviceHandle): number;
+  /** Waits for the stream; an empty array only waits. */
+  deviceRead(memory: DeviceHandle, stream: DeviceHandle | undefined, data: HostBytes): number;
+  /** On the queue's thread, after what the stream holds now. */
+  deviceDownload(memory: DeviceHandle, stream: DeviceHandle | undefined, data: HostBytes): number | Promise<Outcome>;
+  deviceUpload(memory: DeviceHandle, stream: DeviceHandle | undefined, data: HostBytes): number | Promise<Outcome>;
+  /** How the call that fills the report went; writes its statistics. */
+  deviceReport(report: DeviceHandle, stats: Float64Array): number | Promise<Outcome>;
   streamCreate(backend: number, ordinal: number): DeviceHandle | number;
   streamSynchronize(stream: DeviceHandle): number | Promise<Outcome>;
   streamWait(stream: DeviceHandle, other: DeviceHandle): number;
+  /** A status, or a promise of an outcome when meta asks for a queued call. */
+  devicePolicyLoss(...args: DevicePolicyLossArguments): number | Promise<Outcome>;
+  deviceTokenLogProbs(...args: DeviceTokenLogProbsArguments): number | Promise<Outcome>;
 }

@@ -2,7 +2,12 @@ import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { checkF32, checkI32, checkObject, checkU8, invalid, isF32, isI32, lengthOf } from "./check.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
-/** One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1]. */
+/**
+ * One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1].
+ *
+ * A call runs where the student's scores lie. On a device, logits must lie there too, and each Float32Array may be an f32
+ * tensor of the same shape there instead; arrays of the host are copied up when the call is made.
+ */
 export interface PolicyBatch {
   /** The policy that is trained. */
   readonly student: Scores;
@@ -17,18 +22,19 @@ export interface PolicyBatch {
   /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0 everywhere. */
   readonly completionMask?: Uint8Array | undefined;
   /** (B), one a sequence (also when B = N), or (N). */
-  readonly advantages: Float32Array;
+  readonly advantages: Float32Array | Tensor;
   /** (N) log-probs when the update began. Absent: on-policy, ratio 1. */
-  readonly oldLogProbs?: Float32Array | undefined;
+  readonly oldLogProbs?: Float32Array | Tensor | undefined;
   /** (N) of the KL reference. Needed when klCoef > 0. */
-  readonly refLogProbs?: Float32Array | undefined;
+  readonly refLogProbs?: Float32Array | Tensor | undefined;
   /** (N) as the sampling engine reported them: importance correction. */
-  readonly samplerLogProbs?: Float32Array | undefined;
+  readonly samplerLogProbs?: Float32Array | Tensor | undefined;
   /** (N) of 0 and 1: credit only where 1. */
   readonly spanMask?: Uint8Array | undefined;
 }
 
-const FIELDS: ReadonlySet<string> = new Set([
+/** Fields of a batch. */
+export const FIELDS: ReadonlySet<string> = new Set([
   "student",
   "teacher",
   "contrast",
@@ -42,9 +48,15 @@ const FIELDS: ReadonlySet<string> = new Set([
   "spanMask",
 ]);
 
+type Memory = "advantages" | "oldLogProbs" | "refLogProbs" | "samplerLogProbs";
+/** A batch with the memory of its tensors of N or B numbers. */
+export type HostBatch = Omit<PolicyBatch, Memory> & {
+  readonly [K in Memory]: Exclude<PolicyBatch[K], Tensor>;
+};
+
 export interface CheckedBatch {
   /** The batch as it was read: each field once, so that what was checked is what is used. */
-  readonly batch: PolicyBatch;
+  readonly batch: HostBatch;
   readonly tokens: number;
   readonly sequences: number;
   readonly advantagesPerToken: boolean;
@@ -58,7 +70,12 @@ function unshared(offsets: Int32Array): Int32Array {
   return offsets.buffer instanceof SharedArrayBuffer ? offsets.slice() : offsets;
 }
 
-function readOnce(b: PolicyBatch): PolicyBatch {
+/** An array is itself, a tensor of the CPU its memory; another tensor throws ERR_RLSD_DEVICE_TENSOR. */
+function memoryOf<T>(value: T | Tensor): T {
+  return isTensor(value) && value.dtype === "f32" ? (value.data as T) : (value as T);
+}
+
+function readOnce(b: PolicyBatch): HostBatch {
   const cuSeqlens = b.cuSeqlens;
   return {
     student: b.student,
@@ -67,16 +84,16 @@ function readOnce(b: PolicyBatch): PolicyBatch {
     tokenIds: b.tokenIds,
     cuSeqlens: isI32(cuSeqlens) ? unshared(cuSeqlens) : cuSeqlens,
     completionMask: b.completionMask,
-    advantages: b.advantages,
-    oldLogProbs: b.oldLogProbs,
-    refLogProbs: b.refLogProbs,
-    samplerLogProbs: b.samplerLogProbs,
+    advantages: memoryOf<HostBatch["advantages"]>(b.advantages),
+    oldLogProbs: memoryOf<HostBatch["oldLogProbs"]>(b.oldLogProbs),
+    refLogProbs: memoryOf<HostBatch["refLogProbs"]>(b.refLogProbs),
+    samplerLogProbs: memoryOf<HostBatch["samplerLogProbs"]>(b.samplerLogProbs),
     spanMask: b.spanMask,
   };
 }
 
 /** N: how many tokens the batch has, from the student's log-probs or else its ids. */
-function countTokens(batch: PolicyBatch): number {
+function countTokens(batch: HostBatch): number {
   const student = batch.student as { logProbs?: Float32Array | Tensor } | undefined;
   if (student !== null && typeof student === "object" && "logProbs" in student) {
     const logProbs = student.logProbs;

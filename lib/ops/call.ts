@@ -25,11 +25,14 @@ export interface PolicyOut {
 
 /** How a call runs and where it writes. */
 export interface Call {
-  /** Before the call starts: nothing is written. During a queued call it is polled a block of rows at a time. */
+  /**
+   * Before the call starts: nothing is written. During a queued call it is polled a block of rows at a time. A device's
+   * work has started when the call returns and cannot be stopped: the call then rejects when that work is done.
+   */
   readonly signal?: AbortSignal | undefined;
   /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
   readonly threads?: number | undefined;
-  /** Device tensors only: the stream to order the work on. */
+  /** Device tensors only: the stream to order the work on; default the device's default stream. */
   readonly stream?: Stream | undefined;
   /** Write the gradient over the student's logits. */
   readonly inPlace?: boolean | undefined;
@@ -45,8 +48,17 @@ export interface Call {
    * stats.skippedRows counts them. Default false: they are scored, so that every result is complete.
    */
   readonly skipZeroRows?: boolean | undefined;
-  /** "device": results and loss stay tensors and nothing waits. Device tensors only. */
-  readonly results?: "host" | "device" | undefined;
+  /** Default "host". "device": `DeviceCall`. */
+  readonly results?: "host" | undefined;
+}
+
+/** Tensors on the call's device to write instead of allocating: (N) f32 each, but for the gradient of the logits. */
+export type DevicePolicyOut = { readonly [K in Exclude<keyof PolicyOut, "hidden" | "head" | "bias">]?: Tensor };
+
+/** A call on device tensors whose results stay there: it is enqueued, and nothing waits for it. */
+export interface DeviceCall extends Omit<Call, "results" | "out"> {
+  readonly results: "device";
+  readonly out?: DevicePolicyOut | undefined;
 }
 
 const CALL_FIELDS: ReadonlySet<string> = new Set([
@@ -74,7 +86,8 @@ const OUT_FIELDS: ReadonlySet<string> = new Set([
   "gradientLogProbs",
 ]);
 
-function checkBoolean(value: unknown, name: string): void {
+/** A boolean, or absent. */
+export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
 }
 
@@ -96,7 +109,8 @@ function readOut(given: PolicyOut): PolicyOut {
   } as PolicyOut;
 }
 
-function readCall(given: Call): Call {
+/** Each field read once. */
+export function readCall(given: Call): Call {
   checkObject(given, "call", CALL_FIELDS);
   const { signal, threads, stream, inPlace, out, accumulate, lossScale, frozenHead, skipZeroRows, results } = given;
   const checked = out === undefined ? undefined : readOut(out);
@@ -114,7 +128,8 @@ function readCall(given: Call): Call {
   };
 }
 
-function checkOut(out: PolicyOut, tokens: number): void {
+/** The (N) arrays of the host. */
+export function checkOut(out: PolicyOut, tokens: number): void {
   if (out.logProbs !== undefined) checkF32(out.logProbs, "out.logProbs", tokens);
   if (out.teacherLogProbs !== undefined) checkF32(out.teacherLogProbs, "out.teacherLogProbs", tokens);
   if (out.tokenAdvantages !== undefined) checkF32(out.tokenAdvantages, "out.tokenAdvantages", tokens);
@@ -131,7 +146,7 @@ export function checkCall(given: Call, tokens: number): Call {
   checkBoolean(call.skipZeroRows, "skipZeroRows");
   if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
   if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
-  if (call.results !== undefined && call.results !== "host") {
+  if (call.results !== undefined && (call.results as string) !== "host") {
     throw invalid('"host", as no tensor of the batch is on a device,', "results", call.results);
   }
   if (call.stream !== undefined)

@@ -4,7 +4,7 @@ import type { PolicyResult } from "../tensor/results.js";
 import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
 import type { CheckedBatch, PolicyBatch } from "./batch.js";
 import type { Call } from "./call.js";
-import { invalid } from "./check.js";
+import { invalid, lengthOf } from "./check.js";
 import { LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
 
 /** (N) arrays that a call writes. */
@@ -34,6 +34,36 @@ export function tokenOutputs(n: number, hasTeacher: boolean, out: Call["out"]): 
     evidenceWeights: out.evidenceWeights ?? new Float32Array(n),
     gradientLogProbs: out.gradientLogProbs ?? new Float32Array(n),
     teacherLogProbs: hasTeacher ? (out.teacherLogProbs ?? new Float32Array(n)) : undefined,
+  };
+}
+
+/** Results of N numbers. */
+export const TOKEN_OUTPUTS = [
+  "logProbs",
+  "teacherLogProbs",
+  "tokenAdvantages",
+  "evidenceWeights",
+  "gradientLogProbs",
+] as const;
+
+/** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
+export function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
+  if (given === undefined) return out;
+  for (const name of TOKEN_OUTPUTS) {
+    const to = given[name];
+    if (to === undefined || lengthOf(to) === out.logProbs.length) continue;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
+  }
+  const copy = (from: Float32Array, to: Float32Array | undefined): Float32Array => {
+    to?.set(from);
+    return to ?? from;
+  };
+  return {
+    logProbs: copy(out.logProbs, given.logProbs),
+    teacherLogProbs: out.teacherLogProbs && copy(out.teacherLogProbs, given.teacherLogProbs),
+    tokenAdvantages: copy(out.tokenAdvantages, given.tokenAdvantages),
+    evidenceWeights: copy(out.evidenceWeights, given.evidenceWeights),
+    gradientLogProbs: copy(out.gradientLogProbs, given.gradientLogProbs),
   };
 }
 

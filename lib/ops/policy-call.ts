@@ -37,7 +37,11 @@ export interface Plan {
 }
 
 /** What an objective needs that the batch does not have. */
-function checkNeeds(objective: Objective, batch: PolicyBatch, checked: CheckedBatch): void {
+export function checkNeeds(
+  objective: Objective,
+  batch: Pick<PolicyBatch, "advantages" | "oldLogProbs" | "refLogProbs" | "teacher">,
+  checked: Pick<CheckedBatch, "tokens" | "sequences" | "advantagesPerToken"> & { readonly student: { level: number } },
+): void {
   if (objective.klCoef > 0 && batch.refLogProbs === undefined && objective.objective !== "row-coefficient") {
     throw invalid("a Float32Array, as klCoef is above 0,", "refLogProbs", undefined);
   }

@@ -1,12 +1,12 @@
-import { RlsdError } from "../errors.js";
 import { throwUnlessOk } from "../native/status.js";
 import type { Objective } from "../objectives/objective.js";
 import { checkAllFree } from "../tensor/lease.js";
-import type { PolicyResult } from "../tensor/results.js";
+import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
 import type { PolicyBatch } from "./batch.js";
-import type { Call } from "./call.js";
-import { lengthOf } from "./check.js";
-import { refuseOverlap, type TokenOutputs, tokenOutputs, toResult } from "./outputs.js";
+import type { Call, DeviceCall } from "./call.js";
+import { devicePolicyLoss, devicePolicyLossSync } from "./device-policy-loss.js";
+import { homeOf } from "./device-scores.js";
+import { copyOut, refuseOverlap, tokenOutputs, toResult } from "./outputs.js";
 import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 import { runQueued } from "./queued.js";
 import { LEVEL_ABSENT } from "./scores.js";
@@ -21,15 +21,29 @@ const scratchMeta = newMeta();
  *
  * L = sum_t omega_t (surrogate(log P - log P_old, A^) + klCoef KL_t - entropyCoef H_t), A^ = A rho (docs/maths.md).
  *
+ * It runs where the student's scores lie. On a device it is enqueued on `stream`; with `results: "host"` it waits, and
+ * per-token results come back while gradient.logits stays there. With `results: "device"` nothing waits and all of them
+ * stay: what the device finds wrong (an id out of range, a row that is not finite) is thrown by `stats()` and by
+ * `toHost` of a result, and every result is then as it was.
+ *
  * @param batch the tokens under the student, and under a teacher where there is one
  * @param objective made by `grpo()`, `rlsd()` or another factory
  * @returns loss; per-token log-probs, advantages, evidence weights (N); the gradient to the student's scores; stats
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is written; ERR_RLSD_NON_FINITE after the call, with the
  *   first bad token (`index`) and how many (`count`), unless the objective says `nonFinite: "skip"`; ERR_RLSD_BUSY
- *   while a queued call writes a tensor of the batch, or uses one that this call would write
+ *   while a queued call writes a tensor of the batch, or uses one that this call would write (on a device: uses it on
+ *   another stream); ERR_RLSD_UNSUPPORTED for what the device does not serve
  */
-export function policyLossSync(batch: PolicyBatch, objective: Objective, call: Call = NO_CALL): PolicyResult {
-  const p = plan(batch, objective, call);
+export function policyLossSync(batch: PolicyBatch, objective: Objective, call: DeviceCall): DevicePolicyResult;
+export function policyLossSync(batch: PolicyBatch, objective: Objective, call?: Call): PolicyResult;
+export function policyLossSync(
+  batch: PolicyBatch,
+  objective: Objective,
+  call: Call | DeviceCall = NO_CALL,
+): PolicyResult | DevicePolicyResult {
+  const home = homeOf(batch?.student);
+  if (home !== undefined) return devicePolicyLossSync(home, batch, objective, call);
+  const p = plan(batch, objective, call as Call);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, p.call.out);
   checkAllFree(p.use);
   writeMeta(scratchMeta, p, false);
@@ -37,47 +51,27 @@ export function policyLossSync(batch: PolicyBatch, objective: Objective, call: C
   return toResult(p.checked, out, p.gradients, statsOf(scratchMeta));
 }
 
-const TOKEN_OUTPUTS = [
-  "logProbs",
-  "teacherLogProbs",
-  "tokenAdvantages",
-  "evidenceWeights",
-  "gradientLogProbs",
-] as const;
-
-/** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
-function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
-  if (given === undefined) return out;
-  for (const name of TOKEN_OUTPUTS) {
-    const to = given[name];
-    if (to === undefined || lengthOf(to) === out.logProbs.length) continue;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `out.${name} was detached or resized while the call ran.`);
-  }
-  const copy = (from: Float32Array, to: Float32Array | undefined): Float32Array => {
-    to?.set(from);
-    return to ?? from;
-  };
-  return {
-    logProbs: copy(out.logProbs, given.logProbs),
-    teacherLogProbs: out.teacherLogProbs && copy(out.teacherLogProbs, given.teacherLogProbs),
-    tokenAdvantages: copy(out.tokenAdvantages, given.tokenAdvantages),
-    evidenceWeights: copy(out.evidenceWeights, given.evidenceWeights),
-    gradientLogProbs: copy(out.gradientLogProbs, given.gradientLogProbs),
-  };
-}
-
 /**
  * `policyLossSync` on the process's native queue: calls run first in, first out, results arrive in that order, and
  * this thread goes on. Inputs of N or B elements are copied when the call is made; tensors are leased until it ends.
+ * On a device the work is enqueued before this returns, in its stream's order; the queue only waits for its results.
  *
  * @throws as policyLossSync; the signal's reason when it is aborted. Outputs of a call that was stopped are unspecified.
  */
 export async function policyLoss(
   batch: PolicyBatch,
   objective: Objective,
-  given: Call = NO_CALL,
-): Promise<PolicyResult> {
-  const p = plan(batch, objective, given);
+  call: DeviceCall,
+): Promise<DevicePolicyResult>;
+export async function policyLoss(batch: PolicyBatch, objective: Objective, call?: Call): Promise<PolicyResult>;
+export async function policyLoss(
+  batch: PolicyBatch,
+  objective: Objective,
+  given: Call | DeviceCall = NO_CALL,
+): Promise<PolicyResult | DevicePolicyResult> {
+  const home = homeOf(batch?.student);
+  if (home !== undefined) return await devicePolicyLoss(home, batch, objective, given);
+  const p = plan(batch, objective, given as Call);
   const { call } = p;
   refuseOverlap(call.out);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);

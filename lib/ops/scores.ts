@@ -62,11 +62,13 @@ export const ABSENT: CheckedScores = {
   tensors: NONE,
 };
 
-const LOGITS_FIELDS: ReadonlySet<string> = new Set(["logits", "rows", "vocabSize"]);
+/** Fields of each kind of scores. */
+export const LOGITS_FIELDS: ReadonlySet<string> = new Set(["logits", "rows", "vocabSize"]);
 const HIDDEN_FIELDS: ReadonlySet<string> = new Set(["hidden", "head", "bias", "rows", "vocabSize"]);
-const LOG_PROBS_FIELDS: ReadonlySet<string> = new Set(["logProbs"]);
+export const LOG_PROBS_FIELDS: ReadonlySet<string> = new Set(["logProbs"]);
 
-function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
+/** A tensor of that rank. */
+export function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
   if (isTensor(value) && isRank(value.shape.length)) return value;
   const received = isTensor(value) ? `a tensor of shape [${value.shape.join(", ")}]` : value;
   throw invalid(`a tensor of shape ${rank}`, name, received);
@@ -75,11 +77,12 @@ function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: 
 const atLeastOne = (rank: number): boolean => rank >= 1;
 
 /** Elements in front of the last dimension. */
-function leading(t: Tensor): number {
+export function leading(t: Tensor): number {
   return t.shape.slice(0, -1).reduce((a, b) => a * b, 1);
 }
 
-function checkRows(rows: Int32Array | undefined, name: string, tokens: number, available: number): void {
+/** One row a token, unless it is said which. */
+export function checkRows(rows: Int32Array | undefined, name: string, tokens: number, available: number): void {
   if (rows !== undefined) {
     checkI32(rows, `${name}.rows`, tokens);
   } else if (available !== tokens) {
@@ -87,7 +90,8 @@ function checkRows(rows: Int32Array | undefined, name: string, tokens: number, a
   }
 }
 
-function checkVocabSize(vocabSize: number | undefined, name: string, vocab: number): number {
+/** At most the columns; absent: all of them. */
+export function checkVocabSize(vocabSize: number | undefined, name: string, vocab: number): number {
   if (vocabSize === undefined) return vocab;
   if (checkPositiveInteger(vocabSize, `${name}.vocabSize`) <= vocab) return vocabSize;
   throw invalid(`at most V = ${vocab}`, `${name}.vocabSize`, vocabSize);

@@ -1,57 +1,19 @@
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
-import type { ObjectiveFields } from "../objectives/objective.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import {
-  checkFinite,
-  checkI32,
-  checkObject,
-  checkPositiveInteger,
-  checkU8,
-  invalid,
-  isI32,
-  lengthOf,
-} from "./check.js";
+import { checkI32, invalid, isI32, lengthOf } from "./check.js";
+import { homeOf } from "./device-scores.js";
+import { deviceTokenLogProbs, deviceTokenLogProbsSync } from "./device-token-log-probs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
-
-/** Every field is optional. */
-export interface TokenLogProbsOptions {
-  /** Divides the logits. Default 1. */
-  readonly temperature?: number | undefined;
-  /** Also return the entropies. Default false. */
-  readonly entropy?: boolean | undefined;
-  /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0. */
-  readonly completionMask?: Uint8Array | undefined;
-  /** z -> softcap * tanh(z / softcap). null, the default: off. */
-  readonly logitSoftcap?: ObjectiveFields["logitSoftcap"] | undefined;
-  /** Default "none". */
-  readonly logitRounding?: ObjectiveFields["logitRounding"] | undefined;
-  /** "skip": a bad row's log-prob is left NaN or -inf. "error", the default: the call fails after it finished. */
-  readonly nonFinite?: ObjectiveFields["nonFinite"] | undefined;
-  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
-  readonly threads?: number | undefined;
-  /** As in `Call`. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface TokenLogProbs {
-  /** (N): log P of each token, at most 0; exactly 0 where masked. */
-  readonly logProbs: Float32Array;
-  /** (N): entropy in nats of the distribution that each token was drawn from. */
-  readonly entropy?: Float32Array;
-}
-
-const FIELDS: ReadonlySet<string> = new Set([
-  "temperature",
-  "entropy",
-  "completionMask",
-  "logitSoftcap",
-  "logitRounding",
-  "nonFinite",
-  "threads",
-  "signal",
-]);
+import {
+  checkOptions,
+  checkWord,
+  type DeviceTokenLogProbs,
+  type DeviceTokenLogProbsOptions,
+  type TokenLogProbs,
+  type TokenLogProbsOptions,
+} from "./token-log-probs-options.js";
 
 /** Places of the numbers in meta: csrc/napi/token_log_probs.cc, enum Meta. */
 const VIEW = 8;
@@ -65,25 +27,10 @@ interface Plan {
   readonly use: MemoryUse;
 }
 
-function checkPositive(value: number | null | undefined, name: string): void {
-  if (value === undefined || value === null) return;
-  if (checkFinite(value, name) <= 0) throw invalid("a number above 0", name, value);
-}
-
-function checkWord(value: unknown, name: string, words: readonly string[]): void {
-  if (value === undefined || words.includes(value as string)) return;
-  throw invalid(words.map((word) => `"${word}"`).join(" or "), name, value);
-}
-
-function checkOptions(o: TokenLogProbsOptions, tokens: number): void {
-  checkObject(o, "options", FIELDS);
-  checkPositive(o.temperature, "temperature");
-  checkPositive(o.logitSoftcap, "logitSoftcap");
-  checkWord(o.logitRounding, "logitRounding", ["none", "bf16"]);
-  checkWord(o.nonFinite, "nonFinite", ["error", "skip"]);
-  if (o.entropy !== undefined && typeof o.entropy !== "boolean") throw invalid("a boolean", "entropy", o.entropy);
-  if (o.completionMask !== undefined) checkU8(o.completionMask, "completionMask", tokens);
-  if (o.threads !== undefined) checkPositiveInteger(o.threads, "threads");
+function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
+  checkOptions(o, tokens);
+  checkWord(o.results, "results", ["host"]);
+  if (o.stream !== undefined) throw invalid("no stream, as the scores are not on a device,", "stream", o.stream);
   if (o.signal === undefined) return;
   if (!(o.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", o.signal);
   o.signal.throwIfAborted();
@@ -94,7 +41,7 @@ function plan(scores: Scores, tokenIds: Int32Array, options: TokenLogProbsOption
   checkI32(tokenIds, "tokenIds", tokens);
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
-  checkOptions(options, tokens);
+  checkHostOptions(options, tokens);
   const logProbs = new Float32Array(tokens);
   const out = options.entropy === true ? { logProbs, entropy: new Float32Array(tokens) } : { logProbs };
   return {
@@ -146,9 +93,17 @@ function call({ scores, tokenIds, options, out }: Plan, queued: boolean, flags?:
 export function tokenLogProbsSync(
   scores: Scores,
   tokenIds: Int32Array,
-  options: TokenLogProbsOptions = {},
-): TokenLogProbs {
-  const p = plan(scores, tokenIds, options);
+  options: DeviceTokenLogProbsOptions,
+): DeviceTokenLogProbs;
+export function tokenLogProbsSync(scores: Scores, tokenIds: Int32Array, options?: TokenLogProbsOptions): TokenLogProbs;
+export function tokenLogProbsSync(
+  scores: Scores,
+  tokenIds: Int32Array,
+  options: TokenLogProbsOptions | DeviceTokenLogProbsOptions = {},
+): TokenLogProbs | DeviceTokenLogProbs {
+  const home = homeOf(scores);
+  if (home !== undefined) return deviceTokenLogProbsSync(home, scores, tokenIds, options);
+  const p = plan(scores, tokenIds, options as TokenLogProbsOptions);
   checkAllFree(p.use);
   throwUnlessOk(call(p, false) as number);
   return p.out;
@@ -158,9 +113,21 @@ export function tokenLogProbsSync(
 export async function tokenLogProbs(
   scores: Scores,
   tokenIds: Int32Array,
-  options: TokenLogProbsOptions = {},
-): Promise<TokenLogProbs> {
-  const p = plan(scores, tokenIds, options);
+  options: DeviceTokenLogProbsOptions,
+): Promise<DeviceTokenLogProbs>;
+export async function tokenLogProbs(
+  scores: Scores,
+  tokenIds: Int32Array,
+  options?: TokenLogProbsOptions,
+): Promise<TokenLogProbs>;
+export async function tokenLogProbs(
+  scores: Scores,
+  tokenIds: Int32Array,
+  options: TokenLogProbsOptions | DeviceTokenLogProbsOptions = {},
+): Promise<TokenLogProbs | DeviceTokenLogProbs> {
+  const home = homeOf(scores);
+  if (home !== undefined) return await deviceTokenLogProbs(home, scores, tokenIds, options);
+  const p = plan(scores, tokenIds, options as TokenLogProbsOptions);
   await runQueued((flags) => call(p, true, flags), p.use, options.signal);
   return p.out;
 }

@@ -4,7 +4,9 @@ import type { DeviceHandle } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
 import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
+import { leaseOnDevice, orderAfter } from "./device-lease.js";
 import type { DType } from "./dtype.js";
+import { lease } from "./lease.js";
 import type { Stream } from "./stream.js";
 
 export interface DevicePlace {
@@ -65,7 +67,19 @@ export class DeviceTensor extends BaseTensor {
     throw this.#handle === undefined ? disposedError("tensor") : new RlsdError("ERR_RLSD_DEVICE_TENSOR", message);
   }
 
-  /** Waits for the device's work that uses it. */
+  /** Address of the first element. */
+  get pointer(): bigint {
+    const pointer = native.devicePointer(this.handle);
+    if (typeof pointer === "bigint") return pointer;
+    throwUnlessOk(pointer);
+    return 0n;
+  }
+
+  get byteLength(): number {
+    return byteLength(this.shape, this.dtype);
+  }
+
+  /** Waits for the device's work that uses it; a call that has not ended goes on, and the memory goes with its end. */
   [Symbol.dispose](): void {
     const handle = this.#handle;
     this.#handle = undefined;
@@ -96,6 +110,7 @@ export class DeviceStream implements Stream {
 
   waitFor(other: Stream): void {
     throwUnlessOk(native.streamWait(this.handle, streamHandle(other, this.device) as DeviceHandle));
+    orderAfter(this, other);
   }
 
   [Symbol.dispose](): void {
@@ -121,18 +136,19 @@ export function streamHandle(stream: Stream | undefined, device: string): Device
 
 /** Until what was enqueued on no stream of the caller's is done: other streams are not ordered with it. */
 function settle(handle: DeviceHandle, stream: DeviceHandle | undefined): void {
-  if (stream === undefined) throwUnlessOk(native.deviceRead(handle, undefined, new Uint8Array(0), 0) as number);
+  if (stream === undefined) throwUnlessOk(native.deviceRead(handle, undefined, new Uint8Array(0)));
 }
 
-function allocate(shape: readonly number[], dtype: DType, place: DevicePlace): DeviceTensor {
+/** Memory with no values yet. */
+export function allocateOnDevice(shape: readonly number[], dtype: DType, place: DevicePlace): DeviceTensor {
   const made = native.deviceAllocate(place.backend, place.ordinal, byteLength(shape, dtype));
   return new DeviceTensor(handleOrThrow(made), place, shape, dtype);
 }
 
 /** Zeros on a device. */
 export function emptyOnDevice(shape: readonly number[], dtype: DType, device: string): Tensor {
-  const t = allocate(shape, dtype, findDevice(device));
-  throwUnlessOk(native.deviceClear(t.handle, undefined));
+  const t = allocateOnDevice(shape, dtype, findDevice(device));
+  throwUnlessOk(native.deviceClear(t.handle));
   settle(t.handle, undefined);
   return t;
 }
@@ -141,7 +157,7 @@ export function emptyOnDevice(shape: readonly number[], dtype: DType, device: st
 export function upload(t: Tensor, device: string, stream: Stream | undefined): Tensor {
   const place = findDevice(device);
   const on = streamHandle(stream, `cuda:${place.ordinal}`);
-  const copy = allocate(t.shape, t.dtype, place);
+  const copy = allocateOnDevice(t.shape, t.dtype, place);
   throwUnlessOk(native.deviceWrite(copy.handle, on, t.data));
   settle(copy.handle, on);
   return copy;
@@ -149,5 +165,36 @@ export function upload(t: Tensor, device: string, stream: Stream | undefined): T
 
 /** Fills `data` from a device's memory after what `stream` holds; waits for it. */
 export function download(t: DeviceTensor, data: Float32Array | Uint16Array, stream: Stream | undefined): void {
-  throwUnlessOk(native.deviceRead(t.handle, streamHandle(stream, t.device), data, 0) as number);
+  throwUnlessOk(native.deviceRead(t.handle, streamHandle(stream, t.device), data));
+}
+
+/** `upload` on the queue's thread; the source is leased until it is over. */
+export async function uploadQueued(t: Tensor, device: string): Promise<Tensor> {
+  const { data } = t;
+  const copy = allocateOnDevice(t.shape, t.dtype, findDevice(device));
+  const release = lease({ reads: [data], writes: [] });
+  try {
+    throwUnlessDone(await native.deviceUpload(copy.handle, undefined, data));
+    return copy;
+  } catch (error) {
+    copy[Symbol.dispose]();
+    throw error;
+  } finally {
+    release();
+  }
+}
+
+/** `download` on the queue's thread; the source is leased until it is over. */
+export async function downloadQueued(
+  t: DeviceTensor,
+  data: Float32Array | Uint16Array,
+  stream: Stream | undefined,
+): Promise<void> {
+  const on = streamHandle(stream, t.device);
+  const release = leaseOnDevice({ reads: [t], writes: [] }, "none");
+  try {
+    throwUnlessDone(await native.deviceDownload(t.handle, on, data));
+  } finally {
+    release();
+  }
 }

@@ -57,3 +57,16 @@ export interface PolicyResult {
   };
   readonly stats: Stats;
 }
+
+/** What `policyLoss` returns with `results: "device"`: as PolicyResult, each a tensor on the call's device. */
+export interface DevicePolicyResult extends Disposable {
+  /** (), f32 */
+  readonly loss: Tensor;
+  readonly logProbs: Tensor;
+  readonly teacherLogProbs?: Tensor;
+  readonly tokenAdvantages: Tensor;
+  readonly evidenceWeights: Tensor;
+  readonly gradient: { readonly logProbs: Tensor; readonly logits?: Tensor };
+  /** Waits for the call without blocking this thread. Throws what it found wrong, as `toHost` of its results does. */
+  stats(): Promise<Stats>;
+}

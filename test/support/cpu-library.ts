@@ -64,7 +64,7 @@ export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []
 }
 
 const EMULATION = [
-  ...["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-DRLSD_CUDA_EMULATED", "-Wno-unknown-pragmas"],
+  ...["-std=c++17", "-O1", "-fPIC", "-pthread", "-fvisibility=hidden", "-DRLSD_CUDA_EMULATED", "-Wno-unknown-pragmas"],
   ...[`-I${root}/csrc/test/cuda_emulation`, `-I${root}/csrc`, `-I${root}/csrc/include`],
 ];
 

@@ -219,6 +219,7 @@ typedef struct rlsd_policy_outputs {
   double loss_scale;
   double* stats; /* (RLSD_STAT_COUNT) */
   rlsd_outcome* outcome; /* NULL: the call waits for its work and returns the status itself */
+  float* loss;           /* the loss once more, beside the results; NULL: not wanted */
 } rlsd_policy_outputs;
 
 /* Log-probs and, where wanted, entropies of the tokens under one view. */

@@ -12,6 +12,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
+
+#include "streams.h"
 
 #define __global__
 #define __device__
@@ -48,6 +51,10 @@ uint64_t shuffle_xor(uint64_t bits, int mask);
 
 /* Runs a grid; `body` is one thread of it. */
 int run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared, const std::function<void()>& body);
+
+/* The grid in the stream's order; a CUDA error when an earlier one failed. */
+int launch(Stream* stream, unsigned blocks, unsigned threads, unsigned cluster, size_t shared,
+           std::function<void()> body);
 
 }  // namespace emulation
 
@@ -114,7 +121,7 @@ constexpr int cudaSharedmemCarveoutMaxShared = 100;
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaIpcMemLazyEnablePeerAccess = 1;
 
-using cudaStream_t = struct EmulatedStream*;
+using cudaStream_t = emulation::Stream*;
 using cudaEvent_t = struct EmulatedEvent*;
 struct cudaIpcMemHandle_t {
   char reserved[64];
@@ -174,9 +181,9 @@ inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int byte
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const unsigned cluster = config->numAttrs > 0 ? config->attrs[0].val.clusterDim.x : 1;
-  const auto body = [&] { kernel(arguments...); };
-  return static_cast<cudaError_t>(
-      emulation::run(config->gridDim.x, config->blockDim.x, cluster, config->dynamicSmemBytes, body));
+  const auto body = [kernel, all = std::tuple<std::decay_t<Parameters>...>(arguments...)] { std::apply(kernel, all); };
+  return static_cast<cudaError_t>(emulation::launch(config->stream, config->gridDim.x, config->blockDim.x, cluster,
+                                                    config->dynamicSmemBytes, body));
 }
 
 #endif

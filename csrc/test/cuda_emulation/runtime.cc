@@ -1,20 +1,25 @@
 /* The runtime's functions over host memory. RLSD_EMULATION_DEVICES: how many devices (1), or "old-driver".
  * RLSD_EMULATION_MEMORY: bytes of each (1 GiB). A copy to or from memory that is not the device's poisons the context. */
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <thread>
+#include <vector>
 
 #include "cuda_runtime.h"
 
 namespace {
 
 std::mutex mutex;
-std::map<const char*, size_t> allocations; /* start: bytes */
-size_t allocated = 0;
-cudaError_t last = cudaSuccess;
-bool poisoned = false;
-int device = 0;
+std::map<const char*, size_t> allocations, pinned; /* start: bytes */
+std::atomic<size_t> allocated{0};
+std::atomic<bool> poisoned{false};
+std::atomic<int> failed_launch{cudaSuccess};
+thread_local cudaError_t last = cudaSuccess;
+thread_local int device = 0;
 
 size_t memory_bytes() {
   const char* const given = std::getenv("RLSD_EMULATION_MEMORY");
@@ -27,14 +32,16 @@ cudaError_t settle(cudaError_t error) {
   return error;
 }
 
-bool is_device_memory(const void* data, size_t bytes) {
+bool lies_in(const std::map<const char*, size_t>& blocks, const void* data, size_t bytes) {
   std::lock_guard<std::mutex> lock(mutex);
   const char* const at = static_cast<const char*>(data);
-  auto after = allocations.upper_bound(at);
-  if (after == allocations.begin()) return false;
+  auto after = blocks.upper_bound(at);
+  if (after == blocks.begin()) return false;
   const auto& found = *--after;
   return at + bytes <= found.first + found.second;
 }
+
+bool is_device_memory(const void* data, size_t bytes) { return lies_in(allocations, data, bytes); }
 
 cudaError_t poison() {
   poisoned = true;
@@ -42,6 +49,25 @@ cudaError_t poison() {
 }
 
 }  // namespace
+
+/* How often an event was recorded, and which recording was reached. Kept by the work that uses it. */
+struct EventState {
+  std::atomic<uint64_t> recorded{0}, reached{0};
+};
+struct EmulatedEvent {
+  std::shared_ptr<EventState> state = std::make_shared<EventState>();
+};
+
+int emulation::launch(Stream* stream, unsigned blocks, unsigned threads, unsigned cluster, size_t shared,
+                      std::function<void()> body) {
+  enqueue(stream, [=] {
+    alone([&] {
+      const int error = run(blocks, threads, cluster, shared, body);
+      if (error != cudaSuccess) failed_launch = error;
+    });
+  });
+  return settle(static_cast<cudaError_t>(failed_launch.exchange(cudaSuccess)));
+}
 
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last;
@@ -116,6 +142,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 }
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return settle(cudaSuccess);
+  emulation::wait_for_all();
   std::lock_guard<std::mutex> lock(mutex);
   const auto found = allocations.find(static_cast<char*>(data));
   if (found == allocations.end()) return settle(cudaErrorInvalidValue);
@@ -126,44 +153,79 @@ cudaError_t cudaFree(void* data) {
 }
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   *data = std::malloc(bytes);
+  std::lock_guard<std::mutex> lock(mutex);
+  pinned[static_cast<char*>(*data)] = bytes;
   return settle(cudaSuccess);
 }
 cudaError_t cudaFreeHost(void* data) {
+  emulation::wait_for_all();
+  std::lock_guard<std::mutex> lock(mutex);
+  pinned.erase(static_cast<char*>(data));
   std::free(data);
   return settle(cudaSuccess);
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+/* As on a device: pinned memory is read and written when the stream comes to it; what is not pinned is read now, and
+ * written before this returns. */
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (poisoned) return settle(cudaErrorIllegalAddress);
-  if (kind != cudaMemcpyDeviceToHost && !is_device_memory(to, bytes)) return poison();
-  if (kind != cudaMemcpyHostToDevice && !is_device_memory(from, bytes)) return poison();
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+  const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+  if (to_device && !is_device_memory(to, bytes)) return poison();
+  if (from_device && !is_device_memory(from, bytes)) return poison();
+  std::shared_ptr<std::vector<char>> staged;
+  if (!from_device && !lies_in(pinned, from, bytes)) {
+    const char* const begin = static_cast<const char*>(from);
+    staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
+  }
+  emulation::enqueue(stream, [=] {
+    const bool is_there = (!to_device || is_device_memory(to, bytes)) && (!from_device || is_device_memory(from, bytes));
+    if (!is_there) return void(poisoned = true);
+    emulation::alone([&] { std::memcpy(to, staged != nullptr ? staged->data() : from, bytes); });
+  });
+  if (!to_device && !lies_in(pinned, to, bytes)) emulation::wait_for(stream);
+  return settle(cudaSuccess);
 }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   if (poisoned || !is_device_memory(to, bytes)) return poison();
-  std::memset(to, value, bytes);
-  return cudaSuccess;
+  emulation::enqueue(stream, [=] {
+    if (!is_device_memory(to, bytes)) return void(poisoned = true);
+    emulation::alone([&] { std::memset(to, value, bytes); });
+  });
+  return settle(cudaSuccess);
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = static_cast<cudaStream_t>(std::malloc(1));
+  *stream = emulation::make_stream();
   return settle(cudaSuccess);
 }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  std::free(stream);
+cudaError_t cudaStreamDestroy(cudaStream_t) { return settle(cudaSuccess); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  emulation::wait_for(stream);
   return settle(cudaSuccess);
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return settle(cudaSuccess); }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return settle(cudaSuccess); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const auto state = event->state;
+  const uint64_t wanted = state->recorded;
+  emulation::enqueue(stream, [=] {
+    while (state->reached < wanted) std::this_thread::yield();
+  });
+  return settle(cudaSuccess);
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = static_cast<cudaEvent_t>(std::malloc(1));
+  *event = new EmulatedEvent();
   return settle(cudaSuccess);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  std::free(event);
+  delete event;
   return settle(cudaSuccess);
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return settle(cudaSuccess); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return settle(cudaSuccess); }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const auto state = event->state;
+  const uint64_t number = ++state->recorded;
+  emulation::enqueue(stream, [=] { state->reached = number; });
+  return settle(cudaSuccess);
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return settle(event->state->reached >= event->state->recorded ? cudaSuccess : cudaErrorNotReady);
+}
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* data) {
   std::memset(handle, 0, sizeof(*handle));
   std::memcpy(handle, &data, sizeof(data));

@@ -1,0 +1,109 @@
+/* Streams. Work runs at once on the caller's thread, or, where RLSD_EMULATION_GATE names a file, on a thread of the
+ * stream's own that rests before each piece of work for as long as that file exists: a test holds the device still,
+ * looks at what the host did without it, and lets it go on. One piece of work runs at a time, on whatever stream. */
+#include <unistd.h>
+
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "streams.h"
+
+namespace emulation {
+
+struct Stream {
+  std::deque<std::function<void()>> work;
+  bool started = false, busy = false;
+};
+
+namespace {
+
+/* Never destroyed: streams' threads may outlive main. */
+struct Device {
+  std::mutex mutex, one_at_a_time;
+  std::condition_variable changed;
+  std::vector<Stream*> streams;
+  Stream standard;
+};
+
+Device& device() {
+  static Device* const instance = new Device();
+  return *instance;
+}
+
+Stream* or_default(Stream* stream) { return stream != nullptr ? stream : &device().standard; }
+
+void rest() {
+  const char* const gate = std::getenv("RLSD_EMULATION_GATE");
+  while (gate != nullptr && access(gate, F_OK) == 0) usleep(500);
+}
+
+void serve(Stream* stream) {
+  Device& d = device();
+  std::unique_lock<std::mutex> lock(d.mutex);
+  for (;;) {
+    d.changed.wait(lock, [&] { return !stream->work.empty(); });
+    const std::function<void()> work = std::move(stream->work.front());
+    stream->work.pop_front();
+    stream->busy = true;
+    lock.unlock();
+    rest();
+    work();
+    lock.lock();
+    stream->busy = false;
+    d.changed.notify_all();
+  }
+}
+
+bool is_idle(const Stream& stream) { return stream.work.empty() && !stream.busy; }
+
+}  // namespace
+
+Stream* make_stream() {
+  auto* const stream = new Stream(); /* never freed: work may be left on it */
+  std::lock_guard<std::mutex> lock(device().mutex);
+  device().streams.push_back(stream);
+  return stream;
+}
+
+void enqueue(Stream* given, std::function<void()> work) {
+  Device& d = device();
+  Stream* const stream = or_default(given);
+  if (std::getenv("RLSD_EMULATION_GATE") == nullptr) {
+    wait_for(given);
+    work();
+    return;
+  }
+  std::lock_guard<std::mutex> lock(d.mutex);
+  stream->work.push_back(std::move(work));
+  if (!stream->started) std::thread(serve, stream).detach();
+  stream->started = true;
+  d.changed.notify_all();
+}
+
+void alone(const std::function<void()>& work) {
+  std::lock_guard<std::mutex> lock(device().one_at_a_time);
+  work();
+}
+
+void wait_for(Stream* stream) {
+  Device& d = device();
+  std::unique_lock<std::mutex> lock(d.mutex);
+  d.changed.wait(lock, [&] { return is_idle(*or_default(stream)); });
+}
+
+void wait_for_all() {
+  Device& d = device();
+  std::unique_lock<std::mutex> lock(d.mutex);
+  d.changed.wait(lock, [&] {
+    for (const Stream* stream : d.streams) {
+      if (!is_idle(*stream)) return false;
+    }
+    return is_idle(d.standard);
+  });
+}
+
+}  // namespace emulation

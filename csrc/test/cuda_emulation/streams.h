@@ -1,0 +1,19 @@
+#ifndef RLSD_TEST_CUDA_EMULATION_STREAMS_H_
+#define RLSD_TEST_CUDA_EMULATION_STREAMS_H_
+
+#include <functional>
+
+namespace emulation {
+
+struct Stream;
+Stream* make_stream();
+/* In the stream's order (NULL: the default stream's). */
+void enqueue(Stream* stream, std::function<void()> work);
+/* A kernel or a copy: fibers have the device to themselves. */
+void alone(const std::function<void()>& work);
+void wait_for(Stream* stream);
+void wait_for_all();
+
+}  // namespace emulation
+
+#endif

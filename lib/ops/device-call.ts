@@ -1,0 +1,64 @@
+import type { DeviceHandle } from "../native/device-binding.js";
+import type { DeviceTensor } from "../tensor/device.js";
+import { streamHandle } from "../tensor/device.js";
+import { type DeviceUse, leaseOnDevice } from "../tensor/device-lease.js";
+import type { Stream } from "../tensor/stream.js";
+import { type Call, checkBoolean, checkOut, type DeviceCall, readCall } from "./call.js";
+import { checkFinite, checkPositiveInteger, invalid } from "./check.js";
+
+/** DeviceMode of csrc/napi/device_call.h: how a call ends. */
+export const MODE_WAIT = 0;
+export const MODE_QUEUE = 1;
+export const MODE_ENQUEUE = 2;
+
+/** Stream and results, which every op on a device has. */
+export interface DevicePlace {
+  readonly stream: Stream | undefined;
+  readonly handle: DeviceHandle | undefined;
+  /** The results stay on the device. */
+  readonly keeps: boolean;
+}
+
+/** Checks where results go and on which stream; throws the signal's reason when it is aborted already. */
+export function checkPlace(call: Pick<Call | DeviceCall, "stream" | "results" | "signal">, home: DeviceTensor) {
+  const { stream, results, signal } = call;
+  if (results !== undefined && results !== "host" && results !== "device") {
+    throw invalid('"host" or "device"', "results", results);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+  signal?.throwIfAborted();
+  const place: DevicePlace = { stream, handle: streamHandle(stream, home.device), keeps: results === "device" };
+  return place;
+}
+
+/** The call as it was read; types and lengths of what is not a tensor checked. */
+export function checkDeviceCall(given: Call | DeviceCall, tokens: number): Call | DeviceCall {
+  const call = readCall(given as Call) as Call | DeviceCall;
+  checkBoolean(call.inPlace, "inPlace");
+  checkBoolean(call.accumulate, "accumulate");
+  checkBoolean(call.frozenHead, "frozenHead");
+  checkBoolean(call.skipZeroRows, "skipZeroRows");
+  if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
+  if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
+  if (call.results !== "device" && call.out !== undefined) checkOut((call as Call).out ?? {}, tokens);
+  return call;
+}
+
+/**
+ * Runs `start`, which enqueues, and waits for its end with the tensors leased. A device cannot be stopped: an aborted
+ * call rejects when its work is over, so that its memory is never in use after that.
+ */
+export async function runOnDevice(
+  start: () => Promise<void>,
+  use: DeviceUse,
+  stream: Stream | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const release = leaseOnDevice(use, stream);
+  try {
+    await start();
+    signal?.throwIfAborted();
+  } finally {
+    release();
+  }
+}

@@ -1,0 +1,84 @@
+import type { ObjectiveFields } from "../objectives/objective.js";
+import type { Stream } from "../tensor/stream.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { checkFinite, checkObject, checkPositiveInteger, checkU8, invalid } from "./check.js";
+
+/** Every field is optional. */
+export interface TokenLogProbsOptions {
+  /** Divides the logits. Default 1. */
+  readonly temperature?: number | undefined;
+  /** Also return the entropies. Default false. */
+  readonly entropy?: boolean | undefined;
+  /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0. */
+  readonly completionMask?: Uint8Array | undefined;
+  /** z -> softcap * tanh(z / softcap). null, the default: off. */
+  readonly logitSoftcap?: ObjectiveFields["logitSoftcap"] | undefined;
+  /** Default "none". */
+  readonly logitRounding?: ObjectiveFields["logitRounding"] | undefined;
+  /** "skip": a bad row's log-prob is left NaN or -inf. "error", the default: the call fails after it finished. */
+  readonly nonFinite?: ObjectiveFields["nonFinite"] | undefined;
+  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
+  readonly threads?: number | undefined;
+  /** As in `Call`. */
+  readonly signal?: AbortSignal | undefined;
+  /** As in `Call`. */
+  readonly stream?: Stream | undefined;
+  /** Default "host". "device": `DeviceTokenLogProbsOptions`. */
+  readonly results?: "host" | undefined;
+}
+
+/** Scores on a device whose results stay there: the call is enqueued, and nothing waits for it. */
+export interface DeviceTokenLogProbsOptions extends Omit<TokenLogProbsOptions, "results"> {
+  readonly results: "device";
+}
+
+/** As TokenLogProbs, each a tensor on the call's device. */
+export interface DeviceTokenLogProbs extends Disposable {
+  readonly logProbs: Tensor;
+  readonly entropy?: Tensor;
+  /** Waits for the call without blocking this thread. Throws what it found wrong, as `toHost` of its results does. */
+  check(): Promise<void>;
+}
+
+export interface TokenLogProbs {
+  /** (N): log P of each token, at most 0; exactly 0 where masked. */
+  readonly logProbs: Float32Array;
+  /** (N): entropy in nats of the distribution that each token was drawn from. */
+  readonly entropy?: Float32Array;
+}
+
+const FIELDS: ReadonlySet<string> = new Set([
+  "temperature",
+  "entropy",
+  "completionMask",
+  "logitSoftcap",
+  "logitRounding",
+  "nonFinite",
+  "threads",
+  "signal",
+  "stream",
+  "results",
+]);
+
+function checkPositive(value: number | null | undefined, name: string): void {
+  if (value === undefined || value === null) return;
+  if (checkFinite(value, name) <= 0) throw invalid("a number above 0", name, value);
+}
+
+/** One of the words, or absent. */
+export function checkWord(value: unknown, name: string, words: readonly string[]): void {
+  if (value === undefined || words.includes(value as string)) return;
+  throw invalid(words.map((word) => `"${word}"`).join(" or "), name, value);
+}
+
+/** All but where it runs. */
+export function checkOptions(o: TokenLogProbsOptions | DeviceTokenLogProbsOptions, tokens: number): void {
+  checkObject(o, "options", FIELDS);
+  checkPositive(o.temperature, "temperature");
+  checkPositive(o.logitSoftcap, "logitSoftcap");
+  checkWord(o.logitRounding, "logitRounding", ["none", "bf16"]);
+  checkWord(o.nonFinite, "nonFinite", ["error", "skip"]);
+  if (o.entropy !== undefined && typeof o.entropy !== "boolean") throw invalid("a boolean", "entropy", o.entropy);
+  if (o.completionMask !== undefined) checkU8(o.completionMask, "completionMask", tokens);
+  if (o.threads !== undefined) checkPositiveInteger(o.threads, "threads");
+}

@@ -1,0 +1,91 @@
+import {
+  type DType,
+  empty,
+  grpo,
+  type PolicyBatch,
+  type PolicyResult,
+  policyLoss,
+  policyLossSync,
+  rlsd,
+  type Tensor,
+  tensor,
+  toDevice,
+  toHost,
+  tokenLogProbs,
+  tokenLogProbsSync,
+} from "../lib/index.js";
+import { compiler } from "./support/cpu-library.js";
+import { useEmulatedCuda } from "./support/emulated-cuda.js";
+import { asTensor, randomLogits, roundoff, valuesOf } from "./support/logits.js";
+import { loadVector, poisoned, relativeError, unmasked, type VectorCase, vectorNames } from "./support/vectors.js";
+
+const suite = compiler() === undefined ? describe.skip : describe;
+if (compiler() === undefined) process.stdout.write("not run: losses on an emulated device (no C++ compiler)\n");
+
+const up = (t: Tensor): Tensor => toDevice(t, "cuda:0");
+const vectorUp = (values: ArrayLike<number>): Tensor => up(tensor(Float32Array.from(values), [values.length]));
+const down = (t: Tensor): Float32Array => toHost(t).data as Float32Array;
+
+/** The batch of a published case, every tensor on the device; per-token inputs there too when `deep`. */
+function onDevice(v: VectorCase, deep: boolean): PolicyBatch {
+  const numbers = deep ? vectorUp : (values: ArrayLike<number>) => Float32Array.from(values);
+  return {
+    student: { logits: up(asTensor(v.studentLogits, [v.sequences, v.tokens / v.sequences, v.columns])) },
+    teacher: { logits: up(asTensor(v.teacherLogits, [v.tokens, v.columns])) },
+    tokenIds: v.tokenIds,
+    cuSeqlens: v.cuSeqlens,
+    completionMask: v.completionMask,
+    advantages: numbers(v.expected.advantages),
+    oldLogProbs: numbers(v.oldLogProbs),
+    refLogProbs: numbers(v.refLogProbs),
+    ...(v.spanMask === undefined ? {} : { spanMask: v.spanMask }),
+  };
+}
+
+suite("on a device", () => {
+  beforeAll(useEmulatedCuda, 600_000);
+
+  describe.each(vectorNames)("policyLoss against the official code, %s, masked rows poisoned", (name) => {
+    const vector = poisoned(loadVector(name));
+    const { completionMask: mask, expected } = vector;
+    const objective = rlsd(vector.fields);
+    const floor = expected.tokenAdvantages.reduce((largest, a) => Math.max(largest, Math.abs(a)), 1e-6);
+
+    it("gives its log-probs, credit, loss and gradients over logits", () => {
+      const got = policyLossSync(onDevice(vector, false), objective);
+      expect(relativeError(got.logProbs, unmasked(expected.logProbs, mask))).toBeLessThan(1e-5);
+      expect(relativeError(got.teacherLogProbs!, unmasked(expected.teacherLogProbs, mask))).toBeLessThan(1e-5);
+      expect(relativeError(got.tokenAdvantages, unmasked(expected.tokenAdvantages, mask))).toBeLessThan(2e-5);
+      expect(relativeError([got.loss], [expected.loss], floor)).toBeLessThan(2e-5);
+      expect(relativeError(got.gradient.logProbs, expected.dLogProbs)).toBeLessThan(2e-5);
+      expect(got.gradient.logits!.device).toBe("cuda:0");
+      expect(relativeError(down(got.gradient.logits!), expected.dLogits)).toBeLessThan(5e-5);
+    });
+
+    it("gives the same bits queued, over the logits, and with results that stay", async () => {
+      const fresh = policyLossSync(onDevice(vector, false), objective);
+      const gradient = down(fresh.gradient.logits!);
+      const batch = onDevice(vector, true);
+      const queued = await policyLoss(batch, objective);
+      expect(down(queued.gradient.logits!)).toEqual(gradient);
+      expect({ ...queued, gradient: queued.gradient.logProbs }).toEqual({
+        ...fresh,
+        gradient: fresh.gradient.logProbs,
+      });
+      using kept = await policyLoss(batch, objective, { results: "device" });
+      expect(down(kept.loss)).toEqual(Float32Array.of(fresh.loss));
+      expect(down(kept.logProbs)).toEqual(fresh.logProbs);
+      expect(down(kept.teacherLogProbs!)).toEqual(fresh.teacherLogProbs);
+      expect(down(kept.tokenAdvantages)).toEqual(fresh.tokenAdvantages);
+      expect(down(kept.evidenceWeights)).toEqual(fresh.evidenceWeights);
+      expect(down(kept.gradient.logProbs)).toEqual(fresh.gradient.logProbs);
+      expect(down(kept.gradient.logits!)).toEqual(gradient);
+      expect(await kept.stats()).toEqual(fresh.stats);
+      const inPlace = policyLossSync(batch, objective, { inPlace: true });
+      const { logits } = batch.student as { logits: Tensor };
+      expect(inPlace.gradient.logits).toBe(logits);
+      expect(down(logits)).toEqual(gradient);
+      expect(inPlace.stats).toEqual(fresh.stats);
+    });
+  });
+});
