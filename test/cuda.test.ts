@@ -110,13 +110,16 @@ emulated("the CUDA backend, its kernels run by emulation", () => {
     expect(toHost(empty([0, 5], "bf16", "cuda:0")).data).toEqual(new Uint16Array(0));
   });
 
-  it("does not give device memory to JavaScript, nor to an operation of the CPU", () => {
-    using t = empty([1], "f32", "cuda:0");
+  it("does not give device memory to JavaScript, nor to a call whose student is on the CPU", () => {
+    const t = empty([1], "f32", "cuda:0");
     expect(() => t.data).toThrow(expect.objectContaining({ code: "ERR_RLSD_DEVICE_TENSOR" }));
-    const batch = { student: { logProbs: t }, cuSeqlens: Int32Array.of(0, 1), advantages: Float32Array.of(1) };
-    expect(() => policyLossSync({ ...batch, tokenIds: Int32Array.of(0) }, rlsd())).toThrow(
-      expect.objectContaining({ code: "ERR_RLSD_DEVICE_TENSOR" }),
-    );
+    const student = { logProbs: Float32Array.of(-1) };
+    const batch = { student, cuSeqlens: Int32Array.of(0, 1), advantages: Float32Array.of(1) };
+    for (const input of [{ teacher: { logProbs: t } }, { oldLogProbs: t }, { advantages: t }]) {
+      expect(() => policyLossSync({ ...batch, ...input }, rlsd())).toThrow(
+        expect.objectContaining({ code: "ERR_RLSD_DEVICE_TENSOR" }),
+      );
+    }
   });
 
   it("refuses a disposed tensor and a device that is not there", () => {

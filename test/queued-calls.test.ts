@@ -83,11 +83,12 @@ describe("a queued call", () => {
   it("owns its inputs of N and B elements", async () => {
     const expected = policyLossSync(batchOf(fresh()), rlsd());
     const before = longCall();
-    const batch = batchOf(fresh());
+    const advantages = Float32Array.of(-1);
+    const batch = { ...batchOf(fresh()), advantages };
     const pending = policyLoss(batch, rlsd());
     batch.tokenIds!.fill(-1);
     batch.cuSeqlens.fill(9);
-    structuredClone(batch.advantages.buffer, { transfer: [batch.advantages.buffer as ArrayBuffer] });
+    structuredClone(advantages.buffer, { transfer: [advantages.buffer] });
     await before;
     expect((await pending).gradient.logits!.data).toEqual(expected.gradient.logits!.data);
   });

@@ -1,5 +1,8 @@
 #include "napi/device_object.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "napi/addon_data.h"
@@ -22,11 +25,22 @@ class ReleaseJob final : public Job {
   Holder object_;
 };
 
-/* While the environment goes away there is no queue, and the object is let go here. */
+bool is_main_thread() {
+#if defined(SYS_gettid)
+  return getpid() == static_cast<pid_t>(syscall(SYS_gettid));
+#else
+  return false;
+#endif
+}
+
+/* While the environment goes away there is no queue. A worker's objects are let go here; the main thread's go with the
+ * process, which need not wait for the device to be done with them. */
 void drop(napi_env env, void* data, void*) {
   std::unique_ptr<Holder> holder(static_cast<Holder*>(data));
   AddonData* const addon = addon_data(env);
-  if (*holder == nullptr || addon == nullptr || addon->queue == nullptr) return;
+  const bool closing = addon == nullptr || addon->queue == nullptr;
+  if (closing && is_main_thread()) holder.release();
+  if (closing || *holder == nullptr) return;
   addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
 }
 

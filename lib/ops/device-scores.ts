@@ -35,6 +35,12 @@ function refused(expected: string, name: string, value: unknown): RlsdError {
   return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Expected ${expected} for ${name} but received ${came(value)}.`);
 }
 
+/** What a device does not compute, and the way out. */
+export function unsupported(what: string, lack: string, mend = "Pass"): RlsdError {
+  const message = `There is no ${what}: the cuda backend has ${lack} yet. ${mend} tensors of the CPU (toHost).`;
+  return new RlsdError("ERR_RLSD_UNSUPPORTED", message);
+}
+
 /** The tensor, when it lies on the call's device; "mixed devices" is this error. */
 export function checkHome(value: unknown, name: string, home: DeviceTensor): DeviceTensor {
   if (value instanceof DeviceTensor && value.device === home.device) return value;
@@ -144,11 +150,7 @@ export function checkDeviceScores(
   if (typeof scores !== "object" || scores === null) throw invalid("an object", name, scores);
   if ("logits" in scores) return checkLogits(scores, name, tokens, home);
   if ("hidden" in scores) {
-    throw new RlsdError(
-      "ERR_RLSD_UNSUPPORTED",
-      `${op} on ${home.device} takes no hidden states (${name}): the cuda backend has no LM head. Pass logits, or ` +
-        "tensors of the CPU (toHost).",
-    );
+    throw unsupported(`${op} on ${home.device} of hidden states (${name})`, "no LM head", "Pass logits, or");
   }
   if (!("logProbs" in scores)) throw invalid("{ logits } or { logProbs }", name, scores);
   checkObject(scores, name, LOG_PROBS_FIELDS);

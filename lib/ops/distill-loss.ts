@@ -4,8 +4,10 @@ import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
+
 import { checkI32, checkObject, checkU8, invalid, isI32, lengthOf } from "./check.js";
-import { type CheckedDistillLossOptions, checkDistillOptions, type DistillLossOptions } from "./distill-options.js";
+import { homeOf, unsupported } from "./device-scores.js";
+import { type CheckedDistillLossOptions, type CheckedDistillLossOptions, checkDistillOptions, checkDistillOptions, type DistillLossOptions, type DistillLossOptions } from "./distill-options.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
@@ -78,6 +80,8 @@ interface Plan {
 }
 
 function checkDistribution(scores: Scores | undefined, name: string, tokens: number): CheckedScores {
+  const home = homeOf(scores);
+  if (home !== undefined) throw unsupported(`distillLoss on ${home.device} (${name})`, "no distillation");
   const checked = checkScores(scores, name, tokens);
   if (checked.level > LEVEL_LOG_PROBS) return checked;
   throw invalid("{ logits } or { hidden, head }, as whole distributions are compared,", name, scores);

@@ -3,6 +3,7 @@ import { expectTypeOf } from "expect-type";
 import {
   backendInfo,
   creditMixAt,
+  type DevicePolicyResult,
   groupAdvantages,
   grpo,
   type Objective,
@@ -21,8 +22,10 @@ import {
 declare const batch: PolicyBatch;
 declare const teacher: Scores;
 
-expectTypeOf(policyLoss).returns.resolves.toEqualTypeOf<PolicyResult>();
-expectTypeOf(policyLossSync).returns.toEqualTypeOf<PolicyResult>();
+expectTypeOf(policyLoss(batch, grpo())).resolves.toEqualTypeOf<PolicyResult>();
+expectTypeOf(policyLossSync(batch, grpo(), { results: "host" })).toEqualTypeOf<PolicyResult>();
+expectTypeOf(policyLoss(batch, grpo(), { results: "device" })).resolves.toEqualTypeOf<DevicePolicyResult>();
+expectTypeOf(policyLossSync(batch, grpo(), { results: "device" })).toEqualTypeOf<DevicePolicyResult>();
 expectTypeOf<PolicyResult["gradient"]["logProbs"]>().toEqualTypeOf<Float32Array>();
 expectTypeOf<PolicyResult["teacherLogProbs"]>().toEqualTypeOf<Float32Array | undefined>();
 expectTypeOf<Stats["klMean"]>().toEqualTypeOf<number | undefined>();

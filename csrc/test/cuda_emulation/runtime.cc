@@ -13,8 +13,10 @@
 
 namespace {
 
-std::mutex mutex;
-std::map<const char*, size_t> allocations, pinned; /* start: bytes */
+/* Never destroyed: streams' threads may outlive main. */
+std::mutex& mutex = *new std::mutex();
+using Blocks = std::map<const char*, size_t>; /* start: bytes */
+Blocks &allocations = *new Blocks(), &pinned = *new Blocks();
 std::atomic<size_t> allocated{0};
 std::atomic<bool> poisoned{false};
 std::atomic<int> failed_launch{cudaSuccess};
@@ -32,7 +34,7 @@ cudaError_t settle(cudaError_t error) {
   return error;
 }
 
-bool lies_in(const std::map<const char*, size_t>& blocks, const void* data, size_t bytes) {
+bool lies_in(const Blocks& blocks, const void* data, size_t bytes) {
   std::lock_guard<std::mutex> lock(mutex);
   const char* const at = static_cast<const char*>(data);
   auto after = blocks.upper_bound(at);
