@@ -1,9 +1,5 @@
 import {
-  type DType,
-  empty,
-  grpo,
   type PolicyBatch,
-  type PolicyResult,
   policyLoss,
   policyLossSync,
   rlsd,
@@ -11,12 +7,10 @@ import {
   tensor,
   toDevice,
   toHost,
-  tokenLogProbs,
-  tokenLogProbsSync,
 } from "../lib/index.js";
 import { compiler } from "./support/cpu-library.js";
 import { useEmulatedCuda } from "./support/emulated-cuda.js";
-import { asTensor, randomLogits, roundoff, valuesOf } from "./support/logits.js";
+import { asTensor } from "./support/logits.js";
 import { loadVector, poisoned, relativeError, unmasked, type VectorCase, vectorNames } from "./support/vectors.js";
 
 const suite = compiler() === undefined ? describe.skip : describe;

@@ -33,8 +33,7 @@ export interface PolicyBatch {
   readonly spanMask?: Uint8Array | undefined;
 }
 
-/** Fields of a batch. */
-export const FIELDS: ReadonlySet<string> = new Set([
+const FIELDS: ReadonlySet<string> = new Set([
   "student",
   "teacher",
   "contrast",
@@ -55,7 +54,6 @@ export type HostBatch = Omit<PolicyBatch, Memory> & {
 };
 
 export interface CheckedBatch {
-  /** The batch as it was read: each field once, so that what was checked is what is used. */
   readonly batch: HostBatch;
   readonly tokens: number;
   readonly sequences: number;
@@ -70,12 +68,9 @@ function unshared(offsets: Int32Array): Int32Array {
   return offsets.buffer instanceof SharedArrayBuffer ? offsets.slice() : offsets;
 }
 
-/** An array is itself, a tensor of the CPU its memory; another tensor throws ERR_RLSD_DEVICE_TENSOR. */
-function memoryOf<T>(value: T | Tensor): T {
-  return isTensor(value) && value.dtype === "f32" ? (value.data as T) : (value as T);
-}
-
-function readOnce(b: PolicyBatch): HostBatch {
+/** The fields of a batch, each read once: what is checked later is what is used. */
+export function readBatch(b: PolicyBatch): PolicyBatch {
+  checkObject(b, "batch", FIELDS);
   const cuSeqlens = b.cuSeqlens;
   return {
     student: b.student,
@@ -84,11 +79,30 @@ function readOnce(b: PolicyBatch): HostBatch {
     tokenIds: b.tokenIds,
     cuSeqlens: isI32(cuSeqlens) ? unshared(cuSeqlens) : cuSeqlens,
     completionMask: b.completionMask,
-    advantages: memoryOf<HostBatch["advantages"]>(b.advantages),
-    oldLogProbs: memoryOf<HostBatch["oldLogProbs"]>(b.oldLogProbs),
-    refLogProbs: memoryOf<HostBatch["refLogProbs"]>(b.refLogProbs),
-    samplerLogProbs: memoryOf<HostBatch["samplerLogProbs"]>(b.samplerLogProbs),
+    advantages: b.advantages,
+    oldLogProbs: b.oldLogProbs,
+    refLogProbs: b.refLogProbs,
+    samplerLogProbs: b.samplerLogProbs,
     spanMask: b.spanMask,
+  };
+}
+
+/** An array is itself, a tensor of the CPU its memory; another tensor throws ERR_RLSD_DEVICE_TENSOR. */
+function memoryOf<T>(value: T | Tensor): T {
+  return isTensor(value) && value.dtype === "f32" ? (value.data as T) : (value as T);
+}
+
+function hostBatch(b: PolicyBatch): HostBatch {
+  const { advantages, oldLogProbs, refLogProbs, samplerLogProbs } = b;
+  if (!isTensor(advantages) && !isTensor(oldLogProbs) && !isTensor(refLogProbs) && !isTensor(samplerLogProbs)) {
+    return b as HostBatch;
+  }
+  return {
+    ...b,
+    advantages: memoryOf<HostBatch["advantages"]>(advantages),
+    oldLogProbs: memoryOf<HostBatch["oldLogProbs"]>(oldLogProbs),
+    refLogProbs: memoryOf<HostBatch["refLogProbs"]>(refLogProbs),
+    samplerLogProbs: memoryOf<HostBatch["samplerLogProbs"]>(samplerLogProbs),
   };
 }
 
@@ -109,10 +123,13 @@ function optionalF32(value: Float32Array | undefined, name: string, tokens: numb
   if (value !== undefined) checkF32(value, name, tokens);
 }
 
-/** Types, lengths and what belongs together. Values are checked natively, in one pass, before anything is written. */
+/**
+ * Types, lengths and what belongs together. Values are checked natively, in one pass, before anything is written.
+ *
+ * @param given from `readBatch`
+ */
 export function checkBatch(given: PolicyBatch): CheckedBatch {
-  checkObject(given, "batch", FIELDS);
-  const batch = readOnce(given);
+  const batch = hostBatch(given);
   const tokens = countTokens(batch);
   const { cuSeqlens, advantages } = batch;
   if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {

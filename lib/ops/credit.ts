@@ -2,6 +2,7 @@ import { throwUnlessOk } from "../native/status.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Stats } from "../tensor/results.js";
+import { readBatch } from "./batch.js";
 import { checkF32, checkObject } from "./check.js";
 import { nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 
@@ -63,19 +64,16 @@ export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): Cre
   checkObject(options, "options", OPTIONS);
   const tokens = checkF32(input.logProbs, "logProbs", input.logProbs?.length ?? 0).length;
   checkF32(input.teacherLogProbs, "teacherLogProbs", tokens);
-  const p = plan(
-    {
-      student: { logProbs: input.logProbs },
-      teacher: { logProbs: input.teacherLogProbs },
-      contrast: input.contrastLogProbs && { logProbs: input.contrastLogProbs },
-      cuSeqlens: input.cuSeqlens,
-      advantages: input.advantages,
-      completionMask: input.completionMask,
-      spanMask: input.spanMask,
-    },
-    rlsd(options),
-    {},
-  );
+  const batch = readBatch({
+    student: { logProbs: input.logProbs },
+    teacher: { logProbs: input.teacherLogProbs },
+    contrast: input.contrastLogProbs && { logProbs: input.contrastLogProbs },
+    cuSeqlens: input.cuSeqlens,
+    advantages: input.advantages,
+    completionMask: input.completionMask,
+    spanMask: input.spanMask,
+  });
+  const p = plan(batch, rlsd(options), {});
   const out = { tokenAdvantages: new Float32Array(tokens), evidenceWeights: new Float32Array(tokens) };
   const meta = newMeta();
   writeMeta(meta, p, false);

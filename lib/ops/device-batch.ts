@@ -1,11 +1,11 @@
 import type { DeviceTensor } from "../tensor/device.js";
 import { isTensor } from "../tensor/tensor.js";
-import { FIELDS, type PolicyBatch } from "./batch.js";
-import { checkI32, checkObject, checkU8, invalid, isI32, lengthOf } from "./check.js";
+import type { PolicyBatch } from "./batch.js";
+import { checkI32, checkU8, invalid, isI32, lengthOf } from "./check.js";
 import { type CheckedValues, checkDeviceScores, checkValues, type DeviceScores } from "./device-scores.js";
 import { LEVEL_LOG_PROBS } from "./scores.js";
 
-/** A batch whose student lies on a device; each field read once. */
+/** A batch whose student lies on a device. */
 export interface DeviceBatch {
   readonly tokens: number;
   readonly sequences: number;
@@ -31,9 +31,8 @@ function countTokens({ student, tokenIds }: PolicyBatch, home: DeviceTensor): nu
   throw invalid("an Int32Array of token ids", "tokenIds", tokenIds);
 }
 
-/** Types, lengths, dtypes and devices; values are checked by the device before it writes anything. */
+/** As `checkBatch`, and dtypes and devices; values are checked by the device before it writes anything. */
 export function checkDeviceBatch(given: PolicyBatch, home: DeviceTensor): DeviceBatch {
-  checkObject(given, "batch", FIELDS);
   const { student, teacher, contrast, tokenIds, cuSeqlens, completionMask, spanMask } = given;
   const tokens = countTokens(given, home);
   if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {

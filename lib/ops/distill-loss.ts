@@ -4,10 +4,9 @@ import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
-
 import { checkI32, checkObject, checkU8, invalid, isI32, lengthOf } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
-import { type CheckedDistillLossOptions, type CheckedDistillLossOptions, checkDistillOptions, checkDistillOptions, type DistillLossOptions, type DistillLossOptions } from "./distill-options.js";
+import { type CheckedDistillLossOptions, checkDistillOptions, type DistillLossOptions } from "./distill-options.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";

@@ -75,7 +75,7 @@ function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutp
   return { reads: read.map((t) => t.data), writes: written.map((t) => t.data) };
 }
 
-/** Checks everything that can be checked before native code sees it. */
+/** Checks everything that can be checked before native code sees it. `batch` is from readBatch. */
 export function plan(batch: PolicyBatch, objective: Objective, given: Call): Plan {
   const encoded = encodingOf(objective);
   const checked = checkBatch(batch);

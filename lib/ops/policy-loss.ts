@@ -2,7 +2,7 @@ import { throwUnlessOk } from "../native/status.js";
 import type { Objective } from "../objectives/objective.js";
 import { checkAllFree } from "../tensor/lease.js";
 import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
-import type { PolicyBatch } from "./batch.js";
+import { type PolicyBatch, readBatch } from "./batch.js";
 import type { Call, DeviceCall } from "./call.js";
 import { devicePolicyLoss, devicePolicyLossSync } from "./device-policy-loss.js";
 import { homeOf } from "./device-scores.js";
@@ -41,9 +41,10 @@ export function policyLossSync(
   objective: Objective,
   call: Call | DeviceCall = NO_CALL,
 ): PolicyResult | DevicePolicyResult {
-  const home = homeOf(batch?.student);
-  if (home !== undefined) return devicePolicyLossSync(home, batch, objective, call);
-  const p = plan(batch, objective, call as Call);
+  const read = readBatch(batch);
+  const home = homeOf(read.student);
+  if (home !== undefined) return devicePolicyLossSync(home, read, objective, call);
+  const p = plan(read, objective, call as Call);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, p.call.out);
   checkAllFree(p.use);
   writeMeta(scratchMeta, p, false);
@@ -69,9 +70,10 @@ export async function policyLoss(
   objective: Objective,
   given: Call | DeviceCall = NO_CALL,
 ): Promise<PolicyResult | DevicePolicyResult> {
-  const home = homeOf(batch?.student);
-  if (home !== undefined) return await devicePolicyLoss(home, batch, objective, given);
-  const p = plan(batch, objective, given as Call);
+  const read = readBatch(batch);
+  const home = homeOf(read.student);
+  if (home !== undefined) return await devicePolicyLoss(home, read, objective, given);
+  const p = plan(read, objective, given as Call);
   const { call } = p;
   refuseOverlap(call.out);
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
