@@ -24,9 +24,9 @@ const SHAPES: readonly Shape[] = [
   ["decoding 8", 8, 2048, 2048, 0, 1, 0],
   ["decoding 64", 64, 2048, 2048, 0, 1, 0],
   ["decoding 64, small", 64, 512, 512, 0, 1, 0],
-  ["head, logits", 98, 151_936, 896, 0, 1, 0],
-  ["head, to hidden states", 98, 896, 151_936, 0, 0, 0],
-  ["head, to its weight", 151_936, 896, 98, 1, 0, 1],
+  ["head, logits", 96, 151_936, 896, 0, 1, 0],
+  ["head, to hidden states", 96, 896, 151_936, 0, 0, 0],
+  ["head, to its weight", 151_936, 896, 96, 1, 0, 1],
 ];
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
@@ -43,17 +43,22 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
     encoding: "utf8",
   });
   if (status !== 0) throw new Error(`The product's bench ended with ${status}.`);
-  const figures = stdout.trim().split("\n");
+  const figures = stdout
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" ").map(Number) as [peak: number, speed: number]);
+  // The machine's, not the moment's: what disturbs a short measurement makes it smaller.
+  const peak = Math.max(...figures.map(([highest]) => highest));
   return [
     {
       title,
       columns: ["what", "M", "N", "K", "GFLOP/s", "peak", "of peak"],
       rows: shapes.map(([what, m, n, k], i) => {
-        const [peak, speed] = (figures[i] ?? "").split(" ").map(Number) as [number, number];
+        const speed = figures[i]?.[1] ?? Number.NaN;
         return [what, m, n, k, speed, peak, speed / peak];
       }),
       notes: [
-        `${threads} threads; the product's fastest run; peak: independent fused multiply-adds in registers just before it`,
+        `${threads} threads; a product's fastest run; peak: independent fused multiply-adds in registers, the most seen`,
         "decoding reads each weight once for few operations: the memory is its limit, not the multiply-adds",
       ],
     },

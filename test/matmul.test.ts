@@ -167,12 +167,17 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
 
   it.each(isas)("gives a row the same bits alone and among 64, in every layout and thread count (%s)", (isa) => {
     const random = seededRandom(8);
-    for (const [n, k] of [
-      [70, 600],
-      [512, 256],
-      [33, 19],
+    // Many columns with beta 0 and both operands along k are multiplied with their roles swapped.
+    for (const [n, k, beta, biased] of [
+      [70, 600, 1, true],
+      [512, 256, 1, true],
+      [33, 19, 1, true],
+      [70, 600, 0, true],
+      [700, 300, 0, false],
+      [65, 1, 0, true],
     ] as const) {
-      const base = randomProduct(random, 64, n, k, { beta: 1, bias: random.uniforms(n, -1, 1).map(Math.fround) });
+      const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
+      const base = randomProduct(random, 64, n, k, { beta, bias });
       const layouts = [false, true].flatMap((transposeA) =>
         [false, true].flatMap((transposeB) => [1, 3].map((threads) => ({ ...base, transposeA, transposeB, threads }))),
       );

@@ -15,14 +15,27 @@ bool is_float(const rlsd_tensor& t) { return t.dtype == RLSD_F32 || t.dtype == R
 
 constexpr int64_t kLineFloats = 16;
 
-/* Rows of chunks that are alike in size, in whole register tiles where there is more than one. */
+/* Rows of chunks that are alike in size, in whole register tiles (of C^T) where there is more than one. */
 int64_t chunk_rows(int64_t tokens, int64_t stride, int64_t share) {
-  const int64_t tile = matmul_kernels().rows;
+  const int64_t tile = matmul_kernels().columns;
   const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(float)) * share;
   const int64_t most = std::max<int64_t>(kHeadChunkBytes / std::max<int64_t>(row_bytes, 1), 1);
   if (tokens <= most) return std::max<int64_t>(tokens, 1);
   const int64_t even = ceil_div(tokens, ceil_div(tokens, most));
   return std::max<int64_t>(std::min(ceil_div(even, tile) * tile, most / tile * tile), std::min(most, tile));
+}
+
+/* The most scratch that a product of up to `rows` tokens needs: their logits, or a gradient in a 16-bit type. */
+int64_t product_scratch_bytes(const rlsd_context* context, int64_t rows, int64_t width) {
+  MatmulProblem logits = {};
+  logits.m = ceil_div(rows, matmul_kernels().columns) * matmul_kernels().columns;
+  logits.n = logits.m + 1;
+  logits.k = width;
+  logits.a.k_stride = logits.b.k_stride = 1;
+  MatmulProblem narrow = {};
+  narrow.m = INT64_MAX;
+  narrow.c_dtype = RLSD_BF16;
+  return std::max(matmul_scratch_bytes(context, logits), matmul_scratch_bytes(context, narrow));
 }
 
 }  // namespace
@@ -46,9 +59,10 @@ rlsd_status check_head(rlsd_context* c, const char* name, const HeadView& v, con
 
 HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int count, int64_t tokens, int64_t share,
                          Workspace* workspace) {
-  int64_t vocab = 0, hidden_bytes = 0;
+  int64_t vocab = 0, width = 0, hidden_bytes = 0;
   for (int i = 0; i < count; ++i) {
     vocab = std::max(vocab, views[i].vocab);
+    width = std::max(width, views[i].width());
     hidden_bytes = std::max(hidden_bytes, views[i].width() * element_bytes(views[i].hidden));
   }
   HeadChunk chunk = {};
@@ -56,10 +70,7 @@ HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int
   chunk.rows = chunk_rows(tokens, chunk.stride, share);
   chunk.logits = workspace->cut<float>(chunk.rows * chunk.stride);
   chunk.hidden = workspace->cut<char>(chunk.rows * hidden_bytes);
-  MatmulProblem largest = {};
-  largest.m = kMatmulBlockRows;
-  largest.c_dtype = RLSD_BF16; /* the gradient of the head may be a 16-bit type */
-  chunk.scratch = workspace->cut<char>(matmul_slots(context) * matmul_scratch_bytes(largest));
+  chunk.scratch = workspace->cut<char>(product_scratch_bytes(context, chunk.rows, width));
   return chunk;
 }
 

@@ -20,26 +20,18 @@ struct MatmulProblem {
   int32_t bias_dtype;
   const void* bias; /* (N); NULL: none */
   float beta;
-  const volatile int32_t* cancel; /* polled about every 20 us of work; NULL: never */
+  const volatile int32_t* cancel; /* polled about every 100 us of work; NULL: never */
 };
 
-/* Bytes of scratch that one thread of a product needs, a multiple of 64. */
-int64_t matmul_scratch_bytes(const MatmulProblem& problem);
+/* Bytes of scratch that a product needs under this context, a multiple of 64. */
+int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& problem);
 
-/* The block rows [row, row + rows) x columns [column, column + columns) of C, on the calling thread.
- * At most kMatmulBlockColumns columns; where C is a 16-bit type at most kMatmulBlockRows rows. */
-void matmul_block(const MatmulProblem& problem, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                  void* scratch);
-
-/* The whole product on the context's threads. `scratch`: matmul_slots(context) times matmul_scratch_bytes.
+/* The whole product on the context's threads. `scratch`: matmul_scratch_bytes.
  * RLSD_CANCELLED, with C left as it is, when the context's flag was raised. */
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem, void* scratch);
 
 /* Threads that a product under this context may use. */
 int64_t matmul_slots(const rlsd_context* context);
-
-constexpr int64_t kMatmulBlockColumns = 512;
-constexpr int64_t kMatmulBlockRows = 512;
 
 /* Table entries. */
 rlsd_status matmul(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, rlsd_tensor bias,

@@ -54,7 +54,8 @@ struct Ahead {
 };
 
 using TileFn = void (*)(const float* a, const float* b, int64_t depth, const TileTarget& target, Ahead* ahead);
-/* Packs `lines` lines of `depth` elements and fills the rest of a sliver with 0. */
+/* Packs `lines` lines of `depth` elements: of B one sliver, its rest filled with 0; of A one sliver, or several,
+ * kSliverFloats apart, where its lines lie across k. */
 using PackFn = void (*)(float* sliver, const MatrixView& source, int64_t lines, int64_t depth);
 
 constexpr int kMaxTileRows = 16;
@@ -67,6 +68,9 @@ struct MatmulKernels {
   TileFn tile[2][kMaxTileRows];
   PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
   PackFn pack_b[3];
+  /* to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns. */
+  void (*transpose)(float* to, int64_t to_stride, const float* from, int64_t from_stride, int64_t rows,
+                    int64_t columns);
   /* `count` floats to or from the 16-bit type at `data`. */
   void (*widen[3])(float* to, const void* from, int64_t count);
   void (*narrow[3])(void* to, const float* from, int64_t count);

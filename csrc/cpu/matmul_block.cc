@@ -1,0 +1,243 @@
+#include "cpu/matmul_block.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace rlsd::cpu {
+namespace {
+
+constexpr int64_t kMaxTileColumns = 32;
+/* Floats of B that a block packs at a time, and of C that it works on through several passes over K: half a megabyte
+ * each, so that they stay in cache. */
+constexpr int64_t kBlockFloats = int64_t{1} << 17;
+constexpr int64_t kMaxColumns = 2048;
+/* Slivers of A packed at once where its rows lie across k: a sliver alone would use a fraction of each cache line. */
+constexpr int64_t kPanelSlivers = 4;
+/* Where C is a 16-bit type, the rows of a block, and the columns. */
+constexpr int64_t kNarrowRows = 512, kNarrowColumns = 512;
+/* Rows that a role swap may add by rounding up to whole slivers: beyond, they cost more than transposing op(B). */
+constexpr int64_t kSwapRounding = 8;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+int64_t element_bytes(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
+
+/* One thread's scratch, in floats; every part starts at a cache line. */
+struct Scratch {
+  float* panel; /* of A */
+  float* b;     /* (block columns, depth), in slivers */
+  float* bias;  /* (block columns) */
+  float* edge;  /* a tile of C that is narrower than a register tile */
+  float* c;     /* the block, where C is a 16-bit type or roles are swapped */
+};
+
+constexpr int64_t kPanelPart = kPanelSlivers * kSliverFloats;
+constexpr int64_t kEdgePart = kMaxTileRows * kMaxTileColumns;
+static_assert(kSliverFloats % 16 == 0, "scratch parts are whole cache lines");
+
+Scratch split_scratch(void* scratch) {
+  Scratch s;
+  s.panel = static_cast<float*>(scratch);
+  s.b = s.panel + kPanelPart;
+  s.bias = s.b + kBlockFloats;
+  s.edge = s.bias + kMaxColumns;
+  s.c = s.edge + kEdgePart;
+  return s;
+}
+
+MatrixView from_line(const MatrixView& view, int64_t line, int64_t k) {
+  MatrixView part = view;
+  part.data = static_cast<const char*>(view.data) +
+              (line * view.line_stride + k * view.k_stride) * element_bytes(view.dtype);
+  return part;
+}
+
+/* A tile narrower than the register tile goes through a padded copy of C: the same instructions, same bits. */
+void edge_tile(TileFn fn, const float* a, const float* b, int64_t depth, const TileTarget& target, int64_t rows,
+               int64_t width, int64_t columns, float* edge, Ahead* ahead) {
+  float bias[kMaxTileColumns] = {};
+  if (target.bias != nullptr) std::copy_n(target.bias, width, bias);
+  for (int64_t i = 0; i < rows; ++i) {
+    std::fill_n(edge + i * columns, columns, 0.0f);
+    if (target.beta != 0) std::copy_n(target.c + i * target.stride, width, edge + i * columns);
+  }
+  fn(a, b, depth, {edge, columns, target.beta, target.bias != nullptr ? bias : nullptr}, ahead);
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(edge + i * columns, width, target.c + i * target.stride);
+}
+
+/* The cache lines that packing `lines` lines of `depth` will read. */
+Ahead lines_of(const MatrixView& view, int64_t line, int64_t lines, int64_t k, int64_t depth) {
+  const int64_t width = element_bytes(view.dtype);
+  const bool by_line = view.k_stride == 1;
+  Ahead ahead = {};
+  ahead.row = static_cast<const char*>(from_line(view, line, k).data);
+  ahead.row_bytes = (by_line ? depth : lines) * width;
+  ahead.row_stride = (by_line ? view.line_stride : view.k_stride) * width;
+  ahead.lines = (by_line ? lines : depth) * ceil_div(ahead.row_bytes, 64);
+  return ahead;
+}
+
+void pack_slivers(const MatrixView& b, int64_t lines, int64_t depth, float* to, int64_t sliver_floats) {
+  const MatmulKernels& kernels = matmul_kernels();
+  for (int64_t j = 0; j < lines; j += kernels.columns, to += sliver_floats) {
+    kernels.pack_b[b.dtype](to, from_line(b, j, 0), std::min<int64_t>(kernels.columns, lines - j), depth);
+  }
+}
+
+/* A block of C in float32, its first element at c. */
+struct Block {
+  const MatmulProblem& p;
+  MatmulBlock at;
+  float* c;
+  int64_t c_stride;
+  const float* bias;
+  const Scratch& s;
+  const float* packed; /* op(B), packed whole; NULL: the block packs its own part */
+
+  bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
+  int64_t depth_at(int64_t k) const { return std::min(kBlockK, p.k - k); }
+  const float* slivers_at(int64_t k) const {
+    return packed != nullptr ? packed + k * round_up(p.n, matmul_kernels().columns) : s.b;
+  }
+
+  /* Rows [i, i + height) of the block; `sliver` holds their part of A. */
+  void tiles(int64_t i, int64_t height, const float* sliver, int64_t k, Ahead* next_a, Ahead* next_b) const {
+    const MatmulKernels& kernels = matmul_kernels();
+    const TileFn fn = kernels.tile[p.a.k_stride == 1 ? 1 : 0][height - 1];
+    const int64_t depth = depth_at(k);
+    const float* b = slivers_at(k);
+    for (int64_t j = 0; j < at.columns; j += kernels.columns, b += depth * kernels.columns) {
+      const int64_t width = std::min<int64_t>(kernels.columns, at.columns - j);
+      const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
+                                 k == 0 && bias != nullptr ? bias + j : nullptr};
+      Ahead* ahead = next_a->lines > 0 ? next_a : next_b;
+      if (width == kernels.columns) {
+        fn(sliver, b, depth, target, ahead);
+      } else {
+        edge_tile(fn, sliver, b, depth, target, height, width, kernels.columns, s.edge, ahead);
+      }
+    }
+  }
+
+  void deep_block(int64_t k) const {
+    const int64_t tile = matmul_kernels().rows, panel = p.a.k_stride == 1 ? tile : kPanelSlivers * tile;
+    const int64_t depth = depth_at(k), next_depth = depth_at(k + depth);
+    Ahead next_b = {};
+    if (packed == nullptr) {
+      pack_slivers(from_line(p.b, at.column, k), at.columns, depth, s.b, depth * matmul_kernels().columns);
+      next_b = lines_of(p.b, at.column, at.columns, k + depth, next_depth);
+    }
+    const int64_t share = ceil_div(next_b.lines, ceil_div(at.rows, tile));
+    for (int64_t i = 0; i < at.rows && !cancelled(); i += panel) {
+      const int64_t height = std::min(panel, at.rows - i), next = i + height;
+      matmul_kernels().pack_a[p.a.dtype](s.panel, from_line(p.a, at.row + i, k), height, depth);
+      Ahead next_a = next < at.rows ? lines_of(p.a, at.row + next, std::min(panel, at.rows - next), k, depth)
+                                    : lines_of(p.a, at.row, std::min(panel, at.rows), k + depth, next_depth);
+      for (int64_t r = 0; r < height; r += tile) {
+        next_b.lines = share;
+        tiles(i + r, std::min(tile, height - r), s.panel + r / tile * kSliverFloats, k, &next_a, &next_b);
+      }
+    }
+  }
+
+  void multiply() const {
+    int64_t k = 0;
+    do {
+      deep_block(k);
+      k += kBlockK;
+    } while (k < p.k && !cancelled());
+  }
+};
+
+/* The bias of a block's columns in float32; NULL where there is none. */
+const float* read_bias(const MatmulProblem& p, const MatmulBlock& at, float* to) {
+  if (p.bias == nullptr) return nullptr;
+  matmul_kernels().widen[p.bias_dtype](
+      to, static_cast<const char*>(p.bias) + at.column * element_bytes(p.bias_dtype), at.columns);
+  return to;
+}
+
+/* C^T as a product of its own: op(B) gives the rows, all of op(A) the columns. */
+MatmulProblem swapped(const MatmulProblem& p) {
+  MatmulProblem t = p;
+  t.m = p.n;
+  t.n = round_up(p.m, matmul_kernels().columns);
+  std::swap(t.a, t.b);
+  t.bias = nullptr;
+  return t;
+}
+
+}  // namespace
+
+int64_t most_block_columns(const MatmulProblem& p) {
+  if (p.c_dtype != RLSD_F32) return kNarrowColumns;
+  const MatmulKernels& kernels = matmul_kernels();
+  if (swaps_roles(p)) return std::min(kMaxColumns, kBlockFloats / round_up(p.m, kernels.columns)) / kernels.rows * kernels.rows;
+  const int64_t depth = std::clamp<int64_t>(p.k, 1, kBlockK);
+  return std::min(kMaxColumns, kBlockFloats / depth) / kernels.columns * kernels.columns;
+}
+
+int64_t most_block_rows(const MatmulProblem& p) {
+  if (swaps_roles(p)) return p.m;
+  if (p.c_dtype != RLSD_F32) return kNarrowRows;
+  /* Several passes over a block of C: it should stay in cache. */
+  const int64_t tile = matmul_kernels().rows;
+  return p.k > kBlockK ? round_up(kBlockFloats / std::min(p.n, most_block_columns(p)), tile) : round_up(p.m, tile);
+}
+
+int64_t block_scratch_bytes(const MatmulProblem& p) {
+  int64_t floats = kPanelPart + kBlockFloats + kMaxColumns + kEdgePart;
+  if (p.c_dtype != RLSD_F32) floats += std::min(kNarrowRows, p.m) * kNarrowColumns;
+  if (swaps_roles(p)) floats += kBlockFloats;
+  return round_up(floats * static_cast<int64_t>(sizeof(float)), 64);
+}
+
+void multiply_block(const MatmulProblem& p, const MatmulBlock& at, void* scratch) {
+  const Scratch s = split_scratch(scratch);
+  const float* bias = read_bias(p, at, s.bias);
+  if (p.c_dtype == RLSD_F32) {
+    float* c = static_cast<float*>(p.c) + at.row * p.c_stride + at.column;
+    return Block{p, at, c, p.c_stride, bias, s, nullptr}.multiply();
+  }
+  const MatmulKernels& kernels = matmul_kernels();
+  uint16_t* c = static_cast<uint16_t*>(p.c) + at.row * p.c_stride + at.column;
+  if (p.beta != 0) {
+    for (int64_t i = 0; i < at.rows; ++i) kernels.widen[p.c_dtype](s.c + i * at.columns, c + i * p.c_stride, at.columns);
+  }
+  Block{p, at, s.c, at.columns, bias, s, nullptr}.multiply();
+  for (int64_t i = 0; i < at.rows; ++i) kernels.narrow[p.c_dtype](c + i * p.c_stride, s.c + i * at.columns, at.columns);
+}
+
+bool swaps_roles(const MatmulProblem& p) {
+  const int64_t columns = round_up(p.m, matmul_kernels().columns);
+  return p.a.k_stride == 1 && p.b.k_stride == 1 && p.c_dtype == RLSD_F32 && p.beta == 0 && p.n > p.m &&
+         columns <= kBlockFloats / kBlockK && columns - p.m <= kSwapRounding;
+}
+
+int64_t packed_rows_bytes(const MatmulProblem& p) {
+  if (!swaps_roles(p)) return 0;
+  return round_up(swapped(p).n * p.k * static_cast<int64_t>(sizeof(float)), 64);
+}
+
+void pack_rows(const MatmulProblem& p, float* packed) {
+  const MatmulProblem t = swapped(p);
+  for (int64_t k = 0; k < p.k; k += kBlockK) {
+    const int64_t depth = std::min(kBlockK, p.k - k);
+    pack_slivers(from_line(p.a, 0, k), p.m, depth, packed + k * t.n, depth * matmul_kernels().columns);
+  }
+}
+
+void multiply_swapped(const MatmulProblem& p, const float* packed, const MatmulBlock& at, void* scratch) {
+  const Scratch s = split_scratch(scratch);
+  MatmulProblem t = swapped(p);
+  float* c = static_cast<float*>(p.c) + at.column;
+  const float* bias = read_bias(p, at, s.bias);
+  if (bias != nullptr) { /* a row of C^T begins at its bias */
+    for (int64_t j = 0; j < at.columns; ++j) std::fill_n(s.c + j * t.n, t.n, bias[j]);
+    t.beta = 1.0f;
+  }
+  Block{t, {at.column, at.columns, 0, t.n}, s.c, t.n, nullptr, s, packed}.multiply();
+  matmul_kernels().transpose(c, p.c_stride, s.c, t.n, at.columns, p.m);
+}
+
+}  // namespace rlsd::cpu
