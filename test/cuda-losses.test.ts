@@ -8,13 +8,10 @@ import {
   toDevice,
   toHost,
 } from "../lib/index.js";
-import { compiler } from "./support/cpu-library.js";
+import { suite } from "./support/device-batch.js";
 import { useEmulatedCuda } from "./support/emulated-cuda.js";
 import { asTensor } from "./support/logits.js";
 import { loadVector, poisoned, relativeError, unmasked, type VectorCase, vectorNames } from "./support/vectors.js";
-
-const suite = compiler() === undefined ? describe.skip : describe;
-if (compiler() === undefined) process.stdout.write("not run: losses on an emulated device (no C++ compiler)\n");
 
 const up = (t: Tensor): Tensor => toDevice(t, "cuda:0");
 const vectorUp = (values: ArrayLike<number>): Tensor => up(tensor(Float32Array.from(values), [values.length]));

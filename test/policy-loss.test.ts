@@ -10,6 +10,7 @@ import {
   policyLoss,
   policyLossSync,
   rlsd,
+  tensor,
 } from "../lib/index.js";
 import type { ObjectiveFields } from "../lib/objectives/objective.js";
 import { policyLossReference } from "../lib/reference/policy-loss.js";
@@ -428,4 +429,19 @@ describe("the gradient of policyLoss", () => {
     );
     expect(compared).toBeGreaterThan(100);
   });
+});
+
+it("takes f32 tensors of the CPU for its arrays of numbers", async () => {
+  const batch = batchOf(loadVector(vectorNames[0]!));
+  const { advantages, oldLogProbs, refLogProbs } = batch as unknown as Record<string, Float32Array>;
+  const tensors = {
+    advantages: tensor(advantages!, [advantages!.length, 1]),
+    oldLogProbs: tensor(oldLogProbs!, [oldLogProbs!.length]),
+    refLogProbs: tensor(refLogProbs!, [2, refLogProbs!.length / 2]),
+  };
+  const expected = policyLossSync(batch, rlsd());
+  expect(policyLossSync({ ...batch, ...tensors }, rlsd())).toEqual(expected);
+  expect(await policyLoss({ ...batch, ...tensors }, rlsd())).toEqual(expected);
+  const wrong = { ...batch, oldLogProbs: tensor(new Uint16Array(oldLogProbs!.length), [oldLogProbs!.length], "bf16") };
+  expect(() => policyLossSync(wrong, rlsd())).toThrow(/Float32Array of \d+ for oldLogProbs/);
 });
