@@ -7,7 +7,7 @@ const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
 const FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g";
-const TESTS = ["policy-loss", "credit", "edges", "validation", "abi"];
+const TESTS = ["policy-loss", "credit", "edges", "validation", "abi", "cuda-calls", "cuda-time"];
 
 /** A copy of what node-gyp reads, in build-sanitize; returns its path. */
 function makeCopy() {

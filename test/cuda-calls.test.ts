@@ -1,4 +1,5 @@
 import {
+  createStream,
   distillLoss,
   empty,
   grpo,
@@ -8,6 +9,7 @@ import {
   rlsd,
   type Tensor,
   tensor,
+  toDevice,
   toHost,
   toHostAsync,
   tokenLogProbs,
@@ -33,10 +35,10 @@ import {
   vector,
   wave,
 } from "./support/device-batch.js";
-import { useEmulatedCuda } from "./support/emulated-cuda.js";
+import { withEmulatedCuda } from "./support/emulated-cuda.js";
 
 suite("calls on a device", () => {
-  beforeAll(useEmulatedCuda, 600_000);
+  withEmulatedCuda({ RLSD_EMULATION_DEVICES: "2" });
 
   describe("policyLoss of logits", () => {
     it("serves rows, padding, contrast, masks and every per-token input as the CPU does", () => {
@@ -186,6 +188,18 @@ suite("calls on a device", () => {
     const invalidArgument = "ERR_RLSD_INVALID_ARGUMENT";
     it.each<[string, string, RegExp, () => PolicyBatch]>([
       [
+        "logits of another device",
+        invalidArgument,
+        /on cuda:0, where the call runs.*contrast\.logits.*on cuda:1/,
+        () => ({ ...batchOn(up), contrast: scores(3, (t) => toDevice(t, "cuda:1")) }),
+      ],
+      [
+        "a per-token input of another device",
+        invalidArgument,
+        /on cuda:0, where the call runs.*samplerLogProbs.*on cuda:1/,
+        () => ({ ...batchOn(up), samplerLogProbs: empty([N], "f32", "cuda:1") }),
+      ],
+      [
         "logits of the CPU beside those of a device",
         invalidArgument,
         /on cuda:0, where the call runs.*teacher\.logits/,
@@ -240,7 +254,8 @@ suite("calls on a device", () => {
           return (error as Error).message;
         }
       };
-      expect(refused({ stream: { device: "cuda:0" } })).toMatch(/stream of cuda:0/);
+      expect(refused({ stream: { device: "cuda:0" } })).toMatch(/stream of cuda:0.*something else/);
+      expect(refused({ stream: createStream("cuda:1") })).toMatch(/stream of cuda:0.*one of cuda:1/);
       expect(refused({ results: "elsewhere" })).toMatch(/"host" or "device"/);
       expect(refused({ out: { logProbs: empty([N], "f32", "cuda:0") } })).toMatch(/Float32Array of 6 for out.logProbs/);
       expect(refused({ results: "device", out: { logProbs: new Float32Array(N) } })).toMatch(/tensor on cuda:0/);

@@ -9,7 +9,7 @@ import {
   toHost,
 } from "../lib/index.js";
 import { suite } from "./support/device-batch.js";
-import { useEmulatedCuda } from "./support/emulated-cuda.js";
+import { withEmulatedCuda } from "./support/emulated-cuda.js";
 import { asTensor } from "./support/logits.js";
 import { loadVector, poisoned, relativeError, unmasked, type VectorCase, vectorNames } from "./support/vectors.js";
 
@@ -34,7 +34,7 @@ function onDevice(v: VectorCase, deep: boolean): PolicyBatch {
 }
 
 suite("on a device", () => {
-  beforeAll(useEmulatedCuda, 600_000);
+  withEmulatedCuda();
 
   describe.each(vectorNames)("policyLoss against the official code, %s, masked rows poisoned", (name) => {
     const vector = poisoned(loadVector(name));
@@ -51,6 +51,17 @@ suite("on a device", () => {
       expect(relativeError(got.gradient.logProbs, expected.dLogProbs)).toBeLessThan(2e-5);
       expect(got.gradient.logits!.device).toBe("cuda:0");
       expect(relativeError(down(got.gradient.logits!), expected.dLogits)).toBeLessThan(5e-5);
+    });
+
+    it("gives its loss, token advantages and gradient over log-probs", async () => {
+      const masked = (values: Float64Array) => vectorUp(values.map((value, i) => (mask[i] === 1 ? value : Number.NaN)));
+      const student = { logProbs: masked(expected.logProbs) };
+      const teacher = { logProbs: masked(expected.teacherLogProbs) };
+      const got = await policyLoss({ ...onDevice(vector, true), student, teacher }, objective);
+      expect(relativeError([got.loss], [expected.loss], floor)).toBeLessThan(2e-5);
+      expect(relativeError([got.stats.policyLoss], [expected.policyLoss], floor)).toBeLessThan(2e-5);
+      expect(relativeError(got.tokenAdvantages, unmasked(expected.tokenAdvantages, mask))).toBeLessThan(2e-5);
+      expect(relativeError(got.gradient.logProbs, expected.dLogProbs)).toBeLessThan(2e-5);
     });
 
     it("gives the same bits queued, over the logits, and with results that stay", async () => {

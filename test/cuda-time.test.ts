@@ -33,15 +33,11 @@ import {
   V,
   values,
 } from "./support/device-batch.js";
-import { Gate, setNativeEnv, useEmulatedCuda } from "./support/emulated-cuda.js";
+import { Gate, withEmulatedCuda } from "./support/emulated-cuda.js";
 
 suite("a device in time", () => {
   const gate = new Gate();
-  let library = "";
-  beforeAll(async () => {
-    library = await useEmulatedCuda();
-    await setNativeEnv({ RLSD_EMULATION_GATE: gate.path });
-  }, 600_000);
+  const library = withEmulatedCuda({ RLSD_EMULATION_GATE: gate.path });
   afterEach(() => gate.open());
   afterAll(() => gate[Symbol.dispose]());
 
@@ -98,6 +94,18 @@ suite("a device in time", () => {
       gate.open();
       expect((await next).logProbs).toEqual(expected.logProbs);
       expect((await read).data).toEqual(down(expected.gradient.logits!));
+    });
+
+    it("writes after our earlier calls have read, on whatever stream", async () => {
+      using a = createStream("cuda:0");
+      using b = createStream("cuda:0");
+      const batch = batchOn(up);
+      const expected = policyLossSync(batch, objective);
+      gate.close();
+      const reads = [1, 2, 3].map(() => policyLossSync(batch, objective, { results: "device", stream: a }));
+      const writes = policyLossSync(batch, objective, { results: "device", stream: b, inPlace: true });
+      gate.open();
+      for (const kept of [...reads, writes]) expect(down(kept.logProbs)).toEqual(expected.logProbs);
     });
 
     it("keeps tensors from being written on another stream until the call ends", async () => {
@@ -265,7 +273,7 @@ suite("a device in time", () => {
         name,
       ];
       const { RLSD_CUDA_EXPERIMENTAL: _, ...outer } = process.env;
-      const options = { env: { ...outer, ...env, RLSD_CUDA_LIBRARY: library, RLSD_EMULATION_GATE: held.path } };
+      const options = { env: { ...outer, ...env, RLSD_CUDA_LIBRARY: library(), RLSD_EMULATION_GATE: held.path } };
       const { stdout } = await promisify(execFile)(process.execPath, args, options);
       return JSON.parse(stdout);
     }

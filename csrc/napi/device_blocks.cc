@@ -45,11 +45,13 @@ void free_block(const Idle& b) {
   }
 }
 
-bool has_passed(const Idle& b) {
-  rlsd_context c = context_on(b.device, nullptr);
+bool is_done(const rlsd_backend_v1* backend, int32_t device, void* event) {
+  rlsd_context c = context_on(device, nullptr);
   int32_t done = 0;
-  return b.backend->event_query(&c, b.event, &done) == RLSD_OK && done != 0;
+  return backend->event_query(&c, event, &done) == RLSD_OK && done != 0;
 }
+
+bool has_passed(const Idle& b) { return is_done(b.backend, b.device, b.event); }
 
 /* Never destroyed: a call may end while the process exits. */
 class Pool {
@@ -134,6 +136,8 @@ rlsd_status DeviceEvent::record(const rlsd_backend_v1* backend, rlsd_context* co
 rlsd_status DeviceEvent::order(rlsd_context* context) const {
   return event_ != nullptr ? backend_->event_wait(context, event_) : RLSD_OK;
 }
+
+bool DeviceEvent::has_passed() const { return event_ == nullptr || is_done(backend_, device_, event_); }
 
 rlsd_status DeviceEvent::wait(rlsd_context* context) const {
   for (int polls = 0; event_ != nullptr; ++polls) {

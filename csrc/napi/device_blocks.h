@@ -21,6 +21,7 @@ class DeviceEvent {
   rlsd_status record(const rlsd_backend_v1* backend, rlsd_context* context);
   /* What comes on the context's stream from now on waits for it; this thread does not. */
   rlsd_status order(rlsd_context* context) const;
+  bool has_passed() const;
   /* This thread waits. RLSD_CANCELLED as soon as the context's cancel flag is set: the work goes on. */
   rlsd_status wait(rlsd_context* context) const;
 

@@ -128,10 +128,11 @@ rlsd_status DeviceCall::enqueue_all() {
   if (inputs_end_ > 0) {
     status = backend->copy(&context, scratch_.data(), staging_.data(), inputs_end_, RLSD_HOST_TO_DEVICE);
   }
-  for (const auto* objects : {&read_, &written_}) {
-    for (const auto& object : *objects) {
-      if (status == RLSD_OK && object->written != nullptr) status = object->written->order(&context);
-    }
+  for (const auto& object : read_) {
+    if (status == RLSD_OK) status = object->order_read(&context);
+  }
+  for (const auto& object : written_) {
+    if (status == RLSD_OK) status = object->order_write(&context);
   }
   if (status == RLSD_OK) status = op_enqueue();
   const uint64_t results = outputs_end_ - inputs_end_;
@@ -148,7 +149,8 @@ rlsd_status DeviceCall::enqueue() {
   if (status != RLSD_OK) return status;
   done_ = std::make_shared<DeviceEvent>();
   status = done_->record(backend, &context);
-  for (const auto& object : written_) object->written = done_;
+  for (const auto& object : read_) object->mark_read(done_);
+  for (const auto& object : written_) object->mark_written(done_);
   return status;
 }
 

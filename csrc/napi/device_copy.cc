@@ -27,13 +27,14 @@ napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context)
 /* The context of work on `memory` in the order of `stream` (NULL: the device's default), after our last write of it. */
 rlsd_status start_on(const DeviceObject& memory, const DeviceObject* stream, rlsd_context* context) {
   *context = memory.context(stream);
-  return memory.written != nullptr ? memory.written->order(context) : RLSD_OK;
+  return memory.order_read(context);
 }
 
 /* Remembers that the work on the context's stream wrote the memory. */
 rlsd_status mark_written(DeviceObject* memory, rlsd_context* context) {
-  memory->written = std::make_shared<DeviceEvent>();
-  return memory->written->record(memory->backend, context);
+  const auto done = std::make_shared<DeviceEvent>();
+  memory->mark_written(done);
+  return done->record(memory->backend, context);
 }
 
 /* A stream for queued copies. One a process would do: the queue's thread is the only user. Kept for ever. */

@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "napi/addon_data.h"
@@ -87,6 +88,29 @@ rlsd_status DeviceObject::release(rlsd_context* c) {
     default:
       return RLSD_OK;
   }
+}
+
+rlsd_status DeviceObject::order_read(rlsd_context* c) const {
+  return written != nullptr ? written->order(c) : RLSD_OK;
+}
+
+rlsd_status DeviceObject::order_write(rlsd_context* c) const {
+  rlsd_status status = order_read(c);
+  for (const auto& reader : readers) {
+    if (status == RLSD_OK) status = reader->order(c);
+  }
+  return status;
+}
+
+void DeviceObject::mark_read(const std::shared_ptr<DeviceEvent>& done) {
+  const auto is_over = [](const std::shared_ptr<DeviceEvent>& reader) { return reader->has_passed(); };
+  readers.erase(std::remove_if(readers.begin(), readers.end(), is_over), readers.end());
+  readers.push_back(done);
+}
+
+void DeviceObject::mark_written(const std::shared_ptr<DeviceEvent>& done) {
+  written = done;
+  readers.clear();
 }
 
 napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object) {

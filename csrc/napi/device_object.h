@@ -5,6 +5,7 @@
 #include <node_api.h>
 
 #include <memory>
+#include <vector>
 
 #include "napi/args.h"
 #include "napi/device_blocks.h"
@@ -37,8 +38,16 @@ class DeviceObject {
   bool released = false;
   std::shared_ptr<DeviceObject> owner;  /* of a view's memory */
   std::shared_ptr<DeviceObject> report; /* where the call that fills this memory says how it went; NULL: nowhere */
-  /* Behind our last write: what reads it on another stream is ordered after. The environment's thread only. */
-  std::shared_ptr<DeviceEvent> written;
+
+  /* Order among our own calls, whatever their streams; on the environment's thread only. */
+  rlsd_status order_read(rlsd_context* context) const;
+  rlsd_status order_write(rlsd_context* context) const;
+  /* `done` is behind the work that reads or writes it. */
+  void mark_read(const std::shared_ptr<DeviceEvent>& done);
+  void mark_written(const std::shared_ptr<DeviceEvent>& done);
+
+  std::shared_ptr<DeviceEvent> written;              /* behind our last write */
+  std::vector<std::shared_ptr<DeviceEvent>> readers; /* behind our reads since then that may not be over */
 };
 
 /* NULL when JavaScript could not make the object. Collected, it is let go on the queue's thread. */

@@ -12,7 +12,7 @@ export const MODE_QUEUE = 1;
 export const MODE_ENQUEUE = 2;
 
 /** Stream and results, which every op on a device has. */
-export interface DevicePlace {
+export interface DeviceTarget {
   readonly stream: Stream | undefined;
   readonly handle: DeviceHandle | undefined;
   /** The results stay on the device. */
@@ -27,7 +27,7 @@ export function checkPlace(call: Pick<Call | DeviceCall, "stream" | "results" | 
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
   signal?.throwIfAborted();
-  const place: DevicePlace = { stream, handle: streamHandle(stream, home.device), keeps: results === "device" };
+  const place: DeviceTarget = { stream, handle: streamHandle(stream, home.device), keeps: results === "device" };
   return place;
 }
 

@@ -18,7 +18,7 @@ import { checkDeviceBatch, type DeviceBatch, tensorsOf } from "./device-batch.js
 import {
   checkDeviceCall,
   checkPlace,
-  type DevicePlace,
+  type DeviceTarget,
   MODE_ENQUEUE,
   MODE_QUEUE,
   MODE_WAIT,
@@ -45,7 +45,7 @@ interface Plan {
   readonly home: DeviceTensor;
   readonly batch: DeviceBatch;
   readonly call: Call | DeviceCall;
-  readonly place: DevicePlace;
+  readonly place: DeviceTarget;
   readonly objective: Float64Array;
   /** The caller's memory for results on the device. */
   readonly given: ReadonlyMap<TokenName, DeviceTensor>;

@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import type { DeviceHandle, DeviceValues } from "../native/device-binding.js";
+import type { DeviceValues } from "../native/device-binding.js";
 import { DeviceTensor } from "../tensor/device.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
@@ -128,7 +128,7 @@ function checkLogits(
   checkRows(rowOf, name, tokens, rows);
   return {
     level: LEVEL_LOGITS,
-    primary: logits.handle as DeviceHandle,
+    primary: logits.handle,
     rowOf,
     rows,
     vocab,

@@ -6,7 +6,7 @@ import type { DeviceTensor } from "../tensor/device.js";
 import type { DeviceUse } from "../tensor/device-lease.js";
 import { DeviceResults } from "../tensor/device-results.js";
 import { checkI32, invalid, isI32, lengthOf } from "./check.js";
-import { checkPlace, type DevicePlace, MODE_ENQUEUE, MODE_QUEUE, MODE_WAIT, runOnDevice } from "./device-call.js";
+import { checkPlace, type DeviceTarget, MODE_ENQUEUE, MODE_QUEUE, MODE_WAIT, runOnDevice } from "./device-call.js";
 import { checkDeviceScores, type DeviceScores, writeDeviceScores } from "./device-scores.js";
 import { LEVEL_LOGITS, type Scores } from "./scores.js";
 import {
@@ -26,7 +26,7 @@ interface Plan {
   readonly scores: DeviceScores;
   readonly tokenIds: Int32Array;
   readonly options: TokenLogProbsOptions | DeviceTokenLogProbsOptions;
-  readonly place: DevicePlace;
+  readonly place: DeviceTarget;
   readonly use: DeviceUse;
 }
 

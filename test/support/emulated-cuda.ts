@@ -4,19 +4,34 @@ import { join } from "node:path";
 import { SHARE_ENV, Worker } from "node:worker_threads";
 import { compiler, emulatedCudaLibrary } from "./cpu-library.js";
 
-/** Sets variables where native code reads them: jest's own `process.env` is a copy, that of a worker which shares it is not. */
-export async function setNativeEnv(values: Record<string, string>): Promise<void> {
-  const code = `Object.assign(process.env, ${JSON.stringify(values)})`;
+/**
+ * Sets variables where native code reads them, or removes those that are undefined: jest's own `process.env` is a copy,
+ * that of a worker which shares it is not.
+ */
+async function setNativeEnv(values: Record<string, string | undefined>): Promise<void> {
+  const code = `for (const [name, value] of ${JSON.stringify(Object.entries(values))}) {
+    if (value === null) delete process.env[name];
+    else process.env[name] = value;
+  }`;
   const worker = new Worker(code, { eval: true, env: SHARE_ENV });
   await new Promise((resolve, reject) => worker.once("exit", resolve).once("error", reject));
 }
 
-/** Builds the library whose kernels run on the host, lets this process use it, and returns its path. */
-export async function useEmulatedCuda(): Promise<string> {
-  const library = await emulatedCudaLibrary(compiler()!);
-  process.env.RLSD_CUDA_LIBRARY = library;
-  await setNativeEnv({ RLSD_CUDA_EXPERIMENTAL: "1" });
-  return library;
+/**
+ * The tests of this file use the library whose kernels run on the host, built when it has to be. `variables` are native
+ * code's meanwhile. The returned function gives the library's path.
+ */
+export function withEmulatedCuda(variables: Record<string, string> = {}): () => string {
+  const all = { RLSD_CUDA_EXPERIMENTAL: "1", ...variables };
+  let library = "";
+  beforeAll(async () => {
+    library = await emulatedCudaLibrary(compiler()!);
+    process.env.RLSD_CUDA_LIBRARY = library;
+    await setNativeEnv(all);
+  }, 600_000);
+  // The next file may be run by this process.
+  afterAll(() => setNativeEnv(Object.fromEntries(Object.keys(all).map((name) => [name, undefined]))));
+  return () => library;
 }
 
 /** Holds the emulated device still while it is closed: work that is enqueued then waits. Opened when it goes. */
