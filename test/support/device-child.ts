@@ -51,6 +51,24 @@ const cases: Record<string, () => unknown> = {
     process.exit(0);
   },
 
+  /** Device memory that calls keep once they are over and their results disposed; the batch keeps nothing from going. */
+  async memory() {
+    const batch = makeBatch();
+    const wrong = { ...batch, tokenIds: Int32Array.of(0, V, 0, 0) };
+    const once = async () => {
+      policyLossSync(batch, grpo()).gradient.logits![Symbol.dispose]();
+      (await policyLoss(batch, grpo())).gradient.logits![Symbol.dispose]();
+      policyLossSync(batch, grpo(), { results: "device" })[Symbol.dispose]();
+      (await tokenLogProbs(batch.student, batch.tokenIds!, { results: "device" }))[Symbol.dispose]();
+      await policyLoss(wrong, grpo()).catch(() => undefined);
+    };
+    const free = () => backendInfo().cuda.devices?.[0]?.freeBytes ?? Number.NaN;
+    for (let i = 0; i < 3; i++) await once();
+    const before = free();
+    for (let i = 0; i < 10; i++) await once();
+    print(before - free());
+  },
+
   /** The process lives until its queued calls are done. */
   natural() {
     const batch = makeBatch();
