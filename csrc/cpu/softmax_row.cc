@@ -6,6 +6,10 @@
 #include "core/half.h"
 #include "cpu/isa.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace rlsd::cpu {
 namespace {
 
