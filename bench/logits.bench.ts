@@ -4,11 +4,11 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import {
   type DType,
+  empty,
   type PolicyBatch,
   policyLossSync,
   rlsd,
   type Tensor,
-  tensor,
   tokenLogProbsSync,
 } from "../lib/index.js";
 import { copyRate } from "./support/copy-rate.js";
@@ -25,19 +25,16 @@ const bytesOf = ({ rows, vocab, dtype }: Shape): number => rows * vocab * (dtype
 
 /** Logits between -4 and 4; for 16-bit types their bits are those of bf16. */
 function makeLogits({ rows, vocab, dtype }: Shape, seed: number): Tensor {
-  const f32 = new Float32Array(rows * vocab);
+  const logits = empty([rows, vocab], dtype);
+  const one = new Float32Array(1);
+  const words = new Uint16Array(one.buffer);
   let state = seed;
-  for (let i = 0; i < f32.length; i++) {
+  for (let i = 0; i < logits.data.length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    f32[i] = state / 2 ** 29;
+    one[0] = state / 2 ** 29;
+    logits.data[i] = dtype === "f32" ? one[0] : words[1]!;
   }
-  if (dtype === "f32") return tensor(f32, [rows, vocab]);
-  const words = new Uint16Array(f32.buffer);
-  return tensor(
-    Uint16Array.from(f32, (_, i) => words[2 * i + 1]!),
-    [rows, vocab],
-    dtype,
-  );
+  return logits;
 }
 
 function makeBatch(shape: Shape): PolicyBatch {

@@ -4,6 +4,8 @@ import { availableParallelism } from "node:os";
 import { compiler, cpuLibrary, testProgram } from "../test/support/cpu-library.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
+const TITLE = "Matrix product, float32, GFLOP/s";
+
 type Shape = readonly [
   what: string,
   m: number,
@@ -29,19 +31,16 @@ const SHAPES: readonly Shape[] = [
   ["head, to its weight", 151_936, 896, 96, 1, 0, 1],
 ];
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
-  const cxx = compiler();
-  const title = "Matrix product, float32, GFLOP/s";
-  if (cxx === undefined) return [{ title, columns: [], rows: [], notes: ["not run: there is no C++ compiler"] }];
-  const shapes = quick ? SHAPES.slice(5, 9) : SHAPES;
-  const library = await cpuLibrary(cxx);
-  const program = await testProgram(cxx, "matmul_bench.cc");
-  const threads = availableParallelism();
+function table(
+  program: string,
+  library: string,
+  shapes: readonly Shape[],
+  threads: number,
+  quick: boolean,
+): BenchTable {
   const input = shapes.map(([, ...numbers]) => numbers.join(" ")).join("\n");
-  const { status, stdout } = spawnSync(program, [library, quick ? "0.05" : "1.5", String(threads)], {
-    input,
-    encoding: "utf8",
-  });
+  const args = [library, quick ? "0.05" : "1.5", String(threads)];
+  const { status, stdout } = spawnSync(program, args, { input, encoding: "utf8" });
   if (status !== 0) throw new Error(`The product's bench ended with ${status}.`);
   const figures = stdout
     .trim()
@@ -49,18 +48,26 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
     .map((line) => line.split(" ").map(Number) as [peak: number, speed: number]);
   // The machine's, not the moment's: what disturbs a short measurement makes it smaller.
   const peak = Math.max(...figures.map(([highest]) => highest));
-  return [
-    {
-      title,
-      columns: ["what", "M", "N", "K", "GFLOP/s", "peak", "of peak"],
-      rows: shapes.map(([what, m, n, k], i) => {
-        const speed = figures[i]?.[1] ?? Number.NaN;
-        return [what, m, n, k, speed, peak, speed / peak];
-      }),
-      notes: [
-        `${threads} threads; a product's fastest run; peak: independent fused multiply-adds in registers, the most seen`,
-        "decoding reads each weight once for few operations: the memory is its limit, not the multiply-adds",
-      ],
-    },
-  ];
+  return {
+    title: `${TITLE}, ${threads === 1 ? "1 thread" : `${threads} threads`}`,
+    columns: ["what", "M", "N", "K", "GFLOP/s", "peak", "of peak"],
+    rows: shapes.map(([what, m, n, k], i) => {
+      const speed = figures[i]?.[1] ?? Number.NaN;
+      return [what, m, n, k, speed, peak, speed / peak];
+    }),
+    notes: [
+      "a product's fastest run; peak: independent fused multiply-adds in registers, the most seen in this run",
+      "decoding 1 or 8 reads each weight once for few operations: the memory is its limit, not the multiply-adds",
+    ],
+  };
+}
+
+export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+  const cxx = compiler();
+  if (cxx === undefined) return [{ title: TITLE, columns: [], rows: [], notes: ["not run: there is no C++ compiler"] }];
+  const shapes = quick ? SHAPES.slice(5, 9) : SHAPES;
+  const library = await cpuLibrary(cxx);
+  const program = await testProgram(cxx, "matmul_bench.cc");
+  const cores = availableParallelism();
+  return [...new Set([1, cores])].map((threads) => table(program, library, shapes, threads, quick));
 }

@@ -8,6 +8,7 @@
 #include "napi/device.h"
 #include "napi/distill_loss.h"
 #include "napi/engine.h"
+#include "napi/huge_pages.h"
 #include "napi/loss.h"
 #include "napi/token_log_probs.h"
 
@@ -48,6 +49,13 @@ napi_value last_error(napi_env env, napi_callback_info) {
 /* noop(): what a call into native code costs */
 napi_value noop(napi_env, napi_callback_info) { return nullptr; }
 
+/* adviseHugePages(array): before its memory is touched */
+napi_value advise(napi_env env, napi_callback_info info) {
+  ArrayArg array[1];
+  if (read_arrays<1>(env, info, array)) advise_huge_pages(array[0].data, array[0].count * array_bytes(array[0].type));
+  return nullptr;
+}
+
 void close_queue(void* data) { static_cast<AddonData*>(data)->queue.reset(); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -62,6 +70,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   napi_add_env_cleanup_hook(env, close_queue, data);
   define(env, exports, "lastError", last_error);
   define(env, exports, "noop", noop);
+  define(env, exports, "adviseHugePages", advise);
   init_backends(env, exports);
   init_device(env, exports);
   init_loss(env, exports);

@@ -6,6 +6,7 @@
 
 #include "napi/addon_data.h"
 #include "napi/backends.h"
+#include "napi/huge_pages.h"
 #include "napi/queue.h"
 
 namespace rlsd::addon {
@@ -42,6 +43,7 @@ rlsd_status OpCall::run() {
                     static_cast<unsigned long long>(bytes));
       return RLSD_OUT_OF_MEMORY;
     }
+    advise_huge_pages(workspace_.get(), bytes);
     context.workspace = workspace_.get();
     context.workspace_bytes = bytes;
   }

@@ -108,6 +108,8 @@ export type Outcome = number | [status: number, message: string, index: number, 
 /** The addon's exports. Functions return an rlsd_status (see status.ts); `lastError` has the words of the last failure. */
 export interface NativeBinding extends EngineBinding, DeviceBinding {
   noop(): void;
+  /** Asks for huge pages under new memory, which has not been touched yet. */
+  adviseHugePages(memory: Uint8Array): void;
   lastError(): [message: string, index: number, count: number];
   /** Index of the backend in the library at an absolute path, or -1. */
   loadBackend(path: string): number;

@@ -1,6 +1,7 @@
 import { types } from "node:util";
 import { markAsUntransferable } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
+import { native } from "../native/load.js";
 
 interface Movable {
   transfer?: () => ArrayBuffer;
@@ -23,9 +24,14 @@ function transferIgnoresTheMark(): boolean {
 
 const markIsIgnored = transferIgnoresTheMark();
 
+/** Bytes from which memory is worth huge pages: two of them. */
+const LARGE = 4 * 2 ** 20;
+
 /** Zeroed memory that nobody can take away from a running call. */
 export function newMemory(bytes: number): ArrayBufferLike {
-  return markIsIgnored ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  const memory = markIsIgnored ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  if (bytes >= LARGE) native.adviseHugePages(new Uint8Array(memory));
+  return memory;
 }
 
 /**
