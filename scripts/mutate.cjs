@@ -84,7 +84,9 @@ const FAULTS = [
   ["leave-one-out without its factor", "lib/ops/advantages.ts", "values.length / (values.length - 1)", "1"],
   ["schedule counts from 0", "lib/ops/schedule.ts", "stepBase = 1", "stepBase = 0"],
   ["the preset's clip", "lib/objectives/presets.ts", "clipHigh: 0.28, dualClip: 3", "clipHigh: 0.2, dualClip: 3"],
-  ["a batch is read twice", "lib/ops/batch.ts", "const batch = readOnce(given);", "const batch = given;"],
+  ["the common loop forgets spans", "csrc/cpu/policy_loss.cc", " && p.span_mask == nullptr", ""],
+  ["the common loop forgets negativeOnly", "csrc/cpu/policy_loss.cc", " && !o.negative_only", ""],
+  ["a batch is read twice", "lib/ops/policy-loss.ts", "const read = readBatch(batch);", "const read = batch;"],
 ];
 
 /** Quick ones first: most faults end there. */

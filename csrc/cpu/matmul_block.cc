@@ -15,7 +15,7 @@ constexpr int64_t kMaxColumns = 2048;
 constexpr int64_t kPanelSlivers = 4;
 /* Where C is a 16-bit type, the rows of a block, and the columns. */
 constexpr int64_t kNarrowRows = 512, kNarrowColumns = 512;
-/* Rows that a role swap may add by rounding up to whole slivers: beyond, they cost more than transposing op(B). */
+/* Rows that a role swap may add by rounding up to whole vectors: beyond, they cost more than transposing op(B). */
 constexpr int64_t kSwapRounding = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -103,18 +103,19 @@ struct Block {
   /* Rows [i, i + height) of the block; `sliver` holds their part of A. */
   void tiles(int64_t i, int64_t height, const float* sliver, int64_t k, Ahead* next_a, Ahead* next_b) const {
     const MatmulKernels& kernels = matmul_kernels();
-    const TileFn fn = kernels.tile[p.a.k_stride == 1 ? 1 : 0][height - 1];
-    const int64_t depth = depth_at(k);
+    const int64_t depth = depth_at(k), half = kernels.columns / 2;
     const float* b = slivers_at(k);
     for (int64_t j = 0; j < at.columns; j += kernels.columns, b += depth * kernels.columns) {
       const int64_t width = std::min<int64_t>(kernels.columns, at.columns - j);
       const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
                                  k == 0 && bias != nullptr ? bias + j : nullptr};
       Ahead* ahead = next_a->lines > 0 ? next_a : next_b;
-      if (width == kernels.columns) {
+      const TileFn fn = kernels.tile[width > half][p.a.k_stride == 1 ? 1 : 0][height - 1];
+      const int64_t tile_width = width > half ? kernels.columns : half;
+      if (width == tile_width) {
         fn(sliver, b, depth, target, ahead);
       } else {
-        edge_tile(fn, sliver, b, depth, target, height, width, kernels.columns, s.edge, ahead);
+        edge_tile(fn, sliver, b, depth, target, height, width, tile_width, s.edge, ahead);
       }
     }
   }
@@ -156,6 +157,9 @@ const float* read_bias(const MatmulProblem& p, const MatmulBlock& at, float* to)
       to, static_cast<const char*>(p.bias) + at.column * element_bytes(p.bias_dtype), at.columns);
   return to;
 }
+
+/* Columns of C^T that are computed: whole vectors. */
+int64_t swapped_columns(const MatmulProblem& p) { return round_up(p.m, matmul_kernels().columns / 2); }
 
 /* C^T as a product of its own: op(B) gives the rows, all of op(A) the columns. */
 MatmulProblem swapped(const MatmulProblem& p) {
@@ -209,9 +213,8 @@ void multiply_block(const MatmulProblem& p, const MatmulBlock& at, void* scratch
 }
 
 bool swaps_roles(const MatmulProblem& p) {
-  const int64_t columns = round_up(p.m, matmul_kernels().columns);
   return p.a.k_stride == 1 && p.b.k_stride == 1 && p.c_dtype == RLSD_F32 && p.beta == 0 && p.n > p.m &&
-         columns <= kBlockFloats / kBlockK && columns - p.m <= kSwapRounding;
+         p.m <= kBlockFloats / kBlockK && swapped_columns(p) - p.m <= kSwapRounding;
 }
 
 int64_t packed_rows_bytes(const MatmulProblem& p) {
@@ -236,7 +239,7 @@ void multiply_swapped(const MatmulProblem& p, const float* packed, const MatmulB
     for (int64_t j = 0; j < at.columns; ++j) std::fill_n(s.c + j * t.n, t.n, bias[j]);
     t.beta = 1.0f;
   }
-  Block{t, {at.column, at.columns, 0, t.n}, s.c, t.n, nullptr, s, packed}.multiply();
+  Block{t, {at.column, at.columns, 0, swapped_columns(p)}, s.c, t.n, nullptr, s, packed}.multiply();
   matmul_kernels().transpose(c, p.c_stride, s.c, t.n, at.columns, p.m);
 }
 

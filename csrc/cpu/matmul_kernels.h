@@ -64,8 +64,8 @@ struct MatmulKernels {
   const char* name;
   int rows;
   int columns;
-  /* [k-contiguous A ? 1 : 0][rows of the tile - 1]: a tile of `columns` columns, all of them stored. */
-  TileFn tile[2][kMaxTileRows];
+  /* [1: all `columns` columns, 0: the first half][k-contiguous A ? 1 : 0][rows of the tile - 1]; all are stored. */
+  TileFn tile[2][2][kMaxTileRows];
   PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
   PackFn pack_b[3];
   /* to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns. */
