@@ -78,7 +78,7 @@ export type { DevicePolicyResult, PolicyResult, Stats } from "./tensor/results.j
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
-export type { RewardSetting, TrainConfig, TrainSettings, WeightedReward } from "./trainer/config.js";
+export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";

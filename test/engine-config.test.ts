@@ -179,6 +179,17 @@ describe("a new model", () => {
     for (const policy of [a, b, c]) await policy.dispose();
   });
 
+  test("takes undefined for what may be left out", async () => {
+    const sizes = { vocabSize: 8, hiddenSize: 8, numLayers: 1, numHeads: 2, maxLength: 8 };
+    const absent = { modelType: undefined, numKvHeads: undefined, headDim: undefined, rope: undefined };
+    const rest = { intermediateSize: undefined, normEps: undefined, tieEmbeddings: undefined, mlpBias: undefined };
+    const given = await createPolicy({ ...sizes, ...absent, ...rest, endTokenIds: undefined }, { seed: undefined });
+    const bare = await createPolicy(sizes);
+    expect(given.config).toEqual(bare.config);
+    await given.dispose();
+    await bare.dispose();
+  });
+
   test.each([
     [{ hiddenSize: undefined }, /hidden_size/],
     [{ numHeads: 5 }, /head|num_attention_heads/],

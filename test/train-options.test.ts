@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { spanMask } from "../lib/prompt/spans.js";
-import type { TrainSettings } from "../lib/trainer/config.js";
+import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
 import { type TrainHooks, train } from "../lib/trainer/train.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
@@ -15,7 +15,7 @@ interface Ran {
 }
 
 /** A short run without evaluation, read back from its folder. */
-async function ran(change: TrainSettings, hooks: Partial<TrainHooks> = {}): Promise<Ran> {
+async function ran(change: TrainConfig, hooks: Partial<TrainHooks> = {}): Promise<Ran> {
   const { settings } = tinyTask();
   const data = { train: settings.data?.train };
   await train({ ...settings, steps: 3, data, ...change }, { loadPolicy: TinyPolicy.load, ...hooks });

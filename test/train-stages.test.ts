@@ -2,7 +2,7 @@ import { rlsd } from "../lib/objectives/presets.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
-import { resolveConfig, type TrainSettings } from "../lib/trainer/config.js";
+import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import type { Example } from "../lib/trainer/data/dataset.js";
 import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/evidence.js";
 import { overlongFine } from "../lib/trainer/judge.js";
@@ -13,7 +13,7 @@ import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
 import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
 
 const base = { model: "m", data: { train: ["d"] } };
-const configOf = (settings: TrainSettings = {}) => resolveConfig({ ...base, ...settings });
+const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
 
 function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
   const example: Example = {

@@ -5,22 +5,22 @@ import { checkF32, checkFinite, checkObject, checkPositiveInteger, invalid } fro
 /** Memory to write instead of allocating. The first four are gradients; the others are the results of the same name. */
 export interface PolicyOut {
   /** Shape of the logits. */
-  readonly logits?: Tensor;
-  readonly hidden?: Tensor;
+  readonly logits?: Tensor | undefined;
+  readonly hidden?: Tensor | undefined;
   /** (V, H); may be f32 for a bf16 or f16 head. */
-  readonly head?: Tensor;
+  readonly head?: Tensor | undefined;
   /** (V) */
-  readonly bias?: Tensor;
+  readonly bias?: Tensor | undefined;
   /** (N) */
-  readonly logProbs?: Float32Array;
+  readonly logProbs?: Float32Array | undefined;
   /** (N) */
-  readonly teacherLogProbs?: Float32Array;
+  readonly teacherLogProbs?: Float32Array | undefined;
   /** (N) */
-  readonly tokenAdvantages?: Float32Array;
+  readonly tokenAdvantages?: Float32Array | undefined;
   /** (N) */
-  readonly evidenceWeights?: Float32Array;
+  readonly evidenceWeights?: Float32Array | undefined;
   /** (N): gradient.logProbs */
-  readonly gradientLogProbs?: Float32Array;
+  readonly gradientLogProbs?: Float32Array | undefined;
 }
 
 /** How a call runs and where it writes. */

@@ -7,13 +7,13 @@ import { checkI32, checkObject, checkPositiveInteger, invalid, isF32, lengthOf }
  * absent: row i. Columns at or beyond `vocabSize` are padding: p = 0, gradient 0.
  */
 export type Scores =
-  | { readonly logits: Tensor; readonly rows?: Int32Array; readonly vocabSize?: number }
+  | { readonly logits: Tensor; readonly rows?: Int32Array | undefined; readonly vocabSize?: number | undefined }
   | {
       readonly hidden: Tensor;
       readonly head: Tensor;
-      readonly bias?: Tensor;
-      readonly rows?: Int32Array;
-      readonly vocabSize?: number;
+      readonly bias?: Tensor | undefined;
+      readonly rows?: Int32Array | undefined;
+      readonly vocabSize?: number | undefined;
     }
   | { readonly logProbs: Float32Array | Tensor };
 

@@ -9,7 +9,7 @@ import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface PolicyOptions extends Placement {
   /** Sequences that are sampled at once, at most; bounds the cache. Default 256. */
-  readonly maxSequences?: number;
+  readonly maxSequences?: number | undefined;
 }
 
 const PLACEMENT_FIELDS = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
@@ -56,41 +56,41 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
 /** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */
 export interface NewModelConfig {
   /** Default "llama". */
-  readonly modelType?: ModelType;
+  readonly modelType?: ModelType | undefined;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   /** Default 4 hiddenSize. */
-  readonly intermediateSize?: number;
+  readonly intermediateSize?: number | undefined;
   readonly numLayers: number;
   readonly numHeads: number;
   /** Default numHeads. */
-  readonly numKvHeads?: number;
+  readonly numKvHeads?: number | undefined;
   /** Default hiddenSize / numHeads. */
-  readonly headDim?: number;
+  readonly headDim?: number | undefined;
   readonly maxLength: number;
   /** Default 1e-6. */
-  readonly normEps?: number;
+  readonly normEps?: number | undefined;
   /** Default false. */
-  readonly tieEmbeddings?: boolean;
+  readonly tieEmbeddings?: boolean | undefined;
   /** llama and qwen3: biases on q, k, v and attention's output. Default false. */
-  readonly attentionBias?: boolean;
+  readonly attentionBias?: boolean | undefined;
   /** llama: biases in the feed-forward part. Default false. */
-  readonly mlpBias?: boolean;
+  readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
-  readonly rope?: RopeConfig;
+  readonly rope?: RopeConfig | undefined;
   /** Ids that end a completion. Default none. */
-  readonly endTokenIds?: readonly number[];
+  readonly endTokenIds?: readonly number[] | undefined;
 }
 
 export interface CreateOptions extends PolicyOptions {
   /** The weights are a function of it. Default 0. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Standard deviation of every matrix. Default 0.02. */
-  readonly deviation?: number;
+  readonly deviation?: number | undefined;
   /** Divide the matrices that write to the residual stream by sqrt(2 layers). Default true. */
-  readonly scaleResidual?: boolean;
+  readonly scaleResidual?: boolean | undefined;
   /** Contents of tokenizer.json and its companions, by file name; saved with the model. */
-  readonly files?: Readonly<Record<string, string | Uint8Array>>;
+  readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined;
 }
 
 const CREATE_FIELDS = [...PLACEMENT_FIELDS, "seed", "deviation", "scaleResidual", "files"] as const;
@@ -115,18 +115,20 @@ const CONFIG_FIELDS = [
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 function completeConfig(c: NewModelConfig): Record<string, unknown> {
   checkFields(c, "config", CONFIG_FIELDS);
-  const { attentionBias = false, ...rest } = c;
+  const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
+  const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
+  const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
   return writeConfig({
-    modelType: "llama",
-    intermediateSize: 4 * c.hiddenSize,
-    numKvHeads: c.numHeads,
-    headDim: Math.floor(c.hiddenSize / c.numHeads),
-    normEps: 1e-6,
-    tieEmbeddings: false,
-    mlpBias: false,
-    rope: { type: "default", theta: 10000 },
-    endTokenIds: [],
-    ...rest,
+    ...c,
+    modelType,
+    intermediateSize,
+    numKvHeads,
+    headDim,
+    normEps,
+    tieEmbeddings,
+    mlpBias,
+    rope,
+    endTokenIds,
     outputBias: attentionBias,
     qkvBias: attentionBias,
     qkNorm: false,

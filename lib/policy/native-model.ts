@@ -23,14 +23,14 @@ const DTYPE_CODES: Readonly<Record<string, number>> = { F32: 0, F16: 1, BF16: 2 
 
 export interface Placement {
   /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
-  readonly memoryLimit?: number;
+  readonly memoryLimit?: number | undefined;
   /**
    * Tokens of a batch that are computed at once: bounds the activation memory. Default: as many as train in 2 GiB of
    * activations, in 512 ... 8192.
    */
-  readonly batchTokens?: number;
+  readonly batchTokens?: number | undefined;
 }
 
 export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {

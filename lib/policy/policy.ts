@@ -4,26 +4,26 @@ import type { PolicyResult } from "../tensor/results.js";
 /** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
 export interface SamplingOptions {
   /** Default 1. 0 is greedy: the largest logit, the smallest id on a tie, log-probs at temperature 1. */
-  readonly temperature?: number;
+  readonly temperature?: number | undefined;
   /** 0 (default): off. */
-  readonly topK?: number;
+  readonly topK?: number | undefined;
   /** 1 (default): off. */
-  readonly topP?: number;
+  readonly topP?: number | undefined;
   /** 0 (default): off. */
-  readonly minP?: number;
+  readonly minP?: number | undefined;
   /** New tokens at most. */
   readonly maxTokens: number;
   /** Ids that end a completion (kept as its last token). Default: the model's end tokens. */
-  readonly stopTokenIds?: readonly number[];
+  readonly stopTokenIds?: readonly number[] | undefined;
   /** Texts that end a completion once they appear in what is decoded. */
-  readonly stopStrings?: readonly string[];
+  readonly stopStrings?: readonly string[] | undefined;
   /** Completion j of prompt i draws from the stream (seed, i * count + j): no batch size or thread count matters. */
   readonly seed: number;
   /** Completions of each prompt; the prompt is computed once. Default 1. */
-  readonly count?: number;
-  readonly signal?: AbortSignal;
+  readonly count?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** Called with each new token, in the order they are drawn. */
-  readonly onToken?: (prompt: number, completion: number, tokenId: number, logProb: number) => void;
+  readonly onToken?: ((prompt: number, completion: number, tokenId: number, logProb: number) => void) | undefined;
 }
 
 export interface Completion {
@@ -42,15 +42,15 @@ export interface ScoreRequest {
 /** Token batch for one gradient: `sequences[b]` gives rows cuSeqlens[b]..cuSeqlens[b+1] of every (N) array. */
 export interface TrainBatch {
   readonly sequences: readonly ScoreRequest[];
-  readonly completionMask?: Uint8Array;
+  readonly completionMask?: Uint8Array | undefined;
   /** (B) or (N) */
   readonly advantages: Float32Array;
-  readonly teacherLogProbs?: Float32Array;
-  readonly contrastLogProbs?: Float32Array;
-  readonly oldLogProbs?: Float32Array;
-  readonly refLogProbs?: Float32Array;
-  readonly samplerLogProbs?: Float32Array;
-  readonly spanMask?: Uint8Array;
+  readonly teacherLogProbs?: Float32Array | undefined;
+  readonly contrastLogProbs?: Float32Array | undefined;
+  readonly oldLogProbs?: Float32Array | undefined;
+  readonly refLogProbs?: Float32Array | undefined;
+  readonly samplerLogProbs?: Float32Array | undefined;
+  readonly spanMask?: Uint8Array | undefined;
 }
 
 /** How a student's distributions are compared with a teacher's; the fields of distillLoss. */
@@ -58,23 +58,23 @@ export interface DistillOptions {
   /** forward-kl: KL(teacher || student); reverse-kl: KL(student || teacher); jsd: see beta. */
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
   /** jsd: m = beta T + (1 - beta) S; beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5. */
-  readonly beta?: number;
+  readonly beta?: number | undefined;
   /** Compare the teacher's k most probable tokens only. Default null: the whole vocabulary. */
-  readonly topK?: number | null;
+  readonly topK?: number | null | undefined;
   /** With topK: one more bucket for the rest of the mass. Default true. */
-  readonly tail?: boolean;
+  readonly tail?: boolean | undefined;
   /** Each token's value is clamped to +- this, its gradient 0 beyond. null: off. Default 10 with topK, else off. */
-  readonly valueClamp?: number | null;
+  readonly valueClamp?: number | null | undefined;
   /** Default "token-mean". */
-  readonly reduction?: Reduction;
+  readonly reduction?: Reduction | undefined;
   /** Replaces the reduction's divisor. Default null: the reduction's own, of the whole batch. */
-  readonly normalizer?: number | null;
+  readonly normalizer?: number | null | undefined;
   /** Divides both models' logits. Default 1. */
-  readonly temperature?: number;
+  readonly temperature?: number | undefined;
   /** z -> softcap * tanh(z / softcap) on both sides. Default null: off. */
-  readonly logitSoftcap?: number | null;
+  readonly logitSoftcap?: number | null | undefined;
   /** Default "error". */
-  readonly nonFinite?: "error" | "skip";
+  readonly nonFinite?: "error" | "skip" | undefined;
 }
 
 /** The same completions after the student's prompts and after the teacher's. */
@@ -84,7 +84,7 @@ export interface DistillBatch {
   readonly teacher: Policy;
   readonly teacherSequences: readonly ScoreRequest[];
   /** (N) of 0 and 1; default all 1. */
-  readonly completionMask?: Uint8Array;
+  readonly completionMask?: Uint8Array | undefined;
 }
 
 export interface DistillStats {
@@ -108,13 +108,13 @@ export interface DistillResult {
 export interface StepOptions {
   readonly learningRate: number;
   /** Decoupled; not applied to norms and biases. Default 0. */
-  readonly weightDecay?: number;
+  readonly weightDecay?: number | undefined;
   /** Default [0.9, 0.95]. */
-  readonly betas?: readonly [number, number];
+  readonly betas?: readonly [number, number] | undefined;
   /** Default 1e-8. */
-  readonly eps?: number;
+  readonly eps?: number | undefined;
   /** Global gradient norm is clipped to this. Default 1; Infinity: off. */
-  readonly maxGradientNorm?: number;
+  readonly maxGradientNorm?: number | undefined;
 }
 
 export interface StepResult {
@@ -140,13 +140,13 @@ export interface Policy {
   accumulate(
     batch: TrainBatch,
     objective: Objective,
-    o?: { lossScale?: number; signal?: AbortSignal },
+    o?: { lossScale?: number | undefined; signal?: AbortSignal | undefined },
   ): Promise<PolicyResult>;
   /** As accumulate, for a loss that matches a teacher's distributions; the two add up. Absent: it cannot. */
   distill?(
     batch: DistillBatch,
     options: DistillOptions,
-    o?: { lossScale?: number; signal?: AbortSignal },
+    o?: { lossScale?: number | undefined; signal?: AbortSignal | undefined },
   ): Promise<DistillResult>;
   /** One AdamW update from the accumulated gradient, which it clears. */
   step(options: StepOptions): Promise<StepResult>;

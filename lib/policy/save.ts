@@ -13,11 +13,11 @@ import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } f
 
 export interface SaveOptions {
   /** Also AdamW's moments and count of updates, in optimizer.safetensors. Default false. */
-  readonly optimizer?: boolean;
+  readonly optimizer?: boolean | undefined;
   /** Type of the weights in the file. Default "f32", which loses nothing. */
-  readonly dtype?: "f32" | "bf16" | "f16";
+  readonly dtype?: "f32" | "bf16" | "f16" | undefined;
   /** A larger model is written in several files with an index. Default 5e9. */
-  readonly maxShardBytes?: number;
+  readonly maxShardBytes?: number | undefined;
 }
 
 const TYPES = { f32: "F32", bf16: "BF16", f16: "F16" } as const;

@@ -6,11 +6,11 @@ export interface LearningRateSchedule {
   /** Steps in all. Beyond them the rate stays at its last value. */
   readonly total: number;
   /** Steps of linear rise from peak / warmup. Default 0. */
-  readonly warmup?: number;
+  readonly warmup?: number | undefined;
   /** How it falls after the warm-up. Default "constant". */
-  readonly decay?: "constant" | "linear" | "cosine";
+  readonly decay?: "constant" | "linear" | "cosine" | undefined;
   /** Rate at the end of the decay, as a fraction of the peak. Default 0. */
-  readonly floor?: number;
+  readonly floor?: number | undefined;
 }
 
 const FIELDS = ["peak", "total", "warmup", "decay", "floor"] as const;

@@ -11,9 +11,9 @@ export interface ChatMessage {
 
 export interface RenderOptions {
   /** End with the words that open the assistant's turn. Default true. */
-  readonly addGenerationPrompt?: boolean;
+  readonly addGenerationPrompt?: boolean | undefined;
   /** More variables for the template, such as `enable_thinking`. */
-  readonly variables?: Readonly<Record<string, unknown>>;
+  readonly variables?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Writes a conversation as the model was trained to read it. */

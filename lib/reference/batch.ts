@@ -6,15 +6,20 @@ export type ReferenceScores =
   /** (N), at the rollout's temperature. */
   | { readonly logProbs: Numbers }
   /** (R, V) and V. `rows` (N) names the row that predicts token i, default i. Columns >= vocabSize are padding. */
-  | { readonly logits: Numbers; readonly columns: number; readonly rows?: Numbers; readonly vocabSize?: number }
+  | {
+      readonly logits: Numbers;
+      readonly columns: number;
+      readonly rows?: Numbers | undefined;
+      readonly vocabSize?: number | undefined;
+    }
   /** (R, H), (V, H), (V) and H: logits = hidden head^T + bias. */
   | {
       readonly hidden: Numbers;
       readonly head: Numbers;
-      readonly bias?: Numbers;
+      readonly bias?: Numbers | undefined;
       readonly width: number;
-      readonly rows?: Numbers;
-      readonly vocabSize?: number;
+      readonly rows?: Numbers | undefined;
+      readonly vocabSize?: number | undefined;
     };
 
 export interface ReferenceBatch {

@@ -13,15 +13,15 @@ export interface DistillBatch {
 
 export interface DistillOptions extends DivergenceOptions {
   /** Compare only the teacher's k most probable tokens (smallest id on a tie). null: the whole vocabulary. */
-  readonly topK?: number | null;
+  readonly topK?: number | null | undefined;
   /** With topK: one more bucket for the rest of the mass. Default true. */
-  readonly tail?: boolean;
+  readonly tail?: boolean | undefined;
   /** Each token's value is clamped to +- this, its gradient 0 beyond. null: off. */
-  readonly valueClamp?: number | null;
+  readonly valueClamp?: number | null | undefined;
   readonly reduction: Reduction;
-  readonly normalizer?: number | null;
+  readonly normalizer?: number | null | undefined;
   readonly temperature: number;
-  readonly logitSoftcap?: number | null;
+  readonly logitSoftcap?: number | null | undefined;
 }
 
 export interface DistillReference {

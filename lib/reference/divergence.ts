@@ -2,7 +2,7 @@
 export interface DivergenceOptions {
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
   /** Weight of the teacher in jsd's mixture, in (0, 1). Default 0.5. */
-  readonly beta?: number;
+  readonly beta?: number | undefined;
 }
 
 export interface Divergence {

@@ -15,7 +15,7 @@ import {
 } from "../objectives/presets.js";
 import { creditMixAt } from "../ops/schedule.js";
 import { didYouMean } from "../suggest.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 
 /** What a step's teacher is asked for. */
 export type TeacherView = "none" | "log-probs";
@@ -24,13 +24,13 @@ export type TeacherView = "none" | "log-probs";
 export interface Algorithm {
   readonly summary: string;
   /** Throws ERR_RLSD_CONFIG for settings that cannot work. Called before anything is loaded. */
-  check(config: TrainConfig): void;
+  check(config: ResolvedConfig): void;
   /** "none": the teacher is not run at this step. */
-  teacherView(config: TrainConfig, step: number): TeacherView;
+  teacherView(config: ResolvedConfig, step: number): TeacherView;
   /** Share of the credit at this step. */
-  creditMix(config: TrainConfig, step: number): number;
+  creditMix(config: ResolvedConfig, step: number): number;
   /** What the update minimises, but for the two fields that change from step to step. */
-  objective(config: TrainConfig): Objective;
+  objective(config: ResolvedConfig): Objective;
 }
 
 const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo };
@@ -38,7 +38,7 @@ const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo
 /** Fields that the trainer sets itself, and the setting that says them. */
 const ELSEWHERE: Readonly<Record<string, string>> = { temperature: "rollout.temperature" };
 
-function objectiveOf(config: TrainConfig, fallback: keyof typeof PRESETS): Objective {
+function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Objective {
   const { preset = fallback, ...fields } = config.objective;
   const make = PRESETS[preset as keyof typeof PRESETS];
   if (typeof preset !== "string" || !Object.hasOwn(PRESETS, preset)) {

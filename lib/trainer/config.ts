@@ -6,13 +6,13 @@ import { ALGORITHMS } from "./algorithms.js";
 import {
   anything,
   flag,
+  type Given,
   integer,
   listOf,
   nullable,
   number,
   oneOf,
   open,
-  type Partially,
   resolveSettings,
   type Settings,
   text,
@@ -22,9 +22,9 @@ import {
 export interface WeightedReward {
   readonly verifier: VerifierSpec | VerifyFunction | Verifier;
   /** Default 1. */
-  readonly weight?: number;
+  readonly weight?: number | undefined;
   /** Key in a sample's `detail`; default: the verifier's type. */
-  readonly name?: string;
+  readonly name?: string | undefined;
 }
 
 export type RewardSetting = VerifierSpec | VerifyFunction | Verifier | readonly WeightedReward[];
@@ -175,15 +175,17 @@ export const trainSchema = {
   },
 };
 
-export type TrainConfig = Settings<typeof trainSchema>;
-export type TrainSettings = Partially<TrainConfig>;
+/** What `train` takes: the settings that differ from their defaults. */
+export type TrainConfig = Given<typeof trainSchema>;
+/** Every setting of a run. */
+export type ResolvedConfig = Settings<typeof trainSchema>;
 
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
 };
 
 /** Settings that are each right and together wrong. */
-function checkTogether(config: TrainConfig): void {
+function checkTogether(config: ResolvedConfig): void {
   const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer } = config;
   if (config.model === "") fail('Expected a model folder for "model" but none was given.');
   if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
@@ -216,8 +218,8 @@ function checkTogether(config: TrainConfig): void {
 }
 
 /** Checks settings and fills in defaults; ERR_RLSD_CONFIG names the setting, what was expected and what came. */
-export function resolveConfig(given: TrainSettings | Readonly<Record<string, unknown>>): TrainConfig {
-  const config = resolveSettings(trainSchema, given) as TrainConfig;
+export function resolveConfig(given: TrainConfig | Readonly<Record<string, unknown>>): ResolvedConfig {
+  const config = resolveSettings(trainSchema, given) as ResolvedConfig;
   checkTogether(config);
   ALGORITHMS[config.algorithm]?.check(config);
   return config;

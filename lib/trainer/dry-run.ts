@@ -4,7 +4,7 @@ import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import { ALGORITHMS } from "./algorithms.js";
-import { resolveConfig, type TrainConfig } from "./config.js";
+import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { privilegedText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
@@ -21,7 +21,7 @@ interface Spread {
 
 /** What a run would be. Sizes are bytes, lengths tokens. */
 export interface DryRun {
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly parameters: number;
   readonly maxLength: number;
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
@@ -58,7 +58,7 @@ async function cacheBytesPerToken(model: string): Promise<number> {
   return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
 }
 
-async function memoryOf(config: TrainConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
+async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
   const weights = 4 * policy.parameterCount;
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
@@ -75,7 +75,7 @@ async function memoryOf(config: TrainConfig, policy: Policy, longest: number): P
 }
 
 /** Privileged text is looked up as a step would, with an empty completion in the place of a rollout. */
-function privilegedRows(config: TrainConfig, materials: Materials, policy: Policy): DryRun["privileged"] {
+function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Policy): DryRun["privileged"] {
   const { source, maxTokens } = config.privileged;
   const fromRollouts = source === "feedback" || source === "sibling";
   const block = createPrivilegedBlock(config.privileged.template);
@@ -104,7 +104,7 @@ function privilegedRows(config: TrainConfig, materials: Materials, policy: Polic
   return { ...counts, fromRollouts, teacherPromptTokens, firstWithout };
 }
 
-function textOf(prompt: Prompted, config: TrainConfig): string | null {
+function textOf(prompt: Prompted, config: ResolvedConfig): string | null {
   const rollout: Rollout = {
     id: "",
     group: 0,
@@ -120,8 +120,8 @@ function textOf(prompt: Prompted, config: TrainConfig): string | null {
 
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
 export async function dryRun(
-  settings: Readonly<Record<string, unknown>>,
-  hooks: { readonly loadPolicy?: LoadPolicy } = {},
+  settings: TrainConfig,
+  hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
   const config = resolveConfig(settings);
   const policy = await (hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder)))(config.model);

@@ -4,7 +4,7 @@ import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
 import { bestCheckpoint } from "./checkpoint.js";
-import { resolveConfig } from "./config.js";
+import { resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { LineFile, writeWhole, writing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
@@ -65,8 +65,8 @@ export async function evaluateModel(
   directory: string,
   files: readonly string[],
   output: string,
-  given: Tree = {},
-  hooks: { readonly signal?: AbortSignal; readonly loadPolicy?: LoadPolicy } = {},
+  given: TrainConfig = {},
+  hooks: { readonly signal?: AbortSignal | undefined; readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<EvalSummary> {
   const { model, settings } = await resolveModel(directory);
   const merged = merge(merge(settings, given), { model });

@@ -1,7 +1,7 @@
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import { type Judged, judge } from "./judge.js";
 import type { LeakDetector, Numbers } from "./metrics.js";
 import { hashSeed } from "./random.js";
@@ -14,7 +14,7 @@ export interface EvaluationInput {
   readonly tokenizer: Tokenizer;
   readonly verifier: Verifier;
   readonly prompts: readonly Prompted[];
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly leaks: LeakDetector;
   readonly journal?: VerdictJournal | undefined;
   readonly step: number;
@@ -77,7 +77,7 @@ function greedyMetrics(predictions: readonly Prediction[], threshold: number, le
 }
 
 /** avg@k and pass@k with bounds; samples that could not be judged are left out of their problem. */
-function sampledMetrics(predictions: readonly Prediction[], config: TrainConfig): Numbers {
+function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConfig): Numbers {
   const problems = new Map<number, boolean[]>();
   for (const { rollout: one, verdict } of predictions) {
     const judged = problems.get(one.group) ?? [];

@@ -1,7 +1,7 @@
 import type { Policy } from "../policy/policy.js";
 import { type PrivilegedBlock, type PrivilegedPrompt, privilegedPrompt } from "../prompt/privileged.js";
 import type { Prompter } from "../prompt/prompter.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
@@ -38,7 +38,7 @@ export interface EvidenceResult {
 }
 
 export interface EvidenceOptions {
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly block: PrivilegedBlock;
   readonly prompter: Prompter;
   readonly privileged?: PrivilegedFunction | undefined;
@@ -48,7 +48,7 @@ export interface EvidenceOptions {
 const succeeded = (verdict: Judged, threshold: number) => verdict.reward !== null && verdict.reward >= threshold;
 
 /** The privileged text that the settings ask for; null: this sample has none. */
-export function privilegedText(input: PrivilegedInput, settings: TrainConfig["privileged"]): string | null {
+export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
   const { example, rollout, verdict, siblings } = input;
   switch (settings.source) {
     case "auto":
@@ -72,7 +72,7 @@ export function privilegedText(input: PrivilegedInput, settings: TrainConfig["pr
  * What the contrast teacher is told: the group's worst rejected completion, or what it gave as its answer when answers
  * are what the teacher sees. Never the completion's own text.
  */
-export function contrastText(input: PrivilegedInput, settings: TrainConfig["privileged"]): string | null {
+export function contrastText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
   const rejected = input.siblings.filter(
     ({ rollout, verdict }) =>
       rollout !== input.rollout && verdict.reward !== null && verdict.reward < settings.successThreshold,

@@ -1,5 +1,5 @@
 import type { Verdict, Verifier } from "../verifiers/verifier.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import type { Rollout } from "./rollout.js";
 import type { Occasion, VerdictJournal } from "./verdict-journal.js";
 
@@ -33,7 +33,7 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
 }
 
 /** The fine for a completion near or at the limit of its length, from 0 to `penalty` (DAPO's soft punishment). */
-export function overlongFine(rollout: Rollout, config: TrainConfig): number {
+export function overlongFine(rollout: Rollout, config: ResolvedConfig): number {
   const { mode, buffer, penalty } = config.overlong;
   if (mode !== "penalty") return 0;
   const over = rollout.tokenIds.length - (config.rollout.maxTokens - buffer);
@@ -45,7 +45,7 @@ export function overlongFine(rollout: Rollout, config: TrainConfig): number {
 export async function judge(
   verifier: Verifier,
   rollouts: readonly Rollout[],
-  config: TrainConfig,
+  config: ResolvedConfig,
   o: { readonly signal: AbortSignal; readonly occasion: Occasion; readonly journal?: VerdictJournal | undefined },
 ): Promise<Judged[]> {
   const ask = async (rollout: Rollout): Promise<Judged> => {

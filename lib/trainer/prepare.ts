@@ -6,7 +6,7 @@ import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privilege
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
 import { createVerifier, type VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
-import type { RewardSetting, TrainConfig, WeightedReward } from "./config.js";
+import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
@@ -68,7 +68,7 @@ export async function loadTextParts(
 export async function loadPrompts(
   what: string,
   files: readonly string[],
-  config: Pick<TrainConfig, "data" | "rollout">,
+  config: Pick<ResolvedConfig, "data" | "rollout">,
   o: { readonly prompter: Prompter; readonly verifier: Verifier; readonly maxLength: number; readonly limit?: number },
 ): Promise<{ prompts: Prompted[]; skipped: number; data: Dataset }> {
   const prompts: Prompted[] = [];
@@ -95,7 +95,7 @@ function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): v
 }
 
 /** Everything but weights, checked. Nothing is written. */
-export async function prepare(config: TrainConfig, policy: Policy): Promise<Materials> {
+export async function prepare(config: ResolvedConfig, policy: Policy): Promise<Materials> {
   const block = createPrivilegedBlock(config.privileged.template);
   const text = await loadTextParts(config.model, config.data.templateVariables);
   checkVocabulary(policy, text.tokenizer, config.model);

@@ -1,6 +1,6 @@
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 
 /** An example with its prompt as this model reads it. */
@@ -24,7 +24,7 @@ export interface Rollout {
 }
 
 export interface RolloutOptions {
-  readonly sampling: TrainConfig["rollout"];
+  readonly sampling: ResolvedConfig["rollout"];
   readonly count: number;
   readonly temperature: number;
   readonly seed: number;

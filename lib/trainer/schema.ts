@@ -22,10 +22,10 @@ export type Settings<S> = {
   readonly [K in keyof S]: S[K] extends Field<infer T> ? T : Settings<S[K]>;
 };
 
-/** What a user may give: any part of it. */
-export type Partially<T> = T extends readonly unknown[] | string | number | boolean | null
-  ? T
-  : { readonly [K in keyof T]?: Partially<T[K]> | undefined };
+/** What a user may give of a section: any part of it, a setting's value whole. */
+export type Given<S> = {
+  readonly [K in keyof S]?: (S[K] extends Field<infer T> ? T : Given<S[K]>) | undefined;
+};
 
 function field<T>(fallback: T, expected: string, doc: string, accepts: (value: unknown) => boolean): Field<T> {
   return { kind: "field", fallback, expected, doc, accepts };

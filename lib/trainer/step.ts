@@ -5,7 +5,7 @@ import type { Policy } from "../policy/policy.js";
 import { spanMask } from "../prompt/spans.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import { type EvidenceResult, gatherEvidence, type PrivilegedFunction } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
 import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
@@ -19,7 +19,7 @@ import type { VerdictJournal } from "./verdict-journal.js";
 
 /** What a step works with. Only `policy` and `teacher` change under it. */
 export interface StepContext {
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly materials: Materials;
   readonly policy: Policy;
   readonly teacher: Teacher | undefined;
@@ -106,7 +106,7 @@ async function collect(context: StepContext, state: RunState, watch: Stopwatch):
 }
 
 /** Which rollouts the loss sees: judged, not cut off where that is asked, not of a flat group where those are dropped. */
-function inLoss({ rollouts, verdicts }: Collected, config: TrainConfig): boolean[] {
+function inLoss({ rollouts, verdicts }: Collected, config: ResolvedConfig): boolean[] {
   const flat = config.groups.zeroVariance === "keep" ? new Set<number>() : flatGroups(rollouts, verdicts);
   return rollouts.map(
     (one, i) =>

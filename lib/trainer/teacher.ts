@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Policy } from "../policy/policy.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 
 /** Whose word the credit listens to. Never the same object as the KL reference. */
 export interface Teacher {
@@ -37,7 +37,7 @@ function moving(policy: Policy, afterUpdate: (step: number) => Promise<void>): T
  * starts as the student is now.
  */
 export async function createTeacher(
-  settings: TrainConfig["teacher"],
+  settings: ResolvedConfig["teacher"],
   student: Policy,
   load: LoadPolicy,
   restored?: Policy,

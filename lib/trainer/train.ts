@@ -12,7 +12,7 @@ import {
   removePartials,
   saveCheckpoint,
 } from "./checkpoint.js";
-import { resolveConfig, type TrainConfig, type TrainSettings } from "./config.js";
+import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import { type Materials, prepare } from "./prepare.js";
@@ -24,22 +24,22 @@ import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weig
 
 export interface TrainHooks {
   /** Stops at the next safe point; what was done is saved and the summary says `interrupted`. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** After everything is loaded and checked, before the first step. */
-  readonly onStart?: (start: RunStart) => void;
-  readonly onStep?: (metrics: MetricsLine) => void;
-  readonly onEval?: (metrics: MetricsLine, predictions: readonly Prediction[]) => void;
+  readonly onStart?: ((start: RunStart) => void) | undefined;
+  readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
+  readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
   /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
-  readonly privileged?: PrivilegedFunction;
+  readonly privileged?: PrivilegedFunction | undefined;
   /** How a model folder becomes a policy. Default: the built-in engine. */
-  readonly loadPolicy?: LoadPolicy;
+  readonly loadPolicy?: LoadPolicy | undefined;
   /** Goes on with the run in this folder, from its last checkpoint. */
-  readonly resume?: string;
+  readonly resume?: string | undefined;
 }
 
 export interface RunStart {
   readonly folder: string;
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly parameters: number;
   readonly rows: { readonly train: number; readonly eval: number };
   readonly skipped: { readonly train: number; readonly eval: number };
@@ -65,7 +65,7 @@ function packageVersion(): string {
 }
 
 /** A folder name that sorts by time: runs/2026-01-31T09-15-00-rlsd. */
-function newRunPath(config: TrainConfig): string {
+function newRunPath(config: ResolvedConfig): string {
   if (config.output !== "") return config.output;
   const now = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
   return join("runs", `${now}-${config.algorithm}`);
@@ -73,7 +73,7 @@ function newRunPath(config: TrainConfig): string {
 
 /** The run between its steps. */
 interface Run {
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly hooks: TrainHooks;
   readonly folder: RunFolder;
   readonly weights: Weights;
@@ -91,7 +91,7 @@ function evaluationDue(state: RunState, run: Run): boolean {
   return state.step === config.steps || (config.eval.every > 0 && state.step % config.eval.every === 0);
 }
 
-function afterEvaluation(state: RunState, accuracy: number, config: TrainConfig): RunState {
+function afterEvaluation(state: RunState, accuracy: number, config: ResolvedConfig): RunState {
   const better = state.best === null || accuracy > state.best.accuracy + config.stop.minDelta;
   const best = better ? { step: state.step, accuracy } : state.best;
   const sinceBest = better ? 0 : state.sinceBest + 1;
@@ -143,7 +143,7 @@ function checkpointDue(state: RunState, run: Run): boolean {
   );
 }
 
-const finished = (state: RunState, config: TrainConfig) => state.ended !== null || state.step >= config.steps;
+const finished = (state: RunState, config: ResolvedConfig) => state.ended !== null || state.step >= config.steps;
 
 /** Steps, evaluations and checkpoints until the end, or until the signal: returns the last whole state either way. */
 async function loop(run: Run, begin: RunState): Promise<{ state: RunState; interrupted: boolean }> {
@@ -166,7 +166,7 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-async function openFolder(config: TrainConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
+async function openFolder(config: ResolvedConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
   if (resume !== undefined) {
     const folder = await RunFolder.resume(resume, from?.offsets ?? { metrics: 0, samples: 0 });
     await removePartials(folder);
@@ -179,7 +179,7 @@ async function openFolder(config: TrainConfig, weights: Weights, resume: string 
   return folder;
 }
 
-async function openRun(config: TrainConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
+async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
   const { resume } = hooks;
   const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
   const from = resume === undefined ? undefined : await lastCheckpoint(resume);
@@ -218,7 +218,7 @@ async function close({ folder, journal, materials, weights }: Run): Promise<void
  *
  * @throws RlsdError ERR_RLSD_CONFIG, ERR_RLSD_DATA, ERR_RLSD_MODEL before the start; ERR_RLSD_WRITE when the disk refuses
  */
-export async function train(settings: TrainSettings, hooks: TrainHooks = {}): Promise<TrainSummary> {
+export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   const config = resolveConfig(settings);
   const { run, state: begin } = await openRun(config, hooks);

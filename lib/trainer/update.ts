@@ -3,7 +3,7 @@ import { rlsd } from "../objectives/presets.js";
 import type { Policy, StepResult, TrainBatch } from "../policy/policy.js";
 import { learningRateAt } from "../policy/schedule.js";
 import type { PolicyResult } from "../tensor/results.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import type { Evidence } from "./evidence.js";
 import { hashSeed, permutation } from "./random.js";
 import type { Rollout } from "./rollout.js";
@@ -109,7 +109,7 @@ const moving = (rows: readonly LossRow[], objective: Objective) =>
   objective.klCoef > 0 || objective.entropyCoef !== 0 ? rows : rows.filter((row) => row.advantage !== 0);
 
 /** The learning rate at a step, counted from 1. */
-export function learningRateOf(step: number, steps: number, o: TrainConfig["optimizer"]): number {
+export function learningRateOf(step: number, steps: number, o: ResolvedConfig["optimizer"]): number {
   const { learningRate: peak, warmup, schedule: decay, minRatio: floor } = o;
   return learningRateAt(step, { peak, total: Math.max(1, steps), warmup, decay, floor });
 }
@@ -130,7 +130,7 @@ function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Ma
 }
 
 export interface UpdateOptions {
-  readonly config: TrainConfig;
+  readonly config: ResolvedConfig;
   readonly objective: Objective;
   readonly creditMix: number;
   readonly step: number;

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, saveInitial } from "./checkpoint.js";
-import type { TrainConfig } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import { CHECKPOINTS, type RunFolder } from "./run-folder.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
@@ -17,7 +17,7 @@ const REFERENCE_FOLDER = "reference";
 
 /** The policy, the teacher if any step asks one, and the KL reference if there is a KL term. */
 export async function loadWeights(
-  config: TrainConfig,
+  config: ResolvedConfig,
   run: string | undefined,
   from: Checkpoint | undefined,
   load: LoadPolicy,

@@ -8,7 +8,7 @@ export interface Part {
   readonly name: string;
   readonly verifier: Verifier;
   /** Factor of its reward; default 1. */
-  readonly weight?: number;
+  readonly weight?: number | undefined;
 }
 
 function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "dispose"> {

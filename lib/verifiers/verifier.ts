@@ -8,7 +8,7 @@ export interface Message {
 export interface Sample {
   readonly id: string;
   readonly prompt: string;
-  readonly messages?: readonly Message[];
+  readonly messages?: readonly Message[] | undefined;
   readonly completion: string;
   readonly finish: "stop" | "length";
   readonly row: Readonly<Record<string, unknown>>;
@@ -20,8 +20,8 @@ export interface Sample {
  */
 export interface Verdict {
   readonly reward: number | null;
-  readonly detail?: Record<string, unknown>;
-  readonly reason?: string;
+  readonly detail?: Record<string, unknown> | undefined;
+  readonly reason?: string | undefined;
 }
 
 /** The direction of every update comes from here, and from nowhere else. */

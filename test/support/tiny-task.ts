@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { TrainSettings } from "../../lib/trainer/config.js";
+import type { TrainConfig } from "../../lib/trainer/config.js";
 import type { Sample } from "../../lib/verifiers/verifier.js";
 import { writeTinyModel } from "./tiny-policy.js";
 
@@ -12,7 +12,7 @@ export function shareOfLetter({ completion, row }: Sample): number {
 }
 
 /** A new folder with a tiny model and twelve rows of "repeat this letter". */
-export function tinyTask(): { folder: string; settings: TrainSettings & { output: string } } {
+export function tinyTask(): { folder: string; settings: TrainConfig & { output: string } } {
   const folder = mkdtempSync(join(tmpdir(), "rlsd-train-"));
   writeTinyModel(join(folder, "model"));
   const rows = [..."abcdefghijkl"].map((letter) => ({

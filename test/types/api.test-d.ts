@@ -4,19 +4,26 @@ import {
   backendInfo,
   creditMixAt,
   type DevicePolicyResult,
+  type dryRun,
   groupAdvantages,
   grpo,
+  type NewModelConfig,
   type Objective,
   type ObjectiveFields,
   type PolicyBatch,
   type PolicyResult,
   policyLoss,
   policyLossSync,
+  type ResolvedConfig,
   type RlsdError,
   rlsd,
   rlsdCredit,
+  type SamplingOptions,
   type Scores,
   type Stats,
+  type Tensor,
+  type TrainConfig,
+  train,
 } from "../../lib/index.js";
 
 declare const batch: PolicyBatch;
@@ -62,3 +69,32 @@ rlsdCredit({} as never, { clipHigh: 0.2 });
 // @ts-expect-error every part of a schedule but stepBase is required
 creditMixAt(1, { peak: 0.5 });
 expectTypeOf([handMade, listed]).toBeArray();
+
+// What may be left out may be undefined: options are often passed on from optional ones.
+declare const rows: Int32Array | undefined;
+declare const t: Tensor;
+const view: Scores = { logits: t, rows, vocabSize: undefined };
+policyLossSync({ ...batch, student: view }, grpo(), { out: { logits: t, head: undefined } });
+const sampling: SamplingOptions = { maxTokens: 8, seed: 1, temperature: undefined, signal: undefined };
+const fresh: NewModelConfig = {
+  vocabSize: 8,
+  hiddenSize: 8,
+  numLayers: 1,
+  numHeads: 1,
+  maxLength: 8,
+  headDim: undefined,
+};
+
+// Settings: any part of them; a reward's sample is typed; what `train` reports has every setting.
+const settings: TrainConfig = { data: { train: ["a.jsonl"] }, rollout: { count: 4 }, objective: { creditMix: 1 } };
+train(
+  { ...settings, reward: ({ completion, row }) => completion.includes(String(row.answer)) },
+  { onStart: ({ config }) => expectTypeOf(config).toEqualTypeOf<ResolvedConfig>(), signal: undefined },
+);
+expectTypeOf<Parameters<typeof dryRun>[0]>().toEqualTypeOf<TrainConfig>();
+expectTypeOf<ResolvedConfig["rollout"]["count"]>().toEqualTypeOf<number>();
+// @ts-expect-error no such setting
+train({ rollout: { cout: 4 } });
+// @ts-expect-error a reward judges: a function that does not is none
+train({ reward: () => "right" });
+expectTypeOf([sampling, fresh]).toBeArray();

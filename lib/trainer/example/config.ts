@@ -1,11 +1,11 @@
 import { fileURLToPath } from "node:url";
-import type { TrainSettings } from "../config.js";
+import type { TrainConfig } from "../config.js";
 import { COMPLETION_TOKENS, PRIVILEGED_TEMPLATE } from "./clock-model.js";
 
 const asset = (name: string) => fileURLToPath(new URL(`../../../assets/clock/${name}`, import.meta.url));
 
 /** What `rlsd train` runs when it is given nothing. */
-export function exampleSettings(): TrainSettings {
+export function exampleSettings(): TrainConfig {
   return {
     model: asset(""),
     data: { train: [asset("train.jsonl")], eval: [asset("eval.jsonl")] },
