@@ -122,17 +122,27 @@ describe("rows that do not fit", () => {
   test("are named with file and line, counted, and stop the run unless asked to be left out", async () => {
     const path = file(
       "bad.jsonl",
-      ['{"prompt":"good","answer":"1"}', "", "{broken", '{"prompt":"","answer":"2"}', "[1]", '{"prompt":"fine"}'].join(
-        "\n",
-      ),
+      [
+        '{"prompt":"good","answer":"1"}',
+        "",
+        "{broken",
+        '{"prompt":"","answer":"2"}',
+        "[1]",
+        "null",
+        '{"prompt":"fine"}',
+      ].join("\n"),
     );
     const data = await loadDataset([path]);
     expect(data.examples).toHaveLength(2);
-    expect(data.problems.map((p) => p.where)).toEqual([`${path}:3`, `${path}:4`, `${path}:5`]);
+    expect(data.problems.map((p) => p.where)).toEqual([`${path}:3`, `${path}:4`, `${path}:5`, `${path}:6`]);
+    expect(data.problems.slice(2).map((p) => p.problem)).toEqual([
+      "expected an object but found a list",
+      "expected an object but found null",
+    ]);
     expect(() => settleProblems("data.train", data, "error")).toThrow(
-      /3 of 5 rows do not fit:\n.*bad\.jsonl:3: not JSON/,
+      /4 of 6 rows do not fit:\n.*bad\.jsonl:3: not JSON/,
     );
-    expect(settleProblems("data.train", data, "skip")).toBe(3);
+    expect(settleProblems("data.train", data, "skip")).toBe(4);
   });
 
   test("a broken first line does not hide the rest", async () => {

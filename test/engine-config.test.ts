@@ -106,6 +106,16 @@ describe("refused by name", () => {
   const base = configOf("llama-gqa");
   test.each<[string, Json, RegExp]>([
     [
+      "two descriptions of the positions that differ",
+      { rope_parameters: { rope_type: "default", rope_theta: 10000 }, rope_scaling: { type: "linear", factor: 2 } },
+      /rope_parameters and rope_scaling say different things/,
+    ],
+    [
+      "a scaling beside plain positions",
+      { rope_parameters: { rope_type: "default", rope_theta: 10000 }, rope_scaling: { type: "yarn", factor: 2 } },
+      /rope type "yarn" is not supported/,
+    ],
+    [
       "another architecture",
       { model_type: "gpt_neox" },
       /model_type "gpt_neox" is not supported: expected one of llama/,
@@ -133,7 +143,7 @@ describe("refused by name", () => {
       /num_attention_heads \(9\) to be 1 to 64 times num_key_value_heads \(2\)/,
     ],
     ["a missing size", { hidden_size: undefined }, /a number for hidden_size but found undefined/],
-    ["a fractional size", { vocab_size: 19.5 }, /a whole number of at least 1 for vocab_size but found 19.5/],
+    ["a fractional size", { vocab_size: 19.5 }, /a whole number from 1 to .* for vocab_size but found 19.5/],
     ["a text for a flag", { tie_word_embeddings: "yes" }, /true or false for tie_word_embeddings/],
     ["an end token outside", { eos_token_id: 199 }, /eos_token_id in 0 ... 198 but found 199/],
   ])("%s", (_, change, message) => {

@@ -191,6 +191,14 @@ describe("files that cannot be loaded name the file, the tensor, what was expect
     ["no folder", (d) => rmSync(d, { recursive: true }), /config\.json: does not exist/],
     ["no weights", (d) => rmSync(join(d, "model.safetensors")), /has neither model\.safetensors nor/],
     ["config.json that is not JSON", (d) => writeFileSync(join(d, "config.json"), "{"), /config\.json: is not JSON/],
+    [
+      "a folder for a file",
+      (d) => {
+        rmSync(join(d, "model.safetensors"));
+        mkdirSync(join(d, "model.safetensors"));
+      },
+      /model\.safetensors: expected a safetensors file but it is none/,
+    ],
     ["an empty file", (d) => writeFileSync(join(d, "model.safetensors"), ""), /but it has 0 bytes/],
     [
       "a file cut in its header",

@@ -9,6 +9,7 @@ import type { RunStart } from "../lib/trainer/train.js";
 const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
 const main = join(__dirname, "../lib/cli/main.ts");
 const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
+const clock = join(__dirname, "../assets/clock");
 const argsOf = (args: string[]) => ["--import", register, main, ...args];
 
 function rlsd(...args: string[]) {
@@ -47,7 +48,6 @@ describe("rlsd train", () => {
 
   test("settings come from a file, and --set wins", () => {
     const file = join(folder, "run.yaml");
-    const clock = join(__dirname, "../assets/clock");
     writeFileSync(
       file,
       `model: ${clock}\ndata: { train: ${clock}/train.jsonl }\nsteps: 50\nalgorithm: grpo\nrollout: { maxTokens: 40 }\n`,
@@ -83,10 +83,16 @@ describe("rlsd train", () => {
 
   test.each([
     [["train", "--set", "stepz=3"], 2, /no setting "stepz"\. Did you mean "steps"/],
+    [["train", "--set", "optimizer.learningrate=1"], 2, /Did you mean "optimizer\.learningRate"/],
+    [["train", "--set", "__proto__.steps=3"], 2, /no setting "__proto__"/],
+    [["train", "--set", "reward=mth"], 2, /"reward": There is no verifier "mth"\. Did you mean "math"/],
+    [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
     [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
     [["train", "--nonsense"], 2, /unknown option/],
     [["train", "--resume", "nowhere"], 1, /nowhere is not a run folder/],
     [["train", "--output", join(main, "run")], 1, /cannot write .*a part of the path is a file/],
+    [["eval", clock, join(clock, "eval.jsonl"), "--output", main], 1, /cannot write .*a file is in its place/],
+    [["pretrain", "--output", main], 1, /cannot write .*a file is in its place/],
     [["eval", "nowhere"], 1, /neither a run, nor a checkpoint, nor a model/],
     [["pretrain"], 2, /--output/],
   ])("%j ends with %i and one clear line", (args, expected, message) => {

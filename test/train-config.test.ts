@@ -21,7 +21,11 @@ describe("settings", () => {
 
   const wrong: [string, object, RegExp][] = [
     ["an unknown name", { optimiser: {} }, /no setting "optimiser"\. Did you mean "optimizer"/],
-    ["an unknown inner name", { rollout: { temprature: 1 } }, /"rollout\.temprature"\. Did you mean "temperature"/],
+    [
+      "an unknown inner name",
+      { rollout: { temprature: 1 } },
+      /"rollout\.temprature"\. Did you mean "rollout\.temperature"/,
+    ],
     ["a wrong type", { steps: "ten" }, /Expected an integer of at least 0 for "steps" but received "ten"/],
     ["out of range", { rollout: { topP: 2 } }, /Expected a number from 0 to 1 for "rollout\.topP" but received 2/],
     ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo for "algorithm"/],
@@ -55,6 +59,16 @@ describe("settings", () => {
       model: join(folder, "model"),
       data: { train: [join(folder, "sub", "rows.jsonl")], eval: ["/abs/e.jsonl"] },
       optimizer: { learningRate: 2e-4 },
+    });
+    const modules = join(folder, "sub", "modules.json");
+    const named = { type: "module", path: "a-package" };
+    const reward = { type: "sum", parts: [{ verifier: { type: "module", path: "./mine.mjs" } }, { verifier: named }] };
+    writeFileSync(modules, JSON.stringify({ reward }));
+    expect(await readConfigFile(modules)).toEqual({
+      reward: {
+        type: "sum",
+        parts: [{ verifier: { type: "module", path: join(folder, "sub", "mine.mjs") } }, { verifier: named }],
+      },
     });
     const json = join(folder, "run.json");
     writeFileSync(json, "{ not json");
@@ -104,7 +118,19 @@ describe("what is wrong is said before any work is lost", () => {
   });
 
   test("a verifier that does not exist", async () => {
-    expect((await refused({ reward: "numerik" })).message).toMatch(/"numeric"/);
+    const error = await refused({ reward: "numerik" });
+    expect(error).toMatchObject({ code: "ERR_RLSD_CONFIG", message: expect.stringMatching(/"reward": .*"numeric"/) });
+  });
+
+  test("a part of a reward with a misspelt weight", async () => {
+    const error = await refused({ reward: [{ verifier: "numeric", wieght: 0.1 } as never] });
+    expect(error.message).toMatch(/only verifier, weight and name/);
+  });
+
+  test("more new tokens than the model is long", async () => {
+    expect((await refused({ rollout: { maxTokens: 100 } })).message).toMatch(
+      /maxTokens" leaves no room.* lower it by 5/,
+    );
   });
 
   test("prompts that leave no room for a completion", async () => {

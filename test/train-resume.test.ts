@@ -3,8 +3,9 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } f
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
+import { RlsdError } from "../lib/errors.js";
 import { randomStream } from "../lib/trainer/random.js";
-import { type MetricsLine, readMetrics, readSamples } from "../lib/trainer/run-folder.js";
+import { type MetricsLine, readMetrics, readRunConfig, readSamples } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
@@ -151,6 +152,17 @@ test("verdicts given before a kill are kept, not asked for again", async () => {
   expect((await rewards(copy)).slice(0, given)).toEqual((await rewards(settings.output)).slice(0, given));
 });
 
+test("settings changed when a run goes on are its settings from then on", async () => {
+  const { settings } = tinyTask();
+  const load = TinyPolicy.load;
+  await train({ ...settings, steps: 2 }, { loadPolicy: load });
+  await train({ ...settings, steps: 3 }, { loadPolicy: load, resume: settings.output });
+  const { config } = await readRunConfig(settings.output);
+  expect(config.steps).toBe(3);
+  const again = { ...config, reward: settings.reward };
+  expect((await train(again, { loadPolicy: load, resume: settings.output })).step).toBe(3);
+});
+
 test("a run that already is there is not overwritten", async () => {
   const { settings } = tinyTask();
   await train(settings, { loadPolicy: TinyPolicy.load });
@@ -167,7 +179,8 @@ test("a log that was cut by hand is an error, not a silent gap", async () => {
 
 test("a disk that refuses is one clear error and leaves the last checkpoint whole", async () => {
   const { settings } = longTask();
-  const full = Object.assign(new Error("no space"), { code: "ENOSPC" });
+  const cause = Object.assign(new Error("no space"), { code: "ENOSPC" });
+  const full = new RlsdError("ERR_RLSD_SAVE", "could not save the model: no space", { cause });
   let saves = 0;
   const failing = async (folder: string) => {
     const policy = await TinyPolicy.load(folder);

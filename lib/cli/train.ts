@@ -30,6 +30,9 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
     if (file !== undefined) {
       throw new RlsdError("ERR_RLSD_USAGE", "--resume takes the run's own settings: leave out the settings file.");
     }
+    if (flags.output !== undefined) {
+      throw new RlsdError("ERR_RLSD_USAGE", "--resume goes on in the run's own folder: leave out --output.");
+    }
     const { readRunConfig } = await import("../trainer/run-folder.js");
     settings = { ...(await readRunConfig(flags.resume)).config };
   } else if (file !== undefined) {

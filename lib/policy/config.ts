@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
 import type { RopeConfig } from "./rope.js";
 
@@ -59,7 +60,7 @@ class Fields {
   size(name: string, fallback?: number): number {
     const value = this.number(name, fallback);
     if (Number.isSafeInteger(value) && value >= 1 && value <= 0x7fffffff) return value;
-    throw this.fail(`expected a whole number of at least 1 for ${name} but found ${value}`);
+    throw this.fail(`expected a whole number from 1 to 2^31 - 1 for ${name} but found ${value}`);
   }
 
   boolean(name: string, fallback: boolean): boolean {
@@ -105,16 +106,24 @@ function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: num
   };
 }
 
+const ropeOf = (scaling: Fields, theta: number, maxLength: number): RopeConfig =>
+  parseScaledRope(scaling, theta, scaling.get("rope_type") ?? scaling.get("type") ?? "default", maxLength);
+
 /** `rope_parameters` (newer files), or `rope_theta` and `rope_scaling` at the top level (older ones). */
 function parseRope(f: Fields, maxLength: number): RopeConfig {
   const outer = f.object("rope_parameters");
   const newer = outer?.object("full_attention") ?? outer;
-  const scaling = newer ?? f.object("rope_scaling");
+  const older = f.object("rope_scaling");
   const theta = newer?.get("rope_theta") === undefined ? f.number("rope_theta", 10000) : newer.number("rope_theta");
   if (theta <= 0) throw f.fail(`expected a rope_theta above 0 but found ${theta}`);
+  const scaling = newer ?? older;
   if (scaling === undefined) return { type: "default", theta };
-  const type = scaling.get("rope_type") ?? scaling.get("type") ?? "default";
-  return parseScaledRope(scaling, theta, type, maxLength);
+  const rope = ropeOf(scaling, theta, maxLength);
+  // Readers differ in which of the two they follow: a model must not depend on that.
+  if (newer !== undefined && older !== undefined && !isDeepStrictEqual(ropeOf(older, theta, maxLength), rope)) {
+    throw f.fail("rope_parameters and rope_scaling say different things: expected one of them, or both alike");
+  }
+  return rope;
 }
 
 /** A number, a list of them, or nothing. */

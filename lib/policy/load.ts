@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { native } from "../native/load.js";
 import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
@@ -23,9 +24,10 @@ function checkPlacement(o: PolicyOptions): void {
 const text = (bytes: Uint8Array | undefined): string | undefined =>
   bytes === undefined ? undefined : Buffer.from(bytes).toString("utf8");
 
-function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>): Tokenizer | undefined {
+function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""): Tokenizer | undefined {
   const json = text(companions.get("tokenizer.json"));
-  return json === undefined ? undefined : createTokenizer(json, text(companions.get("tokenizer_config.json")));
+  if (json === undefined) return undefined;
+  return createTokenizer(json, text(companions.get("tokenizer_config.json")), join(directory, "tokenizer.json"));
 }
 
 /**
@@ -42,7 +44,7 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   const { config, json, companions } = await readModelFolder(directory);
   const layout = layoutOf(config);
   const sources = await findParameters(directory, config, layout);
-  const tokenizer = tokenizerOf(companions);
+  const tokenizer = tokenizerOf(companions, directory);
   const model = await allocateModel(config, layout, options);
   try {
     await loadParameters(model, sources);

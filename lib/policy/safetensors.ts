@@ -48,7 +48,11 @@ export async function readExactly(
 ): Promise<void> {
   let done = 0;
   while (done < bytes.length) {
-    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, position + done);
+    const { bytesRead } = await handle
+      .read(bytes, done, bytes.length - done, position + done)
+      .catch((error: unknown) => {
+        throw fileError(file, `could not be read: ${error instanceof Error ? error.message : error}`);
+      });
     if (bytesRead === 0) {
       throw fileError(file, `expected ${bytes.length} bytes at ${position} but the file ends after ${done}: truncated`);
     }
@@ -104,7 +108,9 @@ function parseJson(bytes: Buffer, file: string): Record<string, unknown> {
 
 /** Every entry of the header, checked against the file's size; no data is read. */
 export async function readHeader(handle: FileHandle, file: string): Promise<SafetensorsHeader> {
-  const { size } = await handle.stat();
+  const found = await handle.stat();
+  if (!found.isFile()) throw fileError(file, "expected a safetensors file but it is none");
+  const { size } = found;
   if (size < 8) throw fileError(file, `expected a safetensors file but it has ${size} bytes`);
   const lengthBytes = Buffer.alloc(8);
   await readExactly(handle, lengthBytes, 0, file);

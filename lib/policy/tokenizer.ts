@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { RlsdError } from "../errors.js";
 
@@ -49,7 +49,7 @@ function build(json: Record<string, unknown>, config: Record<string, unknown>, f
  * `file` is what errors call it.
  */
 export function createTokenizer(json: string, config = "{}", file = "tokenizer.json"): Tokenizer {
-  const settings = parse(config, "tokenizer_config.json");
+  const settings = parse(config, join(dirname(file), "tokenizer_config.json"));
   const library = build(parse(json, file), settings, file);
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, extname, isAbsolute, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
+import { isFilePath } from "../verifiers/module.js";
 
 type Tree = Record<string, unknown>;
 
@@ -8,12 +9,25 @@ const isTree = (value: unknown): value is Tree => typeof value === "object" && v
 
 /** `over` wins; objects are merged, lists replaced. */
 export function merge(base: Readonly<Tree>, over: Readonly<Tree>): Tree {
-  const out: Tree = { ...base };
-  for (const [name, value] of Object.entries(over)) {
-    const before = out[name];
-    out[name] = isTree(before) && isTree(value) ? merge(before, value) : value;
+  const merged = Object.entries(over).map(([name, value]) => {
+    const before = Object.hasOwn(base, name) ? base[name] : undefined;
+    return [name, isTree(before) && isTree(value) ? merge(before, value) : value] as const;
+  });
+  // Not by assignment: "__proto__" is a name as any other, and an error later.
+  return Object.fromEntries([...Object.entries(base), ...merged]);
+}
+
+/** Modules that a reward names: alone, in a sum's or a gate's parts, in a list. */
+function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
+  if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
+  if (!isTree(reward)) return reward;
+  if (reward.type === "module" && typeof reward.path === "string") {
+    return isFilePath(reward.path) ? { ...reward, path: at(reward.path) } : reward;
   }
-  return out;
+  const inner = Object.entries(reward).map(([name, value]) =>
+    ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
+  );
+  return Object.fromEntries(inner);
 }
 
 /** Paths in a file are meant from where the file is. */
@@ -24,6 +38,7 @@ function anchor(tree: Tree, folder: string): Tree {
   if ("model" in out) out.model = at(out.model);
   if ("output" in out) out.output = at(out.output);
   if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: at(out.teacher.model) };
+  if ("reward" in out) out.reward = anchorModules(out.reward, at);
   if (isTree(out.data)) {
     const data: Tree = { ...out.data };
     for (const name of ["train", "eval"]) {

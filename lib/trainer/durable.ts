@@ -9,6 +9,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only; choose another folder with --output",
   EACCES: "permission denied; choose another folder with --output",
   EPERM: "permission denied; choose another folder with --output",
+  EEXIST: "a file is in its place; choose another folder with --output",
   ENOTDIR: "a part of the path is a file; choose another folder with --output",
   EIO: "the device failed",
   ENOENT: "no folder can be made there; choose another with --output",
@@ -29,8 +30,10 @@ export async function writing<T>(what: string, body: () => Promise<T>): Promise<
   try {
     return await body();
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException)?.code ?? "";
-    throw code in REASONS ? writeError(what, error) : error;
+    // A policy that could not be saved says in its cause what the disk said.
+    const origin = error instanceof RlsdError && error.code === "ERR_RLSD_SAVE" ? error.cause : error;
+    const code = (origin as NodeJS.ErrnoException)?.code ?? "";
+    throw Object.hasOwn(REASONS, code) ? writeError(what, origin) : error;
   }
 }
 

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
@@ -54,6 +55,17 @@ const predictionLine = ({ rollout, verdict, greedy }: Prediction): string =>
     detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
   });
 
+/** A file where the folder of the results is to be: better known before an evaluation than after it. */
+async function refuseFile(output: string): Promise<void> {
+  await writing(output, async () => {
+    const found = await stat(output).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (found?.isDirectory() === false) throw Object.assign(new Error("a file"), { code: "EEXIST" });
+  });
+}
+
 /**
  * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction: `predictions.jsonl` and `metrics.json` in
  * `output`.
@@ -73,6 +85,7 @@ export async function evaluateModel(
   const own = merged.data as { eval?: readonly string[] } | undefined;
   const held = files.length > 0 ? files : (own?.eval ?? []);
   if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
+  await refuseFile(output);
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
   const load = hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder));
   const policy = await load(model);

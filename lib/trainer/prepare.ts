@@ -4,7 +4,7 @@ import { loadTokenizer, type Tokenizer } from "../policy/tokenizer.js";
 import { loadChatTemplate } from "../prompt/chat-template.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
-import { createVerifier, type VerifierSpec } from "../verifiers/registry.js";
+import { createVerifier } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
@@ -28,18 +28,23 @@ const isList = (reward: RewardSetting): reward is readonly WeightedReward[] => A
 
 /** One verifier from the `reward` setting: a weighted sum where it is a list. */
 export function createReward(reward: RewardSetting): Verifier {
-  if (!isList(reward)) return createVerifier(reward);
-  const parts = reward.map(({ verifier, weight, name }) => ({
-    verifier: verifier as VerifierSpec,
-    ...(weight !== undefined && { weight }),
-    ...(name !== undefined && { name }),
-  }));
-  return createVerifier({ type: "sum", parts });
+  try {
+    return createVerifier(isList(reward) ? { type: "sum", parts: reward } : reward);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError("ERR_RLSD_CONFIG", `"reward": ${error.message}`, { cause: error });
+  }
 }
 
 /** The prompt of an example; throws where it cannot be asked of this model. */
 function prompted(example: Example, prompter: Prompter, room: number): Prompted {
   const { text, ids } = prompter.prompt(example.messages);
+  if (room < 1) {
+    throw new RlsdError(
+      "ERR_RLSD_PROMPT",
+      `"rollout.maxTokens" leaves no room for a prompt: lower it by ${1 - room} or more`,
+    );
+  }
   if (ids.length > room) {
     throw new RlsdError(
       "ERR_RLSD_PROMPT",

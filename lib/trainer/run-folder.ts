@@ -79,8 +79,17 @@ export class RunFolder {
   }
 
   /** The folder of a run that goes on: what was logged after the offsets is cut off, and will be logged again. */
-  static async resume(path: string, offsets: Offsets): Promise<RunFolder> {
-    return RunFolder.at(resolve(path), offsets);
+  static async resume(path: string, config: RunConfig, offsets: Offsets): Promise<RunFolder> {
+    const run = await RunFolder.at(resolve(path), offsets);
+    await run.settle(config);
+    return run;
+  }
+
+  /** config.json says the settings of the steps to come: a run that is stopped again goes on with them. */
+  private async settle(config: RunConfig): Promise<void> {
+    const before = JSON.stringify((await readRunConfig(this.path)).config);
+    if (JSON.stringify(config.config, jsonSafe) === before) return;
+    await writeWhole(join(this.path, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
   }
 
   private static async at(folder: string, offsets: Offsets): Promise<RunFolder> {

@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import { didYouMean } from "../suggest.js";
+import { closest, didYouMean } from "../suggest.js";
 
 /**
  * Settings as a table: one entry says a setting's type, default, range and meaning, and the checker, the TypeScript type
@@ -110,7 +110,9 @@ function resolveSection(section: Section, given: unknown, path: string): Record<
   const names = Object.keys(section);
   for (const name of Object.keys(given)) {
     if (!Object.hasOwn(section, name)) {
-      throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${didYouMean(name, names)}`);
+      const near = closest(name, names);
+      const hint = near === undefined ? didYouMean(name, names) : ` Did you mean "${prefix}${near}"?`;
+      throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${hint}`);
     }
   }
   const out: Record<string, unknown> = {};

@@ -167,14 +167,15 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
 }
 
 async function openFolder(config: ResolvedConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
+  const settings = { version: packageVersion(), config };
   if (resume !== undefined) {
-    const folder = await RunFolder.resume(resume, from?.offsets ?? { metrics: 0, samples: 0 });
+    const folder = await RunFolder.resume(resume, settings, from?.offsets ?? { metrics: 0, samples: 0 });
     await removePartials(folder);
     if (from !== undefined) return folder;
     await saveConstants(folder, weights);
     return folder;
   }
-  const folder = await RunFolder.create(newRunPath(config), { version: packageVersion(), config });
+  const folder = await RunFolder.create(newRunPath(config), settings);
   await saveConstants(folder, weights);
   return folder;
 }

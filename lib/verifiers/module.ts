@@ -18,15 +18,27 @@ const readers = {
   fields: optional(listOf(text())),
 };
 
-/** A path is a file that must exist; anything else is a package name, resolved when it is imported. */
+/** Whether a path names a file; anything else is a package's name. */
+export const isFilePath = (path: string): boolean =>
+  path.startsWith(".") || isAbsolute(path) || /\.[cm]?[jt]s$/.test(path);
+
+/** A file must exist; a package is resolved when it is imported. */
 function specifier(path: string): string {
-  if (!path.startsWith(".") && !isAbsolute(path) && !/\.[cm]?[jt]s$/.test(path)) return path;
+  if (!isFilePath(path)) return path;
   const file = resolve(path);
   if (!existsSync(file)) {
     const message = `Expected option "path" of the verifier "module" to be a file but there is none at ${file}.`;
     throw new RlsdError("ERR_RLSD_VERIFIER_MODULE", message);
   }
   return pathToFileURL(file).href;
+}
+
+async function importModule(from: string, path: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(from);
+  } catch (error) {
+    throw new RlsdError("ERR_RLSD_VERIFIER_MODULE", `The module ${path} could not be loaded: ${String(error)}`);
+  }
 }
 
 export const moduleVerifier = define({
@@ -38,7 +50,7 @@ export const moduleVerifier = define({
     const from = specifier(options.path);
     let judge: VerifyFunction | undefined;
     const load = async (): Promise<VerifyFunction> => {
-      const loaded: Record<string, unknown> = await import(from);
+      const loaded = await importModule(from, options.path);
       const exported = loaded[options.export];
       if (typeof exported !== "function") {
         const names = Object.keys(loaded).join(", ") || "nothing";

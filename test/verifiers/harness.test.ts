@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
@@ -161,6 +161,15 @@ describe("a verifier that cannot start is an error, not a reward", () => {
   test("an export that is no function", async () => {
     const verdict = harness({ export: "notAFunction" }).verify(sample("x"), never);
     await expect(verdict).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
+  });
+
+  test("a module that fails when it is loaded is named", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "broken.mjs");
+    writeFileSync(path, 'throw new Error("boom");');
+    await expect(harness({ path }).verify(sample("x"), never)).rejects.toMatchObject({
+      code: "ERR_RLSD_VERIFIER_MODULE",
+      message: `The module ${path} could not be loaded: Error: boom`,
+    });
   });
 
   test("a worker that dies before it is ready, after three attempts", async () => {

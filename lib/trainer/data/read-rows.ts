@@ -18,7 +18,8 @@ const isRow = (value: unknown): value is Row => typeof value === "object" && val
 
 function placed(where: string, value: unknown): PlacedRow {
   if (isRow(value)) return { where, row: value };
-  return { where, problem: `expected an object but found ${Array.isArray(value) ? "a list" : typeof value}` };
+  const found = value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
+  return { where, problem: `expected an object but found ${found}` };
 }
 
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
