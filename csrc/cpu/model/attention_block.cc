@@ -1,5 +1,6 @@
 #include "cpu/model/attention_block.h"
 
+#include "cpu/matmul_kernels.h"
 #include "cpu/model/simd.h"
 
 namespace rlsd::cpu {
@@ -11,16 +12,23 @@ constexpr int64_t kRun = 32;
 
 RLSD_INLINE int64_t whole_runs(int64_t count) { return (count + kRun - 1) / kRun * kRun; }
 
-/* scores[j] = sum over d of q[d] packed[d][j], in the order of d, for the first `width` keys. */
+/* scores[j] = sum over d of q[d] packed[d][j], in the order of d, for kWidth keys. */
+template <int kWidth>
+RLSD_INLINE void score_keys(float* scores, const float* q, const float* packed, int64_t dim) {
+  float sums[kWidth] = {};
+  for (int64_t d = 0; d < dim; ++d) {
+    const float* row = packed + d * kKeys;
+    for (int j = 0; j < kWidth; ++j) sums[j] += q[d] * row[j];
+  }
+  for (int j = 0; j < kWidth; ++j) scores[j] = sums[j];
+}
+
+/* The first `width` keys. A whole block at once: more sums that do not wait for each other. */
 RLSD_INLINE void score_block(float* scores, const float* q, const float* packed, int64_t width,
                              int64_t dim) {
+  if (width == kKeys) return score_keys<kKeys>(scores, q, packed, dim);
   for (int64_t run = 0; run < width; run += kRun) {
-    float sums[kRun] = {};
-    for (int64_t d = 0; d < dim; ++d) {
-      const float* row = packed + d * kKeys + run;
-      for (int j = 0; j < kRun; ++j) sums[j] += q[d] * row[j];
-    }
-    for (int j = 0; j < kRun; ++j) scores[run + j] = sums[j];
+    score_keys<kRun>(scores + run, q, packed + run, dim);
   }
 }
 
@@ -39,6 +47,8 @@ RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, con
 RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, const float* rows,
                               int64_t stride, int64_t count, int64_t dim) {
   int64_t d = 0;
+  for (; d + 64 <= dim; d += 64) weighted_rows<64>(out + d, keep, weights, rows + d, stride, count);
+  for (; d + 32 <= dim; d += 32) weighted_rows<32>(out + d, keep, weights, rows + d, stride, count);
   for (; d + 16 <= dim; d += 16) weighted_rows<16>(out + d, keep, weights, rows + d, stride, count);
   for (; d + 8 <= dim; d += 8) weighted_rows<8>(out + d, keep, weights, rows + d, stride, count);
   for (; d < dim; ++d) weighted_rows<1>(out + d, keep, weights, rows + d, stride, count);
@@ -47,9 +57,7 @@ RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, cons
 }  // namespace
 
 void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
-  for (int64_t j = 0; j < count; ++j) {
-    for (int64_t d = 0; d < dim; ++d) packed[d * kKeys + j] = rows[j * stride + d];
-  }
+  matmul_kernels().transpose(packed, kKeys, rows, stride, count, dim);
   const int64_t width = whole_runs(count);
   for (int64_t d = 0; d < dim; ++d) {
     for (int64_t j = count; j < width; ++j) packed[d * kKeys + j] = 0.0f;
