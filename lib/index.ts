@@ -1,4 +1,5 @@
 export { RlsdError } from "./errors.js";
+export type { DistillLossOptions } from "./objectives/distill-options.js";
 export type {
   ImportanceCorrection,
   KlEstimator,
@@ -29,7 +30,6 @@ export { type CreditInput, type CreditOptions, type CreditResult, type CreditSta
 export {
   type DistillLossBatch,
   type DistillLossGradient,
-  type DistillLossOptions,
   type DistillLossResult,
   type DistillLossStats,
   distillLoss,

@@ -2,8 +2,11 @@ import {
   backendInfo,
   type DistillBatch,
   type DistillOptions,
+  distillLoss,
   type EnginePolicy,
+  RlsdError,
   rowCoefficient,
+  tensor,
 } from "../lib/index.js";
 import { distillReference } from "../lib/reference/distill.js";
 import { relativeError } from "./support/safetensors.js";
@@ -150,9 +153,36 @@ const choices: DistillOptions[] = [
     await expect(student.distill({ ...batch, teacherSequences: swapped }, o)).rejects.toThrow(
       /batch.teacherSequences\[1\].completion/,
     );
-    await expect(student.distill(batch, { divergence: "kl" } as never)).rejects.toThrow(
-      /"forward-kl" or "reverse-kl" or "jsd"/,
-    );
     await foreign.dispose();
+  });
+
+  test.each([
+    [{ divergence: "kl" }, 'Expected one of "forward-kl", "reverse-kl", "jsd" for divergence but received "kl"'],
+    [{ divergence: "k1" }, "teaches nothing"],
+    [{ beta: 0 }, "Expected a finite number above 0 and below 1 for beta but received 0."],
+    [{ beta: 1 }, "for beta but received 1."],
+    [{ topK: 0 }, "Expected a whole number of at least 1 for topK but received 0."],
+    [{ topK: 1.5 }, "for topK but received 1.5."],
+    [{ topK: 5, tail: "no" }, 'Expected a boolean for tail but received "no"'],
+    [{ topK: 5, tail: null }, "Expected a boolean for tail but received null."],
+    [{ valueClamp: -1 }, "Expected a finite number above 0 for valueClamp but received -1."],
+    [{ reduction: "mean" }, "for reduction"],
+    [{ normalizer: 0 }, "for normalizer"],
+    [{ temperature: Number.NaN }, "for temperature but received NaN."],
+    [{ logitSoftcap: "30" }, 'for logitSoftcap but received "30" of type string.'],
+    [{ nonFinite: "ignore" }, 'Expected "error" or "skip" for nonFinite'],
+    [{ top_k: 5 }, "Unknown field options.top_k. Did you mean topK?"],
+  ])("%j is refused, in the words of distillLoss, and nothing is added", async (wrong, message) => {
+    const o = { divergence: "forward-kl", ...wrong } as never;
+    const logits = tensor(Float32Array.of(0, 1), [1, 2]);
+    const packed = { student: { logits }, teacher: { logits }, cuSeqlens: Int32Array.of(0, 1) };
+    const words = (error: unknown): string => {
+      expect(error).toBeInstanceOf(RlsdError);
+      return (error as RlsdError).message;
+    };
+    const refused = words(await student.distill(batch, o).catch((error: unknown) => error));
+    expect(refused).toContain(message);
+    expect(words(await distillLoss(packed, o).catch((error: unknown) => error))).toBe(refused);
+    expect((await gradients(student)).every((g) => g === 0)).toBe(true);
   });
 });

@@ -69,7 +69,7 @@ describe("objectives", () => {
     [{ creditMix: 1.01 }, "at most 1 for creditMix"],
     [{ evidenceClip: -0.1 }, "for evidenceClip"],
     [{ negativeOnly: 1 }, "a boolean for negativeOnly"],
-    [{ importanceMin: 2, importanceMax: 1 }, "importanceMin to be at most importanceMax 1"],
+    [{ importanceMin: 2, importanceMax: 1 }, "at most importanceMax 1 for importanceMin but received 2"],
   ])("refuse %j, naming the field", (options, words) => {
     for (const make of [grpo, rlsd]) {
       expect(() => make(options as never)).toThrow(RlsdError);

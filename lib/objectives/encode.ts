@@ -1,4 +1,4 @@
-import { RlsdError } from "../errors.js";
+import { invalid } from "../check.js";
 import type { Objective, ObjectiveFields } from "./objective.js";
 import { REDUCTIONS } from "./words.js";
 
@@ -61,9 +61,6 @@ export function seal(fields: ObjectiveFields): Objective {
 export function encodingOf(objective: Objective): Float64Array {
   const encoding = encodings.get(objective);
   if (encoding !== undefined) return encoding;
-  throw new RlsdError(
-    "ERR_RLSD_INVALID_ARGUMENT",
-    "Expected an objective made by grpo(), rlsd() or another factory but received " +
-      `${objective === null ? "null" : typeof objective}. Pass its fields to a factory: grpo({ clipHigh: 0.28 }).`,
-  );
+  const mend = "Pass its fields to a factory: grpo({ clipHigh: 0.28 }).";
+  throw invalid("an objective made by grpo(), rlsd() or another factory", "objective", objective, mend);
 }

@@ -1,4 +1,4 @@
-import { RlsdError } from "../errors.js";
+import { invalid } from "../check.js";
 import { encodingOf, seal } from "./encode.js";
 import { checkFields } from "./fields.js";
 import type { Objective, ObjectiveFields } from "./objective.js";
@@ -43,16 +43,14 @@ function make(
   base: ObjectiveFields = BASE,
 ): Objective {
   if (typeof options !== "object" || options === null) {
-    const message = `Expected an object of objective fields but received ${options === null ? "null" : typeof options}.`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+    throw invalid("an object of objective fields", "options", options);
   }
   const read = Object.fromEntries(Object.entries(options));
   checkFields(read);
   const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
   const fields: ObjectiveFields = { ...base, ...preset, ...given };
   if (fields.importanceMin !== null && fields.importanceMin > (fields.importanceMax ?? Infinity)) {
-    const message = `Expected importanceMin to be at most importanceMax ${fields.importanceMax} but received ${fields.importanceMin}.`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+    throw invalid(`at most importanceMax ${fields.importanceMax}`, "importanceMin", fields.importanceMin);
   }
   if (fields.evidenceClip >= 1 && base.evidenceClip < 1) {
     process.emitWarning(

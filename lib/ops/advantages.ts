@@ -1,5 +1,5 @@
+import { checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { checkObject, describe, invalid } from "./check.js";
 
 export interface AdvantageOptions {
   /** "mean" (default): the group's mean. "leave-one-out": the mean of the others (RLOO). */
@@ -24,18 +24,16 @@ interface CheckedOptions {
 function checkOptions(o: AdvantageOptions): CheckedOptions {
   checkObject(o, "options", FIELDS);
   const { baseline = "mean", scale = "group", eps = 1e-6, ddof = 1 } = o;
-  if (baseline !== "mean" && baseline !== "leave-one-out")
-    throw invalid('"mean" or "leave-one-out"', "baseline", baseline);
-  if (scale !== "group" && scale !== "batch" && scale !== "none") {
-    throw invalid('"group", "batch" or "none"', "scale", scale);
-  }
-  if (typeof eps !== "number" || !(eps >= 0 && eps < Infinity))
-    throw invalid("a finite number of at least 0", "eps", eps);
+  checkWord(baseline, "baseline", ["mean", "leave-one-out"]);
+  checkWord(scale, "scale", ["group", "batch", "none"]);
+  checkNumber(eps, "eps", { min: 0 });
   if (ddof !== 0 && ddof !== 1) throw invalid("0 or 1", "ddof", ddof);
   return { leaveOneOut: baseline === "leave-one-out", scale, eps, ddof };
 }
 
-function judgedRewards(rewards: ArrayLike<number | null>): (number | null)[] {
+function judgedRewards(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): (number | null)[] {
+  if (typeof rewards?.length !== "number") throw invalid("an array", "rewards", rewards);
+  if (groupIds?.length !== rewards.length) throw invalid(`${rewards.length} ids`, "groupIds", groupIds);
   return Array.from(rewards, (reward: unknown, i) => {
     if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
     throw invalid("a finite number or null", `rewards[${i}]`, reward);
@@ -82,9 +80,7 @@ export function groupAdvantages(
   options: AdvantageOptions = {},
 ): Float32Array {
   const o = checkOptions(options);
-  if (typeof rewards?.length !== "number") throw invalid("an array", "rewards", rewards);
-  if (groupIds?.length !== rewards.length) throw invalid(`${rewards.length} ids`, "groupIds", groupIds);
-  const judged = judgedRewards(rewards);
+  const judged = judgedRewards(rewards, groupIds);
   const present = judged.filter((r) => r !== null);
   const batchDeviation = o.scale === "batch" && present.length > 1 ? standardDeviation(present, o.ddof) : 0;
   const advantages = new Float32Array(judged.length);
@@ -117,8 +113,7 @@ export interface GroupSummary {
 
 /** Counts the groups that `groupAdvantages` gives no advantage. */
 export function summarizeGroups(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): GroupSummary {
-  if (groupIds?.length !== rewards?.length) throw invalid(`${describe(rewards)} ids`, "groupIds", groupIds);
-  const judged = judgedRewards(rewards);
+  const judged = judgedRewards(rewards, groupIds);
   const groups = [...groupMembers(groupIds).values()].map((members) =>
     members.map((i) => judged[i]).filter((r) => r !== null),
   );

@@ -1,5 +1,6 @@
+import { checkObject } from "../check.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkObject, checkU8, invalid, isF32, isI32, lengthOf } from "./check.js";
+import { checkF32, checkI32, checkU8, invalid, isF32, isI32, lengthOf } from "./check.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /**

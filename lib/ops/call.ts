@@ -1,6 +1,7 @@
+import { checkBoolean, checkObject } from "../check.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { checkF32, checkFinite, checkObject, checkPositiveInteger, invalid } from "./check.js";
+import { checkF32, checkFinite, checkPositiveInteger, invalid } from "./check.js";
 
 /** Memory to write instead of allocating. The first four are gradients; the others are the results of the same name. */
 export interface PolicyOut {
@@ -85,11 +86,6 @@ const OUT_FIELDS: ReadonlySet<string> = new Set([
   "evidenceWeights",
   "gradientLogProbs",
 ]);
-
-/** A boolean, or absent. */
-export function checkBoolean(value: unknown, name: string): void {
-  if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
-}
 
 /** Each field read once, so that what is checked is what is used. */
 function readOut(given: PolicyOut): PolicyOut {

@@ -1,31 +1,13 @@
-import { RlsdError } from "../errors.js";
-import { closestName } from "../objectives/fields.js";
+import { describe, refusal } from "../check.js";
+import type { RlsdError } from "../errors.js";
+import { isTensor } from "../tensor/tensor.js";
 
-/** "Float32Array(7)", "a string", "null": what came, for an error. */
-export function describe(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (ArrayBuffer.isView(value)) {
-    const length = "length" in value ? value.length : value.byteLength;
-    return `${value.constructor.name}(${length})`;
-  }
-  if (typeof value === "number" || typeof value === "boolean") return `${value} of type ${typeof value}`;
-  if (typeof value === "string") return `"${value.slice(0, 80)}" of type string`;
-  return Array.isArray(value) ? `an array of ${value.length}` : `a value of type ${typeof value}`;
-}
-
+/** As `invalid` of every room, where a tensor may have come. */
 export function invalid(expected: string, name: string, received: unknown, mend = ""): RlsdError {
-  const message = `Expected ${expected} for ${name} but received ${describe(received)}.${mend && ` ${mend}`}`;
-  return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
-}
-
-export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
-  if (typeof value !== "object" || value === null) throw invalid("an object", name, value);
-  for (const key in value) {
-    if (known.has(key)) continue;
-    const suggestion = closestName(key, [...known]);
-    const hint = suggestion === undefined ? `Fields: ${[...known].join(", ")}.` : `Did you mean ${suggestion}?`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown field ${name}.${key}. ${hint}`);
-  }
+  const came = isTensor(received)
+    ? `a tensor on ${received.device} of shape [${received.shape.join(", ")}] and dtype ${received.dtype}`
+    : describe(received);
+  return refusal(expected, name, came, mend);
 }
 
 const TypedArrayPrototype = Object.getPrototypeOf(Float32Array.prototype) as object;

@@ -1,9 +1,10 @@
+import { checkBoolean } from "../check.js";
 import type { DeviceHandle } from "../native/device-binding.js";
 import type { DeviceTensor } from "../tensor/device.js";
 import { streamHandle } from "../tensor/device.js";
 import { type DeviceUse, leaseOnDevice } from "../tensor/device-lease.js";
 import type { Stream } from "../tensor/stream.js";
-import { type Call, checkBoolean, checkOut, type DeviceCall, readCall } from "./call.js";
+import { type Call, checkOut, type DeviceCall, readCall } from "./call.js";
 import { checkFinite, checkPositiveInteger, invalid } from "./check.js";
 
 /** DeviceMode of csrc/napi/device_call.h: how a call ends. */

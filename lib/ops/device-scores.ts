@@ -1,9 +1,10 @@
+import { checkObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { DeviceValues } from "../native/device-binding.js";
 import { DeviceTensor } from "../tensor/device.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkObject, describe, invalid, isF32, lengthOf } from "./check.js";
+import { invalid, isF32, lengthOf } from "./check.js";
 import {
   checkRows,
   checkTensor,
@@ -25,16 +26,6 @@ export function homeOf(scores: Scores | undefined): DeviceTensor | undefined {
   return first instanceof DeviceTensor ? first : undefined;
 }
 
-/** "a tensor on cuda:1", "Float32Array(3)": what came, for an error. */
-function came(value: unknown): string {
-  if (!isTensor(value)) return describe(value);
-  return `a tensor on ${value.device} of shape [${value.shape.join(", ")}] and dtype ${value.dtype}`;
-}
-
-function refused(expected: string, name: string, value: unknown): RlsdError {
-  return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Expected ${expected} for ${name} but received ${came(value)}.`);
-}
-
 /** What a device does not compute, and the way out. */
 export function unsupported(what: string, lack: string, mend = "Pass"): RlsdError {
   const message = `There is no ${what}: the cuda backend has ${lack} yet. ${mend} tensors of the CPU (toHost).`;
@@ -44,7 +35,7 @@ export function unsupported(what: string, lack: string, mend = "Pass"): RlsdErro
 /** The tensor, when it lies on the call's device; "mixed devices" is this error. */
 export function checkHome(value: unknown, name: string, home: DeviceTensor): DeviceTensor {
   if (value instanceof DeviceTensor && value.device === home.device) return value;
-  throw refused(`a tensor on ${home.device}, where the call runs,`, name, value);
+  throw invalid(`a tensor on ${home.device}, where the call runs,`, name, value);
 }
 
 const isVector = (t: Tensor, counts: readonly number[]): boolean =>
@@ -54,7 +45,7 @@ const isVector = (t: Tensor, counts: readonly number[]): boolean =>
 export function checkDeviceVector(value: unknown, name: string, n: number, home: DeviceTensor): DeviceTensor {
   const t = checkHome(value, name, home);
   if (isVector(t, [n])) return t;
-  throw refused(`an f32 tensor of ${n} elements`, name, value);
+  throw invalid(`an f32 tensor of ${n} elements`, name, value);
 }
 
 /** (N) values of the host or on the call's device, and how many they are. */
@@ -78,7 +69,7 @@ export function checkValues(
     return { values: value, count: lengthOf(value), tensor: undefined };
   }
   const expected = `a Float32Array or an f32 tensor of ${[...new Set(counts)].join(" or ")}`;
-  if (!isTensor(value) || !isVector(value, counts)) throw refused(expected, name, value);
+  if (!isTensor(value) || !isVector(value, counts)) throw invalid(expected, name, value);
   if (value.device === "cpu") {
     const data = value.data as Float32Array;
     return { values: data, count: data.length, tensor: undefined };

@@ -1,17 +1,20 @@
+import { checkObject } from "../check.js";
 import type { Outcome } from "../native/binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
+import {
+  type CheckedDistillOptions,
+  checkDistillOptions,
+  type DistillLossOptions,
+} from "../objectives/distill-options.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
-import { checkI32, checkObject, checkU8, invalid, isI32, lengthOf } from "./check.js";
+import { checkI32, checkU8, invalid, isI32, lengthOf } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
-import { type CheckedDistillLossOptions, checkDistillOptions, type DistillLossOptions } from "./distill-options.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
-
-export type { DistillLossOptions } from "./distill-options.js";
 
 /** One packed batch: B sequences, N tokens. */
 export interface DistillLossBatch {
@@ -70,7 +73,7 @@ interface Plan {
   readonly tokens: number;
   readonly student: CheckedScores;
   readonly teacher: CheckedScores;
-  readonly options: CheckedDistillLossOptions;
+  readonly options: CheckedDistillOptions;
   readonly call: Call;
   readonly gradients: GradientOutputs;
   readonly tokenLosses: Float32Array;
@@ -137,7 +140,7 @@ function writeMeta({ meta, batch, tokens, student, teacher, options, call, gradi
     call.threads ?? 0,
     options.divergence,
     options.reduction,
-    Math.min(options.topK, 2 ** 31 - 1),
+    options.topK,
     Number(options.tail),
     Number(options.skipNonFinite),
     Number(call.accumulate === true),

@@ -112,8 +112,7 @@ function gradientTensor(given: Tensor | undefined, of: Tensor, name: string, may
   if (given === undefined) return empty(of.shape, of.dtype);
   const dtypeFits = isTensor(given) && (given.dtype === of.dtype || (mayBeF32 && given.dtype === "f32"));
   if (dtypeFits && sameShape(given.shape, of.shape)) return given;
-  const received = isTensor(given) ? `a tensor of shape [${given.shape.join(", ")}] and dtype ${given.dtype}` : given;
-  throw invalid(`a tensor of shape [${of.shape.join(", ")}] and dtype ${of.dtype}`, `out.${name}`, received);
+  throw invalid(`a tensor of shape [${of.shape.join(", ")}] and dtype ${of.dtype}`, `out.${name}`, given);
 }
 
 function refuseUnused(call: Call, names: readonly ("logits" | "hidden" | "head" | "bias")[], level: string): void {

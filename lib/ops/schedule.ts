@@ -1,4 +1,4 @@
-import { checkFinite, checkObject, invalid } from "./check.js";
+import { checkNumber, checkObject } from "../check.js";
 
 /** lambda over a run: up to `peak` in `warmup` steps, held for `hold`, down to 0 in `decay` (0: held for ever). */
 export interface CreditSchedule {
@@ -22,11 +22,9 @@ const FIELDS: ReadonlySet<string> = new Set(["peak", "warmup", "hold", "decay", 
 export function creditMixAt(step: number, schedule: CreditSchedule): number {
   checkObject(schedule, "schedule", FIELDS);
   const { peak, warmup, hold, decay, stepBase = 1 } = schedule;
-  if (checkFinite(step, "step") < 0) throw invalid("a step of at least 0", "step", step);
-  if (!(checkFinite(peak, "peak") >= 0 && peak <= 1)) throw invalid("a number from 0 to 1", "peak", peak);
-  for (const [name, value] of Object.entries({ warmup, hold, decay, stepBase })) {
-    if (checkFinite(value, name) < 0) throw invalid("a number of at least 0", name, value);
-  }
+  checkNumber(step, "step", { min: 0 });
+  checkNumber(peak, "peak", { min: 0, max: 1 });
+  for (const [name, value] of Object.entries({ warmup, hold, decay, stepBase })) checkNumber(value, name, { min: 0 });
   const s = Math.max(0, step - 1 + stepBase);
   if (s < warmup) return (peak * s) / warmup;
   if (s < warmup + hold || decay === 0) return peak;

@@ -1,6 +1,7 @@
+import { checkObject } from "../check.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkObject, checkPositiveInteger, invalid, isF32, lengthOf } from "./check.js";
+import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -70,8 +71,7 @@ export const LOG_PROBS_FIELDS: ReadonlySet<string> = new Set(["logProbs"]);
 /** A tensor of that rank. */
 export function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
   if (isTensor(value) && isRank(value.shape.length)) return value;
-  const received = isTensor(value) ? `a tensor of shape [${value.shape.join(", ")}]` : value;
-  throw invalid(`a tensor of shape ${rank}`, name, received);
+  throw invalid(`a tensor of shape ${rank}`, name, value);
 }
 
 const atLeastOne = (rank: number): boolean => rank >= 1;

@@ -1,7 +1,8 @@
+import { type Bounds, checkBoolean, checkNumber, checkObject, checkWord } from "../check.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { checkFinite, checkObject, checkPositiveInteger, checkU8, invalid } from "./check.js";
+import { checkPositiveInteger, checkU8 } from "./check.js";
 
 /** Every field is optional. */
 export interface TokenLogProbsOptions {
@@ -60,25 +61,19 @@ const FIELDS: ReadonlySet<string> = new Set([
   "results",
 ]);
 
-function checkPositive(value: number | null | undefined, name: string): void {
-  if (value === undefined || value === null) return;
-  if (checkFinite(value, name) <= 0) throw invalid("a number above 0", name, value);
-}
-
-/** One of the words, or absent. */
-export function checkWord(value: unknown, name: string, words: readonly string[]): void {
-  if (value === undefined || words.includes(value as string)) return;
-  throw invalid(words.map((word) => `"${word}"`).join(" or "), name, value);
-}
+const POSITIVE: Bounds = { above: 0 };
+const ROUNDINGS = ["none", "bf16"] as const;
+const NON_FINITE = ["error", "skip"] as const;
 
 /** All but where it runs. */
 export function checkOptions(o: TokenLogProbsOptions | DeviceTokenLogProbsOptions, tokens: number): void {
   checkObject(o, "options", FIELDS);
-  checkPositive(o.temperature, "temperature");
-  checkPositive(o.logitSoftcap, "logitSoftcap");
-  checkWord(o.logitRounding, "logitRounding", ["none", "bf16"]);
-  checkWord(o.nonFinite, "nonFinite", ["error", "skip"]);
-  if (o.entropy !== undefined && typeof o.entropy !== "boolean") throw invalid("a boolean", "entropy", o.entropy);
+  const { temperature, logitSoftcap, logitRounding = "none", nonFinite = "error" } = o;
+  checkNumber(temperature ?? 1, "temperature", POSITIVE);
+  checkNumber(logitSoftcap ?? 1, "logitSoftcap", POSITIVE);
+  checkWord(logitRounding, "logitRounding", ROUNDINGS);
+  checkWord(nonFinite, "nonFinite", NON_FINITE);
+  checkBoolean(o.entropy, "entropy");
   if (o.completionMask !== undefined) checkU8(o.completionMask, "completionMask", tokens);
   if (o.threads !== undefined) checkPositiveInteger(o.threads, "threads");
 }

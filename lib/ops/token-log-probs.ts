@@ -1,3 +1,4 @@
+import { checkWord } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
@@ -8,7 +9,6 @@ import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
 import {
   checkOptions,
-  checkWord,
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
   type TokenLogProbs,
@@ -29,7 +29,7 @@ interface Plan {
 
 function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
   checkOptions(o, tokens);
-  checkWord(o.results, "results", ["host"]);
+  if (o.results !== undefined) checkWord(o.results, "results", ["host"]);
   if (o.stream !== undefined) throw invalid("no stream, as the scores are not on a device,", "stream", o.stream);
   if (o.signal === undefined) return;
   if (!(o.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", o.signal);

@@ -1,14 +1,15 @@
+import { checkNumber, checkObject, invalid } from "../check.js";
 import { native } from "../native/load.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
-import { checkFields, checkNumber, invalid, ownCopy } from "./check.js";
+import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
 import { type NativeModel, settled } from "./native-model.js";
 import type { TrainBatch } from "./policy.js";
 import { packSequences } from "./sequences.js";
 
-const FIELDS = [
+const FIELDS = new Set([
   "sequences",
   "completionMask",
   "advantages",
@@ -18,7 +19,7 @@ const FIELDS = [
   "refLogProbs",
   "samplerLogProbs",
   "spanMask",
-] as const;
+]);
 
 function checkNeeds(batch: TrainBatch, objective: Objective): void {
   if (objective.klCoef > 0 && batch.refLogProbs === undefined && objective.objective !== "row-coefficient") {
@@ -40,7 +41,7 @@ export function accumulate(
   encoded: Float64Array,
   o: { readonly lossScale?: number; readonly signal?: AbortSignal },
 ): () => Promise<PolicyResult> {
-  checkFields(batch, "batch", FIELDS);
+  checkObject(batch, "batch", FIELDS);
   checkNeeds(batch, objective);
   const lossScale = checkNumber(o.lossScale ?? 1, "lossScale");
   const packed = packSequences(batch.sequences, model.config, "batch.sequences");

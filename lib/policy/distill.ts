@@ -1,37 +1,29 @@
+import { checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
-import { DISTILL_FIELDS, DIVERGENCES, REDUCTIONS } from "../objectives/words.js";
-import { checkFields, checkInteger, checkNumber, invalid, ownCopy } from "./check.js";
+import { type CheckedDistillOptions, checkDistillOptions } from "../objectives/distill-options.js";
+import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
 import { type NativeModel, settled } from "./native-model.js";
 import type { DistillBatch, DistillOptions, DistillResult } from "./policy.js";
 import { packSequences } from "./sequences.js";
 
+const FIELDS = new Set(["sequences", "teacher", "teacherSequences", "completionMask"]);
 const STATS = 6;
 
-function choice(value: string, allowed: readonly string[], name: string): number {
-  const index = allowed.indexOf(value);
-  if (index < 0) throw invalid(allowed.map((a) => `"${a}"`).join(" or "), name, value);
-  return index;
-}
-
 /** As csrc/napi/engine_batch.cc reads them. */
-function encode(o: DistillOptions, lossScale: number): Float64Array {
-  checkFields(o, "options", DISTILL_FIELDS);
-  const { topK = null, valueClamp = topK === null ? null : 10, normalizer = null, logitSoftcap = null } = o;
-  const orOff = (value: number | null, name: string, off: number): number =>
-    value === null ? off : checkNumber(value, name, { above: 0 });
+function encode(o: CheckedDistillOptions, lossScale: number): Float64Array {
   return Float64Array.of(
-    choice(o.divergence, DIVERGENCES, "divergence"),
-    choice(o.reduction ?? "token-mean", REDUCTIONS, "reduction"),
-    topK === null ? 0 : checkInteger(topK, "topK", { min: 1, max: 0x7fffffff }),
-    Number(o.tail ?? true),
-    choice(o.nonFinite ?? "error", ["error", "skip"], "nonFinite"),
-    checkNumber(o.beta ?? 0.5, "beta", { above: 0, below: 1 }),
-    orOff(valueClamp, "valueClamp", Number.POSITIVE_INFINITY),
-    checkNumber(o.temperature ?? 1, "temperature", { above: 0 }),
-    orOff(logitSoftcap, "logitSoftcap", 0),
-    orOff(normalizer, "normalizer", 0),
+    o.divergence,
+    o.reduction,
+    o.topK,
+    Number(o.tail),
+    Number(o.skipNonFinite),
+    o.beta,
+    o.valueClamp,
+    o.temperature,
+    o.logitSoftcap,
+    o.normalizer,
     lossScale,
   );
 }
@@ -62,8 +54,8 @@ export function distill(
   options: DistillOptions,
   o: { readonly lossScale?: number; readonly signal?: AbortSignal },
 ): () => Promise<DistillResult> {
-  checkFields(batch, "batch", ["sequences", "teacher", "teacherSequences", "completionMask"]);
-  const encoded = encode(options, checkNumber(o.lossScale ?? 1, "lossScale"));
+  checkObject(batch, "batch", FIELDS);
+  const encoded = encode(checkDistillOptions(options), checkNumber(o.lossScale ?? 1, "lossScale"));
   const own = packSequences(batch.sequences, model.config, "batch.sequences");
   checkPair(batch, model, teacher);
   const taught = packSequences(batch.teacherSequences, teacher.config, "batch.teacherSequences");

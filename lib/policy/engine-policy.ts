@@ -1,3 +1,4 @@
+import { checkInteger, checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
@@ -5,7 +6,7 @@ import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
-import { checkFields, checkInteger, checkNumber, invalid, ownCopy } from "./check.js";
+import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
@@ -35,10 +36,12 @@ export interface PolicyOrigin {
   readonly maxSequences?: number | undefined;
 }
 
-const STEP_FIELDS = ["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"] as const;
+const STEP_FIELDS = new Set(["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"]);
+const SCORE_FIELDS = new Set(["temperature", "signal"]);
+const PASS_FIELDS = new Set(["lossScale", "signal"]);
 
 function encodeStep(o: StepOptions): Float64Array {
-  checkFields(o, "options", STEP_FIELDS);
+  checkObject(o, "options", STEP_FIELDS);
   const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
   if (!(maxGradientNorm > 0)) throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
   return Float64Array.of(
@@ -101,7 +104,7 @@ export class EnginePolicy implements Policy {
     requests: readonly ScoreRequest[],
     o: { readonly temperature?: number; readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array[]> {
-    checkFields(o, "options", ["temperature", "signal"]);
+    checkObject(o, "options", SCORE_FIELDS);
     const temperature = checkNumber(o.temperature ?? 1, "temperature", { above: 0 });
     const { ids, cuSeqlens, promptLengths, cuTargets, targets } = packSequences(requests, this.config);
     return this.#inTurn(async () => {
@@ -131,7 +134,7 @@ export class EnginePolicy implements Policy {
     o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
   ): Promise<PolicyResult> {
     const encoded = encodingOf(objective);
-    checkFields(o, "options", ["lossScale", "signal"]);
+    checkObject(o, "options", PASS_FIELDS);
     const call = accumulate(this.#model, batch, objective, encoded, o);
     return this.#inTurn(call);
   }
@@ -141,7 +144,7 @@ export class EnginePolicy implements Policy {
     options: DistillOptions,
     o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
   ): Promise<DistillResult> {
-    checkFields(o, "options", ["lossScale", "signal"]);
+    checkObject(o, "options", PASS_FIELDS);
     const { teacher } = batch;
     if (!(teacher instanceof EnginePolicy) || teacher === this) {
       throw invalid("another policy of this engine", "batch.teacher", teacher);
@@ -166,7 +169,7 @@ export class EnginePolicy implements Policy {
   async readParameter(name: string, what: "weights" | "gradient" = "weights"): Promise<Float32Array> {
     const index = this.#model.layout.names.indexOf(name);
     if (index < 0) throw invalid("the name of a parameter", "name", name);
-    if (what !== "weights" && what !== "gradient") throw invalid('"weights" or "gradient"', "what", what);
+    checkWord(what, "what", ["weights", "gradient"]);
     return this.#inTurn(async () => {
       const parts: Uint8Array[] = [];
       for await (const part of readParameter(this.#model, BLOCK[what], index, "F32")) parts.push(part);

@@ -1,13 +1,13 @@
+import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EngineHandle } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
-import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
 import { type NativeModel, settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
 import { packPrompts } from "./sequences.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-const FIELDS = [
+const FIELDS = new Set([
   "temperature",
   "topK",
   "topP",
@@ -19,7 +19,7 @@ const FIELDS = [
   "count",
   "signal",
   "onToken",
-] as const;
+]);
 
 /** Sequences in the cache at once, at most. */
 const MAX_SLOTS = 256;
@@ -44,7 +44,7 @@ function checkStopStrings(value: unknown): readonly string[] {
 }
 
 function checkSampling(o: SamplingOptions, model: NativeModel, maxSlots: number): CheckedSampling {
-  checkFields(o, "options", FIELDS);
+  checkObject(o, "options", FIELDS);
   const { vocabSize, endTokenIds } = model.config;
   const count = checkInteger(o.count ?? 1, "count", { min: 1 });
   const stopIds = Int32Array.from(o.stopTokenIds ?? endTokenIds, (id) =>

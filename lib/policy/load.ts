@@ -1,6 +1,6 @@
 import { join } from "node:path";
+import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { native } from "../native/load.js";
-import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
 import { findParameters, readModelFolder } from "./model-folder.js";
@@ -13,7 +13,7 @@ export interface PolicyOptions extends Placement {
   readonly maxSequences?: number | undefined;
 }
 
-const PLACEMENT_FIELDS = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
+const PLACEMENT_FIELDS = new Set(["threads", "memoryLimit", "batchTokens", "maxSequences"] as const);
 
 function checkPlacement(o: PolicyOptions): void {
   for (const name of PLACEMENT_FIELDS) {
@@ -39,7 +39,7 @@ function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""
  */
 export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
   if (typeof directory !== "string") throw invalid("a path", "directory", directory);
-  checkFields(options, "options", PLACEMENT_FIELDS);
+  checkObject(options, "options", PLACEMENT_FIELDS);
   checkPlacement(options);
   const { config, json, companions } = await readModelFolder(directory);
   const layout = layoutOf(config);
@@ -95,8 +95,8 @@ export interface CreateOptions extends PolicyOptions {
   readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined;
 }
 
-const CREATE_FIELDS = [...PLACEMENT_FIELDS, "seed", "deviation", "scaleResidual", "files"] as const;
-const CONFIG_FIELDS = [
+const CREATE_FIELDS = new Set([...PLACEMENT_FIELDS, "seed", "deviation", "scaleResidual", "files"]);
+const CONFIG_FIELDS = new Set([
   "modelType",
   "vocabSize",
   "hiddenSize",
@@ -112,11 +112,11 @@ const CONFIG_FIELDS = [
   "mlpBias",
   "rope",
   "endTokenIds",
-] as const;
+]);
 
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 function completeConfig(c: NewModelConfig): Record<string, unknown> {
-  checkFields(c, "config", CONFIG_FIELDS);
+  checkObject(c, "config", CONFIG_FIELDS);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
   const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
@@ -143,7 +143,7 @@ function completeConfig(c: NewModelConfig): Record<string, unknown> {
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL for a shape that the engine does not compute
  */
 export async function createPolicy(config: NewModelConfig, options: CreateOptions = {}): Promise<EnginePolicy> {
-  checkFields(options, "options", CREATE_FIELDS);
+  checkObject(options, "options", CREATE_FIELDS);
   checkPlacement(options);
   const seed = checkInteger(options.seed ?? 0, "seed", { min: 0 });
   const deviation = checkNumber(options.deviation ?? 0.02, "deviation", { min: 0 });

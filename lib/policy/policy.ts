@@ -1,4 +1,5 @@
-import type { Objective, Reduction } from "../objectives/objective.js";
+import type { DistillLossOptions } from "../objectives/distill-options.js";
+import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 
 /** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
@@ -54,28 +55,7 @@ export interface TrainBatch {
 }
 
 /** How a student's distributions are compared with a teacher's; the fields of distillLoss. */
-export interface DistillOptions {
-  /** forward-kl: KL(teacher || student); reverse-kl: KL(student || teacher); jsd: see beta. */
-  readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
-  /** jsd: m = beta T + (1 - beta) S; beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5. */
-  readonly beta?: number | undefined;
-  /** Compare the teacher's k most probable tokens only. Default null: the whole vocabulary. */
-  readonly topK?: number | null | undefined;
-  /** With topK: one more bucket for the rest of the mass. Default true. */
-  readonly tail?: boolean | undefined;
-  /** Each token's value is clamped to +- this, its gradient 0 beyond. null: off. Default 10 with topK, else off. */
-  readonly valueClamp?: number | null | undefined;
-  /** Default "token-mean". */
-  readonly reduction?: Reduction | undefined;
-  /** Replaces the reduction's divisor. Default null: the reduction's own, of the whole batch. */
-  readonly normalizer?: number | null | undefined;
-  /** Divides both models' logits. Default 1. */
-  readonly temperature?: number | undefined;
-  /** z -> softcap * tanh(z / softcap) on both sides. Default null: off. */
-  readonly logitSoftcap?: number | null | undefined;
-  /** Default "error". */
-  readonly nonFinite?: "error" | "skip" | undefined;
-}
+export type DistillOptions = DistillLossOptions;
 
 /** The same completions after the student's prompts and after the teacher's. */
 export interface DistillBatch {

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { checkInteger, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
-import { checkFields, checkInteger, invalid } from "./check.js";
 import type { PolicyOrigin } from "./engine-policy.js";
 import { makeFolder } from "./folder.js";
 import { openForReading } from "./model-folder.js";
@@ -20,6 +20,7 @@ export interface SaveOptions {
   readonly maxShardBytes?: number | undefined;
 }
 
+const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes"]);
 const TYPES = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const NAMES = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -130,7 +131,7 @@ async function publish(aside: string, directory: string): Promise<void> {
  * save that fails leaves the old files whole.
  */
 export async function saveModel(model: NativeModel, origin: PolicyOrigin, path: string, o: SaveOptions): Promise<void> {
-  checkFields(o, "options", ["optimizer", "dtype", "maxShardBytes"]);
+  checkObject(o, "options", SAVE_FIELDS);
   const { dtype = "f32", optimizer = false, maxShardBytes = 5e9 } = o;
   if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
   checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });

@@ -1,4 +1,4 @@
-import { checkFields, checkInteger, checkNumber, invalid } from "./check.js";
+import { checkInteger, checkNumber, checkObject, checkWord } from "../check.js";
 
 export interface LearningRateSchedule {
   /** Largest rate, reached after the warm-up. */
@@ -13,7 +13,7 @@ export interface LearningRateSchedule {
   readonly floor?: number | undefined;
 }
 
-const FIELDS = ["peak", "total", "warmup", "decay", "floor"] as const;
+const FIELDS = new Set(["peak", "total", "warmup", "decay", "floor"]);
 
 /**
  * Learning rate of update `step`, counted from 1.
@@ -24,15 +24,13 @@ const FIELDS = ["peak", "total", "warmup", "decay", "floor"] as const;
  */
 export function learningRateAt(step: number, schedule: LearningRateSchedule): number {
   checkInteger(step, "step", { min: 1 });
-  checkFields(schedule, "schedule", FIELDS);
+  checkObject(schedule, "schedule", FIELDS);
   const { peak, total, warmup = 0, decay = "constant", floor = 0 } = schedule;
   checkNumber(peak, "schedule.peak", { min: 0 });
   checkInteger(total, "schedule.total", { min: 1 });
   checkInteger(warmup, "schedule.warmup", { min: 0 });
   checkNumber(floor, "schedule.floor", { min: 0, max: 1 });
-  if (decay !== "constant" && decay !== "linear" && decay !== "cosine") {
-    throw invalid('"constant", "linear" or "cosine"', "schedule.decay", decay);
-  }
+  checkWord(decay, "schedule.decay", ["constant", "linear", "cosine"]);
   if (step <= warmup) return (peak * step) / warmup;
   if (decay === "constant") return peak;
   const t = Math.min(1, (step - warmup) / Math.max(1, total - warmup));

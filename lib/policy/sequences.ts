@@ -1,5 +1,5 @@
+import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { invalid } from "./check.js";
 import type { ModelConfig } from "./config.js";
 import type { ScoreRequest } from "./policy.js";
 

@@ -1,3 +1,4 @@
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { closest, didYouMean } from "../suggest.js";
 
@@ -90,12 +91,6 @@ export function anything<T>(fallback: T, expected: string, doc: string): Field<T
 
 export function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
   return entry.kind === "field";
-}
-
-function show(value: unknown): string {
-  if (typeof value === "function") return "a function";
-  const shown = JSON.stringify(value) ?? String(value);
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -1,6 +1,7 @@
 /** A user's own function, judged in this process. */
+import { show } from "../check.js";
 import { deadline } from "./deadline.js";
-import { type Reader, show } from "./options.js";
+import type { Reader } from "./options.js";
 import type { Sample, Verdict, Verifier } from "./verifier.js";
 
 /** A number, true (1), false (0), null (undecided) or a whole verdict. */

@@ -2,6 +2,7 @@
  * Options of a verifier: plain JSON, checked once when the verifier is made. A table of readers per verifier says what is
  * allowed, so that a misspelt option is an error that names the right one, never a silent default.
  */
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 
@@ -10,19 +11,6 @@ export type Reader<T> = (value: unknown) => { readonly ok: T } | { readonly expe
 
 export type Readers = Readonly<Record<string, Reader<unknown>>>;
 export type Read<R extends Readers> = { readonly [K in keyof R]: R[K] extends Reader<infer T> ? T : never };
-
-/** Short form of a value for an error message. */
-export function show(value: unknown): string {
-  if (value === undefined) return "nothing";
-  if (typeof value === "function") return "a function";
-  let text: string;
-  try {
-    text = typeof value === "bigint" ? `${value}n` : (JSON.stringify(value) ?? String(value));
-  } catch {
-    text = String(value);
-  }
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-}
 
 function reader<T>(test: (value: unknown) => value is T, expected: string, fallback?: T): Reader<T> {
   return (value) => {

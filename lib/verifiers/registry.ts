@@ -1,4 +1,5 @@
 /** Verifiers by name. */
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
@@ -14,7 +15,7 @@ import { tags, xml } from "./markup.js";
 import { math } from "./math.js";
 import { moduleVerifier } from "./module.js";
 import { numeric } from "./numeric.js";
-import { anything, listOf, number, optional, type Reader, readOptions, show } from "./options.js";
+import { anything, listOf, number, optional, type Reader, readOptions } from "./options.js";
 import { regex } from "./regex.js";
 import { schema } from "./schema.js";
 import { length, repetition } from "./shape.js";

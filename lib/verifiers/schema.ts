@@ -4,9 +4,10 @@ import type * as Draft07 from "ajv";
 import type { ValidateFunction } from "ajv";
 import type * as Draft2019 from "ajv/dist/2019.js";
 import type * as Draft2020 from "ajv/dist/2020.js";
+import { show } from "../check.js";
 import { define, noAnswer, type Row } from "./definition.js";
 import { extractJson } from "./json-extract.js";
-import { anything, number, oneOf, optional, rowError, show, text } from "./options.js";
+import { anything, number, oneOf, optional, rowError, text } from "./options.js";
 import { linearRegExp } from "./regex.js";
 
 const readers = {

@@ -1,9 +1,9 @@
+import { checkBoolean, checkInteger, checkNumber, checkObject, checkWord } from "../check.js";
 import { RlsdError } from "../errors.js";
-import type { Reduction } from "../objectives/objective.js";
-import { DISTILL_FIELDS, DIVERGENCES, REDUCTIONS } from "../objectives/words.js";
-import { checkFinite, checkObject, checkPositiveInteger, invalid } from "./check.js";
+import type { Reduction } from "./objective.js";
+import { DIVERGENCES, REDUCTIONS } from "./words.js";
 
-/** Fields with a default may be left out. */
+/** What `distillLoss` and `Policy.distill` compare, and how. Fields with a default may be left out. */
 export interface DistillLossOptions {
   /** "forward-kl": KL(teacher || student). "reverse-kl": KL(student || teacher). "jsd": their mixture, see `beta`. */
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
@@ -30,64 +30,68 @@ export interface DistillLossOptions {
   readonly nonFinite?: "error" | "skip" | undefined;
 }
 
-/** Every option with its default, checked. */
-export interface CheckedDistillLossOptions {
+const MAX_INT32 = 2 ** 31 - 1;
+
+/** Every option with its default, checked; words as their places in words.ts. */
+export interface CheckedDistillOptions {
   readonly divergence: number;
   readonly beta: number;
+  /** 0: the whole vocabulary. */
   readonly topK: number;
   readonly tail: boolean;
+  /** Infinity: off. */
   readonly valueClamp: number;
   readonly reduction: number;
+  /** 0: the reduction's own. */
   readonly normalizer: number;
   readonly temperature: number;
+  /** 0: off. */
   readonly logitSoftcap: number;
   readonly skipNonFinite: boolean;
 }
 
-const FIELDS: ReadonlySet<string> = new Set(DISTILL_FIELDS);
-
-function choice(value: unknown, name: string, words: readonly string[]): number {
-  const at = words.indexOf(value as string);
-  if (at >= 0) return at;
-  throw invalid(`one of ${words.map((word) => `"${word}"`).join(", ")}`, name, value);
-}
+const FIELDS: ReadonlySet<string> = new Set([
+  "divergence",
+  "beta",
+  "topK",
+  "tail",
+  "valueClamp",
+  "reduction",
+  "normalizer",
+  "temperature",
+  "logitSoftcap",
+  "nonFinite",
+]);
 
 function divergenceOf(value: unknown): number {
-  if (value !== "k1") return choice(value, "divergence", DIVERGENCES);
+  if (value !== "k1") return DIVERGENCES.indexOf(checkWord(value, "divergence", DIVERGENCES));
   throw new RlsdError(
     "ERR_RLSD_INVALID_ARGUMENT",
     'Expected a divergence over whole distributions but received "k1". Back-propagating the sampled token\'s ' +
       "log P_S - log P_T teaches nothing: its gradient does not contain the teacher, whose log-prob is a constant. Use " +
-      '"reverse-kl", or pass log P_T - log P_S as the advantage of policyLoss.',
+      '"reverse-kl", or pass log P_T - log P_S as the advantages of policyLoss or of Policy.accumulate.',
   );
 }
 
 function above0(value: number | null | undefined, name: string, absent: number): number {
-  if (value === undefined || value === null) return absent;
-  if (checkFinite(value, name) > 0) return value;
-  throw invalid("a number above 0", name, value);
+  return value === undefined || value === null ? absent : checkNumber(value, name, { above: 0 });
 }
 
-function betaOf(value: number | undefined): number {
-  const beta = above0(value, "beta", 0.5);
-  if (beta < 1) return beta;
-  throw invalid("a number between 0 and 1", "beta", value);
-}
-
-export function checkDistillOptions(o: DistillLossOptions): CheckedDistillLossOptions {
+/** @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a field or a value that a distillation loss does not have */
+export function checkDistillOptions(o: DistillLossOptions): CheckedDistillOptions {
   checkObject(o, "options", FIELDS);
   const { topK = null, tail = true, nonFinite = "error", valueClamp = topK === null ? null : 10 } = o;
-  if (typeof tail !== "boolean") throw invalid("a boolean", "tail", tail);
+  checkBoolean(tail, "tail");
   return {
     divergence: divergenceOf(o.divergence),
-    beta: betaOf(o.beta),
-    topK: topK === null ? 0 : checkPositiveInteger(topK, "topK"),
+    beta: checkNumber(o.beta ?? 0.5, "beta", { above: 0, below: 1 }),
+    topK: topK === null ? 0 : Math.min(checkInteger(topK, "topK", { min: 1 }), MAX_INT32),
     tail,
     valueClamp: above0(valueClamp, "valueClamp", Number.POSITIVE_INFINITY),
-    reduction: choice(o.reduction ?? "token-mean", "reduction", REDUCTIONS),
+    reduction: REDUCTIONS.indexOf(checkWord(o.reduction ?? "token-mean", "reduction", REDUCTIONS)),
     normalizer: above0(o.normalizer, "normalizer", 0),
     temperature: above0(o.temperature, "temperature", 1),
     logitSoftcap: above0(o.logitSoftcap, "logitSoftcap", 0),
-    skipNonFinite: choice(nonFinite, "nonFinite", ["error", "skip"]) === 1,
+    skipNonFinite: checkWord(nonFinite, "nonFinite", ["error", "skip"]) === "skip",
   };
 }

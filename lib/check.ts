@@ -1,0 +1,107 @@
+/** Checks of what a caller passes, and their words: one form of refusal for every room. */
+import { RlsdError } from "./errors.js";
+import { closest } from "./suggest.js";
+
+/** "Float32Array(7)", `"bf8" of type string`, "null": what came, for an error. */
+export function describe(value: unknown): string {
+  if (ArrayBuffer.isView(value)) {
+    const length = "length" in value ? value.length : value.byteLength;
+    return `${value.constructor.name}(${length})`;
+  }
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "string") return `${JSON.stringify(value.slice(0, 80))} of type string`;
+  const plain = value === null || value === undefined || typeof value === "number" || typeof value === "boolean";
+  return plain ? String(value) : `a value of type ${typeof value}`;
+}
+
+/** A value as JSON, shortened to a line's part: for settings, which are JSON. */
+export function show(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "function") return "a function";
+  let text: string;
+  try {
+    text = typeof value === "bigint" ? `${value}n` : (JSON.stringify(value) ?? String(value));
+  } catch {
+    text = String(value); // circular
+  }
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** The error for an argument that came as `came`, in words; `mend` is a sentence on what to do. */
+export function refusal(expected: string, name: string, came: string, mend = ""): RlsdError {
+  const message = `Expected ${expected} for ${name} but received ${came}.${mend && ` ${mend}`}`;
+  return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+}
+
+export function invalid(expected: string, name: string, received: unknown, mend = ""): RlsdError {
+  return refusal(expected, name, describe(received), mend);
+}
+
+/** The error for a name that is none of `known`, with the one most likely meant. `label`: "field options.topk". */
+export function unknownName(label: string, name: string, known: Iterable<string>): RlsdError {
+  const near = closest(name, known);
+  const hint = near === undefined ? `Fields: ${[...known].join(", ")}.` : `Did you mean ${near}?`;
+  return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown ${label}. ${hint}`);
+}
+
+/** An object with no field but the known ones, its own or inherited. */
+export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
+  if (typeof value !== "object" || value === null) throw invalid("an object", name, value);
+  for (const key in value) {
+    if (!known.has(key)) throw unknownName(`field ${name}.${key}`, key, known);
+  }
+}
+
+/** `min` and `max` are allowed, `above` and `below` are not. */
+export interface Bounds {
+  readonly min?: number;
+  readonly max?: number;
+  readonly above?: number;
+  readonly below?: number;
+}
+
+/** " of at least 0 and below 1", or nothing. */
+export function boundsText({ min, above, max, below }: Bounds): string {
+  const parts: string[] = [];
+  if (min !== undefined) parts.push(`of at least ${min}`);
+  if (above !== undefined) parts.push(`above ${above}`);
+  if (max !== undefined) parts.push(`at most ${max}`);
+  if (below !== undefined) parts.push(`below ${below}`);
+  return parts.length === 0 ? "" : ` ${parts.join(" and ")}`;
+}
+
+/** A finite number within the bounds. */
+export const isNumber = (v: unknown, b: Bounds): v is number =>
+  typeof v === "number" &&
+  Number.isFinite(v) &&
+  v >= (b.min ?? -Infinity) &&
+  v <= (b.max ?? Infinity) &&
+  v > (b.above ?? -Infinity) &&
+  v < (b.below ?? Infinity);
+
+export function checkNumber(value: unknown, name: string, bounds: Bounds = {}): number {
+  if (isNumber(value, bounds)) return value;
+  throw invalid(`a finite number${boundsText(bounds)}`, name, value);
+}
+
+export function checkInteger(value: unknown, name: string, bounds: Bounds = {}): number {
+  if (Number.isSafeInteger(value) && isNumber(value, bounds)) return value;
+  throw invalid(`a whole number${boundsText(bounds)}`, name, value);
+}
+
+/** A boolean, or absent. */
+export function checkBoolean(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
+}
+
+/** `"mean" or "none"`, `one of "a", "b", "c"`. */
+export function wordsText(words: readonly string[]): string {
+  const quoted = words.map((word) => `"${word}"`);
+  return quoted.length <= 2 ? quoted.join(" or ") : `one of ${quoted.join(", ")}`;
+}
+
+/** One of the words. */
+export function checkWord<const T extends string>(value: unknown, name: string, words: readonly T[]): T {
+  if ((words as readonly unknown[]).includes(value)) return value as T;
+  throw invalid(wordsText(words), name, value);
+}
