@@ -436,6 +436,13 @@ describe("row-coefficient", () => {
     expect([...r.gradient.logProbs]).toEqual([near(0.8), near(-1.2)]);
     expect(r.loss).toBeCloseTo(-0.4 + 0.6, 6);
   });
+
+  it("has a coefficient for each token also where there are as many sequences as tokens", () => {
+    const coefficients = f32(0.5, -0.25, 2);
+    const batch = { student: { logProbs: f32(-1, -2, -3) }, cuSeqlens: Int32Array.of(0, 0, 1, 3) };
+    const r = policyLossSync({ ...batch, advantages: coefficients }, rowCoefficient());
+    expect(r.gradient.logProbs).toEqual(coefficients);
+  });
 });
 
 describe("the fixtures", () => {

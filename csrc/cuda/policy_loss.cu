@@ -7,6 +7,7 @@
  * Nothing waits unless the caller gives no place for the outcome. */
 #include <algorithm>
 
+#include "core/policy_arguments.h"
 #include "cuda/dispatch.h"
 #include "cuda/losses.h"
 #include "cuda/policy_tokens.h"
@@ -181,6 +182,8 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
   const rlsd_policy_outputs& out = *outputs;
   Arrays a{};
   View views[kViews]{};
+  const WrongArgument wrong = wrong_policy_arguments(b, *objective, out);
+  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
   rlsd_status status = check_level(context, b);
   if (status == RLSD_OK) status = require(context, Kernel::kTokens);
   if (status == RLSD_OK) status = check_workspace(context, cut_arrays(b, out, context->workspace, &a));

@@ -65,7 +65,9 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   const ArrayArg advantages = args.array(7, napi_float32_array);
   model::LossInputs in = {};
   in.advantages = static_cast<const float*>(advantages.data);
-  in.advantages_per_token = advantages.count != static_cast<size_t>(s.count);
+  const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
+  in.advantages_per_token =
+      objective.surrogate == RLSD_ROW_COEFFICIENT || advantages.count != static_cast<size_t>(s.count);
   if (in.advantages_per_token && advantages.count != n) args.invalidate();
   in.completion_mask = args.optional<uint8_t>(8, napi_uint8_array, n);
   in.span_mask = args.optional<uint8_t>(9, napi_uint8_array, n);
@@ -82,7 +84,6 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   out.gradient = args.data<float>(19, napi_float32_array, n);
   out.stats = args.data<double>(20, napi_float64_array, RLSD_STAT_COUNT);
   if ((in.teacher == nullptr) != (out.teacher == nullptr)) args.invalidate();
-  const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
   return enqueue(args, m, id,
                  [=] { return model::accumulate(m.get(), s, objective, in, loss_scale, out); });
 }

@@ -22,7 +22,7 @@ export interface PolicyBatch {
   readonly cuSeqlens: Int32Array;
   /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0 everywhere. */
   readonly completionMask?: Uint8Array | undefined;
-  /** (B), one a sequence (also when B = N), or (N). */
+  /** (B), one a sequence (also when B = N), or (N). Under `rowCoefficient()` always (N). */
   readonly advantages: Float32Array | Tensor;
   /** (N) log-probs when the update began. Absent: on-policy, ratio 1. */
   readonly oldLogProbs?: Float32Array | Tensor | undefined;

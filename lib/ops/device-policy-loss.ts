@@ -26,7 +26,7 @@ import {
 } from "./device-call.js";
 import { checkDeviceVector, checkHome, writeDeviceScores } from "./device-scores.js";
 import { copyOut, refuseOverlap, TOKEN_OUTPUTS, tokenOutputs } from "./outputs.js";
-import { checkNeeds } from "./policy-call.js";
+import { checkNeeds, settleAdvantages } from "./policy-call.js";
 import { LEVEL_ABSENT, LEVEL_LOGITS } from "./scores.js";
 
 /** Places of the numbers in meta: csrc/napi/device_policy_loss.cc, enum Meta. */
@@ -103,10 +103,11 @@ function refuseSharing(reads: readonly DeviceTensor[], writes: ReadonlyMap<strin
 
 function plan(home: DeviceTensor, given: PolicyBatch, objective: Objective, givenCall: Call | DeviceCall): Plan {
   const encoded = encodingOf(objective);
-  const batch = checkDeviceBatch(given, home);
-  const call = checkDeviceCall(givenCall, batch.tokens);
+  const read = checkDeviceBatch(given, home);
+  const call = checkDeviceCall(givenCall, read.tokens);
   const place = checkPlace(call, home);
-  checkNeeds(objective, given, batch);
+  checkNeeds(objective, given, read);
+  const batch = settleAdvantages(read, objective);
   if (call.results !== "device") refuseOverlap((call as Call).out);
   const results = givenResults(call, batch.tokens, home);
   const { gradient, fresh, inPlace } = gradientOf(batch, call, home);

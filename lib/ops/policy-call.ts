@@ -67,6 +67,14 @@ export function checkNeeds(
 
 const NO_USE: MemoryUse = { reads: [], writes: [] };
 
+/** Under row-coefficient advantages are dL/dlogP of the tokens, also when B = N. After `checkNeeds`. */
+export function settleAdvantages<T extends { readonly advantagesPerToken: boolean }>(
+  checked: T,
+  objective: Objective,
+): T {
+  return objective.objective === "row-coefficient" ? { ...checked, advantagesPerToken: true } : checked;
+}
+
 /** The tensors of the batch are read, those of the gradients written. */
 function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutputs): MemoryUse {
   if (student.tensors.length + teacher.tensors.length + contrast.tensors.length === 0) return NO_USE;
@@ -78,9 +86,10 @@ function memoryUse({ student, teacher, contrast }: CheckedBatch, g: GradientOutp
 /** Checks everything that can be checked before native code sees it. `batch` is from readBatch. */
 export function plan(batch: PolicyBatch, objective: Objective, given: Call): Plan {
   const encoded = encodingOf(objective);
-  const checked = checkBatch(batch);
-  const call = checkCall(given, checked.tokens);
-  checkNeeds(objective, checked.batch, checked);
+  const read = checkBatch(batch);
+  const call = checkCall(given, read.tokens);
+  checkNeeds(objective, read.batch, read);
+  const checked = settleAdvantages(read, objective);
   const gradients = gradientOutputs(checked.batch, checked, call);
   return { checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
 }

@@ -49,8 +49,10 @@ export function accumulate(
   const sequences = promptLengths.length;
   const f32 = (name: keyof TrainBatch): Float32Array | undefined =>
     ownCopy(batch[name] as Float32Array | undefined, Float32Array, `batch.${name}`, n);
-  const advantages = ownCopy(batch.advantages, Float32Array, "batch.advantages", sequences, n);
-  if (advantages === undefined) throw invalid(`a Float32Array of ${sequences} or ${n}`, "batch.advantages", undefined);
+  const lengths = objective.objective === "row-coefficient" ? [n] : [sequences, n];
+  const advantages = ownCopy(batch.advantages, Float32Array, "batch.advantages", ...lengths);
+  if (advantages === undefined)
+    throw invalid(`a Float32Array of ${lengths.join(" or ")}`, "batch.advantages", undefined);
   const mask = ownCopy(batch.completionMask, Uint8Array, "batch.completionMask", n);
   const span = ownCopy(batch.spanMask, Uint8Array, "batch.spanMask", n);
   const inputs = [

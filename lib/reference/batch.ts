@@ -32,7 +32,7 @@ export interface ReferenceBatch {
   readonly cuSeqlens: Numbers;
   /** (N) of 0 and 1; default all 1. */
   readonly completionMask?: Numbers;
-  /** (B), or (N). When B = N: one a sequence. */
+  /** (B), or (N). When B = N: one a sequence, but one a token under row-coefficient. */
   readonly advantages: Numbers;
   readonly oldLogProbs?: Numbers;
   readonly refLogProbs?: Numbers;
@@ -70,9 +70,9 @@ export function maskOrOnes(mask: Numbers | undefined, tokens: number): Uint8Arra
   return Uint8Array.from({ length: tokens }, (_, i) => (mask === undefined || mask[i] === 1 ? 1 : 0));
 }
 
-/** (N): the advantages (B) given to each token of their sequence, or (N) as they are. */
-export function advantagePerToken(advantages: Numbers, cuSeqlens: Numbers): Float64Array {
-  if (advantages.length !== cuSeqlens.length - 1) return Float64Array.from(advantages);
+/** (N): the advantages (B) given to each token of their sequence, or (N) as they are; `perToken`: (N) also when B = N. */
+export function advantagePerToken(advantages: Numbers, cuSeqlens: Numbers, perToken = false): Float64Array {
+  if (perToken || advantages.length !== cuSeqlens.length - 1) return Float64Array.from(advantages);
   return Float64Array.from(sequenceOfTokens(cuSeqlens), (b) => advantages[b]!);
 }
 

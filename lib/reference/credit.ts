@@ -9,6 +9,8 @@ export interface CreditInput {
   readonly teacherLogProbs?: Numbers;
   readonly contrastLogProbs?: Numbers;
   readonly advantages: Numbers;
+  /** Advantages are (N) also when B = N. */
+  readonly advantagesPerToken?: boolean;
   readonly cuSeqlens: Numbers;
   readonly completionMask?: Numbers;
   readonly spanMask?: Numbers;
@@ -93,7 +95,7 @@ export function creditReference(input: CreditInput, fields: CreditFields): Credi
   const mask = maskOrOnes(input.completionMask, tokens);
   const bad = (i: number): boolean => input.badRows?.[i] === 1 || !Number.isFinite(input.logProbs[i]);
   const included = mask.map((one, i) => (one === 1 && !bad(i) ? 1 : 0));
-  const advantages = advantagePerToken(input.advantages, input.cuSeqlens);
+  const advantages = advantagePerToken(input.advantages, input.cuSeqlens, input.advantagesPerToken);
   const baseline = input.contrastLogProbs ?? input.logProbs;
   const applies = creditApplies(input, advantages, mask, fields);
 

@@ -73,6 +73,7 @@ function creditOf(batch: ReferenceBatch, scored: Scored, fields: ObjectiveFields
       ...present({ teacherLogProbs: scored.teacherLogProbs, contrastLogProbs: scored.contrastLogProbs }),
       ...present({ spanMask: batch.spanMask }),
       advantages: Float64Array.from(batch.advantages, (a) => sign * a),
+      advantagesPerToken: sign === -1,
       cuSeqlens: batch.cuSeqlens,
       completionMask: scored.mask,
       badRows: scored.included.map((one) => 1 - one),

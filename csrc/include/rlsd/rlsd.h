@@ -10,7 +10,8 @@
  *  - pointers are memory of the backend's device, unless a comment says "host";
  *  - it returns a status, writes text only into context->error, prints nothing and throws nothing;
  *  - an entry that a backend lacks is NULL.
- * Structs carry struct_size or live inside one that does: fields are appended, never moved.
+ * The context, the objective, the table and the device's description carry struct_size: fields are appended, never moved.
+ * Batches, outputs and arguments do not: they are zeroed by the caller, and change with RLSD_ABI_VERSION alone.
  *
  * Letters: N response tokens of a batch, packed; B sequences; V vocabulary; H hidden size. Row-major.
  */
@@ -63,7 +64,7 @@ typedef struct rlsd_context {
   void* stream;    /* cudaStream_t; NULL on the CPU */
   int32_t threads; /* 0: the whole pool */
   int32_t reserved;
-  void* workspace;
+  void* workspace; /* aligned as malloc aligns */
   uint64_t workspace_bytes;
   const volatile int32_t* cancel; /* host; nonzero: stop at the next block of rows. May be NULL */
   int64_t error_index;            /* row, token or sequence that error speaks of; -1: none */

@@ -1,0 +1,121 @@
+/* A caller in C99 who knows rlsd.h and nothing else: opens the library that is named, makes two calls right
+ * and many wrong in one way each. Prints a line a call: its name, the status, the loss, the words. */
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rlsd/rlsd.h"
+
+enum { N = 4, B = 2, V = 8 };
+
+static const rlsd_backend_v1* table;
+static rlsd_context context;
+static rlsd_objective objective;
+static rlsd_policy_batch batch;
+static rlsd_policy_outputs outputs;
+static const float log_probs[N] = {-1.0f, -2.0f, -3.0f, -4.0f}, teacher[N] = {-0.5f, -2.0f, -4.0f, -6.0f};
+static const float advantages[B] = {1.0f, -1.0f};
+static const int32_t cu_seqlens[B + 1] = {0, 2, 4}, token_ids[N] = {0, 1, 2, 3};
+static float results[5][N], logits[N * V], gradient[N * V];
+static double stats[RLSD_STAT_COUNT];
+static char memory[1 << 16]; /* a workspace that no allocator gave */
+
+static void reset(void) {
+  memset(&context, 0, sizeof(context));
+  context.struct_size = sizeof(context);
+  memset(&objective, 0, sizeof(objective));
+  objective.struct_size = sizeof(objective);
+  objective.clip_low = objective.clip_high = objective.evidence_clip = 0.2;
+  objective.log_clip_low = objective.log_evidence_low = log(0.8);
+  objective.log_clip_high = objective.log_evidence_high = log(1.2);
+  objective.dual_clip = objective.ratio_bound = objective.importance_max = INFINITY;
+  objective.kl_clamp = 10.0;
+  objective.credit_mix = 0.5;
+  objective.temperature = objective.sapo_temperature_pos = objective.sapo_temperature_neg = 1.0;
+  memset(&batch, 0, sizeof(batch));
+  batch.tokens = N;
+  batch.sequences = B;
+  batch.student.level = batch.teacher.level = RLSD_LOG_PROBS;
+  batch.student.log_probs = log_probs;
+  batch.teacher.log_probs = teacher;
+  batch.cu_seqlens = cu_seqlens;
+  batch.advantages = advantages;
+  memset(&outputs, 0, sizeof(outputs));
+  outputs.log_probs = results[0];
+  outputs.teacher_log_probs = results[1];
+  outputs.token_advantages = results[2];
+  outputs.evidence_weights = results[3];
+  outputs.gradient_log_probs = results[4];
+  outputs.loss_scale = 1.0;
+  outputs.stats = stats;
+}
+
+static void use_logits(void) {
+  rlsd_tensor t;
+  memset(&t, 0, sizeof(t));
+  t.data = logits;
+  t.rank = 2;
+  t.shape[0] = N;
+  t.shape[1] = t.stride[0] = V;
+  t.stride[1] = 1;
+  batch.student.level = RLSD_LOGITS;
+  batch.student.logits = t;
+  batch.student.vocab_size = V;
+  batch.token_ids = token_ids;
+  t.data = gradient;
+  outputs.gradient_logits = t;
+}
+
+static void call(const char* name) {
+  uint64_t bytes = 0;
+  rlsd_status status = table->policy_loss_workspace(&context, &batch, &objective, &outputs, &bytes);
+  if (context.workspace == NULL) context.workspace = malloc(bytes + 1);
+  context.workspace_bytes = bytes;
+  if (status == RLSD_OK) status = table->policy_loss(&context, &batch, &objective, &outputs);
+  printf("%s\t%d\t%.4f\t%s\n", name, (int)status, status == RLSD_OK ? stats[RLSD_STAT_LOSS] : 0.0, context.error);
+  if (context.workspace != memory + 1) free(context.workspace);
+}
+
+#define CALL(change) (reset(), (void)(change), call(#change))
+#define LOGITS_CALL(change) (reset(), use_logits(), (void)(change), call(#change))
+
+int main(int argc, char** argv) {
+  rlsd_backend_get_fn get;
+  void* library = dlopen(argv[argc - 1], RTLD_NOW);
+  if (library == NULL) return 1;
+  *(void**)&get = dlsym(library, "rlsd_backend_get");
+  if (get(RLSD_ABI_VERSION + 1) != NULL) return 2;
+  table = get(RLSD_ABI_VERSION);
+  CALL(0);
+  LOGITS_CALL(1);
+  CALL(objective.struct_size = 8);
+  CALL(objective.surrogate = 42);
+  CALL(objective.reduction = -1);
+  CALL(objective.importance = 5);
+  CALL(objective.kl_estimator = 4);
+  CALL(objective.kl_coef = 0.1);
+  CALL(objective.student_source_old = 1);
+  CALL(objective.entropy_coef = 0.1);
+  CALL(objective.surrogate = RLSD_ROW_COEFFICIENT);
+  CALL(batch.tokens = -1);
+  CALL(batch.sequences = -1);
+  CALL(batch.cu_seqlens = NULL);
+  CALL(batch.advantages = NULL);
+  CALL(batch.student.log_probs = NULL);
+  CALL(batch.teacher.log_probs = NULL);
+  CALL(batch.teacher.level = 7);
+  CALL((batch.contrast = batch.teacher, batch.teacher.level = RLSD_ABSENT));
+  CALL(outputs.stats = NULL);
+  CALL(outputs.token_advantages = NULL);
+  CALL(outputs.evidence_weights = NULL);
+  LOGITS_CALL(batch.token_ids = NULL);
+  LOGITS_CALL(batch.student.logits.rank = 3);
+  LOGITS_CALL(batch.student.logits.stride[1] = 2);
+  LOGITS_CALL(batch.student.vocab_size = V + 1);
+  LOGITS_CALL(outputs.gradient_logits.shape[0] = N - 1);
+  LOGITS_CALL(context.workspace = memory + 1);
+  dlclose(library);
+  return 0;
+}
