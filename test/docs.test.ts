@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as rlsd from "../lib/index.js";
 
@@ -51,4 +52,28 @@ describe("the documentation", () => {
     const local = links.filter((link) => !/^[a-z]+:/.test(link));
     expect(local.filter((link) => !existsSync(join(root, dirname(page), link)))).toEqual([]);
   });
+
+  test("every TypeScript example compiles as printed, under the strictest options", () => {
+    const parent = join(root, "build-test");
+    mkdirSync(parent, { recursive: true });
+    const folder = mkdtempSync(join(parent, "docs-"));
+    try {
+      const blocks = pages.flatMap((page) =>
+        [...read(page).matchAll(/^```ts\n(.*?)^```/gms)].map((match, i) => ({ page, i, code: match[1]! })),
+      );
+      for (const { page, i, code } of blocks) {
+        writeFileSync(join(folder, `${page.replaceAll(/\W/g, "-")}-${i}.ts`), `${code}export {};\n`);
+      }
+      const compilerOptions = { rootDir: "../..", noEmit: true, paths: { rlsd: ["../../lib/index.ts"] } };
+      const files = ["*.ts", "../../test/types/docs-globals.d.ts"];
+      const settings = { extends: "../../tsconfig.json", compilerOptions, include: files };
+      writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(settings));
+      const tsc = join(root, "node_modules/typescript/bin/tsc");
+      const { stdout } = spawnSync(process.execPath, [tsc, "-p", folder], { encoding: "utf8" });
+      expect(stdout).toBe("");
+      expect(blocks.length).toBeGreaterThanOrEqual(6);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }, 120_000);
 });
