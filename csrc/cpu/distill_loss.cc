@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/loss_arguments.h"
 #include "cpu/distill_row.h"
 #include "cpu/error.h"
 #include "cpu/head_gradient.h"
@@ -291,6 +292,8 @@ rlsd_status distill_loss_workspace(rlsd_context* context, const rlsd_distill_arg
 }
 
 rlsd_status distill_loss(rlsd_context* context, const rlsd_distill_args* args) {
+  const WrongArgument wrong = wrong_distill_arguments(*args);
+  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
   return DistillLoss(context, *args).run();
 }
 

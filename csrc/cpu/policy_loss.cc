@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "core/policy_arguments.h"
+#include "core/loss_arguments.h"
 #include "core/policy_pass.h"
 #include "cpu/error.h"
 #include "cpu/policy_loss_head.h"

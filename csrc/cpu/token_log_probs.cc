@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/loss_arguments.h"
 #include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/row_tasks.h"
@@ -66,6 +67,8 @@ rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_lo
 rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_args* args) {
   rlsd_status status = check_level(context, *args);
   if (status != RLSD_OK) return status;
+  const WrongArgument wrong = wrong_token_arguments(*args);
+  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
   status = args->scores.level == RLSD_HIDDEN ? token_log_probs_head(context, *args) : from_logits(context, *args);
   return status == RLSD_OK ? report_bad(context, *args) : status;
 }

@@ -7,7 +7,7 @@
  * Nothing waits unless the caller gives no place for the outcome. */
 #include <algorithm>
 
-#include "core/policy_arguments.h"
+#include "core/loss_arguments.h"
 #include "cuda/dispatch.h"
 #include "cuda/losses.h"
 #include "cuda/policy_tokens.h"

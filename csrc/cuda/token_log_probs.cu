@@ -1,5 +1,6 @@
 /* token_log_probs: log P of N tokens and the entropy of the distributions they were drawn from, one row a token.
  * Each row is read once; nothing of size (N, V) is made. */
+#include "core/loss_arguments.h"
 #include "cuda/dispatch.h"
 #include "cuda/losses.h"
 
@@ -53,6 +54,8 @@ rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_lo
 
 rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_args* args) {
   Arrays a;
+  const WrongArgument wrong = wrong_token_arguments(*args);
+  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
   rlsd_status status = check_level(context, *args);
   if (status == RLSD_OK) status = require(context, Kernel::kPlainRows);
   if (status == RLSD_OK) status = check_workspace(context, cut_arrays(*args, context->workspace, &a));

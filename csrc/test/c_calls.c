@@ -1,4 +1,4 @@
-/* A caller in C99 who knows rlsd.h and nothing else: opens the library that is named, makes two calls right
+/* A caller in C99 who knows rlsd.h and nothing else: opens the library that is named, makes a few calls right
  * and many wrong in one way each. Prints a line a call: its name, the status, the loss, the words. */
 #include <dlfcn.h>
 #include <math.h>
@@ -78,6 +78,44 @@ static void call(const char* name) {
   if (context.workspace != memory + 1) free(context.workspace);
 }
 
+static rlsd_distill_args distill;
+static rlsd_token_log_probs_args scoring;
+
+static void reset_others(void) {
+  reset();
+  use_logits();
+  memset(&distill, 0, sizeof(distill));
+  distill.tokens = N;
+  distill.sequences = B;
+  distill.student = distill.teacher = batch.student;
+  distill.cu_seqlens = cu_seqlens;
+  distill.value_clamp = INFINITY;
+  distill.temperature = distill.loss_scale = 1.0;
+  distill.gradient_logits = outputs.gradient_logits;
+  distill.stats = stats;
+  memset(&scoring, 0, sizeof(scoring));
+  scoring.tokens = N;
+  scoring.scores = batch.student;
+  scoring.token_ids = token_ids;
+  scoring.temperature = 1.0;
+  scoring.log_probs = results[0];
+}
+
+static void call_others(const char* name, int distills) {
+  uint64_t bytes = 0;
+  rlsd_status status = distills ? table->distill_loss_workspace(&context, &distill, &bytes)
+                                : table->token_log_probs_workspace(&context, &scoring, &bytes);
+  context.workspace = malloc(bytes + 1);
+  context.workspace_bytes = bytes;
+  if (status == RLSD_OK) {
+    status = distills ? table->distill_loss(&context, &distill) : table->token_log_probs(&context, &scoring);
+  }
+  printf("%s\t%d\t%.4f\t%s\n", name, (int)status, distills ? stats[2] : (double)results[0][0], context.error);
+  free(context.workspace);
+}
+
+#define DISTILL_CALL(change) (reset_others(), (void)(change), call_others(#change, 1))
+#define SCORE_CALL(change) (reset_others(), (void)(change), call_others(#change, 0))
 #define CALL(change) (reset(), (void)(change), call(#change))
 #define LOGITS_CALL(change) (reset(), use_logits(), (void)(change), call(#change))
 
@@ -116,6 +154,21 @@ int main(int argc, char** argv) {
   LOGITS_CALL(batch.student.vocab_size = V + 1);
   LOGITS_CALL(outputs.gradient_logits.shape[0] = N - 1);
   LOGITS_CALL(context.workspace = memory + 1);
+  DISTILL_CALL(2);
+  DISTILL_CALL(distill.tokens = -1);
+  DISTILL_CALL(distill.sequences = -1);
+  DISTILL_CALL(distill.cu_seqlens = NULL);
+  DISTILL_CALL(distill.stats = NULL);
+  DISTILL_CALL(distill.divergence = 3);
+  DISTILL_CALL(distill.reduction = 4);
+  DISTILL_CALL(distill.top_k = -1);
+  DISTILL_CALL(distill.teacher.level = RLSD_ABSENT);
+  DISTILL_CALL(distill.gradient_logits.shape[1] = V / 2);
+  SCORE_CALL(3);
+  SCORE_CALL(scoring.tokens = -1);
+  SCORE_CALL(scoring.log_probs = NULL);
+  SCORE_CALL(scoring.token_ids = NULL);
+  SCORE_CALL(scoring.scores.logits.stride[1] = 2);
   dlclose(library);
   return 0;
 }

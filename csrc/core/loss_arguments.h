@@ -1,7 +1,7 @@
-/* What policy_loss can refuse before it reads an array: absent memory, unknown choices, what does not go together.
+/* What a loss can refuse before it reads an array: absent memory, unknown choices, what does not go together.
  * Pointers are compared with NULL and nothing else, so they may be a device's. */
-#ifndef RLSD_CORE_POLICY_ARGUMENTS_H_
-#define RLSD_CORE_POLICY_ARGUMENTS_H_
+#ifndef RLSD_CORE_LOSS_ARGUMENTS_H_
+#define RLSD_CORE_LOSS_ARGUMENTS_H_
 
 #include "rlsd/rlsd.h"
 
@@ -70,13 +70,21 @@ inline WrongArgument wrong_together(const rlsd_policy_batch& b, const rlsd_objec
   return {};
 }
 
+inline WrongArgument wrong_tokens(int64_t tokens) {
+  if (tokens >= 0 && tokens <= INT32_MAX) return {};
+  return {"Expected 0 to 2^31 - 1 for tokens but received %lld.", tokens};
+}
+
+inline WrongArgument wrong_counts(int64_t tokens, int64_t sequences, const int32_t* cu_seqlens) {
+  if (sequences < 0) return {"Expected at least 0 for sequences but received %lld.", sequences};
+  if (cu_seqlens == nullptr) return {"Expected memory for cuSeqlens (B = %lld).", sequences};
+  return wrong_tokens(tokens);
+}
+
 inline WrongArgument wrong_policy_arguments(const rlsd_policy_batch& b, const rlsd_objective& o,
                                             const rlsd_policy_outputs& out) {
-  if (b.tokens < 0 || b.tokens > INT32_MAX) {
-    return {"Expected 0 to 2^31 - 1 for tokens but received %lld.", b.tokens};
-  }
-  if (b.sequences < 0) return {"Expected at least 0 for sequences but received %lld.", b.sequences};
-  if (b.cu_seqlens == nullptr) return {"Expected memory for cuSeqlens (B = %lld).", b.sequences};
+  const WrongArgument counts = wrong_counts(b.tokens, b.sequences, b.cu_seqlens);
+  if (counts.format) return counts;
   if (out.stats == nullptr) return {"Expected memory for stats (%lld).", RLSD_STAT_COUNT};
   if (b.tokens > 0) {
     if (b.advantages == nullptr) return {"Expected memory for advantages (N = %lld).", b.tokens};
@@ -88,6 +96,37 @@ inline WrongArgument wrong_policy_arguments(const rlsd_policy_batch& b, const rl
   if (!wrong.format) wrong = wrong_scores(b.teacher, b.tokens, "Expected memory for teacher.logProbs (N = %lld).");
   if (!wrong.format) wrong = wrong_scores(b.contrast, b.tokens, "Expected memory for contrast.logProbs (N = %lld).");
   return wrong.format ? wrong : wrong_together(b, o);
+}
+
+inline WrongArgument wrong_token_arguments(const rlsd_token_log_probs_args& a) {
+  if (a.tokens > 0 && a.log_probs == nullptr) return {"Expected memory for logProbs (N = %lld).", a.tokens};
+  const WrongArgument wrong = wrong_tokens(a.tokens);
+  return wrong.format ? wrong : wrong_scores(a.scores, a.tokens, "Expected memory for logProbs (N = %lld).");
+}
+
+inline bool is_gradient_of(const rlsd_tensor& gradient, const rlsd_tensor& of) {
+  return gradient.data == nullptr || (is_matrix(gradient) && gradient.dtype == of.dtype &&
+                                      gradient.shape[0] == of.shape[0] && gradient.shape[1] == of.shape[1]);
+}
+
+inline WrongArgument wrong_distill_options(const rlsd_distill_args& a) {
+  if (!is_one_of(a.divergence, RLSD_JSD)) return {"Expected an rlsd_divergence but received %lld.", a.divergence};
+  if (!is_one_of(a.reduction, RLSD_TOKEN_SUM)) return {"Expected an rlsd_reduction but received %lld.", a.reduction};
+  if (a.top_k < 0) return {"Expected at least 0 for topK but received %lld.", a.top_k};
+  return {};
+}
+
+inline WrongArgument wrong_distill_arguments(const rlsd_distill_args& a) {
+  WrongArgument wrong = wrong_counts(a.tokens, a.sequences, a.cu_seqlens);
+  if (!wrong.format) wrong = wrong_distill_options(a);
+  if (!wrong.format) wrong = wrong_scores(a.student, a.tokens, "Expected logits or hidden states (N = %lld).");
+  if (!wrong.format) wrong = wrong_scores(a.teacher, a.tokens, "Expected logits or hidden states (N = %lld).");
+  if (wrong.format) return wrong;
+  if (a.stats == nullptr) return {"Expected memory for stats (%lld).", RLSD_DISTILL_STATS};
+  if (a.student.level == RLSD_LOGITS && !is_gradient_of(a.gradient_logits, a.student.logits)) {
+    return {"Expected the shape and dtype of student.logits for gradient.logits (%lld rows).", a.student.logits.shape[0]};
+  }
+  return {};
 }
 
 }  // namespace rlsd
