@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { Command } from "commander";
+import { EXIT, exitCodeOf } from "../../lib/cli/command.js";
 import { registerScore, runScore, type ScoreOptions } from "../../lib/cli/score.js";
 import { ensureBuilt, fixture } from "./support.js";
 
@@ -76,6 +77,11 @@ test("undecided completions are counted by reason and left out of the mean", asy
   expect(out).toMatch(/mean reward {2}1\.0000 over 1 judged\nundecided {4}2\n/);
   expect(out).toMatch(/timeout +1/);
   expect(out).toMatch(/error +1/);
+});
+
+test.each(["mth", '{"type": "math", "boxd": true}'])("%s is wrong usage", async (verifier) => {
+  const error = await score({ data: write(rows), verifier }).catch((thrown: unknown) => thrown);
+  expect(exitCodeOf(error)).toBe(EXIT.usage);
 });
 
 test("a field may lie inside an object", async () => {
