@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "core/loss_arguments.h"
+#include "core/memory.h"
 #include "cpu/distill_row.h"
 #include "cpu/error.h"
 #include "cpu/head_gradient.h"
@@ -19,8 +20,6 @@
 
 namespace rlsd::cpu {
 namespace {
-
-int64_t element_bytes(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
 
 /* A view at either level, and the chunk of logits that hidden states need. */
 struct Side {

@@ -4,25 +4,19 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/memory.h"
 #include "cpu/error.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {
 namespace {
 
-int64_t element_bytes(const rlsd_tensor& t) { return t.dtype == RLSD_F32 ? 4 : 2; }
-
 char* row_of(const rlsd_tensor& t, int64_t row) {
-  return static_cast<char*>(t.data) + row * t.stride[0] * element_bytes(t);
+  return static_cast<char*>(t.data) + row * t.stride[0] * element_bytes(t.dtype);
 }
 
-/* True when the two tensors' memory shares a byte. */
-bool overlap(const rlsd_tensor& a, const rlsd_tensor& b) {
-  const auto bytes = [](const rlsd_tensor& t) {
-    return static_cast<uint64_t>(t.data == nullptr ? 0 : t.shape[0] * std::max<int64_t>(t.stride[0], 1) * element_bytes(t));
-  };
-  const auto x = reinterpret_cast<uintptr_t>(a.data), y = reinterpret_cast<uintptr_t>(b.data);
-  return bytes(a) > 0 && bytes(b) > 0 && x < y + bytes(b) && y < x + bytes(a);
+int64_t bytes_of(const rlsd_tensor& t) {
+  return t.data == nullptr ? 0 : t.shape[0] * std::max<int64_t>(t.stride[0], 1) * element_bytes(t.dtype);
 }
 
 rlsd_status check_one(rlsd_context* c, const char* name, const rlsd_tensor& gradient, const rlsd_tensor& of) {
@@ -39,7 +33,7 @@ constexpr int64_t kBiasColumns = 1024;
 
 rlsd_status check_apart(rlsd_context* c, const rlsd_tensor& gradient, const rlsd_scores& view) {
   for (const rlsd_tensor* read : {&view.logits, &view.hidden, &view.head, &view.bias}) {
-    if (!overlap(gradient, *read)) continue;
+    if (!overlaps(gradient.data, bytes_of(gradient), read->data, bytes_of(*read))) continue;
     return fail(c, RLSD_INVALID_ARGUMENT, -1, "A gradient shares its memory with a tensor that is read.");
   }
   return RLSD_OK;
@@ -74,7 +68,7 @@ void HeadGradient::begin_chunk(int64_t count) const { std::memset(dropped_, 0, s
 
 void HeadGradient::zero_row(int64_t row) const {
   if (hidden_.data == nullptr) return;
-  std::memset(row_of(hidden_, row), 0, static_cast<size_t>(view_.width() * element_bytes(hidden_)));
+  std::memset(row_of(hidden_, row), 0, static_cast<size_t>(view_.width() * element_bytes(hidden_.dtype)));
 }
 
 rlsd_status HeadGradient::write_hidden(rlsd_context* context, const int32_t* tokens, int64_t count,
@@ -127,7 +121,7 @@ rlsd_status HeadGradient::add_bias(rlsd_context* context, int64_t count, const H
 }
 
 rlsd_status HeadGradient::add(rlsd_context* context, const int32_t* tokens, int64_t count, const HeadChunk& chunk) {
-  const int64_t row_bytes = view_.width() * element_bytes(view_.hidden);
+  const int64_t row_bytes = view_.width() * element_bytes(view_.hidden.dtype);
   for (int64_t i = 0; i < count; ++i) {
     /* 0 times NaN must not reach the sums. */
     if (dropped_[i]) std::memset(chunk.hidden + i * row_bytes, 0, static_cast<size_t>(row_bytes));
@@ -144,7 +138,7 @@ void HeadGradient::finish_head_row(int64_t row) const {
   const int64_t width = view_.width();
   char* const out = row_of(head_, row);
   if (row >= view_.vocab || !started_) {
-    if (!accumulate_) std::memset(out, 0, static_cast<size_t>(width * element_bytes(head_)));
+    if (!accumulate_) std::memset(out, 0, static_cast<size_t>(width * element_bytes(head_.dtype)));
     return;
   }
   if (head_sum_ == nullptr) return;
@@ -160,7 +154,7 @@ void HeadGradient::finish_head_row(int64_t row) const {
 void HeadGradient::finish_bias() const {
   const MatmulKernels& kernels = matmul_kernels();
   for (int64_t v = 0; v < view_.head.shape[0]; ++v) {
-    char* const out = static_cast<char*>(bias_.data) + v * element_bytes(bias_);
+    char* const out = static_cast<char*>(bias_.data) + v * element_bytes(bias_.dtype);
     float old = 0.0f;
     if (accumulate_) kernels.widen[bias_.dtype](&old, out, 1);
     const double sum = started_ && v < view_.vocab ? bias_sum_[v] : 0.0;

@@ -3,15 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/memory.h"
 #include "cpu/error.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t element_bytes(const rlsd_tensor& t) { return t.dtype == RLSD_F32 ? 4 : 2; }
-bool is_float(const rlsd_tensor& t) { return t.dtype == RLSD_F32 || t.dtype == RLSD_F16 || t.dtype == RLSD_BF16; }
 
 constexpr int64_t kLineFloats = 16;
 
@@ -22,13 +19,13 @@ int64_t chunk_rows(int64_t tokens, int64_t stride, int64_t share) {
   const int64_t most = std::max<int64_t>(kHeadChunkBytes / std::max<int64_t>(row_bytes, 1), 1);
   if (tokens <= most) return std::max<int64_t>(tokens, 1);
   const int64_t even = ceil_div(tokens, ceil_div(tokens, most));
-  return std::max<int64_t>(std::min(ceil_div(even, tile) * tile, most / tile * tile), std::min(most, tile));
+  return std::max<int64_t>(std::min(round_up(even, tile), most / tile * tile), std::min(most, tile));
 }
 
 /* The most scratch that a product of up to `rows` tokens needs: their logits, or a gradient in a 16-bit type. */
 int64_t product_scratch_bytes(const rlsd_context* context, int64_t rows, int64_t width) {
   MatmulProblem logits = {};
-  logits.m = ceil_div(rows, matmul_kernels().columns) * matmul_kernels().columns;
+  logits.m = round_up(rows, matmul_kernels().columns);
   logits.n = logits.m + 1;
   logits.k = width;
   logits.a.k_stride = logits.b.k_stride = 1;
@@ -43,8 +40,8 @@ int64_t product_scratch_bytes(const rlsd_context* context, int64_t rows, int64_t
 HeadView head_view(const rlsd_scores& s) { return {s.hidden, s.head, s.bias, s.vocab_size, s.rows}; }
 
 rlsd_status check_head(rlsd_context* c, const char* name, const HeadView& v, const TokenIds& t, int32_t* owner) {
-  if (v.hidden.rank != 2 || v.head.rank != 2 || v.head.shape[1] != v.hidden.shape[1] || !is_float(v.hidden) ||
-      !is_float(v.head)) {
+  if (v.hidden.rank != 2 || v.head.rank != 2 || v.head.shape[1] != v.hidden.shape[1] || !is_float(v.hidden.dtype) ||
+      !is_float(v.head.dtype)) {
     return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected (R, H) and (V, H) floats for %s.hidden and %s.head.", name,
                 name);
   }
@@ -63,10 +60,10 @@ HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int
   for (int i = 0; i < count; ++i) {
     vocab = std::max(vocab, views[i].vocab);
     width = std::max(width, views[i].width());
-    hidden_bytes = std::max(hidden_bytes, views[i].width() * element_bytes(views[i].hidden));
+    hidden_bytes = std::max(hidden_bytes, views[i].width() * element_bytes(views[i].hidden.dtype));
   }
   HeadChunk chunk = {};
-  chunk.stride = ceil_div(vocab, kLineFloats) * kLineFloats;
+  chunk.stride = round_up(vocab, kLineFloats);
   chunk.rows = chunk_rows(tokens, chunk.stride, share);
   chunk.logits = workspace->cut<float>(chunk.rows * chunk.stride);
   chunk.hidden = workspace->cut<char>(chunk.rows * hidden_bytes);
@@ -76,7 +73,7 @@ HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int
 
 rlsd_status head_logits(rlsd_context* context, const HeadView& v, const int32_t* tokens, int64_t count,
                         const HeadChunk& chunk) {
-  const int64_t width = element_bytes(v.hidden), row_bytes = v.width() * width;
+  const int64_t width = element_bytes(v.hidden.dtype), row_bytes = v.width() * width;
   for (int64_t i = 0; i < count; ++i) {
     std::memcpy(chunk.hidden + i * row_bytes,
                 static_cast<const char*>(v.hidden.data) + v.row(tokens[i]) * v.hidden.stride[0] * width,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/memory.h"
 #include "cpu/error.h"
 
 namespace rlsd::cpu {
@@ -13,7 +14,7 @@ rlsd_status check_shape(rlsd_context* c, const char* name, const LogitsView& v, 
   if (v.data == nullptr && v.rows * v.columns > 0) {
     return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected memory for %s.logits.", name);
   }
-  if (v.dtype != RLSD_F32 && v.dtype != RLSD_F16 && v.dtype != RLSD_BF16) {
+  if (!is_float(v.dtype)) {
     return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected f32, f16 or bf16 for %s.logits but received dtype %d.", name,
                 v.dtype);
   }
@@ -52,9 +53,8 @@ rlsd_status check_token(rlsd_context* c, const char* name, const LogitsView& v, 
 
 LogitsView logits_view(const rlsd_scores& s) {
   const rlsd_tensor& x = s.logits;
-  const int64_t width = x.dtype == RLSD_F32 ? 4 : 2;
-  return {static_cast<const char*>(x.data), x.dtype,      x.shape[0], x.shape[1],
-          x.stride[0] * width,              s.vocab_size, s.rows};
+  return {static_cast<const char*>(x.data),         x.dtype,      x.shape[0], x.shape[1],
+          x.stride[0] * element_bytes(x.dtype), s.vocab_size, s.rows};
 }
 
 rlsd_status check_logits(rlsd_context* c, const char* name, const LogitsView& v, const TokenIds& t, int32_t* owner) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "core/memory.h"
 #include "cpu/error.h"
 #include "cpu/matmul_block.h"
 #include "cpu/thread_pool.h"
@@ -16,9 +17,6 @@ namespace {
 constexpr int64_t kSerialWork = int64_t{1} << 19;
 /* Rows below which packing B again for another block of rows would be felt (more than a tenth of the work). */
 constexpr int64_t kFewRows = 112;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 struct Grid {
   int64_t height, width;
@@ -56,8 +54,6 @@ Grid plan(const MatmulProblem& p, int64_t slots) {
   grid.rows = ceil_div(p.m, grid.height);
   return grid;
 }
-
-bool is_float(int32_t dtype) { return dtype == RLSD_F32 || dtype == RLSD_F16 || dtype == RLSD_BF16; }
 
 /* op(X) as lines: rows of op(A) when `lines_are_rows`, columns of op(B) otherwise. */
 MatrixView view_of(const rlsd_tensor& x, bool lines_are_rows) {

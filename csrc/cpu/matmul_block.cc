@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/memory.h"
+
 namespace rlsd::cpu {
 namespace {
 
@@ -17,10 +19,6 @@ constexpr int64_t kPanelSlivers = 4;
 constexpr int64_t kNarrowRows = 512, kNarrowColumns = 512;
 /* Rows that a role swap may add by rounding up to whole vectors: beyond, they cost more than transposing op(B). */
 constexpr int64_t kSwapRounding = 8;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-int64_t element_bytes(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
 
 /* One thread's scratch, in floats; every part starts at a cache line. */
 struct Scratch {

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "cpu/head_gradient.h"
+#include "cpu/head_views.h"
 #include "cpu/policy_loss.h"
 #include "cpu/policy_rows.h"
 #include "cpu/row_tasks.h"
@@ -23,7 +24,7 @@ namespace {
 /* The workspace's arrays; NULL where the batch has no use for one. */
 struct Arrays {
   int32_t* owner; /* (most rows of any view) */
-  int32_t* order; /* (N) tokens that are read: those with a gradient first */
+  int32_t* order; /* (N) */
   SequenceTerms* terms;
   float* log_probs;
   float* teacher;
@@ -33,14 +34,6 @@ struct Arrays {
   RowScore* scores; /* (chunk rows) */
   HeadChunk chunk;
 };
-
-int64_t view_rows(const rlsd_scores& s) {
-  return s.level == RLSD_HIDDEN ? s.hidden.shape[0] : (s.level == RLSD_LOGITS ? s.logits.shape[0] : 0);
-}
-
-bool scored_here(const rlsd_policy_batch& b, const rlsd_scores& s) {
-  return s.level == RLSD_HIDDEN || (s.level == RLSD_LOGITS && b.student.level == RLSD_HIDDEN);
-}
 
 class HeadLoss {
  public:
@@ -64,9 +57,6 @@ class HeadLoss {
  private:
   bool has_student() const { return batch_.student.level == RLSD_HIDDEN; }
   rlsd_status check();
-  rlsd_status check_view(const char* name, const rlsd_scores& s);
-  void list_tokens();
-  rlsd_status score_view(const rlsd_scores& s, float* log_probs);
   rlsd_status lower_level();
   rlsd_status each_chunk(int64_t first, int64_t last, rlsd_status (HeadLoss::*body)(const int32_t*, int64_t));
   rlsd_status score_chunk(const int32_t* tokens, int64_t count);
@@ -87,7 +77,7 @@ class HeadLoss {
   TokenIds ids_{};
   Arrays a_{};
   LogitsView logits_{};
-  int64_t listed_ = 0, with_gradient_ = 0;
+  TokenOrder order_{};
   uint64_t used_ = 0;
 };
 
@@ -95,12 +85,12 @@ uint64_t HeadLoss::cut(void* base) {
   Workspace w(base);
   const rlsd_policy_batch& b = batch_;
   a_ = Arrays{};
-  a_.owner = w.cut<int32_t>(std::max({view_rows(b.student), view_rows(b.teacher), view_rows(b.contrast)}));
+  a_.owner = w.cut<int32_t>(most_rows(b));
   a_.order = w.cut<int32_t>(b.tokens);
   a_.terms = w.cut<SequenceTerms>(b.sequences);
   if (has_student() && out_.log_probs == nullptr) a_.log_probs = w.cut<float>(b.tokens);
-  if (scored_here(b, b.teacher) && out_.teacher_log_probs == nullptr) a_.teacher = w.cut<float>(b.tokens);
-  if (scored_here(b, b.contrast)) a_.contrast = w.cut<float>(b.tokens);
+  if (is_scored_here(b, b.teacher) && out_.teacher_log_probs == nullptr) a_.teacher = w.cut<float>(b.tokens);
+  if (is_scored_here(b, b.contrast)) a_.contrast = w.cut<float>(b.tokens);
   HeadView views[3];
   int count = 0;
   for (const rlsd_scores* s : {&b.student, &b.teacher, &b.contrast}) {
@@ -117,16 +107,9 @@ uint64_t HeadLoss::cut(void* base) {
   return w.bytes();
 }
 
-rlsd_status HeadLoss::check_view(const char* name, const rlsd_scores& s) {
-  if (s.level == RLSD_HIDDEN) return check_head(context_, name, head_view(s), ids_, a_.owner);
-  return scored_here(batch_, s) ? check_logits(context_, name, logits_view(s), ids_, a_.owner) : RLSD_OK;
-}
-
 rlsd_status HeadLoss::check() {
   rlsd_status status = check_policy_tokens(context_, rows_.p);
-  if (status == RLSD_OK) status = check_view("contrast", batch_.contrast);
-  if (status == RLSD_OK) status = check_view("teacher", batch_.teacher);
-  if (status == RLSD_OK) status = check_view("student", batch_.student); /* the last: owner stays the student's */
+  if (status == RLSD_OK) status = check_views(context_, batch_, ids_, a_.owner);
   if (status == RLSD_OK && has_student()) status = gradient_.check(context_);
   for (const rlsd_tensor* gradient : {&out_.gradient_hidden, &out_.gradient_head, &out_.gradient_bias}) {
     if (status == RLSD_OK) status = check_apart(context_, *gradient, batch_.teacher);
@@ -135,52 +118,9 @@ rlsd_status HeadLoss::check() {
   return status;
 }
 
-/* Tokens that are read, those whose gradient is known to be 0 last. */
-void HeadLoss::list_tokens() {
-  int64_t front = 0, back = batch_.tokens;
-  for (int64_t b = 0; b < batch_.sequences; ++b) {
-    for (int64_t i = batch_.cu_seqlens[b]; i < batch_.cu_seqlens[b + 1]; ++i) {
-      if (is_masked(rows_.p, i)) continue;
-      const bool zero = rows_.has_no_gradient(b, i);
-      if (!zero) {
-        a_.order[front++] = static_cast<int32_t>(i);
-      } else if (!out_.skip_zero_rows) {
-        a_.order[--back] = static_cast<int32_t>(i);
-      } else if (a_.skipped != nullptr) {
-        a_.skipped[i] = 1;
-      }
-    }
-  }
-  const int64_t zeros = batch_.tokens - back;
-  std::reverse(a_.order + back, a_.order + batch_.tokens);
-  std::memmove(a_.order + front, a_.order + back, static_cast<size_t>(zeros) * sizeof(int32_t));
-  with_gradient_ = gradient_.wanted() && has_student() ? front : 0;
-  listed_ = front + zeros;
-}
-
-/* (N) log-probs of a teacher or contrast. */
-rlsd_status HeadLoss::score_view(const rlsd_scores& s, float* log_probs) {
-  if (s.level == RLSD_HIDDEN) {
-    return head_log_probs(context_, head_view(s), ids_, a_.order, listed_, options_, a_.chunk, log_probs, nullptr);
-  }
-  const LogitsView view = logits_view(s);
-  return for_rows(context_, listed_, view.columns, [&](int64_t i, int64_t) {
-    const int64_t token = a_.order[i];
-    log_probs[token] = rounded(score_token(view, ids_, token, options_, nullptr).log_prob);
-  });
-}
-
 /* The student is logits or log-probs: with the other views reduced to log-probs, that level does the rest. */
 rlsd_status HeadLoss::lower_level() {
-  rlsd_policy_batch batch = batch_;
-  const auto replace = [](rlsd_scores* s, const float* log_probs) {
-    if (s->level != RLSD_HIDDEN) return;
-    *s = rlsd_scores{};
-    s->level = RLSD_LOG_PROBS;
-    s->log_probs = log_probs;
-  };
-  replace(&batch.teacher, rows_.p.teacher);
-  replace(&batch.contrast, rows_.p.contrast);
+  const rlsd_policy_batch batch = without_heads(batch_, rows_.p.teacher, rows_.p.contrast);
   void* const workspace = context_->workspace;
   const uint64_t bytes = context_->workspace_bytes;
   context_->workspace = static_cast<char*>(workspace) + used_;
@@ -238,24 +178,24 @@ rlsd_status HeadLoss::each_chunk(int64_t first, int64_t last,
                                  rlsd_status (HeadLoss::*body)(const int32_t*, int64_t)) {
   rlsd_status status = RLSD_OK;
   for (int64_t at = first; at < last && status == RLSD_OK; at += a_.chunk.rows) {
-    status = (this->*body)(a_.order + at, std::min(a_.chunk.rows, last - at));
+    status = (this->*body)(order_.tokens + at, std::min(a_.chunk.rows, last - at));
   }
   return status;
 }
 
 rlsd_status HeadLoss::student_pass() {
-  if (!rows_.whole_sequences || with_gradient_ == 0) {
+  const int64_t zeros = order_.with_gradient, end = order_.count;
+  if (!rows_.whole_sequences || zeros == 0) {
     rows_.find_terms(false);
-    const rlsd_status status = each_chunk(0, with_gradient_, &HeadLoss::score_and_add);
-    return status == RLSD_OK ? each_chunk(with_gradient_, listed_, &HeadLoss::score_chunk) : status;
+    const rlsd_status status = each_chunk(0, zeros, &HeadLoss::score_and_add);
+    return status == RLSD_OK ? each_chunk(zeros, end, &HeadLoss::score_chunk) : status;
   }
   /* Tokens with a gradient last, so that the logits of a single chunk are still there. */
-  rlsd_status status = each_chunk(with_gradient_, listed_, &HeadLoss::score_chunk);
-  if (status == RLSD_OK) status = each_chunk(0, with_gradient_, &HeadLoss::score_chunk);
+  rlsd_status status = each_chunk(zeros, end, &HeadLoss::score_chunk);
+  if (status == RLSD_OK) status = each_chunk(0, zeros, &HeadLoss::score_chunk);
   if (status != RLSD_OK) return status;
   rows_.find_terms(true);
-  return each_chunk(0, with_gradient_, with_gradient_ <= a_.chunk.rows ? &HeadLoss::add_scored
-                                                                        : &HeadLoss::score_and_add);
+  return each_chunk(0, zeros, zeros <= a_.chunk.rows ? &HeadLoss::add_scored : &HeadLoss::score_and_add);
 }
 
 /* Rows of the hidden states' gradient that no product writes. */
@@ -266,7 +206,7 @@ void HeadLoss::clear_rows() const {
       gradient_.zero_row(row);
     }
   }
-  for (int64_t i = with_gradient_; i < listed_; ++i) gradient_.zero_row(student_.row(a_.order[i]));
+  for (int64_t i = order_.with_gradient; i < order_.count; ++i) gradient_.zero_row(student_.row(order_.tokens[i]));
 }
 
 rlsd_status HeadLoss::run() {
@@ -276,8 +216,8 @@ rlsd_status HeadLoss::run() {
   if (status != RLSD_OK) return status;
   PolicyTokens& p = rows_.p;
   float* const teacher = out_.teacher_log_probs != nullptr ? out_.teacher_log_probs : a_.teacher;
-  if (scored_here(batch_, batch_.teacher)) p.teacher = teacher;
-  if (scored_here(batch_, batch_.contrast)) p.contrast = a_.contrast;
+  if (is_scored_here(batch_, batch_.teacher)) p.teacher = teacher;
+  if (is_scored_here(batch_, batch_.contrast)) p.contrast = a_.contrast;
   if (has_student()) {
     p.log_probs = out_.log_probs != nullptr ? out_.log_probs : a_.log_probs;
     p.entropy = a_.entropy;
@@ -285,9 +225,14 @@ rlsd_status HeadLoss::run() {
     std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
   }
   rows_.begin(a_.terms);
-  list_tokens();
-  if (scored_here(batch_, batch_.teacher)) status = score_view(batch_.teacher, teacher);
-  if (status == RLSD_OK && scored_here(batch_, batch_.contrast)) status = score_view(batch_.contrast, a_.contrast);
+  order_ = list_tokens(rows_, out_.skip_zero_rows != 0, a_.order, a_.skipped);
+  if (!has_student() || !gradient_.wanted()) order_.with_gradient = 0;
+  const auto score = [&](const rlsd_scores& view, float* log_probs) {
+    if (status != RLSD_OK || !is_scored_here(batch_, view)) return;
+    status = score_view(context_, view, ids_, order_, options_, a_.chunk, log_probs);
+  };
+  score(batch_.teacher, teacher);
+  score(batch_.contrast, a_.contrast);
   if (status != RLSD_OK) return status;
   if (!has_student()) return lower_level();
   clear_rows();
@@ -307,10 +252,7 @@ rlsd_status policy_loss_head_workspace(rlsd_context* context, const rlsd_policy_
                                        uint64_t* bytes) {
   *bytes = HeadLoss(context, batch, objective, outputs).cut(nullptr);
   if (batch.student.level == RLSD_HIDDEN) return RLSD_OK;
-  rlsd_policy_batch lower = batch;
-  for (rlsd_scores* s : {&lower.teacher, &lower.contrast}) {
-    if (s->level == RLSD_HIDDEN) s->level = RLSD_LOG_PROBS;
-  }
+  const rlsd_policy_batch lower = without_heads(batch, nullptr, nullptr);
   uint64_t more = 0;
   const rlsd_status status = policy_loss_workspace(context, &lower, &objective, &outputs, &more);
   *bytes += more;

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/memory.h"
 #include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/policy_loss.h"
@@ -116,12 +117,6 @@ class LogitsLoss {
   TokenIds ids_{};
   Target student_{}, teacher_{}, contrast_{};
 };
-
-/* True when [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
-bool overlaps(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
-  const auto x = reinterpret_cast<uintptr_t>(a), y = reinterpret_cast<uintptr_t>(b);
-  return a_bytes > 0 && b_bytes > 0 && x < y + static_cast<uint64_t>(b_bytes) && y < x + static_cast<uint64_t>(a_bytes);
-}
 
 rlsd_status check_gradient(rlsd_context* c, const rlsd_tensor& g, const LogitsView& student, const LogitsView* others,
                            int count) {

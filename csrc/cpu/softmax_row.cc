@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/half.h"
+#include "core/memory.h"
 #include "cpu/isa.h"
 
 #if defined(__x86_64__)
@@ -130,8 +131,6 @@ void put(void* row, int32_t dtype, int64_t column, float value) {
   }
 }
 
-size_t width(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
-
 /* H = log Z - sum E (s - anchor) / Z, which rounding may leave a little below 0. */
 double entropy(double log_sum, const Sums& s, double sum) { return std::fmax(0.0, log_sum - kLn2 * s.et / sum); }
 
@@ -198,8 +197,7 @@ void write_row_gradient(void* out, const void* row, int32_t dtype, int64_t vocab
         g.log_prob * -std::expm1(score.log_prob) + g.entropy * p * (score.log_prob + score.entropy);
     put(out, dtype, target, static_cast<float>(of_target * (1.0 - tanh * tanh) / o.temperature) + 0.0f);
   }
-  std::memset(bytes + static_cast<size_t>(written) * width(dtype), 0,
-              static_cast<size_t>(columns - written) * width(dtype));
+  std::memset(bytes + written * element_bytes(dtype), 0, static_cast<size_t>((columns - written) * element_bytes(dtype)));
 }
 
 }  // namespace rlsd::cpu

@@ -66,12 +66,6 @@ uint64_t cut_arrays(const rlsd_policy_batch& b, const rlsd_policy_outputs& out, 
   return w.bytes();
 }
 
-/* True when [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
-bool overlaps(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
-  const auto x = reinterpret_cast<uintptr_t>(a), y = reinterpret_cast<uintptr_t>(b);
-  return a_bytes > 0 && b_bytes > 0 && x < y + static_cast<uint64_t>(b_bytes) && y < x + static_cast<uint64_t>(a_bytes);
-}
-
 rlsd_status check_gradient(rlsd_context* c, const rlsd_tensor& g, const View* views) {
   if (g.data == nullptr) return RLSD_OK;
   const View& student = views[kStudent];

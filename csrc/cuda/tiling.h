@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "core/host_device.h"
+#include "core/memory.h"
 #include "rlsd/rlsd.h"
 
 namespace rlsd::cuda {
@@ -23,8 +23,6 @@ constexpr int64_t kSharedPerBlock = 227 * 1024;
 constexpr int kLargestCluster = 8; /* the largest that every such device can place */
 /* Rows in flight on a multiprocessor: while one computes, the others load and store. */
 constexpr int kResidentBlocks = 3;
-
-RLSD_HD int64_t element_bytes(int32_t dtype) { return dtype == RLSD_F32 ? 4 : 2; }
 
 /* The widest row: places inside a row are ints, places of a row are 64 bits wide. */
 constexpr int64_t kMostColumns = (int64_t{1} << 31) - 1 - 64 * kVector * 256;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/memory.h"
+
 namespace rlsd::model {
 
 Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
@@ -74,7 +76,7 @@ rlsd_tensor typed(const void* data, int64_t count, int32_t dtype) {
 }
 
 uint64_t bytes_of(int64_t count, int32_t dtype) {
-  return static_cast<uint64_t>(count) * (dtype == RLSD_F32 ? 4 : 2);
+  return static_cast<uint64_t>(count * element_bytes(dtype));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 /* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows; rows into a
  * cache. */
 #include "core/half.h"
+#include "core/memory.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
 
@@ -75,8 +76,7 @@ rlsd_status convert(rlsd_context* context, rlsd_tensor to, rlsd_tensor from) {
   if (to.dtype != from.dtype) {
     return fail(context, RLSD_UNSUPPORTED, -1, "convert: one of the two types must be f32.");
   }
-  const size_t size = to.dtype == RLSD_F32 ? 4 : 2;
-  std::memmove(to.data, from.data, static_cast<size_t>(element_count(to)) * size);
+  std::memmove(to.data, from.data, static_cast<size_t>(element_count(to) * element_bytes(to.dtype)));
   return RLSD_OK;
 }
 
