@@ -340,6 +340,16 @@ describe("policyLoss over an LM head", () => {
     expect(skipped.gradient.hidden!.data).toEqual(read.gradient.hidden!.data);
   });
 
+  it("reads every row of a teacher beside a student of log-probs, of which none is skipped", () => {
+    const batch = batchOf({ vocab: 64 });
+    const logProbs = policyLossSync(batch, objective).logProbs;
+    const given = { ...batch, student: { logProbs }, contrast: batch.student };
+    const read = policyLossSync(given, rlsd({ creditMix: 1 }));
+    const skipped = policyLossSync(given, rlsd({ creditMix: 1 }), { skipZeroRows: true });
+    expect(skipped.teacherLogProbs).toEqual(read.teacherLogProbs);
+    expect(skipped.stats).toEqual(read.stats);
+  });
+
   it("leaves rows of a given gradient alone that no token names, and zeroes masked ones", () => {
     const batch = batchOf({ vocab: 64 });
     const hidden = tensor(new Float32Array(ROWS * 19).fill(7), [ROWS, 19]);

@@ -225,7 +225,9 @@ rlsd_status HeadLoss::run() {
     std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
   }
   rows_.begin(a_.terms);
-  order_ = list_tokens(rows_, out_.skip_zero_rows != 0, a_.order, a_.skipped);
+  /* A student of log-probs is read whole by the level that ends the call, and so are the views beside it. */
+  const bool skips = out_.skip_zero_rows != 0 && batch_.student.level != RLSD_LOG_PROBS;
+  order_ = list_tokens(rows_, skips, a_.order, a_.skipped);
   if (!has_student() || !gradient_.wanted()) order_.with_gradient = 0;
   const auto score = [&](const rlsd_scores& view, float* log_probs) {
     if (status != RLSD_OK || !is_scored_here(batch_, view)) return;
