@@ -78,7 +78,7 @@ const FAULTS = [
   ["normalize counts bad rows", "csrc/core/policy_tokens.h", "if (!finite && !p.credit_only) return;", ""],
   ["masks not checked", "csrc/cpu/policy_tokens.cc", "if (mask[i] <= 1) continue;", "continue;"],
   ["falling cuSeqlens accepted", "csrc/cpu/policy_tokens.cc", "if (cu[b + 1] >= cu[b]) continue;", "continue;"],
-  ["overlap accepted", "csrc/napi/loss.cc", "|| !is_apart()", ""],
+  ["overlap accepted", "csrc/napi/policy_args.cc", "|| !is_apart()", ""],
   ["population deviation", "lib/ops/advantages.ts", "ddof = 1", "ddof = 0"],
   ["equal rewards rounded", "lib/ops/advantages.ts", " || isConstant(values)", ""],
   ["leave-one-out without its factor", "lib/ops/advantages.ts", "values.length / (values.length - 1)", "1"],

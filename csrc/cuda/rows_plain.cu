@@ -2,7 +2,7 @@
  *
  * Any V, any alignment, any device. The student is read twice, the second time mostly out of the L2 cache; teacher and
  * contrast once. No (N, V) array but the gradient is made. It is the resident kernel's oracle and its fallback. */
-#include "cuda/row_team.cuh"
+#include "cuda/run_row.cuh"
 
 namespace rlsd::cuda {
 namespace {

@@ -4,7 +4,7 @@
  * summed: student and teacher are read once, the gradient is written once, 6 bytes per element of 16 bits. Slices are
  * small enough for kResidentBlocks on a multiprocessor: rows overlap in their loads, sums and stores. Rows must start at
  * multiples of 16 bytes; any V. */
-#include "cuda/row_team.cuh"
+#include "cuda/run_row.cuh"
 
 namespace rlsd::cuda {
 namespace {
