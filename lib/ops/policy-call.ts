@@ -11,7 +11,7 @@ import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { LEVEL_LOG_PROBS, type TensorData, writeScores } from "./scores.js";
 
-/** Places of the numbers in meta: csrc/napi/loss.cc, enum Meta. */
+/** Places of the numbers in meta: csrc/napi/policy_args.h, enum Meta. */
 const SCORES = 10;
 const SCORE_FIELDS = 8;
 const OUT_DTYPES = SCORES + 3 * SCORE_FIELDS;

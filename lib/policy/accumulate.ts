@@ -33,6 +33,26 @@ function checkNeeds(batch: TrainBatch, objective: Objective): void {
   }
 }
 
+/** The engine's own copies of a batch, checked, in the order of its arguments. */
+function ownArrays(batch: TrainBatch, objective: Objective, sequences: number, n: number) {
+  const f32 = (name: keyof TrainBatch): Float32Array | undefined =>
+    ownCopy(batch[name] as Float32Array | undefined, Float32Array, `batch.${name}`, n);
+  const lengths = objective.objective === "row-coefficient" ? [n] : [sequences, n];
+  const advantages = ownCopy(batch.advantages, Float32Array, "batch.advantages", ...lengths);
+  if (advantages === undefined)
+    throw invalid(`a Float32Array of ${lengths.join(" or ")}`, "batch.advantages", undefined);
+  return [
+    advantages,
+    ownCopy(batch.completionMask, Uint8Array, "batch.completionMask", n),
+    ownCopy(batch.spanMask, Uint8Array, "batch.spanMask", n),
+    f32("teacherLogProbs"),
+    f32("contrastLogProbs"),
+    f32("oldLogProbs"),
+    f32("refLogProbs"),
+    f32("samplerLogProbs"),
+  ] as const;
+}
+
 /** Checks and copies a batch; the returned function makes the one native call. See Policy.accumulate. */
 export function accumulate(
   model: NativeModel,
@@ -46,25 +66,11 @@ export function accumulate(
   const lossScale = checkNumber(o.lossScale ?? 1, "lossScale");
   const packed = packSequences(batch.sequences, model.config, "batch.sequences");
   const { ids, cuSeqlens, promptLengths, targets: n } = packed;
-  const sequences = promptLengths.length;
-  const f32 = (name: keyof TrainBatch): Float32Array | undefined =>
-    ownCopy(batch[name] as Float32Array | undefined, Float32Array, `batch.${name}`, n);
-  const lengths = objective.objective === "row-coefficient" ? [n] : [sequences, n];
-  const advantages = ownCopy(batch.advantages, Float32Array, "batch.advantages", ...lengths);
-  if (advantages === undefined)
-    throw invalid(`a Float32Array of ${lengths.join(" or ")}`, "batch.advantages", undefined);
-  const mask = ownCopy(batch.completionMask, Uint8Array, "batch.completionMask", n);
-  const span = ownCopy(batch.spanMask, Uint8Array, "batch.spanMask", n);
-  const inputs = [
-    f32("teacherLogProbs"),
-    f32("contrastLogProbs"),
-    f32("oldLogProbs"),
-    f32("refLogProbs"),
-    f32("samplerLogProbs"),
-  ] as const;
+  const arrays = ownArrays(batch, objective, promptLengths.length, n);
+  const taught = batch.teacherLogProbs !== undefined;
   return async () => {
     const logProbs = new Float32Array(n);
-    const teacherLogProbs = inputs[0] === undefined ? undefined : new Float32Array(n);
+    const teacherLogProbs = taught ? new Float32Array(n) : undefined;
     const tokenAdvantages = new Float32Array(n);
     const evidenceWeights = new Float32Array(n);
     const gradient = new Float32Array(n);
@@ -79,10 +85,7 @@ export function accumulate(
           encoded,
           lossScale,
           id,
-          advantages,
-          mask,
-          span,
-          ...inputs,
+          ...arrays,
           logProbs,
           teacherLogProbs,
           tokenAdvantages,

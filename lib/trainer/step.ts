@@ -129,6 +129,21 @@ function requireVerdicts(verdicts: readonly Judged[]): void {
 
 const NO_EVIDENCE: EvidenceResult = { evidence: [], withoutPrivilege: 0, withoutContrast: 0 };
 
+/** What the teacher says of the rollouts in the loss that have an advantage. */
+async function askTeacher(
+  { config, materials, privileged, teacher, signal }: StepContext,
+  step: number,
+  collected: Collected,
+  advantages: Float32Array,
+): Promise<EvidenceResult> {
+  if (teacher === undefined || ALGORITHMS[config.algorithm]!.teacherView(config, step) === "none") return NO_EVIDENCE;
+  const { block, prompter } = materials;
+  const used = inLoss(collected, config);
+  const worth = advantages.map((advantage, i) => (used[i] ? advantage : 0));
+  const options = { config, block, prompter, privileged, signal };
+  return gatherEvidence(teacher.policy, collected.rollouts, collected.verdicts, worth, options);
+}
+
 /** Log-probs of the policy before the first of several updates, and of the KL reference. */
 async function scored(context: StepContext, rows: readonly LossRow[], klCoef: number): Promise<LossRow[]> {
   const { config, policy, reference, signal } = context;
@@ -229,18 +244,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const advantages = groupAdvantages(rewards, groupIds, config.advantage);
 
-  const asked = teacher !== undefined && algorithm.teacherView(config, step) !== "none";
-  const used = inLoss(collected, config);
-  const worth = advantages.map((advantage, i) => (used[i] ? advantage : 0));
-  const evidence = asked
-    ? await gatherEvidence(teacher.policy, collected.rollouts, collected.verdicts, worth, {
-        config,
-        block: materials.block,
-        prompter: materials.prompter,
-        privileged: context.privileged,
-        signal,
-      })
-    : NO_EVIDENCE;
+  const evidence = await askTeacher(context, step, collected, advantages);
   watch.lap("teacher");
 
   const objective = algorithm.objective(config);

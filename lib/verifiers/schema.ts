@@ -60,6 +60,18 @@ function draftOf(schema: object): Draft {
   return named.includes("2019-09") ? "2019-09" : "2020-12";
 }
 
+function compile(source: unknown, draft: Draft | "auto"): ValidateFunction {
+  const value: unknown = typeof source === "string" ? JSON.parse(source) : source;
+  if (typeof value !== "boolean" && (typeof value !== "object" || value === null || Array.isArray(value))) {
+    throw new Error("a schema is an object, true or false");
+  }
+  const ajv = engine(draft !== "auto" ? draft : typeof value === "object" ? draftOf(value) : "2020-12");
+  const validate = ajv.compile(value);
+  // A schema's own $id may come again with another row: nothing is kept under its name.
+  ajv.removeSchema(value);
+  return validate;
+}
+
 const CACHED = 256;
 
 export const schema = define({
@@ -71,18 +83,6 @@ export const schema = define({
     const compiled = new Map<string, ValidateFunction | Error>();
     const given = (row: Row): unknown => options.schema ?? row[options.field];
 
-    const compile = (source: unknown): ValidateFunction => {
-      const value: unknown = typeof source === "string" ? JSON.parse(source) : source;
-      if (typeof value !== "boolean" && (typeof value !== "object" || value === null || Array.isArray(value))) {
-        throw new Error("a schema is an object, true or false");
-      }
-      const draft = options.draft !== "auto" ? options.draft : typeof value === "object" ? draftOf(value) : "2020-12";
-      // A schema's own $id may come again with another row: nothing is kept under its name.
-      const ajv = engine(draft);
-      const validate = ajv.compile(value);
-      ajv.removeSchema(value);
-      return validate;
-    };
     const validator = (row: Row): ValidateFunction | Error => {
       const source = given(row);
       if (source === undefined) return new Error("there is none");
@@ -91,7 +91,7 @@ export const schema = define({
       if (known !== undefined) return known;
       let made: ValidateFunction | Error;
       try {
-        made = compile(source);
+        made = compile(source, options.draft);
       } catch (error) {
         made = error instanceof Error ? error : new Error(String(error));
       }
