@@ -39,7 +39,7 @@ void test_slices_cover_a_row_once(int64_t width, int cluster) {
 
 void test_slices_fit(int64_t width, int32_t dtype) {
   const int cluster = cluster_for(width, dtype, kControl);
-  const int64_t row = width * element_bytes(dtype);
+  const int64_t row = width * rlsd::element_bytes(dtype);
   if (cluster == 0) {
     expect(row > kLargestCluster * (kSharedPerBlock - kControl - 64), "a row that fits is kept", width, cluster);
     return;
