@@ -48,9 +48,9 @@ void test_slices_fit(int64_t width, int32_t dtype) {
   expect(bytes + kControl <= kSharedPerBlock, "a slice fits in a block's shared memory", width, cluster);
   for (int rank = 0; rank < cluster; ++rank) {
     const Slice slice = slice_of(width, rank, cluster);
-    const int64_t needed = int64_t{slice.end - slice.begin} * kVector * element_bytes(dtype);
+    const int64_t needed = int64_t{slice.end - slice.begin} * kVector * rlsd::element_bytes(dtype);
     expect(needed <= bytes, "slice_bytes holds every slice", width, cluster);
-    expect(int64_t{slice.begin} * kVector * element_bytes(dtype) % 16 == 0, "slices start aligned", width, cluster);
+    expect(int64_t{slice.begin} * kVector * rlsd::element_bytes(dtype) % 16 == 0, "slices start aligned", width, cluster);
   }
   if (cluster < kLargestCluster) {
     expect(kResidentBlocks * (bytes + kControl + kSharedReserved) <= kSharedPerProcessor, "blocks are co-resident", width,
