@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/error.h"
 #include "cpu/distill_loss.h"
-#include "cpu/error.h"
 #include "cpu/matmul.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/policy_loss.h"

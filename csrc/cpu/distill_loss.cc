@@ -10,10 +10,10 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/loss_arguments.h"
 #include "core/memory.h"
 #include "cpu/distill_row.h"
-#include "cpu/error.h"
 #include "cpu/head_gradient.h"
 #include "cpu/policy_tokens.h"
 #include "cpu/row_tasks.h"

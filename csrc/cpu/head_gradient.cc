@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/half.h"
 #include "core/memory.h"
-#include "cpu/error.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/memory.h"
-#include "cpu/error.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {

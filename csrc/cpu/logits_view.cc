@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "core/memory.h"
-#include "cpu/error.h"
 
 namespace rlsd::cpu {
 namespace {

@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/memory.h"
-#include "cpu/error.h"
 #include "cpu/matmul_block.h"
 #include "cpu/thread_pool.h"
 

@@ -8,9 +8,9 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "core/loss_arguments.h"
 #include "core/policy_pass.h"
-#include "cpu/error.h"
 #include "cpu/policy_loss_head.h"
 #include "cpu/policy_loss_logits.h"
 #include "cpu/policy_tokens.h"

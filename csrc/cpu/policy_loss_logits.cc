@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/memory.h"
-#include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/policy_loss.h"
 #include "cpu/policy_rows.h"

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "cpu/error.h"
+#include "core/error.h"
 
 namespace rlsd::cpu {
 

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "core/error.h"
 #include "core/loss_arguments.h"
-#include "cpu/error.h"
 #include "cpu/logits_view.h"
 #include "cpu/row_tasks.h"
 #include "cpu/token_log_probs_head.h"

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/error.h"
 #include "core/workspace.h"
-#include "cpu/error.h"
 #include "rlsd/rlsd.h"
 
 namespace rlsd::cpu {

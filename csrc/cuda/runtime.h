@@ -4,9 +4,7 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdarg>
-#include <cstdio>
-
+#include "core/error.h"
 #include "rlsd/rlsd.h"
 
 namespace rlsd::cuda {
@@ -14,16 +12,6 @@ namespace rlsd::cuda {
 constexpr int kThreads = 256; /* of every block */
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
-
-__attribute__((format(printf, 4, 5))) inline rlsd_status fail(rlsd_context* context, rlsd_status status, int64_t index,
-                                                              const char* format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(context->error, sizeof(context->error), format, arguments);
-  va_end(arguments);
-  context->error_index = index;
-  return status;
-}
 
 /* These leave the process's context unusable: every later call fails with the same number. */
 inline bool poisons(cudaError_t error) {

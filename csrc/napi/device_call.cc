@@ -174,6 +174,12 @@ rlsd_status DeviceCall::compute() {
   return RLSD_OK;
 }
 
+napi_value refuse_device_args(napi_env env) {
+  return refuse(env, RLSD_INVALID_ARGUMENT,
+                "Expected the arguments to keep their type and length but one was detached, resized, disposed or "
+                "replaced while the call was made.");
+}
+
 napi_value run_device_call(napi_env env, std::unique_ptr<DeviceCall> call, DeviceMode mode, const DeviceArg* held,
                            size_t held_count) {
   const rlsd_status status = call->enqueue();

@@ -76,6 +76,9 @@ class DeviceCall : public OpCall {
   std::shared_ptr<DeviceEvent> done_;
 };
 
+/* The status of a call whose arguments could not be read. */
+napi_value refuse_device_args(napi_env env);
+
 /* How a call ends: on this thread, on the queue, or not here at all. */
 enum class DeviceMode { kWait = 0, kQueue = 1, kEnqueue = 2 };
 

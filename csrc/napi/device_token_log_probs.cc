@@ -82,9 +82,7 @@ napi_value device_token_log_probs(napi_env env, napi_callback_info info) {
   DeviceArg a[kArgCount];
   auto call = std::make_unique<TokenLogProbsCall>();
   if (!read_device_args<kArgCount>(env, info, a) || !call->fill(a)) {
-    return refuse(env, RLSD_INVALID_ARGUMENT,
-                  "Expected the arguments to keep their type and length but one was detached, resized, disposed or "
-                  "replaced while the call was made.");
+    return refuse_device_args(env);
   }
   const auto mode = static_cast<DeviceMode>(static_cast<int>(static_cast<double*>(a[kMeta].array.data)[kMode]));
   return run_device_call(env, std::move(call), mode, a + kOutLogProbs, 2);

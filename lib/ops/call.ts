@@ -133,15 +133,20 @@ export function checkOut(out: PolicyOut, tokens: number): void {
   if (out.gradientLogProbs !== undefined) checkF32(out.gradientLogProbs, "out.gradientLogProbs", tokens);
 }
 
-/** The call as it was read, types and lengths checked; throws the signal's reason when it is aborted already. */
-export function checkCall(given: Call, tokens: number): Call {
-  const call = readCall(given);
+/** What a call says in booleans and numbers, wherever it runs. */
+export function checkFlags(call: Call | DeviceCall): void {
   checkBoolean(call.inPlace, "inPlace");
   checkBoolean(call.accumulate, "accumulate");
   checkBoolean(call.frozenHead, "frozenHead");
   checkBoolean(call.skipZeroRows, "skipZeroRows");
   if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
   if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
+}
+
+/** The call as it was read, types and lengths checked; throws the signal's reason when it is aborted already. */
+export function checkCall(given: Call, tokens: number): Call {
+  const call = readCall(given);
+  checkFlags(call);
   if (call.results !== undefined && (call.results as string) !== "host") {
     throw invalid('"host", as no tensor of the batch is on a device,', "results", call.results);
   }

@@ -1,11 +1,10 @@
-import { checkBoolean } from "../check.js";
 import type { DeviceHandle } from "../native/device-binding.js";
 import type { DeviceTensor } from "../tensor/device.js";
 import { streamHandle } from "../tensor/device.js";
 import { type DeviceUse, leaseOnDevice } from "../tensor/device-lease.js";
 import type { Stream } from "../tensor/stream.js";
-import { type Call, checkOut, type DeviceCall, readCall } from "./call.js";
-import { checkFinite, checkPositiveInteger, invalid } from "./check.js";
+import { type Call, checkFlags, checkOut, type DeviceCall, readCall } from "./call.js";
+import { invalid } from "./check.js";
 
 /** DeviceMode of csrc/napi/device_call.h: how a call ends. */
 export const MODE_WAIT = 0;
@@ -35,12 +34,7 @@ export function checkPlace(call: Pick<Call | DeviceCall, "stream" | "results" | 
 /** The call as it was read; types and lengths of what is not a tensor checked. */
 export function checkDeviceCall(given: Call | DeviceCall, tokens: number): Call | DeviceCall {
   const call = readCall(given as Call) as Call | DeviceCall;
-  checkBoolean(call.inPlace, "inPlace");
-  checkBoolean(call.accumulate, "accumulate");
-  checkBoolean(call.frozenHead, "frozenHead");
-  checkBoolean(call.skipZeroRows, "skipZeroRows");
-  if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
-  if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
+  checkFlags(call);
   if (call.results !== "device" && call.out !== undefined) checkOut((call as Call).out ?? {}, tokens);
   return call;
 }

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cpu/error.h"
+#include "core/error.h"
 #include "cpu/thread_pool.h"
 #include "rlsd/rlsd.h"
 

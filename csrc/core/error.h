@@ -1,13 +1,13 @@
 /* Writes what went wrong into the context: fixed storage, so recording an error never allocates. */
-#ifndef RLSD_CPU_ERROR_H_
-#define RLSD_CPU_ERROR_H_
+#ifndef RLSD_CORE_ERROR_H_
+#define RLSD_CORE_ERROR_H_
 
 #include <cstdarg>
 #include <cstdio>
 
 #include "rlsd/rlsd.h"
 
-namespace rlsd::cpu {
+namespace rlsd {
 
 __attribute__((format(printf, 4, 5))) inline rlsd_status fail(rlsd_context* context, rlsd_status status, int64_t index,
                                                               const char* format, ...) {
@@ -19,6 +19,6 @@ __attribute__((format(printf, 4, 5))) inline rlsd_status fail(rlsd_context* cont
   return status;
 }
 
-}  // namespace rlsd::cpu
+}  // namespace rlsd
 
 #endif
