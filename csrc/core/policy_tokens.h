@@ -59,10 +59,10 @@ struct TokenScores {
   float student, teacher, contrast;
 };
 
-RLSD_HD TokenInput token_input(const PolicyTokens& p, const TokenScores& scores, int64_t sequence, int64_t i) {
+/* A token's input but for the views' log-probs. */
+RLSD_HD TokenInput given_input(const PolicyTokens& p, int64_t sequence, int64_t i) {
   TokenInput t{};
-  t.log_prob = scores.student;
-  t.old_log_prob = p.old_log_probs != nullptr ? p.old_log_probs[i] : t.log_prob;
+  if (p.old_log_probs != nullptr) t.old_log_prob = p.old_log_probs[i];
   t.advantage = advantage_at(p, sequence, i);
   t.has_ref = p.ref_log_probs != nullptr;
   t.has_sampler = p.sampler_log_probs != nullptr;
@@ -70,9 +70,20 @@ RLSD_HD TokenInput token_input(const PolicyTokens& p, const TokenScores& scores,
   t.has_contrast = p.contrast != nullptr;
   if (t.has_ref) t.ref_log_prob = p.ref_log_probs[i];
   if (t.has_sampler) t.sampler_log_prob = p.sampler_log_probs[i];
-  if (t.has_teacher) t.teacher = scores.teacher;
-  if (t.has_contrast) t.contrast = scores.contrast;
   t.in_span = p.span_mask == nullptr || p.span_mask[i] != 0;
+  return t;
+}
+
+RLSD_HD void set_scores(TokenInput* t, const PolicyTokens& p, const TokenScores& scores) {
+  t->log_prob = scores.student;
+  if (p.old_log_probs == nullptr) t->old_log_prob = scores.student;
+  if (t->has_teacher) t->teacher = scores.teacher;
+  if (t->has_contrast) t->contrast = scores.contrast;
+}
+
+RLSD_HD TokenInput token_input(const PolicyTokens& p, const TokenScores& scores, int64_t sequence, int64_t i) {
+  TokenInput t = given_input(p, sequence, i);
+  set_scores(&t, p, scores);
   return t;
 }
 

@@ -1,5 +1,6 @@
 /* The check of a batch's small arrays, on the device. Every block looks at all of them and comes to the same verdict:
- * N bytes out of the L2 cache cost less than another launch, and nothing is written before the verdict is known. */
+ * few bytes a token out of the L2 cache cost less than another launch, and nothing is written before the verdict is
+ * known. */
 #ifndef RLSD_CUDA_CHECK_CUH_
 #define RLSD_CUDA_CHECK_CUH_
 
@@ -9,13 +10,45 @@
 namespace rlsd::cuda {
 
 struct ExamineShared {
-  BlockScratch<Key, 2> verdict;
+  BlockScratch<Key, 1> verdict;
 };
 
 struct Examined {
   Key error;
   int64_t tokens; /* unmasked */
 };
+
+/* ---- masks, 16 bytes at a time ------------------------------------------------------------ */
+
+/* This thread's share of m[first] .. m[last - 1]: word(16 bytes, their place), byte(one, its place). */
+template <class Word, class Byte>
+__device__ __forceinline__ void for_bytes(const uint8_t* m, int64_t first, int64_t last, Word&& word, Byte&& byte) {
+  const auto base = reinterpret_cast<uintptr_t>(m);
+  int64_t from = first + static_cast<int64_t>(-(base + static_cast<uintptr_t>(first)) % 16);
+  if (from > last) from = last;
+  const int64_t words = (last - from) / 16, thread = threadIdx.x;
+#pragma unroll 4
+  for (int64_t w = thread; w < words; w += kThreads) {
+    word(*reinterpret_cast<const uint4*>(m + from + 16 * w), from + 16 * w);
+  }
+  const int64_t head = first + thread, tail = from + 16 * words + thread; /* at most 15 bytes each */
+  if (head < from) byte(m[head], head);
+  if (tail < last) byte(m[tail], tail);
+}
+
+__device__ __forceinline__ int count_ones(uint4 w) {
+  constexpr unsigned kOnes = 0x01010101u;
+  return __popc(w.x & kOnes) + __popc(w.y & kOnes) + __popc(w.z & kOnes) + __popc(w.w & kOnes);
+}
+
+/* Of this thread's share of a mask that holds 0 and 1. */
+__device__ inline int64_t count_ones(const uint8_t* m, int64_t first, int64_t last) {
+  int64_t ones = 0;
+  for_bytes(m, first, last, [&](uint4 w, int64_t) { ones += count_ones(w); }, [&](uint8_t b, int64_t) { ones += b; });
+  return ones;
+}
+
+/* ---- the verdict -------------------------------------------------------------------------- */
 
 __device__ inline void keep(Key* error, Key key) {
   if (key < *error) *error = key;
@@ -47,23 +80,39 @@ __device__ inline Key examine_sequence_advantages(const PolicyTokens& p) {
   return error;
 }
 
+/* Of this thread's share of a mask: what is neither 0 nor 1. */
+__device__ inline Key examine_mask(const uint8_t* m, int64_t count, int phase, Reason reason) {
+  Key error = kNoKey;
+  const auto byte = [&](uint8_t b, int64_t i) {
+    if (b > 1) keep(&error, make_key(phase, i, reason));
+  };
+  const auto word = [&](uint4 w, int64_t i) {
+    if (((w.x | w.y | w.z | w.w) & 0xFEFEFEFEu) == 0) return;
+    for (int64_t j = 0; j < 16; ++j) byte(m[i + j], i + j);
+  };
+  for_bytes(m, 0, count, word, byte);
+  return error;
+}
+
+__device__ inline Key examine_token_advantages(const PolicyTokens& p) {
+  Key error = kNoKey;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < p.tokens; i += kThreads) {
+    if (!isfinite(p.advantages[i]) && !is_masked(p, i)) keep(&error, make_key(3, i, Reason::kAdvantage));
+  }
+  return error;
+}
+
 __device__ inline Examined examine(const PolicyTokens& p, ExamineShared* shared) {
   Key found[1] = {examine_offsets(p)};
-  if (!p.advantages_per_token) keep(&found[0], examine_sequence_advantages(p));
-  int64_t count = 0;
-  for (int64_t i = threadIdx.x; i < p.tokens; i += kThreads) {
-    const int mask = p.completion_mask != nullptr ? p.completion_mask[i] : 1;
-    count += mask != 0;
-    if (mask > 1) keep(&found[0], make_key(1, i, Reason::kMask));
-    if (p.span_mask != nullptr && p.span_mask[i] > 1) keep(&found[0], make_key(2, i, Reason::kSpanMask));
-    if (p.advantages_per_token && mask != 0 && !isfinite(p.advantages[i])) {
-      keep(&found[0], make_key(3, i, Reason::kAdvantage));
-    }
-  }
-  block_reduce(found, reinterpret_cast<BlockScratch<Key, 1>*>(&shared->verdict), Least());
-  Key sum[1] = {static_cast<Key>(count)};
-  block_reduce(sum, reinterpret_cast<BlockScratch<Key, 1>*>(&shared->verdict), Sum());
-  return {found[0], static_cast<int64_t>(sum[0])};
+  keep(&found[0], p.advantages_per_token ? examine_token_advantages(p) : examine_sequence_advantages(p));
+  if (p.completion_mask != nullptr) keep(&found[0], examine_mask(p.completion_mask, p.tokens, 1, Reason::kMask));
+  if (p.span_mask != nullptr) keep(&found[0], examine_mask(p.span_mask, p.tokens, 2, Reason::kSpanMask));
+  block_reduce(found, &shared->verdict, Least());
+  if (p.completion_mask == nullptr) return {found[0], p.tokens};
+  Key count[1] = {static_cast<Key>(count_ones(p.completion_mask, 0, p.tokens))};
+  block_reduce(count, &shared->verdict, Sum());
+  return {found[0], static_cast<int64_t>(count[0])};
 }
 
 /* The words' numbers for an error in the small arrays. */
@@ -101,14 +150,31 @@ struct TermsShared {
   BlockScratch<double, 6> sums;
 };
 
+/* A sequence's length, and the sum of its advantages where its sign decides something. */
+__device__ inline OutlineSums sequence_outline(const PolicyTokens& p, const rlsd_objective& o, int64_t sequence,
+                                               TermsShared* shared) {
+  const int64_t first = p.cu_seqlens[sequence], last = p.cu_seqlens[sequence + 1];
+  const bool adds = o.negative_only && p.advantages_per_token;
+  OutlineSums outline{static_cast<double>(last - first), 0.0};
+  if (adds) {
+    outline.length = 0.0;
+    for (int64_t i = first + threadIdx.x; i < last; i += kThreads) add_outline(&outline, p, o, sequence, i);
+  } else if (p.completion_mask != nullptr) {
+    outline.length = static_cast<double>(count_ones(p.completion_mask, first, last));
+  }
+  if (adds || p.completion_mask != nullptr) {
+    double sums[2] = {outline.length, outline.advantages};
+    block_reduce(sums, reinterpret_cast<BlockScratch<double, 2>*>(&shared->sums), Add());
+    outline = {sums[0], sums[1]};
+  }
+  if (!p.advantages_per_token) outline.advantages = outline.length * direction(o, advantage_at(p, sequence, first));
+  return outline;
+}
+
 __device__ inline SequenceTerms sequence_terms(const PolicyTokens& p, const rlsd_objective& o, int64_t batch_tokens,
                                                int64_t sequence, TermsShared* shared) {
   const int64_t first = p.cu_seqlens[sequence], last = p.cu_seqlens[sequence + 1];
-  OutlineSums outline{};
-  for (int64_t i = first + threadIdx.x; i < last; i += kThreads) add_outline(&outline, p, o, sequence, i);
-  double lengths[2] = {outline.length, outline.advantages};
-  block_reduce(lengths, reinterpret_cast<BlockScratch<double, 2>*>(&shared->sums), Add());
-  SequenceTerms q = outline_terms({lengths[0], lengths[1]}, p, o, batch_tokens);
+  SequenceTerms q = outline_terms(sequence_outline(p, o, sequence, shared), p, o, batch_tokens);
   if (!has_sequence_means(p, o)) return q;
   MeanSums means{};
   for (int64_t i = first + threadIdx.x; i < last; i += kThreads) add_mean(&means, p, o, q, sequence, i);

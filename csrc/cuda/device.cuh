@@ -28,10 +28,14 @@ inline const T* peer_shared(const T* mine, unsigned rank) {
   return static_cast<const T*>(emulation::peer_shared(mine, rank));
 }
 inline float exp2_fast(float x) { return std::exp2(x); }
-inline void barrier_init(uint64_t*) {}
-inline void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t*) { std::memcpy(to, from, bytes); }
-inline void barrier_expect(uint64_t*, uint32_t) {}
-inline void barrier_wait(uint64_t*) {}
+inline void barrier_init(uint64_t* barrier) { emulation::barrier_init(barrier); }
+inline void barriers_ready() {}
+inline void barrier_expect(uint64_t* barrier, uint32_t bytes) { emulation::barrier_expect(barrier, bytes); }
+inline void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
+  emulation::bulk_load(to, from, bytes, barrier);
+}
+inline void barrier_wait(uint64_t* barrier) { emulation::barrier_wait(barrier); }
+inline void bulk_prefetch(const void* from, uint32_t bytes) { emulation::bulk_prefetch(from, bytes); }
 
 #else
 
@@ -55,7 +59,7 @@ __device__ __forceinline__ unsigned cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-/* Writes to shared memory before the arrival are seen by peers after their wait. */
+/* Writes to shared memory before the arrival are seen by peers after their wait. A warp's threads come together. */
 __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
@@ -71,10 +75,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/* One thread initialises, expects and copies; every thread waits. One phase: a barrier serves one load. */
+/* One thread initialises barriers, says that they are ready, expects and copies; every thread waits. One phase: a barrier
+ * serves one load. */
 __device__ __forceinline__ void barrier_init(uint64_t* barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); /* the copy engine must find it initialised */
+}
+__device__ __forceinline__ void barriers_ready() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); /* the copy engine must find them initialised */
 }
 __device__ __forceinline__ void barrier_expect(uint64_t* barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
@@ -86,6 +93,10 @@ __device__ __forceinline__ void bulk_load(void* to, const void* from, uint32_t b
                    shared_address(to)),
                "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
+}
+/* Asks the L2 cache for what will be read soon; nothing waits for it. Address and size are multiples of 16. */
+__device__ __forceinline__ void bulk_prefetch(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void barrier_wait(uint64_t* barrier) {
   asm volatile(

@@ -13,6 +13,8 @@ bool is_set(const char* variable, const char* value) {
   return given != nullptr && std::strcmp(given, value) == 0;
 }
 
+bool is_experimental() { return is_set("RLSD_CUDA_EXPERIMENTAL", "1"); }
+
 const char* name_of(Kernel kernel) {
   switch (kernel) {
     case Kernel::kTokens:
@@ -30,7 +32,7 @@ bool may_use(Kernel kernel) {
   for (const char* passed : kPassedKernels) {
     if (passed != nullptr && std::strcmp(passed, name_of(kernel)) == 0) return true;
   }
-  return is_set("RLSD_CUDA_EXPERIMENTAL", "1");
+  return is_experimental();
 }
 
 rlsd_status require(rlsd_context* context, Kernel kernel) {
@@ -41,11 +43,18 @@ rlsd_status require(rlsd_context* context, Kernel kernel) {
               name_of(kernel));
 }
 
-bool use_resident_rows(const rlsd_context* context) {
+bool may_use_resident_rows(const rlsd_context* context) {
   if (!may_use(Kernel::kResidentRows) || is_set("RLSD_CUDA_ROWS", "plain")) return false;
   int major = 0;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, context->device) != cudaSuccess) return false;
-  return major >= 9;
+  return major == 9 || (major > 9 && is_experimental());
+}
+
+rlsd_status refuse_plain_rows(rlsd_context* context) {
+  if (!is_set("RLSD_CUDA_ROWS", "resident")) return RLSD_OK;
+  return fail(context, RLSD_UNSUPPORTED, -1,
+              "RLSD_CUDA_ROWS=resident: rows of this call cannot be kept in shared memory. That takes a device of compute "
+              "capability 9.0 or newer, the gradient of logits, and rows that start at multiples of 16 bytes and fit.");
 }
 
 }  // namespace rlsd::cuda

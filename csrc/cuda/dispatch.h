@@ -14,8 +14,14 @@ bool may_use(Kernel kernel);
 /* RLSD_UNSUPPORTED, saying what would allow the kernel, unless it may be used. */
 rlsd_status require(rlsd_context* context, Kernel kernel);
 
-/* Whether the device can run resident rows and they may be used. RLSD_CUDA_ROWS=plain turns them off. */
-bool use_resident_rows(const rlsd_context* context);
+/* Whether resident rows may be used where the device can run them. What has passed is the machine code for compute
+ * capability 9.0; newer devices compile the kernel anew, so that there it takes RLSD_CUDA_EXPERIMENTAL=1.
+ * RLSD_CUDA_ROWS=plain turns them off. */
+bool may_use_resident_rows(const rlsd_context* context);
+
+/* What a call answers that keeps no rows though RLSD_CUDA_ROWS=resident asks for them by name: checks and benches learn
+ * what they ran. RLSD_OK otherwise. */
+rlsd_status refuse_plain_rows(rlsd_context* context);
 
 }  // namespace rlsd::cuda
 

@@ -91,6 +91,16 @@ __device__ __forceinline__ void unpack(const Packed<T>& v, float (&z)[kVector]) 
   for (int j = 0; j < kVector; ++j) z[j] = to_float(v.elements[j]);
 }
 
+/* One instruction a column: the upper half of a word is a float already but for the lower half's bits. */
+__device__ __forceinline__ void unpack(const Packed<Bf16>& v, float (&z)[kVector]) {
+  const uint32_t words[kVector / 2] = {v.words[0].x, v.words[0].y, v.words[0].z, v.words[0].w};
+#pragma unroll
+  for (int j = 0; j < kVector / 2; ++j) {
+    z[2 * j] = float_from_bits(words[j] << 16);
+    z[2 * j + 1] = float_from_bits(words[j] & 0xFFFF0000u);
+  }
+}
+
 #if defined(__CUDA_ARCH__)
 /* Two at a time: one instruction and one word. */
 __device__ __forceinline__ void from_floats(float low, float high, F16* to) {
@@ -118,7 +128,6 @@ __device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
   for (int j = 0; j < kVector; j += 2) from_floats(z[j], z[j + 1], &v.elements[j]);
   return v;
 }
-
 
 /* Loads of a thread before their first use: 64 bytes. */
 template <class T>

@@ -21,7 +21,7 @@ struct Arrays {
   rlsd_outcome* outcome;
   PolicySums* parts;
   SequenceTerms* terms; /* (B) */
-  int32_t* sequence_of; /* (N) */
+  RowTask* tasks;       /* (rows of the student, or N) */
   int32_t* owners[kViews];
   float* log_probs[kViews]; /* (N) */
   float* entropy;
@@ -40,6 +40,10 @@ int32_t highest_level(const rlsd_policy_batch& b) {
   return std::max({b.student.level, b.teacher.level, b.contrast.level});
 }
 
+int64_t loop_rows(const rlsd_policy_batch& b) {
+  return is_logits(b, kStudent) ? b.student.logits.shape[0] : b.tokens;
+}
+
 float* given_place(const rlsd_policy_outputs& out, int view) {
   return view == kStudent ? out.log_probs : view == kTeacher ? out.teacher_log_probs : nullptr;
 }
@@ -52,7 +56,7 @@ uint64_t cut_arrays(const rlsd_policy_batch& b, const rlsd_policy_outputs& out, 
   a->parts = w.cut<PolicySums>(kPassBlocks);
   if (highest_level(b) < RLSD_LOGITS) return w.bytes();
   a->terms = w.cut<SequenceTerms>(b.sequences);
-  a->sequence_of = w.cut<int32_t>(b.tokens);
+  a->tasks = w.cut<RowTask>(loop_rows(b));
   for (int view = 0; view < kViews; ++view) {
     if (!is_logits(b, view)) continue;
     a->owners[view] = w.cut<int32_t>(scores_of(b, view).logits.shape[0]);
@@ -111,14 +115,14 @@ RowCall row_call(const rlsd_policy_batch& b, const rlsd_objective& o, const rlsd
   call.token_ids = b.token_ids;
   call.control = a.control;
   call.terms = a.terms;
-  call.sequence_of = a.sequence_of;
+  call.tasks = a.tasks;
   call.skipped = a.skipped;
   call.entropy = a.entropy;
   call.gradient = static_cast<char*>(out.gradient_logits.data);
   call.gradient_stride = out.gradient_logits.stride[0] * element_bytes(out.gradient_logits.dtype);
   call.gradient_aligned = has_aligned_rows(call.gradient, call.gradient_stride);
   call.loss_scale = out.loss_scale;
-  call.rows = is_logits(b, kStudent) ? views[kStudent].rows : b.tokens;
+  call.rows = loop_rows(b);
   call.skip_zero_rows = out.skip_zero_rows != 0;
   call.clear_other_rows = out.clear_other_rows != 0;
   call.whole_sequences = needs_whole_sequence(o, call.p.teacher != nullptr, call.p.sampler_log_probs != nullptr);
@@ -131,17 +135,17 @@ rlsd_status launch_rows(rlsd_context* context, const RowCall& call) {
 
 /* The rows, in one kernel or, under whole-sequence objectives, in two with the means between them. */
 rlsd_status enqueue_rows(rlsd_context* context, RowCall* call) {
-  call->cluster = call->gradient != nullptr && use_resident_rows(context) ? resident_cluster(*call) : 0;
-  if (call->cluster == 0) {
-    const rlsd_status allowed = require(context, Kernel::kPlainRows);
-    if (allowed != RLSD_OK) return allowed;
-  }
+  rlsd_status status = RLSD_OK;
+  if (call->gradient != nullptr && may_use_resident_rows(context)) status = plan_resident_rows(context, call);
+  if (status == RLSD_OK && call->cluster == 0) status = refuse_plain_rows(context);
+  if (status == RLSD_OK && call->cluster == 0) status = require(context, Kernel::kPlainRows);
+  if (status != RLSD_OK) return status;
   if (call->gradient != nullptr && !call->whole_sequences) {
     call->mode = RowMode::kScoreAndGradient;
     return launch_rows(context, *call);
   }
   call->mode = RowMode::kScore;
-  rlsd_status status = launch_rows(context, *call);
+  status = launch_rows(context, *call);
   if (status != RLSD_OK || call->gradient == nullptr) return status;
   status = launch_means(context, *call);
   call->mode = RowMode::kGradient;

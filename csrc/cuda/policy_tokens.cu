@@ -2,9 +2,12 @@
  *
  *   loss = sum_t omega_t (L_t + klCoef KL_t - entropyCoef H_t)          (docs/maths.md, "Reduction")
  *
- * One block per sequence (grid-strided); a block sums its tokens, the last block to finish adds the blocks' sums in
+ * Blocks take equal shares of the tokens, or, where a token's loss depends on its whole sequence, sequences in turn; each
+ * finds the terms of the sequences it meets. A block sums its tokens, the last block to finish adds the blocks' sums in
  * their order. Nothing waits on the host and nothing but (blocks) partial sums is stored besides the results. */
 #include "cuda/policy_tokens.h"
+
+#include <algorithm>
 
 #include "cuda/check.cuh"
 
@@ -19,6 +22,7 @@ struct TokensCall {
   PolicySums* parts; /* (blocks) */
   rlsd_outcome* outcome;
   bool checked;
+  bool by_sequence; /* blocks take sequences */
 };
 
 struct TokensShared {
@@ -46,6 +50,37 @@ __device__ PolicySums reduce_sums(const PolicySums& mine, TokensShared* shared) 
   return total;
 }
 
+/* The first sequence that ends after token `begin`. */
+__device__ int64_t sequence_after(const PolicyTokens& p, int64_t begin, TokensShared* shared) {
+  Key before[1] = {0};
+  for (int64_t b = threadIdx.x; b < p.sequences; b += kThreads) before[0] += p.cu_seqlens[b + 1] <= begin;
+  block_reduce(before, &shared->first, Sum());
+  return static_cast<int64_t>(before[0]);
+}
+
+/* This thread's tokens of sequence b in [begin, end). */
+__device__ void visit_tokens(const TokensCall& c, int64_t tokens, int64_t b, int64_t begin, int64_t end, PolicySums* sums,
+                             TokensShared* shared) {
+  const SequenceTerms q = sequence_terms(c.p, c.o, tokens, b, &shared->terms);
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) visit_token(sums, c.p, c.o, c.out, q, b, i);
+}
+
+/* This thread's sums over the block's tokens. */
+__device__ PolicySums visit_share(const TokensCall& c, int64_t tokens, TokensShared* shared) {
+  const int32_t* const cu = c.p.cu_seqlens;
+  const int64_t block = blockIdx.x, blocks = gridDim.x;
+  PolicySums sums = no_policy_sums();
+  const int64_t begin = c.by_sequence ? 0 : c.p.tokens * block / blocks;
+  const int64_t end = c.by_sequence ? c.p.tokens : c.p.tokens * (block + 1) / blocks;
+  const int64_t first = c.by_sequence ? block : sequence_after(c.p, begin, shared);
+#pragma unroll 1
+  for (int64_t b = first; b < c.p.sequences && (c.by_sequence || cu[b] < end); b += c.by_sequence ? blocks : 1) {
+    const int64_t from = cu[b] > begin ? cu[b] : begin, to = cu[b + 1] < end ? cu[b + 1] : end;
+    visit_tokens(c, tokens, b, from, to, &sums, shared);
+  }
+  return sums;
+}
+
 __device__ void write_outcome(const TokensCall& c, Key error, const PolicySums& s) {
   if (error != kNoKey) {
     if (key_phase(error) < kViewPhase) explain(c.p, error, c.outcome); /* a view's was explained when it was found */
@@ -65,14 +100,7 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
   Examined examined = examine(c.p, &shared->examine);
   if (c.checked) examined.error = c.control->error;
   if (examined.error == kNoKey) {
-    PolicySums sums = no_policy_sums();
-    for (int64_t b = blockIdx.x; b < c.p.sequences; b += gridDim.x) {
-      const SequenceTerms q = sequence_terms(c.p, c.o, examined.tokens, b, &shared->terms);
-      for (int64_t i = c.p.cu_seqlens[b] + threadIdx.x; i < c.p.cu_seqlens[b + 1]; i += kThreads) {
-        visit_token(&sums, c.p, c.o, c.out, q, b, i);
-      }
-    }
-    sums = reduce_sums(sums, shared);
+    const PolicySums sums = reduce_sums(visit_share(c, examined.tokens, shared), shared);
     if (threadIdx.x == 0) c.parts[blockIdx.x] = sums;
   }
   __syncthreads(); /* the block's writes come before its arrival */
@@ -100,9 +128,11 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
 rlsd_status launch_policy_tokens(rlsd_context* context, const PolicyTokens& p, const rlsd_objective& o,
                                  const rlsd_policy_outputs& out, Control* control, PolicySums* parts,
                                  rlsd_outcome* outcome, bool checked) {
-  const int64_t blocks = p.sequences < 1 ? 1 : p.sequences < kPassBlocks ? p.sequences : kPassBlocks;
+  const bool by_sequence = has_sequence_means(p, o);
+  const int64_t shares = by_sequence ? 0 : (p.tokens + kThreads - 1) / kThreads;
+  const int64_t blocks = std::clamp<int64_t>(std::max(p.sequences, shares), 1, kPassBlocks);
   const Grid grid{static_cast<unsigned>(blocks), 1, sizeof(TokensShared)};
-  const TokensCall call{p, o, out, control, parts, outcome, checked};
+  const TokensCall call{p, o, out, control, parts, outcome, checked, by_sequence};
   return launch(context, "policy_tokens_kernel", grid, policy_tokens_kernel, call);
 }
 

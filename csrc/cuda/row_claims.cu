@@ -18,7 +18,7 @@ struct ClaimShared {
 __device__ void claim_row(const RowCall& c, int view, int64_t i) {
   const View& v = c.views[view];
   const int64_t row = v.row(i);
-  const bool inside = row >= 0 && row < v.rows;
+  const bool inside = v.is_inside(row);
   if (is_masked(c.p, i)) {
     if (inside) atomicMin(v.owner + row, kMaskedToken);
     return;
@@ -39,7 +39,7 @@ __device__ Key find_second(const RowCall& c, int view, int64_t i) {
   if (v.row_of == nullptr || is_masked(c.p, i)) return kNoKey;
   const int64_t row = v.row(i);
   const int32_t id = c.token_ids[i];
-  if (row < 0 || row >= v.rows || id < 0 || id >= v.vocab || v.owner[row] == i) return kNoKey;
+  if (!v.is_inside(row) || id < 0 || id >= v.vocab || v.owner[row] == i) return kNoKey;
   return make_key(kViewPhase + view, i, Reason::kRowTwice);
 }
 
@@ -77,7 +77,19 @@ __device__ bool may_skip_tokens(const RowCall& c, int64_t sequence, int64_t firs
   return __syncthreads_or(needed) == 0;
 }
 
-/* Terms of the sequences, and of their tokens whose they are and whether they are left unread. */
+/* Tells the row kernels what token i's row is for. A row that only masked tokens name says so; one that an unmasked token
+ * names too is that token's. Rows out of range have no place: the call fails. */
+__device__ void write_task(const RowCall& c, int64_t i, int64_t sequence, bool skipped) {
+  const View& student = c.views[kStudent];
+  const int64_t row = c.task_row(i);
+  if (student.data != nullptr && !student.is_inside(row)) return;
+  const bool masked = is_masked(c.p, i);
+  if (masked && student.data != nullptr && student.owner[row] != kMaskedToken) return;
+  c.tasks[row] = {masked ? kMaskedToken : static_cast<int32_t>(i), masked ? 0 : c.token_ids[i],
+                  static_cast<int32_t>(sequence), skipped};
+}
+
+/* Terms of the sequences, tasks of their tokens, and whether these are left unread. */
 __device__ void write_terms(const RowCall& c, int64_t batch_tokens, TermsShared* shared) {
   for (int64_t b = blockIdx.x; b < c.p.sequences; b += gridDim.x) {
     const int64_t first = c.p.cu_seqlens[b], last = c.p.cu_seqlens[b + 1];
@@ -85,8 +97,9 @@ __device__ void write_terms(const RowCall& c, int64_t batch_tokens, TermsShared*
     if (threadIdx.x == 0) c.terms[b] = q;
     const bool may_skip = may_skip_tokens(c, b, first, last);
     for (int64_t i = first + threadIdx.x; i < last; i += kThreads) {
-      c.sequence_of[i] = static_cast<int32_t>(b);
-      if (c.skipped != nullptr) c.skipped[i] = may_skip && !is_masked(c.p, i) && known_zero(c.p, c.o, b, i);
+      const bool skipped = may_skip && !is_masked(c.p, i) && known_zero(c.p, c.o, b, i);
+      if (c.skipped != nullptr) c.skipped[i] = skipped;
+      write_task(c, i, b, c.skipped != nullptr && skipped);
     }
   }
 }
@@ -111,6 +124,7 @@ __global__ void __launch_bounds__(kThreads, 1) settle_kernel(const __grid_consta
       const Key second = c.views[view].data != nullptr ? find_second(c, view, i) : kNoKey;
       if (second != kNoKey) atomicMin(&c.control->error, second);
     }
+    if (c.terms == nullptr) write_task(c, i, 0, false);
   }
   if (c.terms != nullptr) {
     const Examined examined = examine(c.p, &shared->examine);
@@ -142,6 +156,10 @@ rlsd_status launch_claims(rlsd_context* context, const RowCall& call, rlsd_outco
     if (v.data == nullptr || v.rows == 0) continue;
     RLSD_CUDA_CHECK(context, cudaMemsetAsync(v.owner, 0x7F, v.rows * sizeof(int32_t), stream_of(context)),
                     "Could not clear the claims");
+  }
+  if (call.rows > 0) {
+    RLSD_CUDA_CHECK(context, cudaMemsetAsync(call.tasks, 0x7F, call.rows * sizeof(RowTask), stream_of(context)),
+                    "Could not clear the tasks");
   }
   const Grid tokens{static_cast<unsigned>((call.p.tokens + kThreads - 1) / kThreads)};
   const rlsd_status status = launch(context, "claim_kernel", tokens, claim_kernel, call);

@@ -8,27 +8,30 @@
 
 namespace rlsd::cuda {
 
-constexpr int kSums = 2 * kViews;
-enum Round { kAtTarget, kHighest, kAtHighest, kRounds };
+/* A team's sums: E of each view, at the view's number, and E t of the student. */
+constexpr int kStudentEt = kViews, kSums = kViews + 1;
 
-struct RowTask {
-  int64_t row, token, sequence;
-  int target;
-};
+/* Vectors that pieces of a slice are a multiple of: whole turns of the loops that sum them. */
+constexpr int kPieceStep = 4 * kThreads;
 
 /* Shared memory of a block, in front of its slice. What lives through a row lives here: registers are for the loops. */
 struct RowShared {
-  uint64_t barrier; /* of the bulk copy */
+  uint64_t barriers[kPieces]; /* of the bulk copies */
   double warp[kWarps][kSums];
-  double exchange[kRounds][kSums]; /* read by peers */
+  double exchange[2][kSums]; /* read by peers; reductions take turns */
   double result[kSums];
-  RowTask task;
-  RowScore scores[kViews];
+  double kept[kSums]; /* while views are summed again */
+  TokenInput input; /* scores apart, gathered while the logits are on their way */
+  SequenceTerms terms;
+  RowScore score; /* the student's */
+  GradientBasis basis;
   RowCoefficients coefficients;
-  RowGradient gradient;
-  float targets[kViews]; /* each view's logit of the token */
-  float highest[kViews]; /* of doubtful views, the largest logit */
+  Anchor anchors[kViews];
+  RowTask task;
+  int32_t next_rows[kViews]; /* each view's row to ask the L2 cache for; -1: none */
+  float log_probs[kViews];
   int32_t doubtful; /* views whose target is no anchor, a bit each */
+  bool known_zero;
 };
 
 constexpr size_t kControlBytes = (sizeof(RowShared) + 15) / 16 * 16;
@@ -36,9 +39,10 @@ static_assert(kControlBytes <= 832, "three quarter rows of 151936 16-bit columns
 
 /* kResident: the student's slice lies in shared memory behind RowShared. kShaped: softcap or rounding. Nothing is kept:
  * what a team knows of itself is a constant, a special register or a parameter of the kernel. */
-template <bool kResident_, bool kShaped_>
+template <bool kResident_, bool kShaped>
 struct Team {
-  static constexpr bool kResident = kResident_, kShaped = kShaped_;
+  static constexpr bool kResident = kResident_;
+  static constexpr Form kForm = kShaped ? Form::kShaped : Form::kBare;
 
   __device__ __forceinline__ static RowShared* shared() { return shared_memory<RowShared>(); }
   __device__ __forceinline__ static int size(const RowCall& c) { return kResident ? c.cluster : 1; }
@@ -48,8 +52,11 @@ struct Team {
 #endif
     return 0;
   }
+  __device__ __forceinline__ static Slice slice_of(const RowCall& c, int64_t columns) {
+    return rlsd::cuda::slice_of(columns, rank(c), size(c));
+  }
   template <class T>
-  __device__ __forceinline__ static T* slice() {
+  __device__ __forceinline__ static T* kept() {
     return reinterpret_cast<T*>(shared_memory<char>() + kControlBytes);
   }
 };
@@ -66,14 +73,16 @@ __device__ __forceinline__ void with_dtype(int32_t dtype, Body&& body) {
   }
 }
 
+__device__ __forceinline__ const char* row_address(const View& v, int64_t row) { return v.data + row * v.stride; }
+
 template <class T>
 __device__ __forceinline__ Row<const T> row_in_memory(const View& v, int64_t token) {
-  return {reinterpret_cast<const T*>(v.data + v.row(token) * v.stride), static_cast<int>(v.vocab), v.aligned, 0};
+  return {reinterpret_cast<const T*>(row_address(v, v.row(token))), static_cast<int>(v.vocab), v.aligned, 0};
 }
 
 template <class T, class Team>
 __device__ __forceinline__ Row<const T> resident_row(const View& v, const Team& team, Slice slice) {
-  return {team.template slice<T>(), static_cast<int>(v.vocab), true, slice.begin};
+  return {team.template kept<T>(), static_cast<int>(v.vocab), true, slice.begin};
 }
 
 template <class T>
@@ -82,45 +91,65 @@ __device__ __forceinline__ Row<T> gradient_row(const RowCall& c, int64_t row) {
           c.gradient_aligned, 0};
 }
 
+/* True where this kernel finds the view's log-prob from its logits. */
 __device__ inline bool scores_view(const RowCall& c, int view) {
   return c.views[view].data != nullptr && (c.mode != RowMode::kGradient || view == kStudent);
 }
 
-/* Puts a warp's sum of two values at places j and j + 1 of the block's table. */
+#if RLSD_HAS_CLUSTERS
+/* The sums of a cluster's blocks, in the order of their rank; four peers are asked at once. */
 template <class Combine>
-__device__ __forceinline__ void reduce_warp(RowShared* s, int j, double a, double b, Combine combine) {
+__device__ __forceinline__ double combine_peers(const double* mine, int size, Combine combine) {
+  constexpr int kAtOnce = 4;
+  double total = 0.0;
+#pragma unroll 1
+  for (int first = 0; first < size; first += kAtOnce) {
+    double parts[kAtOnce];
 #pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    a = combine(a, __shfl_xor_sync(0xFFFFFFFFu, a, step));
-    b = combine(b, __shfl_xor_sync(0xFFFFFFFFu, b, step));
+    for (int r = 0; r < kAtOnce; ++r) {
+      const int peer = first + r < size ? first + r : first;
+      parts[r] = *peer_shared(mine, static_cast<unsigned>(peer));
+    }
+    if (first == 0) total = parts[0];
+#pragma unroll
+    for (int r = 0; r < kAtOnce; ++r) {
+      if (first + r > 0 && first + r < size) total = combine(total, parts[r]);
+    }
   }
-  if (threadIdx.x % kWarp == 0) {
-    s->warp[threadIdx.x / kWarp][j] = a;
-    s->warp[threadIdx.x / kWarp][j + 1] = b;
-  }
+  return total;
 }
+#endif
 
-/* From the warps' tables to the team's sums in `result`, for every thread. */
+/* From every thread's values to the team's in `result`, for every thread. `turn` alternates between reductions, so that a
+ * peer may still read the last one's exchange. */
 template <class Team, class Combine>
-__device__ void reduce_team(const RowCall& c, const Team& team, Round round, Combine combine) {
+__device__ __forceinline__ void reduce_team(const RowCall& c, const Team& team, int turn, double (&values)[kSums],
+                                            Combine combine) {
   RowShared* const s = team.shared();
   const auto j = static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+#pragma unroll
+    for (double& value : values) value = combine(value, __shfl_xor_sync(0xFFFFFFFFu, value, step));
+  }
+  if (j % kWarp == 0) {
+#pragma unroll
+    for (int k = 0; k < kSums; ++k) s->warp[j / kWarp][k] = values[k];
+  }
   __syncthreads();
   if (j < kSums) {
     double total = s->warp[0][j];
+#pragma unroll
     for (int w = 1; w < kWarps; ++w) total = combine(total, s->warp[w][j]);
-    s->exchange[round][j] = total;
+    s->exchange[turn][j] = total;
     s->result[j] = total;
   }
 #if RLSD_HAS_CLUSTERS
   if (Team::kResident && team.size(c) > 1) {
+    __syncwarp(); /* the cluster's barrier takes whole warps */
     cluster_arrive();
     cluster_wait();
-    if (j < kSums) {
-      double total = *peer_shared(&s->exchange[round][j], 0);
-      for (int r = 1; r < team.size(c); ++r) total = combine(total, *peer_shared(&s->exchange[round][j], r));
-      s->result[j] = total;
-    }
+    if (j < kSums) s->result[j] = combine_peers(&s->exchange[turn][j], team.size(c), combine);
   }
 #endif
   __syncthreads();

@@ -13,6 +13,14 @@ namespace rlsd::cuda {
 constexpr int32_t kNoToken = 0x7F7F7F7F;
 constexpr int32_t kMaskedToken = 0x7F7F7F7E;
 
+/* What a row is for, in one load. Filled with kNoToken, then written by the claims. */
+struct alignas(16) RowTask {
+  int32_t token; /* kMaskedToken or kNoToken: none is scored here */
+  int32_t target;
+  int32_t sequence; /* 0 without a loss */
+  int32_t skipped;  /* 1: the row is not read */
+};
+
 /* One view as rows of logits; data NULL: it is log-probs, or absent. */
 struct View {
   const char* data;      /* (rows, columns) */
@@ -26,6 +34,7 @@ struct View {
   bool aligned;
 
   RLSD_HD int64_t row(int64_t token) const { return row_of != nullptr ? row_of[token] : token; }
+  RLSD_HD bool is_inside(int64_t row) const { return row >= 0 && row < rows; }
 };
 
 enum class RowMode : int32_t { kScore, kGradient, kScoreAndGradient };
@@ -37,8 +46,8 @@ struct RowCall {
   View views[kViews];
   const int32_t* token_ids;
   Control* control;
+  RowTask* tasks;         /* (rows) */
   SequenceTerms* terms;   /* (B); NULL without a loss */
-  int32_t* sequence_of;   /* (N) */
   uint8_t* skipped;       /* (N); NULL: none is */
   float* entropy;         /* (N); NULL: not wanted */
   char* gradient;         /* (rows, columns) of the student's dtype; NULL: not wanted */
@@ -47,15 +56,22 @@ struct RowCall {
   double loss_scale;
   int64_t rows; /* of the loop: the student's, or the tokens when the student has none */
   RowMode mode;
-  int32_t cluster; /* blocks that share a row resident in shared memory; 0: rows are not kept */
+  int32_t cluster;        /* blocks that share a row resident in shared memory; 0: rows are not kept */
+  int32_t rows_at_once;   /* resident rows: how many the device holds, so that row + rows_at_once comes next */
+  int32_t prefetch_bytes; /* resident rows: what is asked of each view's slice of that row ahead; 0: nothing */
   bool skip_zero_rows, clear_other_rows, whole_sequences;
+
+  /* The row of the loop that token i's task stands at. */
+  RLSD_HD int64_t task_row(int64_t i) const {
+    return views[kStudent].data != nullptr ? views[kStudent].row(i) : i;
+  }
 };
 
-/* Blocks that share a row of this call when rows are kept in shared memory; 0: they cannot be. */
-int resident_cluster(const RowCall& call);
+/* Fills in how rows are kept in shared memory: `cluster` 0 where they cannot be. */
+rlsd_status plan_resident_rows(rlsd_context* context, RowCall* call);
 
-/* Checks ids, rows and the small arrays; fills owner, and with terms also terms (without means), sequence_of and
- * skipped. `control` was filled with ones. What is wrong with a view is written to `outcome`. */
+/* Checks ids, rows and the small arrays; fills owner and tasks, and with terms also terms (without means) and skipped.
+ * `control` was filled with ones. What is wrong with a view is written to `outcome`. */
 rlsd_status launch_claims(rlsd_context* context, const RowCall& call, rlsd_outcome* outcome);
 
 /* The terms with their means, from log-probs that have been written. */

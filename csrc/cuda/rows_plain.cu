@@ -7,14 +7,22 @@
 namespace rlsd::cuda {
 namespace {
 
+/* One block, which keeps nothing of a row. */
+template <bool kShaped>
+struct PlainTeam : Team<false, kShaped> {
+  __device__ __forceinline__ static void start(const RowCall&, int64_t) {}
+  __device__ __forceinline__ static void next_row(const RowCall&) {}
+};
+
 /* ---- kernels ------------------------------------------------------------------------------ */
 
 template <bool kShaped>
 __global__ void __launch_bounds__(kThreads, 2) plain_rows_kernel(const __grid_constant__ RowCall c) {
+  const int64_t row = blockIdx.x;
+  const RowTask task = c.tasks[row];
   if (c.control->error != kNoKey) return;
-  const Team<false, kShaped> team;
-  RowTask task;
-  if (find_task(c, team, blockIdx.x, &task)) run_row(c, team, task);
+  const PlainTeam<kShaped> team;
+  if (!leave_row(c, team, row, task)) run_row(c, team, row, task);
 }
 
 /* Masked tokens get 0; the first thread says how the call went. */

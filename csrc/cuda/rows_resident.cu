@@ -1,9 +1,13 @@
-/* The resident row kernel: as the plain one, by the blocks of a cluster, for compute capability 9.0.
+/* The resident row kernel: as the plain one, by the blocks of a cluster, for compute capability 9.0 and newer.
  *
  * Each block keeps its slice of the student's row in shared memory, copied there in bulk while the teacher is being
  * summed: student and teacher are read once, the gradient is written once, 6 bytes per element of 16 bits. Slices are
- * small enough for kResidentBlocks on a multiprocessor: rows overlap in their loads, sums and stores. Rows must start at
- * multiples of 16 bytes; any V. */
+ * small enough for kResidentBlocks on a multiprocessor: rows overlap in their loads, sums and stores. A block that has
+ * its own row asks the L2 cache for the start of the row that comes next, so that memory has work while sums and scores
+ * are found. Rows must start at multiples of 16 bytes; any V. */
+#include <algorithm>
+#include <cstdlib>
+
 #include "cuda/run_row.cuh"
 
 namespace rlsd::cuda {
@@ -12,26 +16,82 @@ namespace {
 /* ---- helpers ------------------------------------------------------------------------------ */
 
 #if RLSD_HAS_CLUSTERS
-/* Starts the copy of the block's slice of the student's row; what is left below 16 bytes is copied by hand. */
-template <class Team>
-__device__ void start_copy(const RowCall& c, const Team& team, const RowTask& task) {
-  const View& v = c.views[kStudent];
-  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
+
+/* Bytes of the row's vectors [begin, end) that are columns of it. */
+__device__ __forceinline__ int bytes_of(const View& v, Slice slice) {
   const int64_t width = element_bytes(v.dtype), begin = int64_t{slice.begin} * kVector, end = int64_t{slice.end} * kVector;
-  const auto bytes = static_cast<int>(((end < v.vocab ? end : v.vocab) - begin) * width);
-  const int bulk = bytes > 0 ? bytes / 16 * 16 : 0;
-  const char* const from = v.data + v.row(task.token) * v.stride + begin * width;
-  char* const to = team.template slice<char>();
-  if (threadIdx.x == 0) {
-    barrier_init(&team.shared()->barrier);
-    barrier_expect(&team.shared()->barrier, static_cast<uint32_t>(bulk));
-    if (bulk > 0) bulk_load(to, from, static_cast<uint32_t>(bulk), &team.shared()->barrier);
-  }
-  for (int i = bulk + 2 * static_cast<int>(threadIdx.x); i < bytes; i += 2 * kThreads) {
-    *reinterpret_cast<uint16_t*>(to + i) = *reinterpret_cast<const uint16_t*>(from + i);
-  }
-  __syncthreads(); /* the barrier is there, and the rest of the slice */
+  return end <= begin ? 0 : static_cast<int>(((end < v.vocab ? end : v.vocab) - begin) * width);
 }
+
+__device__ __forceinline__ int64_t vector_bytes(const View& v) { return kVector * element_bytes(v.dtype); }
+
+/* The blocks of a cluster, each of which keeps a slice of the student's row. */
+template <bool kShaped>
+struct ResidentTeam : Team<true, kShaped> {
+  using Base = Team<true, kShaped>;
+
+  /* Starts the copies of the block's slice of the student's row; what is left below 16 bytes is copied by hand. */
+  __device__ static void start(const RowCall& c, int64_t row) {
+    const View& v = c.views[kStudent];
+    const Slice slice = Base::slice_of(c, v.vocab);
+    const char* const from = row_address(v, row) + slice.begin * vector_bytes(v);
+    char* const to = Base::template kept<char>();
+    if (threadIdx.x == 0) copy_pieces(v, slice, from, to);
+    const int bytes = bytes_of(v, slice);
+    for (int i = bytes / 16 * 16 + 2 * static_cast<int>(threadIdx.x); i < bytes; i += 2 * kThreads) {
+      *reinterpret_cast<uint16_t*>(to + i) = *reinterpret_cast<const uint16_t*>(from + i);
+    }
+    plan_next_row(c, row);
+  }
+
+  __device__ static void copy_pieces(const View& v, Slice slice, const char* from, char* to) {
+    RowShared* const s = Base::shared();
+    for (int piece = 0; piece < kPieces; ++piece) barrier_init(&s->barriers[piece]);
+    barriers_ready();
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const Slice part = piece_of(slice, kPieceStep, piece);
+      if (part.begin == part.end) break;
+      const int64_t offset = (part.begin - slice.begin) * vector_bytes(v);
+      const auto bulk = static_cast<uint32_t>(bytes_of(v, part) / 16 * 16);
+      barrier_expect(&s->barriers[piece], bulk);
+      if (bulk > 0) bulk_load(to + offset, from + offset, bulk, &s->barriers[piece]);
+    }
+  }
+
+  /* No copy may outlive its block. */
+  __device__ static void wait_for_pieces(const RowCall& c) {
+    const Slice slice = Base::slice_of(c, c.views[kStudent].vocab);
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const Slice part = piece_of(slice, kPieceStep, piece);
+      if (part.begin != part.end) barrier_wait(&Base::shared()->barriers[piece]);
+    }
+  }
+
+  /* A warp finds each view's row of the task that comes next on these multiprocessors; the caller's barrier makes it known. */
+  __device__ static void plan_next_row(const RowCall& c, int64_t row) {
+    const int view = static_cast<int>(threadIdx.x) - 3 * kWarp;
+    if (view < 0 || view >= kViews) return;
+    int32_t next = -1;
+    if (c.prefetch_bytes > 0 && row + c.rows_at_once < c.rows && scores_view(c, view) && c.views[view].aligned) {
+      const RowTask task = c.tasks[row + c.rows_at_once];
+      const bool read = task.token != kNoToken && task.token != kMaskedToken && task.skipped == 0;
+      if (read) next = static_cast<int32_t>(c.views[view].row(task.token));
+    }
+    Base::shared()->next_rows[view] = next;
+  }
+
+  /* The block's own row has arrived. */
+  __device__ __forceinline__ static void next_row(const RowCall& c) {
+    const int view = static_cast<int>(threadIdx.x) - 3 * kWarp;
+    if (view < 0 || view >= kViews || Base::shared()->next_rows[view] < 0) return;
+    const View& v = c.views[view];
+    const Slice slice = Base::slice_of(c, v.vocab);
+    const int bytes = bytes_of(v, slice) / 16 * 16;
+    const auto ahead = static_cast<uint32_t>(bytes < c.prefetch_bytes ? bytes : c.prefetch_bytes);
+    if (ahead > 0) bulk_prefetch(row_address(v, Base::shared()->next_rows[view]) + slice.begin * vector_bytes(v), ahead);
+  }
+};
+
 #endif
 
 /* ---- kernels ------------------------------------------------------------------------------ */
@@ -41,13 +101,13 @@ template <bool kShaped>
 __global__ void __launch_bounds__(kThreads, kShaped ? 2 : kResidentBlocks)
     resident_rows_kernel(const __grid_constant__ RowCall c) {
 #if RLSD_HAS_CLUSTERS
+  const int64_t row = blockIdx.x / static_cast<unsigned>(c.cluster);
+  const RowTask task = c.tasks[row];
   if (c.control->error != kNoKey) return;
-  const Team<true, kShaped> team;
-  RowTask task;
-  if (!find_task(c, team, blockIdx.x / static_cast<unsigned>(c.cluster), &task)) return;
-  start_copy(c, team, task);
-  run_row(c, team, task);
-  barrier_wait(&team.shared()->barrier); /* also where the row was not read: no copy may outlive its block */
+  const ResidentTeam<kShaped> team;
+  if (leave_row(c, team, row, task)) return;
+  if (!run_row(c, team, row, task)) return; /* nothing was copied */
+  team.wait_for_pieces(c);
   if (c.cluster > 1) { /* a peer may still be reading this block's sums */
     cluster_arrive();
     cluster_wait();
@@ -55,30 +115,84 @@ __global__ void __launch_bounds__(kThreads, kShaped ? 2 : kResidentBlocks)
 #endif
 }
 
+using RowKernel = void (*)(RowCall);
+
+RowKernel kernel_of(const RowCall& call) {
+  return call.options.is_shaped() ? resident_rows_kernel<true> : resident_rows_kernel<false>;
+}
+
+size_t shared_bytes(const RowCall& call) {
+  const View& student = call.views[kStudent];
+  return kControlBytes + static_cast<size_t>(slice_bytes(student.vocab, call.cluster, student.dtype));
+}
+
+/* Bytes of each view's slice that a block asks the L2 cache for ahead: what memory can bring while a block finds its
+ * scores, and little enough that the cache keeps it. RLSD_CUDA_PREFETCH_KIB: another number of KiB, 0 to 1024. */
+int32_t prefetch_bytes() {
+  constexpr long kDefaultKib = 16, kMostKib = 1024;
+  const char* const given = std::getenv("RLSD_CUDA_PREFETCH_KIB");
+  const long kib = given != nullptr ? std::strtol(given, nullptr, 10) : kDefaultKib;
+  return static_cast<int32_t>(std::clamp(kib, 0L, kMostKib) * 1024);
+}
+
+struct DeviceLimits {
+  SharedLimits shared;
+  int processors;
+};
+
+rlsd_status read_limits(rlsd_context* context, DeviceLimits* limits) {
+  int per_processor = 0, per_block = 0;
+  const auto ask = [&](cudaDeviceAttr attribute, int* value) {
+    return to_status(context, cudaDeviceGetAttribute(value, attribute, context->device), "Could not read the device");
+  };
+  rlsd_status status = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &per_processor);
+  if (status == RLSD_OK) status = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, &per_block);
+  if (status == RLSD_OK) status = ask(cudaDevAttrMultiProcessorCount, &limits->processors);
+  limits->shared = {per_processor, per_block};
+  return status;
+}
+
 }  // namespace
 
 /* ---- launchers ---------------------------------------------------------------------------- */
 
-int resident_cluster(const RowCall& call) {
-  const View& student = call.views[kStudent];
-  if (student.data == nullptr || !student.aligned) return 0;
-  return cluster_for(student.vocab, student.dtype, kControlBytes);
+rlsd_status plan_resident_rows(rlsd_context* context, RowCall* call) {
+  const View& student = call->views[kStudent];
+  call->cluster = 0;
+  if (student.data == nullptr || !student.aligned) return RLSD_OK;
+  cudaFuncAttributes attributes{};
+  RLSD_CUDA_CHECK(context, cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel_of(*call))),
+                  "Could not read what the kernel was compiled for");
+  if (attributes.ptxVersion < 90) return RLSD_OK; /* its body is empty: there were no clusters to compile for */
+  DeviceLimits limits;
+  const rlsd_status status = read_limits(context, &limits);
+  if (status != RLSD_OK) return status;
+  call->cluster = cluster_for(student.vocab, student.dtype, kControlBytes, limits.shared);
+  if (call->cluster == 0) return RLSD_OK;
+  const int64_t fit = limits.shared.per_processor / (static_cast<int64_t>(shared_bytes(*call)) + kSharedReserved);
+  const int64_t blocks = limits.processors * std::clamp<int64_t>(fit, 1, kResidentBlocks);
+  call->rows_at_once = static_cast<int32_t>(std::max<int64_t>(1, blocks / call->cluster));
+  call->prefetch_bytes = prefetch_bytes();
+  return RLSD_OK;
 }
 
+/* The function's attributes are the device's limits, not this call's needs: other threads launch it with other sizes. */
 rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call) {
-  const View& student = call.views[kStudent];
-  auto* const kernel = call.options.is_shaped() ? resident_rows_kernel<true> : resident_rows_kernel<false>;
-  const size_t shared = kControlBytes + static_cast<size_t>(slice_bytes(student.vocab, call.cluster, student.dtype));
+  const RowKernel kernel = kernel_of(call);
   const auto* const function = reinterpret_cast<const void*>(kernel);
+  DeviceLimits limits;
+  const rlsd_status status = read_limits(context, &limits);
+  if (status != RLSD_OK) return status;
   RLSD_CUDA_CHECK(context,
-                  cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+                  cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(limits.shared.per_block)),
                   "Could not reserve shared memory");
   /* All of it: with the default split a multiprocessor may hold fewer blocks than its memory has room for. */
   RLSD_CUDA_CHECK(context,
                   cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
                                        cudaSharedmemCarveoutMaxShared),
                   "Could not prefer shared memory");
-  const Grid grid{static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared};
+  const Grid grid{static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared_bytes(call)};
   return launch(context, "resident_rows_kernel", grid, kernel, call);
 }
 

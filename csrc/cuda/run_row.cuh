@@ -1,148 +1,124 @@
 /* What the row kernels share: a team scores one token's rows and writes its gradient.
  *
- * One exchange of sums serves all views; a second and third follow only where a target was no anchor. */
+ * Between the last logit that is read and the first gradient that is written a block moves no memory, so that way is
+ * kept short: everything small is gathered while the logits arrive, one exchange of sums serves all views, and warps
+ * find scores, coefficients and what the gradient needs of its score side by side. A second turn follows only where a
+ * target was no anchor. */
 #ifndef RLSD_CUDA_RUN_ROW_CUH_
 #define RLSD_CUDA_RUN_ROW_CUH_
 
-#include "cuda/row_team.cuh"
+#include "cuda/row_scalars.cuh"
 
 namespace rlsd::cuda {
 
-/* This thread's sums over its block's slice of one view. */
-template <class Team>
-__device__ RowSums sum_view(const RowCall& c, const Team& team, int view, int hidden, float anchor) {
+/* ---- the first turn: sums anchored at the targets ---------------------------------------- */
+
+#if RLSD_HAS_CLUSTERS
+/* Over the slice in shared memory, piece by piece as they arrive. */
+template <class T, class Team>
+__device__ __forceinline__ void sum_pieces(ThreadSums* sums, const RowCall& c, const Team& team, Slice slice) {
+  RowShared* const s = team.shared();
+  const Row<const T> row = resident_row<T>(c.views[kStudent], team, slice);
+#pragma unroll 1
+  for (int piece = 0; piece < kPieces; ++piece) {
+    const Slice part = piece_of(slice, kPieceStep, piece);
+    if (part.begin == part.end) return;
+    barrier_wait(&s->barriers[piece]);
+    sum_slice<T, Team::kForm, true>(sums, row, part, s->task.target, s->anchors[kStudent], c.options);
+  }
+}
+#endif
+
+/* This thread's sums over its block's slice of one view; entropies are the student's alone. */
+template <bool kEntropy, class Team>
+__device__ __forceinline__ ThreadSums sum_view(const RowCall& c, const Team& team, int view) {
+  RowShared* const s = team.shared();
   const View& v = c.views[view];
-  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
-  RowSums sums{};
+  const Slice slice = team.slice_of(c, v.vocab);
+  ThreadSums sums;
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
-    if (Team::kResident && view == kStudent) {
 #if RLSD_HAS_CLUSTERS
-      barrier_wait(&team.shared()->barrier);
+    if (Team::kResident && kEntropy) return sum_pieces<T>(&sums, c, team, slice);
 #endif
-      sums = sum_slice<T, Team::kShaped>(resident_row<T>(v, team, slice), slice, hidden, anchor, c.options);
-    } else {
-      sums = sum_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared()->task.token), slice, hidden, anchor, c.options);
-    }
+    const Row<const T> row = row_in_memory<T>(v, s->task.token);
+    sum_slice<T, Team::kForm, kEntropy>(&sums, row, slice, s->task.target, s->anchors[view], c.options);
   });
   return sums;
 }
 
-/* Rare, and thus out of line. */
+/* The team's sums of the views that this call scores. The student comes last: its bulk copy is under way meanwhile. */
 template <class Team>
-__device__ __noinline__ void largest_of_views(const RowCall& c, const Team& team) {
+__device__ __forceinline__ void sum_views(const RowCall& c, const Team& team) {
+  double values[kSums] = {};
 #pragma unroll 1
-  for (int view = 0; view < kViews; ++view) {
-    double highest = -INFINITY;
-    if (team.shared()->doubtful >> view & 1) {
-      const View& v = c.views[view];
-      with_dtype(v.dtype, [&](auto tag) {
-        using T = decltype(tag);
-        const Row<const T> row = row_in_memory<T>(v, team.shared()->task.token);
-        highest = largest_of_slice(row, slice_of(v.vocab, team.rank(c), team.size(c)));
-      });
-    }
-    reduce_warp(team.shared(), 2 * view, highest, highest, Larger());
+  for (int view = 0; view < kStudent; ++view) {
+    if (!scores_view(c, view)) continue;
+    const double e = sum_view<false>(c, team, view).all_e();
+    if (view == kTeacher) values[kTeacher] = e;
+    if (view == kContrast) values[kContrast] = e;
   }
-  reduce_team(c, team, kHighest, Larger());
-  if (threadIdx.x < kViews) team.shared()->highest[threadIdx.x] = static_cast<float>(team.shared()->result[2 * threadIdx.x]);
-  __syncthreads();
+  if (scores_view(c, kStudent)) {
+    const ThreadSums sums = sum_view<true>(c, team, kStudent);
+    values[kStudent] = sums.all_e();
+    values[kStudentEt] = sums.all_et();
+  }
+  team.next_row(c);
+  reduce_team(c, team, 0, values, Add());
 }
 
-/* What one thread does in float64 is kept out of line: inlined, its registers would be taken from the loops. */
-#define RLSD_ONE_THREAD __device__ __noinline__ inline
+/* ---- the second turn: rare, and thus out of line ------------------------------------------ */
 
-/* Scores of the views whose sums are in `result`. */
-RLSD_ONE_THREAD void finish_scores(const RowCall& c, RowShared* s, Round round) {
-  const int asked = round == kAtTarget ? ~0 : s->doubtful;
-  int doubtful = 0;
-#pragma unroll 1
-  for (int view = 0; view < kViews; ++view) {
-    if (!scores_view(c, view) || !(asked >> view & 1)) continue;
-    const RowSums sums = {s->result[2 * view], s->result[2 * view + 1]};
-    const float target = s->targets[view], anchor = shape(target, c.options);
-    if (round == kAtHighest) {
-      s->scores[view] = score_at_highest(s->highest[view], target, sums, c.options);
-    } else if (is_anchored(anchor, sums)) {
-      s->scores[view] = score_at_target(anchor, target, sums);
-    } else {
-      doubtful |= 1 << view;
-    }
-  }
-  s->doubtful = doubtful;
+/* From memory: neither a piece nor the fast form is worth keeping for it. */
+template <class Team>
+__device__ __noinline__ double largest_of_view(const RowCall& c, const Team& team, int view) {
+  const View& v = c.views[view];
+  double highest = -INFINITY;
+  with_dtype(v.dtype, [&](auto tag) {
+    highest = largest_of_slice(row_in_memory<decltype(tag)>(v, team.shared()->task.token), team.slice_of(c, v.vocab));
+  });
+  return highest;
 }
 
-/* Scores the token under every view that this call scores; the scores are in shared memory for all. The student comes
- * last: its bulk copy is under way meanwhile. The second turn, for views beyond float32's reach from their target, is
- * rare and the same for the whole team. */
 template <class Team>
-__device__ void score_token(const RowCall& c, const Team& team) {
+__device__ __noinline__ RowSums sum_again(const RowCall& c, const Team& team, int view) {
+  const View& v = c.views[view];
+  const Anchor& anchor = team.shared()->anchors[view];
+  ThreadSums sums;
+  with_dtype(v.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    const Row<const T> row = row_in_memory<T>(v, team.shared()->task.token);
+    sum_slice<T, Form::kExact, true>(&sums, row, team.slice_of(c, v.vocab), -1, anchor, c.options);
+  });
+  return {sums.all_e(), sums.all_et()};
+}
+
+/* Anchors the views of `doubtful` at their largest logits and sums them again; the same for the whole team. */
+template <class Team>
+__device__ __noinline__ void sum_doubtful(const RowCall& c, const Team& team, int doubtful) {
   RowShared* const s = team.shared();
-  if (threadIdx.x < kViews && scores_view(c, static_cast<int>(threadIdx.x))) {
-    const View& v = c.views[threadIdx.x];
-    with_dtype(v.dtype, [&](auto tag) {
-      s->targets[threadIdx.x] = to_float(row_in_memory<decltype(tag)>(v, s->task.token).data[s->task.target]);
-    });
-  }
-  if (threadIdx.x == 0) s->doubtful = 0;
-  __syncthreads();
-#pragma unroll 1
-  for (Round round = kAtTarget;; round = kAtHighest) {
-    if (round == kAtHighest) largest_of_views(c, team);
-#pragma unroll 1
-    for (int view = 0; view < kViews; ++view) {
-      RowSums sums{};
-      if (scores_view(c, view) && (round == kAtTarget || (s->doubtful >> view & 1))) {
-        const float at = round == kAtTarget ? s->targets[view] : s->highest[view];
-        sums = sum_view(c, team, view, round == kAtTarget ? s->task.target : -1, shape(at, c.options));
-      }
-      reduce_warp(s, 2 * view, sums.e, sums.et, Add());
-    }
-    reduce_team(c, team, round, Add());
-    if (threadIdx.x == 0) finish_scores(c, s, round);
-    __syncthreads();
-    if (s->doubtful == 0) return;
-  }
-}
-
-/* The row's log-probs. */
-RLSD_ONE_THREAD void write_scores(const RowCall& c, const RowShared* s) {
-  const int64_t token = s->task.token;
+  const auto j = static_cast<int>(threadIdx.x);
+  if (j < kSums) s->kept[j] = s->result[j];
 #pragma unroll 1
   for (int view = 0; view < kViews; ++view) {
-    if (scores_view(c, view)) c.views[view].log_probs[token] = rounded(s->scores[view].log_prob);
+    if (!(doubtful >> view & 1)) continue;
+    double highest[kSums] = {largest_of_view(c, team, view)};
+    reduce_team(c, team, 1, highest, Larger());
+    if (j == 0) s->anchors[view] = anchor_at_highest(s->anchors[view].target, static_cast<float>(s->result[0]), c.options);
+    __syncthreads();
+    const RowSums again = sum_again(c, team, view);
+    double sums[kSums] = {again.e, again.et};
+    reduce_team(c, team, 0, sums, Add());
+    if (j == 0) s->kept[view] = s->result[0];
+    if (j == 0 && view == kStudent) s->kept[kStudentEt] = s->result[1];
   }
-  if (!scores_view(c, kStudent)) return;
-  if (c.entropy != nullptr) c.entropy[token] = rounded(s->scores[kStudent].entropy);
-  if (c.terms == nullptr && !isfinite(s->scores[kStudent].log_prob)) {
-    atomicAdd(&c.control->bad, 1u);
-    atomicMin(&c.control->first_bad, static_cast<unsigned long long>(token));
-  }
+  __syncthreads();
+  if (j < kSums) s->result[j] = s->kept[j];
+  if (j == 0) s->doubtful = doubtful;
+  __syncthreads();
 }
 
-/* A view's log-prob: just found, found by an earlier kernel, or given. */
-__device__ inline float score_of(const RowCall& c, const RowShared* s, int64_t token, int view, const float* given) {
-  if (scores_view(c, view)) return rounded(s->scores[view].log_prob);
-  return given != nullptr ? given[token] : 0.0f;
-}
-
-/* dL/dlogP and the entropy's weight. Under whole-sequence objectives it is asked before this row is read
- * again, and the earlier kernel's scores serve. */
-RLSD_ONE_THREAD void find_coefficients(const RowCall& c, RowShared* s) {
-  const RowTask task = s->task;
-  s->coefficients = {0.0, 0.0};
-  if (known_zero(c.p, c.o, task.sequence, task.token)) return;
-  TokenScores scores = {c.p.log_probs[task.token], 0.0f, 0.0f};
-  if (c.mode != RowMode::kGradient) scores.student = score_of(c, s, task.token, kStudent, c.p.log_probs);
-  scores.teacher = score_of(c, s, task.token, kTeacher, c.p.teacher);
-  scores.contrast = score_of(c, s, task.token, kContrast, c.p.contrast);
-  s->coefficients = row_coefficients(c.o, c.loss_scale, c.terms[task.sequence],
-                                     token_input(c.p, scores, task.sequence, task.token));
-}
-
-RLSD_ONE_THREAD void set_gradient(const RowCall& c, RowShared* s) {
-  s->gradient = row_gradient(s->scores[kStudent], s->coefficients, c.options);
-}
+/* ---- the gradient ------------------------------------------------------------------------- */
 
 /* Zeros for the block's part of a gradient row. */
 template <class Team>
@@ -150,66 +126,97 @@ __device__ __noinline__ void zero_row(const RowCall& c, const Team& team, int64_
   if (c.gradient == nullptr) return;
   const View& v = c.views[kStudent];
   with_dtype(v.dtype, [&](auto tag) {
-    const Slice slice = slice_of(v.columns, team.rank(c), team.size(c));
+    const Slice slice = team.slice_of(c, v.columns);
     zero_vectors(gradient_row<decltype(tag)>(c, row), slice.begin, slice.end);
   });
 }
 
+/* Of a row that was summed again: rare. */
 template <class Team>
-__device__ void write_row(const RowCall& c, const Team& team) {
+__device__ __noinline__ void write_exact_row(const RowCall& c, const Team& team, int64_t row) {
+  RowShared* const s = team.shared();
   const View& v = c.views[kStudent];
-  const Slice slice = slice_of(v.vocab, team.rank(c), team.size(c));
-  const RowGradient g = team.shared()->gradient;
+  const RowGradient g = row_gradient(s->basis, s->score, s->anchors[kStudent], s->coefficients);
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
-    const Row<T> out = gradient_row<T>(c, team.shared()->task.row);
-    if (Team::kResident) {
-      write_slice<T, Team::kShaped>(resident_row<T>(v, team, slice), out, slice, team.shared()->task.target, g, c.options);
-    } else {
-      write_slice<T, Team::kShaped>(row_in_memory<T>(v, team.shared()->task.token), out, slice, team.shared()->task.target, g, c.options);
-    }
-    if (team.rank(c) == team.size(c) - 1) zero_vectors(out, vectors_of(v.vocab), vectors_of(v.columns));
+    write_slice<T, Form::kExact>(row_in_memory<T>(v, s->task.token), gradient_row<T>(c, row), team.slice_of(c, v.vocab),
+                                 s->task.target, g, s->anchors[kStudent], c.options);
   });
 }
 
-/* What is to be done with a row: false when nothing is left to do. The same for the whole team. */
 template <class Team>
-__device__ bool find_task(const RowCall& c, const Team& team, int64_t row, RowTask* task) {
-  const View& student = c.views[kStudent];
-  const bool writes = c.mode != RowMode::kScore;
-  task->row = row;
-  task->token = student.data != nullptr ? student.owner[row] : row;
-  if (task->token == kNoToken || task->token == kMaskedToken) {
-    if (writes && (task->token == kMaskedToken || c.clear_other_rows)) zero_row(c, team, row);
-    return false;
+__device__ void write_row(const RowCall& c, const Team& team, int64_t row) {
+  RowShared* const s = team.shared();
+  const View& v = c.views[kStudent];
+  if (s->doubtful >> kStudent & 1) {
+    write_exact_row(c, team, row);
+  } else {
+    const Slice slice = team.slice_of(c, v.vocab);
+    const Anchor anchor = s->anchors[kStudent];
+    const RowGradient g = row_gradient(s->basis, s->score, anchor, s->coefficients);
+    with_dtype(v.dtype, [&](auto tag) {
+      using T = decltype(tag);
+      const Row<T> out = gradient_row<T>(c, row);
+      const Row<const T> in = Team::kResident ? resident_row<T>(v, team, slice) : row_in_memory<T>(v, s->task.token);
+      write_slice<T, Team::kForm>(in, out, slice, s->task.target, g, anchor, c.options);
+    });
   }
-  if (is_masked(c.p, task->token)) return false; /* a student of log-probs: its rows are its tokens */
-  task->sequence = c.sequence_of != nullptr ? c.sequence_of[task->token] : 0;
-  task->target = c.token_ids[task->token];
-  if (c.skipped == nullptr || c.skipped[task->token] == 0) return true;
-  if (writes) zero_row(c, team, row);
-  return false;
+  if (team.rank(c) != team.size(c) - 1) return;
+  with_dtype(v.dtype, [&](auto tag) {
+    zero_vectors(gradient_row<decltype(tag)>(c, row), vectors_of(v.vocab), vectors_of(v.columns));
+  });
 }
 
-/* Scores the row and writes its gradient, as the mode says. Under whole-sequence objectives the coefficient is known
- * before the row is read. */
+/* ---- a row -------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ bool is_zero(const RowCoefficients& g) { return g.log_prob == 0.0 && g.entropy == 0.0; }
+
+/* Scores a token, finds its coefficients and what its gradient is made of. */
 template <class Team>
-__device__ void run_row(const RowCall& c, const Team& team, const RowTask& task) {
+__device__ __forceinline__ void score_row(const RowCall& c, const Team& team) {
   RowShared* const s = team.shared();
-  if (threadIdx.x == 0) s->task = task;
-  __syncthreads();
-  if (c.mode != RowMode::kGradient) {
-    score_token(c, team);
-    if (threadIdx.x == 0 && team.rank(c) == 0) write_scores(c, s);
-    if (c.mode == RowMode::kScore) return;
+  sum_views(c, team);
+  const int doubtful = find_doubtful(c, s);
+  if (doubtful != 0) sum_doubtful(c, team, doubtful);
+  finish_row(c, s);
+  if (c.mode != RowMode::kGradient && team.rank(c) == 0 && threadIdx.x < kViews) {
+    write_score(c, s, static_cast<int>(threadIdx.x));
   }
-  if (threadIdx.x == 0) find_coefficients(c, s);
+}
+
+/* Scores the row and writes its gradient, as the mode says; false when it was not even started. */
+template <class Team>
+__device__ __forceinline__ bool run_row(const RowCall& c, const Team& team, int64_t row, RowTask task) {
+  RowShared* const s = team.shared();
+  if (c.mode == RowMode::kGradient) { /* the coefficient is known before the row is read */
+    gather_input(c, s, task);
+    __syncthreads();
+    if (is_zero(s->coefficients)) {
+      zero_row(c, team, row);
+      return false;
+    }
+  }
+  team.start(c, row);
+  gather_row(c, s, task);
   __syncthreads();
-  if (s->coefficients.log_prob == 0.0 && s->coefficients.entropy == 0.0) return zero_row(c, team, s->task.row);
-  if (c.mode == RowMode::kGradient) score_token(c, team);
-  if (threadIdx.x == 0) set_gradient(c, s);
-  __syncthreads();
-  write_row(c, team);
+  score_row(c, team);
+  if (c.mode == RowMode::kScore) return true;
+  if (is_zero(s->coefficients)) {
+    zero_row(c, team, row);
+  } else {
+    write_row(c, team, row);
+  }
+  return true;
+}
+
+/* Zeros for a row that is not read, where it gets any; false: it is to be run. */
+template <class Team>
+__device__ __forceinline__ bool leave_row(const RowCall& c, const Team& team, int64_t row, RowTask task) {
+  const bool named = task.token != kNoToken && task.token != kMaskedToken;
+  if (named && task.skipped == 0) return false;
+  const bool zeros = named || task.token == kMaskedToken || c.clear_other_rows;
+  if (zeros && c.mode != RowMode::kScore) zero_row(c, team, row);
+  return true;
 }
 
 }  // namespace rlsd::cuda

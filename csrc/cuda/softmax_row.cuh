@@ -7,7 +7,12 @@
  * The sums are anchored at the target, E_v = e^(s_v - s_y), and leave it out: with S = sum_{v != y} E_v,
  * log P = -log1p(S) is never above 0 and keeps its digits for confident tokens, and no pass looks for the maximum.
  * Rows where S is beyond 1e18 (log P < -41) are summed again, anchored at their maximum. A thread sums some hundred
- * columns in float32; everything above that is double. */
+ * columns in float32; everything above that is double.
+ *
+ * A column costs few instructions, as three exponentials a column are near what the chip can do while it moves 6 bytes:
+ *   E_v = 2^(scale f(z_v) - offset)     scale = log2(e) / temperature, offset = scale f(z_y) rounded to float32
+ * in one fused multiply-add and one power. What the rounding of offset left is the same for all columns, known exactly,
+ * and taken out of the sums (Anchor). */
 #ifndef RLSD_CUDA_SOFTMAX_ROW_CUH_
 #define RLSD_CUDA_SOFTMAX_ROW_CUH_
 
@@ -46,6 +51,40 @@ __device__ __forceinline__ float shape(float z, const RowOptions& o) {
 /* -0, which a tiny log-prob becomes, is 0. */
 __device__ __forceinline__ float rounded(double x) { return static_cast<float>(x) + 0.0f; }
 
+/* What the exponentials of a view are relative to: E = 2^(scale f(z) - offset) is `unbias` times too small. */
+struct Anchor {
+  float target;  /* z of the target */
+  float at;      /* f(z) of the column where E is 1: the target, or where it is no anchor the largest */
+  float offset;  /* scale * at, rounded */
+  float bias;    /* offset - scale * at, exactly: the product of two floats fits in a double */
+  double unbias; /* 2^bias */
+};
+
+/* Beyond it a column's product with scale may lose what the difference of two logits keeps. */
+constexpr float kLargestOffset = 0x1p22f;
+
+__device__ inline Anchor anchor_at_target(float target, const RowOptions& o) {
+  const float at = shape(target, o);
+  const double exact = static_cast<double>(at) * static_cast<double>(o.scale);
+  const auto offset = static_cast<float>(exact);
+  const auto bias = static_cast<float>(static_cast<double>(offset) - exact);
+  return {target, at, offset, bias, exp2(static_cast<double>(bias))};
+}
+
+/* For Form::kExact, which subtracts first and leaves no bias. */
+__device__ inline Anchor anchor_at_highest(float target, float highest, const RowOptions& o) {
+  return {target, shape(highest, o), 0.0f, 0.0f, 1.0};
+}
+
+/* How a logit becomes an exponent: without f, with f, or by a difference of two f(z). */
+enum class Form { kBare, kShaped, kExact };
+
+/* log2 E of y = f(z). */
+template <Form kForm>
+__device__ __forceinline__ float exponent(float y, const Anchor& a, const RowOptions& o) {
+  return kForm == Form::kExact ? (y - a.at) * o.scale : __fmaf_rn(y, o.scale, -a.offset);
+}
+
 /* The columns of a vector that do not count: `hidden`, and those at or beyond V. */
 __device__ __forceinline__ void hide(float (&z)[kVector], int vector, int hidden, int vocab) {
 #pragma unroll
@@ -56,29 +95,36 @@ __device__ __forceinline__ void hide(float (&z)[kVector], int vector, int hidden
 }
 
 /* f(z) is arithmetic enough to cover a load by itself. */
-template <class T, bool kShaped>
-constexpr int kAhead = kShaped ? 1 : kVectorsInFlight<T>;
+template <class T, Form kForm>
+constexpr int kAhead = kForm == Form::kBare ? kVectorsInFlight<T> : 1;
 
 struct RowSums {
-  double e, et; /* of E = 2^t and of E t, t = (f(z) - anchor) scale */
+  double e, et; /* of E and of E t, t = log2 E */
 };
 
-/* This thread's part of the sums over a slice; `hidden` -1: every column. */
-template <class T, bool kShaped>
-__device__ RowSums sum_slice(const Row<const T>& row, Slice slice, int hidden, float anchor, const RowOptions& o) {
-  const int hidden_vector = hidden < 0 ? -1 : hidden / kVector, cut_vector = row.columns / kVector;
+/* A thread's sums of E and, with entropy, of E t. */
+struct ThreadSums {
   float e[4] = {}, et[4] = {};
-  for_vectors<kAhead<T, kShaped>>(row, slice, [&](float(&z)[kVector], int vector) {
+
+  __device__ double all_e() const { return static_cast<double>((e[0] + e[1]) + (e[2] + e[3])); }
+  __device__ double all_et() const { return static_cast<double>((et[0] + et[1]) + (et[2] + et[3])); }
+};
+
+/* Adds this thread's part of a slice; `hidden` -1: every column counts. */
+template <class T, Form kForm, bool kEntropy>
+__device__ __forceinline__ void sum_slice(ThreadSums* sums, const Row<const T>& row, Slice slice, int hidden,
+                                          const Anchor& anchor, const RowOptions& o) {
+  const int hidden_vector = hidden < 0 ? -1 : hidden / kVector, cut_vector = row.columns / kVector;
+  for_vectors<kAhead<T, kForm>>(row, slice, [&](float(&z)[kVector], int vector) {
     if (vector == hidden_vector || vector == cut_vector) hide(z, vector, hidden, row.columns);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
-      const float t = ((kShaped ? shape(z[j], o) : z[j]) - anchor) * o.scale;
+      const float t = exponent<kForm>(kForm == Form::kBare ? z[j] : shape(z[j], o), anchor, o);
       const float power = exp2_fast(t);
-      e[j % 4] += power;
-      et[j % 4] = __fmaf_rn(power, fmaxf(t, kLowest), et[j % 4]); /* 0 * -inf would be NaN */
+      sums->e[j % 4] += power;
+      if (kEntropy) sums->et[j % 4] = __fmaf_rn(power, fmaxf(t, kLowest), sums->et[j % 4]); /* 0 * -inf would be NaN */
     }
   });
-  return {static_cast<double>((e[0] + e[1]) + (e[2] + e[3])), static_cast<double>((et[0] + et[1]) + (et[2] + et[3]))};
 }
 
 /* This thread's largest logit of a slice; NaN when one is NaN. */
@@ -100,68 +146,79 @@ struct RowScore {
   double log_prob; /* NaN: a NaN or +inf logit, or no finite one; -inf: the target's logit is -inf */
   double entropy;  /* in nats; NaN when log_prob is not finite */
   double log_sum;  /* log of sum */
-  double sum;      /* of e^(s_v - anchor) over all v */
-  float anchor;    /* f(z) that the exponentials are relative to */
-  float target;    /* z of the target */
+  double sum;      /* of e^(s_v - s_at) over all v */
 };
 
-/* H = log Z - sum E (s - anchor) / Z, which rounding may leave a little below 0. */
+/* H = log Z - sum E (s - s_at) / Z, which rounding may leave a little below 0. */
 __device__ inline double row_entropy(double log_sum, double et, double sum) { return fmax(0.0, log_sum - kLn2 * et / sum); }
 
-__device__ inline bool is_anchored(float anchor, const RowSums& s) { return isfinite(anchor) && s.e <= kLargestSum; }
-
-__device__ inline RowScore score_at_target(float anchor, float target, const RowSums& s) {
-  const double log_sum = log1p(s.e), sum = 1.0 + s.e;
-  return {0.0 - log_sum, row_entropy(log_sum, s.et, sum), log_sum, sum, anchor, target};
+__device__ __forceinline__ bool is_anchored(const Anchor& a, double e) {
+  return fabsf(a.offset) <= kLargestOffset && e <= kLargestSum;
 }
 
-/* `s` is anchored at f(highest) and leaves nothing out. */
-__device__ inline RowScore score_at_highest(float highest, float target, const RowSums& s, const RowOptions& o) {
-  if (!isfinite(highest)) return {NAN, NAN, NAN, NAN, 0.0f, target};
-  if (target == -INFINITY) return {-INFINITY, NAN, NAN, NAN, 0.0f, target};
-  const float anchor = shape(highest, o);
-  const double log_sum = log(s.e);
-  const double distance = static_cast<double>(shape(target, o)) - static_cast<double>(anchor);
-  return {fmin(0.0, distance / o.temperature - log_sum), row_entropy(log_sum, s.et, s.e), log_sum, s.e, anchor, target};
+/* `e` and `et` are the team's sums and leave the target out. */
+__device__ inline RowScore score_at_target(const Anchor& a, double e, double et) {
+  const double others = e * a.unbias;
+  const double log_sum = log1p(others), sum = 1.0 + others;
+  return {0.0 - log_sum, row_entropy(log_sum, (et + e * a.bias) * a.unbias, sum), log_sum, sum};
+}
+
+/* The sums leave nothing out. */
+__device__ inline RowScore score_at_highest(const Anchor& a, double e, double et, const RowOptions& o) {
+  if (!isfinite(a.at)) return {NAN, NAN, NAN, NAN};
+  if (a.target == -INFINITY) return {-INFINITY, NAN, NAN, NAN};
+  const double log_sum = log(e);
+  const double distance = static_cast<double>(shape(a.target, o)) - static_cast<double>(a.at);
+  return {fmin(0.0, distance / o.temperature - log_sum), row_entropy(log_sum, et, e), log_sum, e};
+}
+
+/* What a gradient row needs of its score, whatever its coefficients are. */
+struct GradientBasis {
+  double per_e;     /* of p_v / temperature in units of E_v */
+  double p, others; /* of the target: P and 1 - P */
+  double slope;     /* f'(z_y) / temperature */
+};
+
+__device__ inline GradientBasis gradient_basis(const RowScore& score, const Anchor& a, const RowOptions& o) {
+  const double tanh = o.softcap != 0.0f ? static_cast<double>(shape(a.target, o)) / o.softcap : 0.0;
+  return {a.unbias / (o.temperature * score.sum), exp(score.log_prob), -expm1(score.log_prob),
+          (1.0 - tanh * tanh) / o.temperature};
 }
 
 /* dz_v = E (factor + slope t) f'(z) for v != y. */
 struct RowGradient {
-  float anchor, factor, slope;
+  float factor, slope;
   float of_target; /* dz_y, from float64 */
 };
 
-__device__ inline RowGradient row_gradient(const RowScore& score, const RowCoefficients& g, const RowOptions& o) {
-  const double per_e = 1.0 / (o.temperature * score.sum);
-  const double factor = (g.entropy * (score.entropy - score.log_sum) - g.log_prob) * per_e;
-  const double tanh = o.softcap != 0.0f ? static_cast<double>(shape(score.target, o)) / o.softcap : 0.0;
-  const double p = exp(score.log_prob);
-  const double of_target = g.log_prob * -expm1(score.log_prob) + g.entropy * p * (score.log_prob + score.entropy);
-  return {score.anchor, static_cast<float>(factor), static_cast<float>(g.entropy * kLn2 * per_e),
-          static_cast<float>(of_target * (1.0 - tanh * tanh) / o.temperature) + 0.0f};
+__device__ inline RowGradient row_gradient(const GradientBasis& b, const RowScore& score, const Anchor& a,
+                                           const RowCoefficients& g) {
+  const double entropy = g.entropy * (score.entropy - score.log_sum + kLn2 * a.bias);
+  const double of_target = g.log_prob * b.others + g.entropy * b.p * (score.log_prob + score.entropy);
+  return {static_cast<float>((entropy - g.log_prob) * b.per_e), static_cast<float>(g.entropy * kLn2 * b.per_e),
+          rounded(of_target * b.slope)};
 }
 
-template <bool kShaped>
-__device__ __forceinline__ float gradient_of(float z, const RowGradient& g, const RowOptions& o) {
-  const float y = kShaped ? shape(z, o) : z;
-  const float t = (y - g.anchor) * o.scale;
-  float dz = exp2_fast(t) * __fmaf_rn(g.slope, fminf(fmaxf(t, kLowest), -kLowest), g.factor);
-  if (kShaped && o.softcap != 0.0f) {
-    const float tanh = fmaxf(y, -o.softcap) / o.softcap;
-    dz *= 1.0f - tanh * tanh;
-  }
-  return dz + 0.0f; /* not -0 */
+/* The products end in + 0, so that nothing is -0. */
+template <Form kForm, bool kSlope>
+__device__ __forceinline__ float gradient_of(float z, const RowGradient& g, const Anchor& a, const RowOptions& o) {
+  const float y = kForm == Form::kBare ? z : shape(z, o);
+  const float t = exponent<kForm>(y, a, o);
+  const float power = exp2_fast(t);
+  const float factor = kSlope ? __fmaf_rn(g.slope, fminf(fmaxf(t, kLowest), -kLowest), g.factor) : g.factor;
+  if (kForm == Form::kBare || o.softcap == 0.0f) return __fmaf_rn(power, factor, 0.0f);
+  const float tanh = fmaxf(y, -o.softcap) / o.softcap;
+  return __fmaf_rn(power * factor, 1.0f - tanh * tanh, 0.0f);
 }
 
-/* Writes a slice of the gradient; in the vector that V cuts, columns at or beyond V get 0. */
-template <class T, bool kShaped>
-__device__ void write_slice(const Row<const T>& row, const Row<T>& out, Slice slice, int target, const RowGradient& g,
-                            const RowOptions& o) {
+template <class T, Form kForm, bool kSlope>
+__device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
+                                              const RowGradient& g, const Anchor& a, const RowOptions& o) {
   const int target_vector = target / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kShaped>>(row, slice, [&](float(&z)[kVector], int vector) {
+  for_vectors<kAhead<T, kForm>>(row, slice, [&](float(&z)[kVector], int vector) {
     if (vector == cut_vector) hide(z, vector, -1, row.columns);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kShaped>(z[j], g, o);
+    for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kForm, kSlope>(z[j], g, a, o);
     if (vector == target_vector) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
@@ -170,6 +227,15 @@ __device__ void write_slice(const Row<const T>& row, const Row<T>& out, Slice sl
     }
     store_vector(pack<T>(z), out, vector);
   });
+}
+
+/* Writes a slice of the gradient; in the vector that V cuts, columns at or beyond V get 0. Without an entropy bonus
+ * there is no slope. */
+template <class T, Form kForm>
+__device__ __forceinline__ void write_slice(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
+                                            const RowGradient& g, const Anchor& a, const RowOptions& o) {
+  if (kForm == Form::kBare && g.slope == 0.0f) return write_vectors<T, kForm, false>(row, out, slice, target, g, a, o);
+  write_vectors<T, kForm, true>(row, out, slice, target, g, a, o);
 }
 
 /* Zeros for vectors [begin, end) of a row. */

@@ -15,14 +15,18 @@ namespace rlsd::cuda {
 
 constexpr int kVector = 8; /* columns */
 
-/* Shared memory of one multiprocessor of compute capability 9.0, what each resident block costs besides its own, and
- * the most that one block may have. */
-constexpr int64_t kSharedPerProcessor = 228 * 1024;
+/* Bytes of shared memory: of a multiprocessor, and the most that one block may ask for. Each resident block costs
+ * kSharedReserved besides its own. */
+struct SharedLimits {
+  int64_t per_processor, per_block;
+};
+constexpr SharedLimits kHopperShared = {228 * 1024, 227 * 1024}; /* compute capability 9.0 */
 constexpr int64_t kSharedReserved = 1024;
-constexpr int64_t kSharedPerBlock = 227 * 1024;
-constexpr int kLargestCluster = 8; /* the largest that every such device can place */
+constexpr int kLargestCluster = 8; /* the largest that every device with clusters can place */
 /* Rows in flight on a multiprocessor: while one computes, the others load and store. */
 constexpr int kResidentBlocks = 3;
+/* A slice is copied in at most so many pieces, and summed as they arrive. */
+constexpr int kPieces = 4;
 
 /* The widest row: places inside a row are ints, places of a row are 64 bits wide. */
 constexpr int64_t kMostColumns = (int64_t{1} << 31) - 1 - 64 * kVector * 256;
@@ -46,14 +50,27 @@ RLSD_HD int64_t slice_bytes(int64_t vocab, int cluster, int32_t dtype) {
   return static_cast<int64_t>((vectors_of(vocab) + cluster - 1) / cluster) * kVector * element_bytes(dtype);
 }
 
+/* Vectors of each piece of a slice but the last: a multiple of `step`, so that the pieces deal a thread the vectors that
+ * the whole slice would. */
+RLSD_HD int piece_vectors(Slice slice, int step) {
+  return (slice.end - slice.begin + kPieces * step - 1) / (kPieces * step) * step;
+}
+
+RLSD_HD Slice piece_of(Slice slice, int step, int piece) {
+  const int share = piece_vectors(slice, step);
+  const int begin = slice.begin + piece * share < slice.end ? slice.begin + piece * share : slice.end;
+  return {begin, begin + share < slice.end ? begin + share : slice.end};
+}
+
 /* Blocks that share a row resident in shared memory beside `control` bytes each: the fewest that leave room for
  * kResidentBlocks on a multiprocessor, else the most; 0 when even those cannot hold it. */
-inline int cluster_for(int64_t vocab, int32_t dtype, int64_t control) {
-  constexpr int64_t kComfortable = kSharedPerProcessor / kResidentBlocks - kSharedReserved;
+inline int cluster_for(int64_t vocab, int32_t dtype, int64_t control, SharedLimits shared) {
+  const int64_t comfortable = shared.per_processor / kResidentBlocks - kSharedReserved;
   for (int cluster = 1; cluster <= kLargestCluster; cluster *= 2) {
-    if (slice_bytes(vocab, cluster, dtype) + control <= kComfortable) return cluster;
+    const int64_t bytes = slice_bytes(vocab, cluster, dtype) + control;
+    if (bytes <= comfortable && bytes <= shared.per_block) return cluster;
   }
-  return slice_bytes(vocab, kLargestCluster, dtype) + control <= kSharedPerBlock ? kLargestCluster : 0;
+  return slice_bytes(vocab, kLargestCluster, dtype) + control <= shared.per_block ? kLargestCluster : 0;
 }
 
 /* True when every row starts at a multiple of 16 bytes. */

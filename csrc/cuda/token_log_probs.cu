@@ -11,6 +11,7 @@ struct Arrays {
   Control* control;
   rlsd_outcome* outcome;
   int32_t* owner; /* (rows) */
+  RowTask* tasks; /* (rows) */
 };
 
 uint64_t cut_arrays(const rlsd_token_log_probs_args& args, void* base, Arrays* a) {
@@ -18,6 +19,7 @@ uint64_t cut_arrays(const rlsd_token_log_probs_args& args, void* base, Arrays* a
   a->control = w.cut<Control>(1);
   a->outcome = w.cut<rlsd_outcome>(1);
   a->owner = w.cut<int32_t>(args.scores.logits.shape[0]);
+  a->tasks = w.cut<RowTask>(args.scores.logits.shape[0]);
   return w.bytes();
 }
 
@@ -36,6 +38,7 @@ RowCall row_call(const rlsd_token_log_probs_args& args, const View& view, const 
   call.views[kStudent].log_probs = args.log_probs;
   call.token_ids = args.token_ids;
   call.control = a.control;
+  call.tasks = a.tasks;
   call.entropy = args.entropy;
   call.rows = view.rows;
   call.mode = RowMode::kScore;

@@ -37,15 +37,15 @@ void test_slices_cover_a_row_once(int64_t width, int cluster) {
          "vectors cover the row and no more", width, cluster);
 }
 
-void test_slices_fit(int64_t width, int32_t dtype) {
-  const int cluster = cluster_for(width, dtype, kControl);
+void test_slices_fit(int64_t width, int32_t dtype, SharedLimits shared) {
+  const int cluster = cluster_for(width, dtype, kControl, shared);
   const int64_t row = width * rlsd::element_bytes(dtype);
   if (cluster == 0) {
-    expect(row > kLargestCluster * (kSharedPerBlock - kControl - 64), "a row that fits is kept", width, cluster);
+    expect(row > kLargestCluster * (shared.per_block - kControl - 64), "a row that fits is kept", width, cluster);
     return;
   }
   const int64_t bytes = slice_bytes(width, cluster, dtype);
-  expect(bytes + kControl <= kSharedPerBlock, "a slice fits in a block's shared memory", width, cluster);
+  expect(bytes + kControl <= shared.per_block, "a slice fits in a block's shared memory", width, cluster);
   for (int rank = 0; rank < cluster; ++rank) {
     const Slice slice = slice_of(width, rank, cluster);
     const int64_t needed = int64_t{slice.end - slice.begin} * kVector * rlsd::element_bytes(dtype);
@@ -53,17 +53,33 @@ void test_slices_fit(int64_t width, int32_t dtype) {
     expect(int64_t{slice.begin} * kVector * rlsd::element_bytes(dtype) % 16 == 0, "slices start aligned", width, cluster);
   }
   if (cluster < kLargestCluster) {
-    expect(kResidentBlocks * (bytes + kControl + kSharedReserved) <= kSharedPerProcessor, "blocks are co-resident", width,
+    expect(kResidentBlocks * (bytes + kControl + kSharedReserved) <= shared.per_processor, "blocks are co-resident", width,
            cluster);
   }
 }
 
+/* Pieces of each slice follow one another, and deal a thread the vectors that the whole slice would. */
+void test_pieces(int64_t width, int cluster) {
+  constexpr int kStep = 1024, kTurn = 256;
+  for (int rank = 0; rank < cluster; ++rank) {
+    const Slice slice = slice_of(width, rank, cluster);
+    int last = slice.begin;
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const Slice part = piece_of(slice, kStep, piece);
+      expect(part.begin == last && part.end >= part.begin, "pieces follow one another", width, cluster);
+      expect(part.begin == part.end || (part.begin - slice.begin) % kTurn == 0, "pieces start a turn", width, cluster);
+      last = part.end;
+    }
+    expect(last == slice.end, "pieces cover the slice", width, cluster);
+  }
+}
+
 void test_known_clusters() {
-  expect(cluster_for(32000, RLSD_BF16, kControl) == 1, "32000 bf16 columns", 32000, 1);
-  expect(cluster_for(128256, RLSD_BF16, kControl) == 4, "128256 bf16 columns", 128256, 4);
-  expect(cluster_for(151936, RLSD_BF16, kControl) == 4, "151936 bf16 columns", 151936, 4);
-  expect(cluster_for(262144, RLSD_BF16, kControl) == 8, "262144 bf16 columns", 262144, 8);
-  expect(cluster_for(1 << 20, RLSD_F32, kControl) == 0, "a row too wide for shared memory", 1 << 20, 0);
+  expect(cluster_for(32000, RLSD_BF16, kControl, kHopperShared) == 1, "32000 bf16 columns", 32000, 1);
+  expect(cluster_for(128256, RLSD_BF16, kControl, kHopperShared) == 4, "128256 bf16 columns", 128256, 4);
+  expect(cluster_for(151936, RLSD_BF16, kControl, kHopperShared) == 4, "151936 bf16 columns", 151936, 4);
+  expect(cluster_for(262144, RLSD_BF16, kControl, kHopperShared) == 8, "262144 bf16 columns", 262144, 8);
+  expect(cluster_for(1 << 20, RLSD_F32, kControl, kHopperShared) == 0, "a row too wide for shared memory", 1 << 20, 0);
 }
 
 void test_alignment() {
@@ -75,8 +91,14 @@ void test_alignment() {
 
 int main() {
   for (int64_t width : kWidths) {
-    for (int cluster : {1, 2, 4, 8}) test_slices_cover_a_row_once(width, cluster);
-    for (int32_t dtype : kDtypes) test_slices_fit(width, dtype);
+    for (int cluster : {1, 2, 4, 8}) {
+      test_slices_cover_a_row_once(width, cluster);
+      test_pieces(width, cluster);
+    }
+    for (int32_t dtype : kDtypes) {
+      test_slices_fit(width, dtype, kHopperShared);
+      test_slices_fit(width, dtype, {100 * 1024, 99 * 1024}); /* compute capability 12.0 */
+    }
   }
   test_known_clusters();
   test_alignment();

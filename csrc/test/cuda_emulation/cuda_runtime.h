@@ -1,7 +1,9 @@
 /* The part of the CUDA runtime and language that csrc/cuda uses, on the host: for tests where there is no GPU.
  *
  * A block's threads are fibers of one host thread, so a barrier that not all reach, a wrong index, a missing term shows
- * here; blocks of a cluster run together. What it cannot show: memory models, alignment of asynchronous copies, speed.
+ * here; blocks of a cluster run together. A bulk copy is made when its barrier is waited for, not before, and one that is
+ * misaligned, announced with other bytes than it brings, or never waited for ends the process. What it cannot show: memory
+ * models, speed.
  * Compile csrc/cuda/<name>.cu as C++ with -DRLSD_CUDA_EMULATED and this folder in front of the others. */
 #ifndef RLSD_TEST_CUDA_EMULATION_CUDA_RUNTIME_H_
 #define RLSD_TEST_CUDA_EMULATION_CUDA_RUNTIME_H_
@@ -46,6 +48,12 @@ void cluster_wait();
 const void* peer_shared(const void* mine, unsigned rank);
 void block_barrier();
 int block_or(int value);
+void warp_barrier();
+void barrier_init(uint64_t* barrier);
+void barrier_expect(uint64_t* barrier, uint32_t bytes);
+void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* barrier);
+void barrier_wait(uint64_t* barrier);
+void bulk_prefetch(const void* from, uint32_t bytes);
 /* The value that the lane `lane ^ mask` of this warp brought. */
 uint64_t shuffle_xor(uint64_t bits, int mask);
 
@@ -59,6 +67,7 @@ int launch(Stream* stream, unsigned blocks, unsigned threads, unsigned cluster, 
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::block_barrier(); }
+inline void __syncwarp() { emulation::warp_barrier(); }
 inline int __syncthreads_or(int value) { return emulation::block_or(value); }
 inline void __threadfence() {}
 
@@ -87,6 +96,7 @@ template <class T>
 void __stcs(T* to, T value) {
   *to = value;
 }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 using std::isfinite;
@@ -112,7 +122,12 @@ enum cudaError_t : int {
   cudaErrorNotSupported = 801
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
   cudaFuncAttributePreferredSharedMemoryCarveout = 9
@@ -125,6 +140,9 @@ using cudaStream_t = emulation::Stream*;
 using cudaEvent_t = struct EmulatedEvent*;
 struct cudaIpcMemHandle_t {
   char reserved[64];
+};
+struct cudaFuncAttributes {
+  int ptxVersion;
 };
 struct cudaDeviceProp {
   char name[256];
@@ -174,6 +192,7 @@ cudaError_t cudaEventQuery(cudaEvent_t);
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t*, void*);
 cudaError_t cudaIpcOpenMemHandle(void**, cudaIpcMemHandle_t, unsigned);
 cudaError_t cudaIpcCloseMemHandle(void*);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*);
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
   return bytes <= 227 * 1024 ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -2,6 +2,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -36,12 +37,24 @@ struct Warp {
   uint64_t slots[2][kWarp];
 };
 
+/* Copies that one barrier of shared memory was told of. */
+struct BulkLoads {
+  struct Load {
+    void* to;
+    const void* from;
+    uint32_t bytes;
+  };
+  std::vector<Load> waiting;
+  uint64_t expected = 0, coming = 0;
+};
+
 struct Block {
   uint3 index;
   unsigned rank;
   Barrier barrier;
   std::vector<Warp> warps;
   std::vector<uint64_t> shared;
+  std::map<const uint64_t*, BulkLoads> loads;
 };
 
 struct Fiber {
@@ -68,6 +81,20 @@ struct Cluster {
 };
 
 Cluster* cluster = nullptr;
+
+[[noreturn]] void give_up(const char* why) {
+  std::fprintf(stderr, "cuda emulation: %s\n", why);
+  std::abort();
+}
+
+bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+BulkLoads& loads_of(const uint64_t* barrier) {
+  auto& loads = cluster->current->block->loads;
+  const auto found = loads.find(barrier);
+  if (found == loads.end()) give_up("a barrier is used that was not initialised");
+  return found->second;
+}
 
 void enter(Fiber* f) {
   cluster->current = f;
@@ -139,8 +166,7 @@ void run_cluster() {
       left -= f->finished;
     }
     if (progress) continue;
-    std::fprintf(stderr, "cuda emulation: threads wait for a barrier that others do not reach\n");
-    std::abort();
+    give_up("threads wait for a barrier that others do not reach");
   }
 }
 
@@ -158,6 +184,26 @@ void cluster_wait() { wait_at(cluster->barrier, cluster->current->cluster_genera
 const void* peer_shared(const void* mine, unsigned rank) {
   const auto offset = static_cast<const char*>(mine) - static_cast<const char*>(shared_memory());
   return reinterpret_cast<const char*>(cluster->blocks[rank]->shared.data()) + offset;
+}
+
+void barrier_init(uint64_t* barrier) { cluster->current->block->loads[barrier] = {}; }
+void barrier_expect(uint64_t* barrier, uint32_t bytes) { loads_of(barrier).expected += bytes; }
+void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
+  if (!is_aligned(to) || !is_aligned(from) || bytes % 16 != 0 || bytes == 0) give_up("a bulk copy is misaligned");
+  BulkLoads& loads = loads_of(barrier);
+  loads.waiting.push_back({to, from, bytes});
+  loads.coming += bytes;
+}
+void barrier_wait(uint64_t* barrier) {
+  BulkLoads& loads = loads_of(barrier);
+  if (loads.coming != loads.expected) give_up("a barrier expects other bytes than are copied");
+  for (const BulkLoads::Load& load : loads.waiting) std::memcpy(load.to, load.from, load.bytes);
+  loads.waiting.clear();
+}
+
+void warp_barrier() {
+  Fiber* const f = cluster->current;
+  arrive_and_wait(&f->block->warps[f->thread / kWarp].barrier);
 }
 
 void block_barrier() { arrive_and_wait(&cluster->current->block->barrier); }
@@ -208,6 +254,11 @@ int run(unsigned blocks, unsigned threads, unsigned cluster_size, size_t shared,
     }
     for (Fiber& f : c.fibers) prepare(&f);
     run_cluster();
+    for (const auto& block : c.blocks) {
+      for (const auto& [_, loads] : block->loads) {
+        if (!loads.waiting.empty()) give_up("a block ends before its bulk copies");
+      }
+    }
   }
   cluster = nullptr;
   return cudaSuccess;

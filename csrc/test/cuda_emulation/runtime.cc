@@ -1,5 +1,6 @@
 /* The runtime's functions over host memory. RLSD_EMULATION_DEVICES: how many devices (1), or "old-driver".
- * RLSD_EMULATION_MEMORY: bytes of each (1 GiB). A copy to or from memory that is not the device's poisons the context. */
+ * RLSD_EMULATION_MEMORY: bytes of each (1 GiB). RLSD_EMULATION_COMPUTE: the major number of their compute capability (9);
+ * RLSD_EMULATION_PTX: what their kernels were compiled for (ten times that number). A copy to or from memory that is not the device's poisons the context. */
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +23,12 @@ std::atomic<bool> poisoned{false};
 std::atomic<int> failed_launch{cudaSuccess};
 thread_local cudaError_t last = cudaSuccess;
 thread_local int device = 0;
+
+int number_or(const char* variable, int otherwise) {
+  const char* const given = std::getenv(variable);
+  return given != nullptr ? std::atoi(given) : otherwise;
+}
+int compute_major() { return number_or("RLSD_EMULATION_COMPUTE", 9); }
 
 size_t memory_bytes() {
   const char* const given = std::getenv("RLSD_EMULATION_MEMORY");
@@ -71,6 +78,12 @@ int emulation::launch(Stream* stream, unsigned blocks, unsigned threads, unsigne
   return settle(static_cast<cudaError_t>(failed_launch.exchange(cudaSuccess)));
 }
 
+void emulation::bulk_prefetch(const void* from, uint32_t bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && is_device_memory(from, bytes)) return;
+  std::fprintf(stderr, "cuda emulation: a prefetch is misaligned or beyond the device's memory\n");
+  std::abort();
+}
+
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last;
   if (!poisoned) last = cudaSuccess;
@@ -113,11 +126,29 @@ cudaError_t cudaSetDevice(int wanted) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "emulated");
-  properties->major = 9;
+  properties->major = compute_major();
   return settle(cudaSuccess);
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 9;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int major = compute_major(), shared = major == 9 || major == 10 ? 228 : major == 8 ? 164 : 100;
+  switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = major;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = shared * 1024;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = (shared - 1) * 1024;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = 2; /* few, so that small batches have rows that come next */
+      break;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->ptxVersion = number_or("RLSD_EMULATION_PTX", 10 * compute_major());
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
