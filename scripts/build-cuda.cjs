@@ -1,5 +1,5 @@
-// Builds build/Release/librlsd_cuda.so with nvcc, where there is one: machine code for compute capability 8.0 and 9.0a and
-// PTX that newer devices compile. Objects are kept in build-cuda/ and made again when what they read has changed.
+// Builds build/Release/librlsd_cuda.so with nvcc, where there is one: machine code for compute capability 8.0 and 9.0a, and
+// PTX of 8.0 and 9.0 that devices without machine code of their own compile: with clusters from 9.0 on. Objects are kept in build-cuda/ and made again when what they read has changed.
 //
 //   node scripts/build-cuda.cjs [--arch sm_90a]      RLSD_CUDA=0 leaves it out, NVCC names another compiler
 const { spawn, spawnSync } = require("node:child_process");
@@ -13,7 +13,8 @@ const folder = path.join(root, "build-cuda");
 const ARCHITECTURES = {
   sm_80: ["-gencode", "arch=compute_80,code=sm_80"],
   sm_90a: ["-gencode", "arch=compute_90a,code=sm_90a"],
-  ptx: ["-gencode", "arch=compute_80,code=compute_80"],
+  ptx_80: ["-gencode", "arch=compute_80,code=compute_80"],
+  ptx_90: ["-gencode", "arch=compute_90,code=compute_90"],
 };
 // Products and sums are rounded one by one, as on the host, so that branches on them agree; loops that gain from a fused
 // multiply-add ask for it by name.
