@@ -365,6 +365,34 @@ def check_log_probs_level(library):
     assert got["stats"]["nanTeacherRows"] == 3 and np.all(got["evidence_weights"] == 1.0)
 
 
+def check_token_shares(library):
+    """Sequences longer and shorter than a block's share of the tokens, masks that start anywhere, both kinds of mean."""
+    for seed, (cu, reduction) in enumerate(
+        [([0, 70001], "token-mean"), ([0, 3, 3, 40000, 40001, 70001], "sequence-mean"), ([0, 5], "sequence-mean")]
+    ):
+        rng = np.random.default_rng(20 + seed)
+        n, b = cu[-1], len(cu) - 1
+        old = (-2 * rng.random(n)).astype(np.float32)
+        student = (old + 0.3 * rng.standard_normal(n)).astype(np.float32)
+        teacher = (student + 0.3 * rng.standard_normal(n)).astype(np.float32)
+        mask = (rng.random(n) > 0.3).astype(np.uint8)
+        sequence = np.repeat(np.arange(b), np.diff(cu))
+        lengths = np.bincount(sequence, mask, b)
+        for per_token in (False, True):
+            advantages = rng.choice([-1.5, 0.0, 0.75], n if per_token else b).astype(np.float32)
+            spread = advantages if per_token else advantages[sequence]
+            objective = abi.objective(reduction=reduction, clip_low=0.2, clip_high=0.2, dual_clip=np.inf)
+            got = batches.policy_loss(library, objective, student=student, teacher=teacher, old=old, cu_seqlens=cu,
+                                      advantages=advantages, completion_mask=mask)  # fmt: skip
+            terms = reference.token_terms(*(x.astype(np.float64) for x in (student, teacher, old, spread)))
+            credited, losses, slopes = (np.where(mask == 1, x, 0.0) for x in terms)
+            omega = 1 / mask.sum() if reduction == "token-mean" else 1 / (b * np.maximum(lengths, 1)[sequence])
+            close(got["token_advantages"], credited, 1e-6, what="token advantages")
+            close(got["gradient_log_probs"], omega * slopes, 1e-6, 1e-12, "dL/dlogP")
+            close(got["stats"]["loss"], np.sum(omega * losses), 1e-9, 1e-3, "loss")
+            assert got["stats"]["tokens"] == mask.sum()
+
+
 def check_skipped_rows(library):
     """Rows of A = 0 need not be read: gradient 0, advantage 0, counted; others as before."""
     for fields in ({}, dict(surrogate="gspo-token")):

@@ -32,3 +32,13 @@ def gradient_row(z, target, g, entropy_weight=0.0, **options):
     rest[target] = -np.expm1(log_p)
     log_ps = np.log(np.where(p > 0, p, 1.0))
     return (g * rest + entropy_weight * p * (log_ps + entropy)) * slope
+
+
+def token_terms(student, teacher, old, advantage, clip=0.2, mix=0.5, bound=0.2):
+    """(N) token advantages, losses and dL/dlogP of ppo-clip with credit, before the reduction."""
+    weight = np.exp(np.sign(advantage) * (teacher - student))
+    credited = advantage * ((1 - mix) + mix * np.where(advantage == 0, 1.0, np.clip(weight, 1 - bound, 1 + bound)))
+    ratio = np.exp(np.clip(student - old, -20, 20))
+    free, clipped = -ratio * credited, -np.clip(ratio, 1 - clip, 1 + clip) * credited
+    inside = (ratio > 1 - clip) & (ratio < 1 + clip)
+    return credited, np.maximum(free, clipped), np.where((free > clipped) | inside, free, 0.0)
