@@ -233,14 +233,16 @@ def check_repeats(library):
 
 
 def check_equal_teacher(library):
-    """A teacher with the student's own logits, at another alignment: w is exactly 1."""
-    for dtype, width in abi.WIDTH.items():
-        batch = random_batch(10, 8, 517, dtype)
-        values = batches.to_floats(batch["student"].bits, dtype)
-        batch["teacher"] = Logits(values, dtype, offset=width, stride=523)
-        got = batches.policy_loss(library, abi.objective(credit_mix=1.0), **batch)
-        assert np.array_equal(got["log_probs"], got["teacher_log_probs"])
-        assert np.all(got["evidence_weights"][batch["completion_mask"] == 1] == 1.0)
+    """A teacher with the student's own logits, at another alignment: w is exactly 1, also where blocks share a row."""
+    for tokens, columns in ((8, 517), (2, 151936)):
+        for dtype, width in abi.WIDTH.items():
+            batch = random_batch(10, tokens, columns, dtype)
+            values = batches.to_floats(batch["student"].bits, dtype)
+            for layout in (dict(offset=width, stride=columns + 6), {}):
+                batch["teacher"] = Logits(values, dtype, **layout)
+                got = batches.policy_loss(library, abi.objective(credit_mix=1.0), **batch)
+                assert np.array_equal(got["log_probs"], got["teacher_log_probs"])
+                assert np.all(got["evidence_weights"][batch["completion_mask"] == 1] == 1.0)
 
 
 def check_rows_argument(library):
