@@ -55,10 +55,14 @@ struct Row {
   __device__ T* at(int vector) const { return data + static_cast<int64_t>(vector - first) * kVector; }
 };
 
-template <class T>
+/* Whether memory is read once, and need not stay in a cache, or lies in shared memory or is read again. */
+enum class Reads { kOnce, kAgain };
+
+template <Reads kReads, class T>
 __device__ __forceinline__ void load_whole(const Row<const T>& row, int vector, Packed<T>* v) {
+  const auto* const from = reinterpret_cast<const uint4*>(row.at(vector));
 #pragma unroll
-  for (int j = 0; j < Packed<T>::kWords; ++j) v->words[j] = reinterpret_cast<const uint4*>(row.at(vector))[j];
+  for (int j = 0; j < Packed<T>::kWords; ++j) v->words[j] = kReads == Reads::kOnce ? __ldcs(from + j) : from[j];
 }
 
 /* Element by element; places beyond the row are left as they are. */
@@ -135,7 +139,7 @@ constexpr int kVectorsInFlight = 64 / (kVector * static_cast<int>(sizeof(T)));
 
 /* use(z, vector) for this thread's vectors of a slice, in ascending order, kAhead of them loaded at a time; places beyond
  * the row hold anything. */
-template <int kAhead, class T, class Use>
+template <int kAhead, Reads kReads, class T, class Use>
 __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice, Use&& use) {
   const int whole = row.whole() < slice.end ? row.whole() : slice.end;
   int at = slice.begin + static_cast<int>(threadIdx.x);
@@ -144,7 +148,7 @@ __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice
   for (; at + (kAhead - 1) * kThreads < whole; at += kAhead * kThreads) {
     Packed<T> packed[kAhead];
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) load_whole(row, at + u * kThreads, &packed[u]);
+    for (int u = 0; u < kAhead; ++u) load_whole<kReads>(row, at + u * kThreads, &packed[u]);
 #pragma unroll
     for (int u = 0; u < kAhead; ++u) {
       unpack(packed[u], z);
@@ -155,7 +159,7 @@ __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice
   for (; at < slice.end; at += kThreads) {
     Packed<T> packed;
     if (at < whole) {
-      load_whole(row, at, &packed);
+      load_whole<kReads>(row, at, &packed);
     } else {
       load_elements(row, at, &packed);
     }

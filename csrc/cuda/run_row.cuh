@@ -24,7 +24,7 @@ __device__ __forceinline__ void sum_pieces(ThreadSums* sums, const RowCall& c, c
     const Slice part = piece_of(slice, kPieceStep, piece);
     if (part.begin == part.end) return;
     barrier_wait(&s->barriers[piece]);
-    sum_slice<T, Team::kForm, true>(sums, row, part, s->task.target, s->anchors[kStudent], c.options);
+    sum_slice<T, Team::kForm, true, Reads::kAgain>(sums, row, part, s->task.target, s->anchors[kStudent], c.options);
   }
 }
 #endif
@@ -42,7 +42,8 @@ __device__ __forceinline__ ThreadSums sum_view(const RowCall& c, const Team& tea
     if (Team::kResident && kEntropy) return sum_pieces<T>(&sums, c, team, slice);
 #endif
     const Row<const T> row = row_in_memory<T>(v, s->task.token);
-    sum_slice<T, Team::kForm, kEntropy>(&sums, row, slice, s->task.target, s->anchors[view], c.options);
+    constexpr Reads kReads = kEntropy ? Reads::kAgain : Reads::kOnce; /* the student's gradient reads it again */
+    sum_slice<T, Team::kForm, kEntropy, kReads>(&sums, row, slice, s->task.target, s->anchors[view], c.options);
   });
   return sums;
 }
@@ -88,7 +89,7 @@ __device__ __noinline__ RowSums sum_again(const RowCall& c, const Team& team, in
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
     const Row<const T> row = row_in_memory<T>(v, team.shared()->task.token);
-    sum_slice<T, Form::kExact, true>(&sums, row, team.slice_of(c, v.vocab), -1, anchor, c.options);
+    sum_slice<T, Form::kExact, true, Reads::kAgain>(&sums, row, team.slice_of(c, v.vocab), -1, anchor, c.options);
   });
   return {sums.all_e(), sums.all_et()};
 }

@@ -111,11 +111,11 @@ struct ThreadSums {
 };
 
 /* Adds this thread's part of a slice; `hidden` -1: every column counts. */
-template <class T, Form kForm, bool kEntropy>
+template <class T, Form kForm, bool kEntropy, Reads kReads>
 __device__ __forceinline__ void sum_slice(ThreadSums* sums, const Row<const T>& row, Slice slice, int hidden,
                                           const Anchor& anchor, const RowOptions& o) {
   const int hidden_vector = hidden < 0 ? -1 : hidden / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>>(row, slice, [&](float(&z)[kVector], int vector) {
+  for_vectors<kAhead<T, kForm>, kReads>(row, slice, [&](float(&z)[kVector], int vector) {
     if (vector == hidden_vector || vector == cut_vector) hide(z, vector, hidden, row.columns);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
@@ -215,7 +215,7 @@ template <class T, Form kForm, bool kSlope>
 __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
                                               const RowGradient& g, const Anchor& a, const RowOptions& o) {
   const int target_vector = target / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>>(row, slice, [&](float(&z)[kVector], int vector) {
+  for_vectors<kAhead<T, kForm>, Reads::kAgain>(row, slice, [&](float(&z)[kVector], int vector) {
     if (vector == cut_vector) hide(z, vector, -1, row.columns);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kForm, kSlope>(z[j], g, a, o);

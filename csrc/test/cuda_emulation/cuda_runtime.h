@@ -15,8 +15,11 @@
 #include <cstring>
 #include <functional>
 #include <tuple>
+#include <vector>
 
 #include "streams.h"
+
+#define CUDART_VERSION 13000
 
 #define __global__
 #define __device__
@@ -60,9 +63,23 @@ uint64_t shuffle_xor(uint64_t bits, int mask);
 /* Runs a grid; `body` is one thread of it. */
 int run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared, const std::function<void()>& body);
 
-/* The grid in the stream's order; a CUDA error when an earlier one failed. */
-int launch(Stream* stream, unsigned blocks, unsigned threads, unsigned cluster, size_t shared,
-           std::function<void()> body);
+struct Launch {
+  unsigned blocks, threads, cluster;
+  size_t shared;
+};
+/* The grid in the stream's order; a CUDA error when an earlier one failed. `arguments`: every word of them, so that the
+ * memory which they point at is known to be in use. */
+int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body);
+
+/* Every word of a value. */
+template <class T>
+void collect_words(const T& value, std::vector<const void*>* words) {
+  for (size_t at = 0; at + sizeof(void*) <= sizeof(T); at += sizeof(void*)) {
+    const void* word;
+    std::memcpy(&word, reinterpret_cast<const char*>(&value) + at, sizeof(word));
+    words->push_back(word);
+  }
+}
 
 }  // namespace emulation
 
@@ -96,6 +113,10 @@ template <class T>
 void __stcs(T* to, T value) {
   *to = value;
 }
+template <class T>
+T __ldcs(const T* from) {
+  return *from;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
@@ -108,9 +129,12 @@ enum cudaError_t : int {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorDeviceUninitialized = 201,
+  cudaErrorMapBufferObjectFailed = 205,
   cudaErrorECCUncorrectable = 214,
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchOutOfResources = 701,
   cudaErrorLaunchTimeout = 702,
   cudaErrorAssert = 710,
   cudaErrorHardwareStackError = 714,
@@ -119,7 +143,10 @@ enum cudaError_t : int {
   cudaErrorInvalidAddressSpace = 717,
   cudaErrorInvalidPc = 718,
   cudaErrorLaunchFailure = 719,
-  cudaErrorNotSupported = 801
+  cudaErrorNotSupported = 801,
+  cudaErrorSystemNotReady = 802,
+  cudaErrorMpsClientTerminated = 810,
+  cudaErrorExternalDevice = 911
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr {
@@ -134,6 +161,8 @@ enum cudaFuncAttribute {
 };
 constexpr int cudaSharedmemCarveoutMaxShared = 100;
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+constexpr unsigned long long cudaEnableDefault = 0;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaIpcMemLazyEnablePeerAccess = 1;
 
 using cudaStream_t = emulation::Stream*;
@@ -146,6 +175,7 @@ struct cudaFuncAttributes {
 };
 struct cudaDeviceProp {
   char name[256];
+  size_t totalGlobalMem;
   int major, minor;
 };
 struct cudaLaunchAttribute {
@@ -169,12 +199,15 @@ const char* cudaGetErrorName(cudaError_t);
 const char* cudaGetErrorString(cudaError_t);
 cudaError_t cudaGetDevice(int*);
 cudaError_t cudaSetDevice(int);
+cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaGetDeviceCount(int*);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int);
 cudaError_t cudaDeviceGetAttribute(int*, cudaDeviceAttr, int);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaDriverGetVersion(int*);
 cudaError_t cudaRuntimeGetVersion(int*);
+cudaError_t cudaGetDriverEntryPointByVersion(const char*, void**, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult*);
 cudaError_t cudaMalloc(void**, size_t);
 cudaError_t cudaFree(void*);
 cudaError_t cudaMallocHost(void**, size_t);
@@ -200,9 +233,12 @@ inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int byte
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const unsigned cluster = config->numAttrs > 0 ? config->attrs[0].val.clusterDim.x : 1;
-  const auto body = [kernel, all = std::tuple<std::decay_t<Parameters>...>(arguments...)] { std::apply(kernel, all); };
-  return static_cast<cudaError_t>(emulation::launch(config->stream, config->gridDim.x, config->blockDim.x, cluster,
-                                                    config->dynamicSmemBytes, body));
+  const std::tuple<std::decay_t<Parameters>...> all(arguments...);
+  std::vector<const void*> words;
+  std::apply([&](const auto&... each) { (emulation::collect_words(each, &words), ...); }, all);
+  const emulation::Launch grid = {config->gridDim.x, config->blockDim.x, cluster, config->dynamicSmemBytes};
+  const auto body = [kernel, all] { std::apply(kernel, all); };
+  return static_cast<cudaError_t>(emulation::launch(config->stream, grid, words, body));
 }
 
 #endif

@@ -1,6 +1,5 @@
 /* Runs a grid's threads as fibers, one cluster of blocks at a time. */
 #include <csetjmp>
-#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -8,7 +7,7 @@
 
 #include <ucontext.h>
 
-#include "cuda_runtime.h"
+#include "state.h"
 
 uint3 threadIdx, blockIdx, gridDim;
 
@@ -81,11 +80,6 @@ struct Cluster {
 };
 
 Cluster* cluster = nullptr;
-
-[[noreturn]] void give_up(const char* why) {
-  std::fprintf(stderr, "cuda emulation: %s\n", why);
-  std::abort();
-}
 
 bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 

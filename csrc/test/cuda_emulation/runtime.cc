@@ -1,63 +1,106 @@
-/* The runtime's functions over host memory. RLSD_EMULATION_DEVICES: how many devices (1), or "old-driver".
- * RLSD_EMULATION_MEMORY: bytes of each (1 GiB). RLSD_EMULATION_COMPUTE: the major number of their compute capability (9);
- * RLSD_EMULATION_PTX: what their kernels were compiled for (ten times that number). A copy to or from memory that is not the device's poisons the context. */
+/* The runtime's functions for errors, devices, streams and events, and those of the driver that it gives out.
+ * RLSD_EMULATION_DEVICES: how many devices (1). RLSD_EMULATION_COUNT_ERROR: what counting them answers (0).
+ * RLSD_EMULATION_COMPUTE: the major number of their compute capability (9), or one each: "7,9"; RLSD_EMULATION_PTX: what
+ * kernels were compiled for (ten times that number). RLSD_EMULATION_BROKEN_DEVICE: one that does not say what it is.
+ * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1. */
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <thread>
-#include <vector>
 
-#include "cuda_runtime.h"
+#include "state.h"
 
+namespace emulation {
 namespace {
 
+constexpr int kMostDevices = 16;
+
 /* Never destroyed: streams' threads may outlive main. */
-std::mutex& mutex = *new std::mutex();
-using Blocks = std::map<const char*, size_t>; /* start: bytes */
-Blocks &allocations = *new Blocks(), &pinned = *new Blocks();
-std::atomic<size_t> allocated{0};
-std::atomic<bool> poisoned{false};
-std::atomic<int> failed_launch{cudaSuccess};
+std::atomic<bool> poisoned{false}, unloaded{false};
+std::atomic<bool> active[kMostDevices];
+std::atomic<int> failed_launch{cudaSuccess}, launches{0};
 thread_local cudaError_t last = cudaSuccess;
 thread_local int device = 0;
+thread_local bool bound = false;
+
+/* The driver is unloaded as the process exits: a thread that calls it then finds it gone. */
+struct Unloading {
+  ~Unloading() {
+    unloaded = true;
+    usleep(20000); /* long enough for a thread that still calls to be found out */
+  }
+} unloading;
+
+int compute_major(int ordinal) {
+  const char* given = std::getenv("RLSD_EMULATION_COMPUTE");
+  if (given == nullptr) return 9;
+  for (const char* comma; ordinal > 0 && (comma = std::strchr(given, ',')) != nullptr; --ordinal) given = comma + 1;
+  return std::atoi(given);
+}
+
+/* CUresult cuMemGetAddressRange(CUdeviceptr*, size_t*, CUdeviceptr) */
+int address_range(unsigned long long* base, size_t* bytes, unsigned long long address) {
+  if (!has_context()) return cudaErrorDeviceUninitialized;
+  const void* const found = allocation_of(reinterpret_cast<const void*>(address), bytes);
+  *base = reinterpret_cast<unsigned long long>(found);
+  return found != nullptr ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+/* CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned*, int*) */
+int context_state(int ordinal, unsigned* flags, int* is_it) {
+  *flags = 0;
+  *is_it = is_active(ordinal);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+void give_up(const char* why) {
+  std::fprintf(stderr, "cuda emulation: %s\n", why);
+  std::abort();
+}
 
 int number_or(const char* variable, int otherwise) {
   const char* const given = std::getenv(variable);
   return given != nullptr ? std::atoi(given) : otherwise;
 }
-int compute_major() { return number_or("RLSD_EMULATION_COMPUTE", 9); }
-
-size_t memory_bytes() {
-  const char* const given = std::getenv("RLSD_EMULATION_MEMORY");
-  return given != nullptr ? std::strtoull(given, nullptr, 10) : size_t{1} << 30;
-}
 
 cudaError_t settle(cudaError_t error) {
+  if (unloaded) give_up("the runtime is called while the process exits");
   if (poisoned) error = cudaErrorIllegalAddress;
   if (error != cudaSuccess) last = error;
   return error;
 }
-
-bool lies_in(const Blocks& blocks, const void* data, size_t bytes) {
-  std::lock_guard<std::mutex> lock(mutex);
-  const char* const at = static_cast<const char*>(data);
-  auto after = blocks.upper_bound(at);
-  if (after == blocks.begin()) return false;
-  const auto& found = *--after;
-  return at + bytes <= found.first + found.second;
-}
-
-bool is_device_memory(const void* data, size_t bytes) { return lies_in(allocations, data, bytes); }
-
 cudaError_t poison() {
   poisoned = true;
   return settle(cudaErrorIllegalAddress);
 }
+bool is_poisoned() { return poisoned; }
 
-}  // namespace
+int use_device() {
+  bound = active[device] = true;
+  return device;
+}
+bool has_context() { return bound; }
+bool is_active(int ordinal) { return active[ordinal]; }
+
+int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body) {
+  use_device();
+  if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return settle(cudaErrorLaunchOutOfResources);
+  enqueue(stream, [=, held = hold(arguments)] {
+    alone([&] {
+      const int error = run(grid.blocks, grid.threads, grid.cluster, grid.shared, body);
+      if (error != cudaSuccess) failed_launch = error;
+    });
+  });
+  return settle(static_cast<cudaError_t>(failed_launch.exchange(cudaSuccess)));
+}
+
+}  // namespace emulation
+
+using namespace emulation;
 
 /* How often an event was recorded, and which recording was reached. Kept by the work that uses it. */
 struct EventState {
@@ -66,23 +109,6 @@ struct EventState {
 struct EmulatedEvent {
   std::shared_ptr<EventState> state = std::make_shared<EventState>();
 };
-
-int emulation::launch(Stream* stream, unsigned blocks, unsigned threads, unsigned cluster, size_t shared,
-                      std::function<void()> body) {
-  enqueue(stream, [=] {
-    alone([&] {
-      const int error = run(blocks, threads, cluster, shared, body);
-      if (error != cudaSuccess) failed_launch = error;
-    });
-  });
-  return settle(static_cast<cudaError_t>(failed_launch.exchange(cudaSuccess)));
-}
-
-void emulation::bulk_prefetch(const void* from, uint32_t bytes) {
-  if (reinterpret_cast<uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && is_device_memory(from, bytes)) return;
-  std::fprintf(stderr, "cuda emulation: a prefetch is misaligned or beyond the device's memory\n");
-  std::abort();
-}
 
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last;
@@ -99,6 +125,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorIllegalAddress";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorDeviceUninitialized:
+      return "cudaErrorDeviceUninitialized";
+    case cudaErrorSystemNotReady:
+      return "cudaErrorSystemNotReady";
     default:
       return "cudaErrorInvalidValue";
   }
@@ -106,31 +136,38 @@ const char* cudaGetErrorName(cudaError_t error) {
 const char* cudaGetErrorString(cudaError_t) { return "an emulated failure"; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  const char* const given = std::getenv("RLSD_EMULATION_DEVICES");
-  *count = 0;
-  if (given != nullptr && std::strcmp(given, "old-driver") == 0) return settle(cudaErrorInsufficientDriver);
-  *count = given != nullptr ? std::atoi(given) : 1;
+  const int error = number_or("RLSD_EMULATION_COUNT_ERROR", cudaSuccess);
+  *count = error == cudaSuccess ? number_or("RLSD_EMULATION_DEVICES", 1) : 0;
+  if (error != cudaSuccess) return settle(static_cast<cudaError_t>(error));
   return *count > 0 ? cudaSuccess : settle(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int* current) {
   *current = device;
-  return cudaSuccess;
+  return settle(cudaSuccess);
 }
+/* Since CUDA 12 this makes the device's primary context. */
 cudaError_t cudaSetDevice(int wanted) {
   int count = 0;
   cudaGetDeviceCount(&count);
   if (wanted < 0 || wanted >= count) return settle(cudaErrorInvalidDevice);
   device = wanted;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {};
-  std::snprintf(properties->name, sizeof(properties->name), "emulated");
-  properties->major = compute_major();
+  use_device();
   return settle(cudaSuccess);
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  const int major = compute_major(), shared = major == 9 || major == 10 ? 228 : major == 8 ? 164 : 100;
+cudaError_t cudaDeviceSynchronize() {
+  wait_for_device(use_device());
+  return settle(cudaSuccess);
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
+  *properties = {};
+  if (number_or("RLSD_EMULATION_BROKEN_DEVICE", -1) == ordinal) return settle(cudaErrorInvalidDevice);
+  std::snprintf(properties->name, sizeof(properties->name), "emulated");
+  properties->major = compute_major(ordinal);
+  properties->totalGlobalMem = memory_bytes();
+  return settle(cudaSuccess);
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ordinal) {
+  const int major = compute_major(ordinal), shared = major == 9 || major == 10 ? 228 : major == 8 ? 164 : 100;
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
       *value = major;
@@ -148,12 +185,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
-  attributes->ptxVersion = number_or("RLSD_EMULATION_PTX", 10 * compute_major());
+  attributes->ptxVersion = number_or("RLSD_EMULATION_PTX", 10 * compute_major(use_device()));
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  use_device();
   *total = memory_bytes();
-  *free = *total - allocated;
+  *free = free_bytes();
   return settle(cudaSuccess);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -164,85 +202,35 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-cudaError_t cudaMalloc(void** data, size_t bytes) {
-  if (poisoned || bytes > memory_bytes() - allocated) return settle(cudaErrorMemoryAllocation);
-  if (posix_memalign(data, 256, bytes) != 0) return settle(cudaErrorMemoryAllocation); /* not a byte more than asked */
-  std::memset(*data, 0xCD, bytes);
-  std::lock_guard<std::mutex> lock(mutex);
-  allocations[static_cast<char*>(*data)] = bytes;
-  allocated += bytes;
-  return cudaSuccess;
-}
-cudaError_t cudaFree(void* data) {
-  if (data == nullptr) return settle(cudaSuccess);
-  emulation::wait_for_all();
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = allocations.find(static_cast<char*>(data));
-  if (found == allocations.end()) return settle(cudaErrorInvalidValue);
-  allocated -= found->second;
-  allocations.erase(found);
-  std::free(data);
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* found) {
+  *function = nullptr;
+  if (std::strcmp(name, "cuMemGetAddressRange") == 0) *function = reinterpret_cast<void*>(address_range);
+  if (std::strcmp(name, "cuDevicePrimaryCtxGetState") == 0) *function = reinterpret_cast<void*>(context_state);
+  *found = *function != nullptr ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return settle(cudaSuccess);
 }
-cudaError_t cudaMallocHost(void** data, size_t bytes) {
-  *data = std::malloc(bytes);
-  std::lock_guard<std::mutex> lock(mutex);
-  pinned[static_cast<char*>(*data)] = bytes;
-  return settle(cudaSuccess);
-}
-cudaError_t cudaFreeHost(void* data) {
-  emulation::wait_for_all();
-  std::lock_guard<std::mutex> lock(mutex);
-  pinned.erase(static_cast<char*>(data));
-  std::free(data);
-  return settle(cudaSuccess);
-}
-/* As on a device: pinned memory is read and written when the stream comes to it; what is not pinned is read now, and
- * written before this returns. */
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (poisoned) return settle(cudaErrorIllegalAddress);
-  const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
-  if (to_device && !is_device_memory(to, bytes)) return poison();
-  if (from_device && !is_device_memory(from, bytes)) return poison();
-  std::shared_ptr<std::vector<char>> staged;
-  if (!from_device && !lies_in(pinned, from, bytes)) {
-    const char* const begin = static_cast<const char*>(from);
-    staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
-  }
-  emulation::enqueue(stream, [=] {
-    const bool is_there = (!to_device || is_device_memory(to, bytes)) && (!from_device || is_device_memory(from, bytes));
-    if (!is_there) return void(poisoned = true);
-    emulation::alone([&] { std::memcpy(to, staged != nullptr ? staged->data() : from, bytes); });
-  });
-  if (!to_device && !lies_in(pinned, to, bytes)) emulation::wait_for(stream);
-  return settle(cudaSuccess);
-}
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  if (poisoned || !is_device_memory(to, bytes)) return poison();
-  emulation::enqueue(stream, [=] {
-    if (!is_device_memory(to, bytes)) return void(poisoned = true);
-    emulation::alone([&] { std::memset(to, value, bytes); });
-  });
-  return settle(cudaSuccess);
-}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = emulation::make_stream();
+  *stream = make_stream(use_device());
   return settle(cudaSuccess);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return settle(cudaSuccess); }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  emulation::wait_for(stream);
+  use_device();
+  wait_for(stream);
   return settle(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const auto state = event->state;
   const uint64_t wanted = state->recorded;
-  emulation::enqueue(stream, [=] {
+  enqueue(stream, [=] {
     while (state->reached < wanted) std::this_thread::yield();
   });
   return settle(cudaSuccess);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  use_device();
   *event = new EmulatedEvent();
   return settle(cudaSuccess);
 }
@@ -253,19 +241,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const auto state = event->state;
   const uint64_t number = ++state->recorded;
-  emulation::enqueue(stream, [=] { state->reached = number; });
+  enqueue(stream, [=] { state->reached = number; });
   return settle(cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   return settle(event->state->reached >= event->state->recorded ? cudaSuccess : cudaErrorNotReady);
 }
-cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* data) {
-  std::memset(handle, 0, sizeof(*handle));
-  std::memcpy(handle, &data, sizeof(data));
-  return settle(cudaSuccess);
-}
-cudaError_t cudaIpcOpenMemHandle(void** data, cudaIpcMemHandle_t handle, unsigned) {
-  std::memcpy(data, &handle, sizeof(*data));
-  return settle(cudaSuccess);
-}
-cudaError_t cudaIpcCloseMemHandle(void*) { return settle(cudaSuccess); }

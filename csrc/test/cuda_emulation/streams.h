@@ -6,13 +6,13 @@
 namespace emulation {
 
 struct Stream;
-Stream* make_stream();
-/* In the stream's order (NULL: the default stream's). */
+Stream* make_stream(int device);
+/* In the stream's order (NULL: the default stream's, which the devices share). */
 void enqueue(Stream* stream, std::function<void()> work);
 /* A kernel or a copy: fibers have the device to themselves. */
 void alone(const std::function<void()>& work);
 void wait_for(Stream* stream);
-void wait_for_all();
+void wait_for_device(int device);
 
 }  // namespace emulation
 
