@@ -5,6 +5,8 @@
 #ifndef RLSD_CUDA_ELEMENTS_CUH_
 #define RLSD_CUDA_ELEMENTS_CUH_
 
+#include <type_traits>
+
 #include "core/half.h"
 #include "cuda/device.cuh"
 #include "cuda/tiling.h"
@@ -76,16 +78,17 @@ __device__ __forceinline__ void load_elements(const Row<const T>& row, int vecto
 
 /* Streamed: nothing of the call reads it again. */
 template <class T>
-__device__ __forceinline__ void store_vector(const Packed<T>& v, const Row<T>& row, int vector) {
-  T* const to = row.at(vector);
-  if (vector < row.whole()) {
+__device__ __forceinline__ void store_whole(const Packed<T>& v, const Row<T>& row, int vector) {
 #pragma unroll
-    for (int j = 0; j < Packed<T>::kWords; ++j) __stcs(reinterpret_cast<uint4*>(to) + j, v.words[j]);
-    return;
-  }
+  for (int j = 0; j < Packed<T>::kWords; ++j) __stcs(reinterpret_cast<uint4*>(row.at(vector)) + j, v.words[j]);
+}
+
+template <class T>
+__device__ __forceinline__ void store_vector(const Packed<T>& v, const Row<T>& row, int vector) {
+  if (vector < row.whole()) return store_whole(v, row, vector);
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    if (vector * kVector + j < row.columns) to[j] = v.elements[j];
+    if (vector * kVector + j < row.columns) row.at(vector)[j] = v.elements[j];
   }
 }
 
@@ -126,6 +129,13 @@ __device__ __forceinline__ void from_floats(float low, float high, float* to) {
 }
 
 template <class T>
+__device__ __forceinline__ void store_column(float x, const Row<T>& row, int column) {
+  Packed<T> v;
+  from_floats(x, x, v.elements);
+  row.at(column / kVector)[column % kVector] = v.elements[0];
+}
+
+template <class T>
 __device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
   Packed<T> v;
 #pragma unroll
@@ -137,8 +147,8 @@ __device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
 template <class T>
 constexpr int kVectorsInFlight = 64 / (kVector * static_cast<int>(sizeof(T)));
 
-/* use(z, vector) for this thread's vectors of a slice, in ascending order, kAhead of them loaded at a time; places beyond
- * the row hold anything. */
+/* use(z, vector, whole) for this thread's vectors of a slice, in ascending order, kAhead of them loaded at a time. `whole`
+ * is a constant: true where a vector is known to lie inside the row; else places beyond the row hold anything. */
 template <int kAhead, Reads kReads, class T, class Use>
 __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice, Use&& use) {
   const int whole = row.whole() < slice.end ? row.whole() : slice.end;
@@ -152,7 +162,7 @@ __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice
 #pragma unroll
     for (int u = 0; u < kAhead; ++u) {
       unpack(packed[u], z);
-      use(z, at + u * kThreads);
+      use(z, at + u * kThreads, std::true_type{});
     }
   }
 #pragma unroll 1
@@ -164,7 +174,7 @@ __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice
       load_elements(row, at, &packed);
     }
     unpack(packed, z);
-    use(z, at);
+    use(z, at, std::false_type{});
   }
 }
 

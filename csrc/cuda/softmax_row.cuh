@@ -110,13 +110,17 @@ struct ThreadSums {
   __device__ double all_et() const { return static_cast<double>((et[0] + et[1]) + (et[2] + et[3])); }
 };
 
-/* Adds this thread's part of a slice; `hidden` -1: every column counts. */
-template <class T, Form kForm, bool kEntropy, Reads kReads>
+/* Which columns of a row count. */
+enum class Columns { kAll, kAllButOne };
+
+/* Adds this thread's part of a slice. */
+template <class T, Form kForm, bool kEntropy, Reads kReads, Columns kColumns>
 __device__ __forceinline__ void sum_slice(ThreadSums* sums, const Row<const T>& row, Slice slice, int hidden,
                                           const Anchor& anchor, const RowOptions& o) {
-  const int hidden_vector = hidden < 0 ? -1 : hidden / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>, kReads>(row, slice, [&](float(&z)[kVector], int vector) {
-    if (vector == hidden_vector || vector == cut_vector) hide(z, vector, hidden, row.columns);
+  const int hidden_vector = hidden / kVector, cut_vector = row.columns / kVector;
+  for_vectors<kAhead<T, kForm>, kReads>(row, slice, [&](float(&z)[kVector], int vector, auto whole) {
+    const bool hides = kColumns == Columns::kAllButOne && vector == hidden_vector;
+    if (hides || (!decltype(whole)::value && vector == cut_vector)) hide(z, vector, hidden, row.columns);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
       const float t = exponent<kForm>(kForm == Form::kBare ? z[j] : shape(z[j], o), anchor, o);
@@ -211,22 +215,24 @@ __device__ __forceinline__ float gradient_of(float z, const RowGradient& g, cons
   return __fmaf_rn(power * factor, 1.0f - tanh * tanh, 0.0f);
 }
 
+/* The target's column is written over by the thread that wrote its vector. */
 template <class T, Form kForm, bool kSlope>
 __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
                                               const RowGradient& g, const Anchor& a, const RowOptions& o) {
   const int target_vector = target / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>, Reads::kAgain>(row, slice, [&](float(&z)[kVector], int vector) {
-    if (vector == cut_vector) hide(z, vector, -1, row.columns);
+  for_vectors<kAhead<T, kForm>, Reads::kAgain>(row, slice, [&](float(&z)[kVector], int vector, auto whole) {
+    if (!decltype(whole)::value && vector == cut_vector) hide(z, vector, -1, row.columns);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kForm, kSlope>(z[j], g, a, o);
-    if (vector == target_vector) {
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        if (vector * kVector + j == target) z[j] = g.of_target;
-      }
+    if (decltype(whole)::value && out.aligned) {
+      store_whole(pack<T>(z), out, vector);
+    } else {
+      store_vector(pack<T>(z), out, vector);
     }
-    store_vector(pack<T>(z), out, vector);
   });
+  const bool mine = target_vector >= slice.begin && target_vector < slice.end &&
+                    (target_vector - slice.begin) % kThreads == static_cast<int>(threadIdx.x);
+  if (mine) store_column(g.of_target, out, target);
 }
 
 /* Writes a slice of the gradient; in the vector that V cuts, columns at or beyond V get 0. Without an entropy bonus
