@@ -52,8 +52,18 @@ rlsd_status allocate(rlsd_context* context, uint64_t bytes, void** data) {
   });
 }
 
+/* Frees what work on the device may still use: neither freeing nor unmapping is documented to wait for it. What that work
+ * failed with is said, but the memory is gone all the same. */
+template <class Free>
+rlsd_status free_after_work(rlsd_context* context, const char* what, Free&& free) {
+  return give_back(context, what, [&] {
+    const cudaError_t worked = cudaDeviceSynchronize(), freed = free();
+    return worked != cudaSuccess ? worked : freed;
+  });
+}
+
 rlsd_status release(rlsd_context* context, void* data) {
-  return on_device(context, [&] { return to_status(context, cudaFree(data), "Could not free device memory"); });
+  return free_after_work(context, "Could not free device memory", [&] { return cudaFree(data); });
 }
 
 rlsd_status allocate_host(rlsd_context* context, uint64_t bytes, void** data) {
@@ -64,7 +74,7 @@ rlsd_status allocate_host(rlsd_context* context, uint64_t bytes, void** data) {
 }
 
 rlsd_status release_host(rlsd_context* context, void* data) {
-  return on_device(context, [&] { return to_status(context, cudaFreeHost(data), "Could not free pinned memory"); });
+  return free_after_work(context, "Could not free pinned memory", [&] { return cudaFreeHost(data); });
 }
 
 rlsd_status copy(rlsd_context* context, void* to, const void* from, uint64_t bytes, int32_t kind) {
@@ -93,10 +103,10 @@ rlsd_status stream_create(rlsd_context* context, void** stream) {
   });
 }
 
+/* The runtime lets the stream's work end. */
 rlsd_status stream_destroy(rlsd_context* context, void* stream) {
-  return on_device(context, [&] {
-    return to_status(context, cudaStreamDestroy(static_cast<cudaStream_t>(stream)), "Could not destroy a stream");
-  });
+  return give_back(context, "Could not destroy a stream",
+                   [&] { return cudaStreamDestroy(static_cast<cudaStream_t>(stream)); });
 }
 
 rlsd_status synchronize(rlsd_context* context) {
@@ -113,9 +123,8 @@ rlsd_status event_create(rlsd_context* context, void** event) {
 }
 
 rlsd_status event_destroy(rlsd_context* context, void* event) {
-  return on_device(context, [&] {
-    return to_status(context, cudaEventDestroy(static_cast<cudaEvent_t>(event)), "Could not destroy an event");
-  });
+  return give_back(context, "Could not destroy an event",
+                   [&] { return cudaEventDestroy(static_cast<cudaEvent_t>(event)); });
 }
 
 rlsd_status event_record(rlsd_context* context, void* event) {
@@ -167,9 +176,8 @@ rlsd_status ipc_import(rlsd_context* context, const rlsd_ipc_handle* handle, voi
 
 /* `data` is the allocation's start: what ipc_import gave, less the handle's offset. */
 rlsd_status ipc_close(rlsd_context* context, void* data) {
-  return on_device(context, [&] {
-    return to_status(context, cudaIpcCloseMemHandle(data), "Could not close the memory of another process");
-  });
+  return free_after_work(context, "Could not close the memory of another process",
+                         [&] { return cudaIpcCloseMemHandle(data); });
 }
 
 }  // namespace

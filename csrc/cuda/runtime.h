@@ -13,9 +13,16 @@ constexpr int kThreads = 256; /* of every block */
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 
+/* Numbers that the headers of older toolkits do not name. */
+constexpr int kErrorContained = 226, kErrorTensorMemoryLeak = 721;
+
 /* These leave the process's context unusable: every later call fails with the same number. */
 inline bool poisons(cudaError_t error) {
-  switch (error) {
+  switch (static_cast<int>(error)) {
+    case kErrorContained:
+    case kErrorTensorMemoryLeak:
+    case cudaErrorMpsClientTerminated:
+    case cudaErrorExternalDevice:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
@@ -76,6 +83,15 @@ rlsd_status on_device(rlsd_context* context, Body&& body) {
   const DeviceGuard guard(context);
   RLSD_CUDA_CHECK(context, guard.error(), "Could not select the device");
   return body();
+}
+
+/* Gives something back on the context's device. What went with a lost context is no failure: who gives back cleans up
+ * after an error that has told of the loss. */
+template <class Body>
+rlsd_status give_back(rlsd_context* context, const char* what, Body&& body) {
+  const DeviceGuard guard(context);
+  const cudaError_t error = guard.error() == cudaSuccess ? body() : guard.error();
+  return poisons(error) ? RLSD_OK : to_status(context, error, what);
 }
 
 /* A grid of blocks of kThreads, in clusters of `cluster` blocks (1: none), each with `shared` bytes of shared memory. */

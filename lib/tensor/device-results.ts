@@ -3,6 +3,7 @@ import type { DeviceHandle } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
 import { allocateOnDevice, type DevicePlace, DeviceTensor, handleOrThrow } from "./device.js";
+import { disposeAfter, disposeAll } from "./dispose.js";
 import { STAT_NAMES } from "./stats.js";
 
 /** DeviceReport of csrc/napi/device_copy.h: statistics, outcome, loss. */
@@ -60,14 +61,14 @@ export class DeviceResults {
 
   /** Runs `make`: from then on the results alone keep the memory, or, when it throws, nothing does. */
   keep<T>(make: () => T): T {
+    let made: T;
     try {
-      return make();
+      made = make();
     } catch (error) {
-      this[Symbol.dispose]();
-      throw error;
-    } finally {
-      this.#memory[Symbol.dispose]();
+      return disposeAfter(error, this, this.#memory);
     }
+    this.#memory[Symbol.dispose]();
+    return made;
   }
 
   /** The statistics, when the call is done; throws what it found wrong. */
@@ -82,8 +83,8 @@ export class DeviceResults {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const t of this.#made) t[Symbol.dispose]();
-    throwUnlessOk(native.deviceRelease(this.report));
+    const report = { [Symbol.dispose]: () => throwUnlessOk(native.deviceRelease(this.report)) };
+    disposeAll([...this.#made, report]);
   }
 
   #keep(t: DeviceTensor): DeviceTensor {
