@@ -150,14 +150,21 @@ rlsd_status event_query(rlsd_context* context, void* event, int32_t* done) {
   });
 }
 
-/* The runtime's handle names the allocation; `offset` is where in it the data lies. */
+/* The runtime's handle names an allocation; `offset` is where in it the data lies. */
 rlsd_status ipc_export(rlsd_context* context, void* data, rlsd_ipc_handle* handle) {
   static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(handle->bytes), "a handle of the runtime's size");
   return on_device(context, [&]() -> rlsd_status {
+    /* The driver asks the thread's context, which a thread has once it has selected a device. */
+    RLSD_CUDA_CHECK(context, cudaSetDevice(context->device), "Could not select the device");
+    void* const start = allocation_start(data);
+    if (start == nullptr) {
+      return fail(context, RLSD_INVALID_ARGUMENT, -1, "Expected memory of cuda:%d but the driver knows no allocation at %p.",
+                  context->device, data);
+    }
     cudaIpcMemHandle_t exported;
-    RLSD_CUDA_CHECK(context, cudaIpcGetMemHandle(&exported, data), "Could not export the memory");
+    RLSD_CUDA_CHECK(context, cudaIpcGetMemHandle(&exported, start), "Could not export the memory");
     std::memcpy(handle->bytes, &exported, sizeof(exported));
-    handle->offset = 0;
+    handle->offset = static_cast<uint64_t>(static_cast<char*>(data) - static_cast<char*>(start));
     return RLSD_OK;
   });
 }

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "core/error.h"
+#include "cuda/driver.h"
 #include "rlsd/rlsd.h"
 
 namespace rlsd::cuda {

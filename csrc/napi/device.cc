@@ -196,9 +196,6 @@ napi_value device_export(napi_env env, napi_callback_info info) {
   rlsd_context context = memory->context();
   rlsd_ipc_handle handle{};
   const rlsd_status status = memory->backend->ipc_export(&context, memory->data, &handle);
-  const DeviceObject* whole = memory.get();
-  while (whole->owner != nullptr) whole = whole->owner.get(); /* the handle names the allocation that a view lies in */
-  handle.offset += static_cast<uint64_t>(static_cast<char*>(memory->data) - static_cast<char*>(whole->data));
   if (status == RLSD_OK) std::memcpy(array.data, &handle, kHandleBytes);
   return finish(env, status, context);
 }
