@@ -19,7 +19,7 @@ const NATIVE: Record<string, readonly string[]> = {
   cuda: ["rlsd", "core"],
   model: ["rlsd", "core"],
   napi: ["rlsd", "model"],
-  test: ["rlsd", "core", "cpu", "cuda", "model"],
+  test: ["rlsd", "core", "cpu", "cuda", "model", "napi"],
 };
 /** The one file of napi that registers the linked CPU backend, and what it needs of it. */
 const REGISTRY = { path: "csrc/napi/backends.cc", may: ["cpu/backend_cpu.h", "cpu/thread_pool.h"] };

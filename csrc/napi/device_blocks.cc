@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include <cstddef>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -71,8 +72,17 @@ class Pool {
     return {};
   }
 
-  bool put(const Idle& b) {
+  /* Keeps the block. Where there is no room, the oldest whose work is done make it, and are given to the caller to free. */
+  bool put(const Idle& b, std::vector<Idle>* evicted) {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (b.bytes > kMostIdleBytes) return false;
+    for (size_t i = 0; i < idle_.size() && bytes_ + b.bytes > kMostIdleBytes;) {
+      if (has_passed(idle_[i])) {
+        evicted->push_back(remove(i));
+      } else {
+        ++i;
+      }
+    }
     if (bytes_ + b.bytes > kMostIdleBytes) return false;
     bytes_ += b.bytes;
     idle_.push_back(b);
@@ -91,14 +101,13 @@ class Pool {
  private:
   Idle remove(size_t i) {
     const Idle found = idle_[i];
-    idle_[i] = idle_.back();
-    idle_.pop_back();
+    idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
     bytes_ -= found.bytes;
     return found;
   }
 
   std::mutex mutex_;
-  std::vector<Idle> idle_;
+  std::vector<Idle> idle_; /* the oldest first */
   uint64_t bytes_ = 0;
 };
 
@@ -133,6 +142,13 @@ rlsd_status DeviceEvent::record(const rlsd_backend_v1* backend, rlsd_context* co
   return backend->event_record(context, event_);
 }
 
+rlsd_status DeviceEvent::record_after(const rlsd_backend_v1* backend, rlsd_context* context, rlsd_status enqueued) {
+  if (enqueued == RLSD_OK) return record(backend, context);
+  rlsd_context other = context_on(context->device, context->stream);
+  record(backend, &other);
+  return enqueued;
+}
+
 rlsd_status DeviceEvent::order(rlsd_context* context) const {
   return event_ != nullptr ? backend_->event_wait(context, event_) : RLSD_OK;
 }
@@ -161,7 +177,10 @@ DeviceBlock::~DeviceBlock() {
   Idle block = {backend_, device_, kind_, data_, bytes_, stream_, nullptr};
   if (backend_->event_create(&c, &block.event) != RLSD_OK) block.event = nullptr;
   const bool marked = block.event != nullptr && backend_->event_record(&c, block.event) == RLSD_OK;
-  if (marked && pool().put(block)) return;
+  std::vector<Idle> evicted;
+  const bool kept = marked && pool().put(block, &evicted);
+  for (const Idle& old : evicted) free_block(old);
+  if (kept) return;
   backend_->synchronize(&c);
   free_block(block);
 }

@@ -19,6 +19,8 @@ class DeviceEvent {
 
   /* Behind what the context's stream holds now. */
   rlsd_status record(const rlsd_backend_v1* backend, rlsd_context* context);
+  /* The same after work of which a part may have failed to be enqueued: that failure and its words stay the answer. */
+  rlsd_status record_after(const rlsd_backend_v1* backend, rlsd_context* context, rlsd_status enqueued);
   /* What comes on the context's stream from now on waits for it; this thread does not. */
   rlsd_status order(rlsd_context* context) const;
   bool has_passed() const;

@@ -145,10 +145,11 @@ rlsd_status DeviceCall::enqueue_all() {
 
 rlsd_status DeviceCall::enqueue() {
   rlsd_status status = borrow();
-  if (status == RLSD_OK) status = enqueue_all();
   if (status != RLSD_OK) return status;
+  status = enqueue_all();
+  /* Of a call that failed on the way a part may be in the stream: later ones must come after that as well. */
   done_ = std::make_shared<DeviceEvent>();
-  status = done_->record(backend, &context);
+  status = done_->record_after(backend, &context, status);
   for (const auto& object : read_) object->mark_read(done_);
   for (const auto& object : written_) object->mark_written(done_);
   return status;

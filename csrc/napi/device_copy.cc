@@ -1,18 +1,17 @@
-/* Synchronous copies are the runtime's own. Queued ones run on the queue's thread and on a stream of their own, through
- * two pinned blocks that take turns: while the device copies one, this side empties or fills the other. */
+/* Copies on the caller's thread are ordered on its stream. Queued ones run on the queue's thread and on a stream of their
+ * own. */
 #include "napi/device_copy.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "napi/addon_data.h"
+#include "napi/device_lanes.h"
 #include "napi/op_call.h"
 
 namespace rlsd::addon {
 namespace {
 
-constexpr uint64_t kChunkBytes = uint64_t{8} << 20;
 static_assert(sizeof(DeviceReport) == 232 && offsetof(DeviceReport, loss) == 224, "lib/tensor/device-results.ts says so");
 
 using Object = std::shared_ptr<DeviceObject>;
@@ -30,11 +29,12 @@ rlsd_status start_on(const DeviceObject& memory, const DeviceObject* stream, rls
   return memory.order_read(context);
 }
 
-/* Remembers that the work on the context's stream wrote the memory. */
-rlsd_status mark_written(DeviceObject* memory, rlsd_context* context) {
+/* Remembers that the work on the context's stream wrote the memory, also where some of it could not be enqueued: a failure
+ * of `enqueued` stays the answer. */
+rlsd_status mark_written(DeviceObject* memory, rlsd_context* context, rlsd_status enqueued) {
   const auto done = std::make_shared<DeviceEvent>();
   memory->mark_written(done);
-  return done->record(memory->backend, context);
+  return done->record_after(memory->backend, context, enqueued);
 }
 
 /* A stream for queued copies. One a process would do: the queue's thread is the only user. Kept for ever. */
@@ -60,8 +60,7 @@ rlsd_status copy_stream(const DeviceObject& memory, void** stream) {
 rlsd_status read_report(const DeviceObject* report, rlsd_context* context, double* stats) {
   if (report == nullptr) return RLSD_OK;
   DeviceReport found;
-  rlsd_status status = report->backend->copy(context, &found, report->data, sizeof(found), RLSD_DEVICE_TO_HOST);
-  if (status == RLSD_OK) status = report->backend->synchronize(context);
+  const rlsd_status status = copy_down(report->backend, context, &found, report->data, sizeof(found));
   if (status != RLSD_OK) return status;
   if (stats != nullptr) std::memcpy(stats, found.stats, sizeof(found.stats));
   return report->backend->describe_outcome(context, &found.outcome);
@@ -118,52 +117,16 @@ class Transfer final : public CopyCall {
     rlsd_status status = copy_stream(*memory_, &context.stream);
     if (status == RLSD_OK) status = before_.wait(&context);
     if (status == RLSD_OK && to_host_) status = read_report(memory_->report.get(), &context, nullptr);
-    return status == RLSD_OK ? take_turns() : status;
+    if (status != RLSD_OK) return status;
+    if (to_host_) return copy_down(backend, &context, host_, memory_->data, bytes_);
+    status = copy_up(backend, &context, memory_->data, host_, bytes_);
+    if (status == RLSD_OK) status = after_.record(backend, &context);
+    return status == RLSD_OK ? after_.wait(&context) : status;
   }
 
  private:
-  struct Lane {
-    DeviceBlock block;
-    DeviceEvent copied;
-  };
-
-  uint64_t size_of(uint64_t chunk) const { return std::min(kChunkBytes, bytes_ - chunk * kChunkBytes); }
-
-  rlsd_status send(Lane* lane, uint64_t chunk) {
-    const uint64_t bytes = size_of(chunk);
-    char* const there = static_cast<char*>(memory_->data) + chunk * kChunkBytes;
-    rlsd_status status = RLSD_OK;
-    if (lane->block.data() == nullptr) status = lane->block.borrow(backend, &context, BlockKind::kPinned, bytes);
-    if (status != RLSD_OK) return status;
-    if (to_host_) {
-      status = backend->copy(&context, lane->block.data(), there, bytes, RLSD_DEVICE_TO_HOST);
-    } else {
-      std::memcpy(lane->block.data(), host_ + chunk * kChunkBytes, bytes);
-      status = backend->copy(&context, there, lane->block.data(), bytes, RLSD_HOST_TO_DEVICE);
-    }
-    return status == RLSD_OK ? lane->copied.record(backend, &context) : status;
-  }
-
-  rlsd_status settle(Lane* lane, uint64_t chunk) {
-    const rlsd_status status = lane->copied.wait(&context);
-    if (status == RLSD_OK && to_host_) std::memcpy(host_ + chunk * kChunkBytes, lane->block.data(), size_of(chunk));
-    return status;
-  }
-
-  rlsd_status take_turns() {
-    Lane lanes[2];
-    const uint64_t chunks = (bytes_ + kChunkBytes - 1) / kChunkBytes;
-    rlsd_status status = RLSD_OK;
-    for (uint64_t k = 0; k < chunks + 2 && status == RLSD_OK; ++k) {
-      Lane* const lane = &lanes[k % 2];
-      if (k >= 2) status = settle(lane, k - 2);
-      if (k < chunks && status == RLSD_OK) status = send(lane, k);
-    }
-    return status;
-  }
-
   const bool to_host_;
-  DeviceEvent before_;
+  DeviceEvent before_, after_;
 };
 
 /* Waits for a call's report and gives its statistics. */
@@ -209,11 +172,9 @@ napi_value device_write(napi_env env, napi_callback_info info) {
   DeviceObject* const memory = a.memory.object.get();
   rlsd_context context;
   rlsd_status status = start_on(*memory, a.stream.object.get(), &context);
-  if (status == RLSD_OK) {
-    status = memory->backend->copy(&context, memory->data, a.array.array.data, a.bytes, RLSD_HOST_TO_DEVICE);
-  }
-  if (status == RLSD_OK) status = mark_written(memory, &context);
-  return finish(env, status, context);
+  if (status != RLSD_OK) return finish(env, status, context);
+  status = copy_up(memory->backend, &context, memory->data, a.array.array.data, a.bytes);
+  return finish(env, mark_written(memory, &context, status), context);
 }
 
 /* deviceClear(memory) on the device's default stream */
@@ -222,11 +183,9 @@ napi_value device_clear(napi_env env, napi_callback_info info) {
   if (!read_device_args<1>(env, info, &memory) || memory.object == nullptr) return wrong(env);
   rlsd_context context;
   rlsd_status status = start_on(*memory.object, nullptr, &context);
-  if (status == RLSD_OK) {
-    status = memory.object->backend->fill_zero(&context, memory.object->data, memory.object->bytes);
-  }
-  if (status == RLSD_OK) status = mark_written(memory.object.get(), &context);
-  return finish(env, status, context);
+  if (status != RLSD_OK) return finish(env, status, context);
+  status = memory.object->backend->fill_zero(&context, memory.object->data, memory.object->bytes);
+  return finish(env, mark_written(memory.object.get(), &context, status), context);
 }
 
 /* deviceRead(memory, stream | undefined, array): waits */

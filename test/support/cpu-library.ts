@@ -88,9 +88,10 @@ export async function emulatedCudaLibrary(cxx: string): Promise<string> {
   return await build(cxx, "librlsd_cuda_emulated.so", [], ["-shared", "-Wl,--no-undefined", ...objects]);
 }
 
-/** A program of one source in csrc/test. */
-export async function testProgram(cxx: string, source: string): Promise<string> {
+/** A program of one source in csrc/test, and of those that it includes. */
+export async function testProgram(cxx: string, source: string, included: readonly string[] = []): Promise<string> {
   const path = join(root, "csrc/test", source);
   const args = ["-std=c++17", "-O1", `-I${root}/csrc`, `-I${root}/csrc/include`, path, "-ldl", "-lpthread"];
-  return await build(cxx, source.replace(".cc", ""), [...headers(), path], args);
+  const inputs = [...headers(), path, ...included.map((name) => join(root, name))];
+  return await build(cxx, source.replace(".cc", ""), inputs, args);
 }
