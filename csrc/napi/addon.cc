@@ -56,7 +56,14 @@ napi_value advise(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-void close_queue(void* data) { static_cast<AddonData*>(data)->queue.reset(); }
+/* closeQueue(): for the process's exit, whose handlers may run without the environment's clean-up */
+napi_value close_queue(napi_env env, napi_callback_info) {
+  const AddonData* const data = addon_data(env);
+  if (data != nullptr && data->queue != nullptr) data->queue->close();
+  return nullptr;
+}
+
+void end_queue(void* data) { static_cast<AddonData*>(data)->queue.reset(); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData();
@@ -67,9 +74,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     return exports;
   }
   /* Before instance data goes: running jobs must end while the environment's buffers are alive. */
-  napi_add_env_cleanup_hook(env, close_queue, data);
+  napi_add_env_cleanup_hook(env, end_queue, data);
   define(env, exports, "lastError", last_error);
   define(env, exports, "noop", noop);
+  define(env, exports, "closeQueue", close_queue);
   define(env, exports, "adviseHugePages", advise);
   init_backends(env, exports);
   init_device(env, exports);

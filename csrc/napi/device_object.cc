@@ -1,9 +1,7 @@
 #include "napi/device_object.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "napi/addon_data.h"
@@ -15,33 +13,38 @@ constexpr napi_type_tag kTag = {0x5c3e81f20a974db6u, 0x8e4b17d96fa2c035u};
 
 using Holder = std::shared_ptr<DeviceObject>;
 
-/* Freeing device memory may wait for the device: never in the collector's time. */
+/* Freeing device memory waits for the device: never in the collector's time. Our own work with it is waited for first, in a
+ * way that stop() ends: then it is left to the process. */
 class ReleaseJob final : public Job {
  public:
   explicit ReleaseJob(Holder object) : object_(std::move(object)) {}
-  void run() override { object_.reset(); }
+  void run() override {
+    const bool is_over = object_->wait_until_unused(&cancel) != RLSD_CANCELLED;
+    frees_ = true;
+    if (is_over && __atomic_load_n(&cancel, __ATOMIC_SEQ_CST) == 0) {
+      object_.reset();
+    } else {
+      new Holder(std::move(object_));
+    }
+  }
   void complete(napi_env) override {}
+  /* It holds nothing of the environment's, and freeing cannot be stopped. */
+  bool is_waited_for() const override { return !frees_; }
 
  private:
   Holder object_;
+  std::atomic<bool> frees_{false};
 };
-
-bool is_main_thread() {
-#if defined(SYS_gettid)
-  return getpid() == static_cast<pid_t>(syscall(SYS_gettid));
-#else
-  return false;
-#endif
-}
 
 /* While the environment goes away there is no queue. A worker's objects are let go here; the main thread's go with the
  * process, which need not wait for the device to be done with them. */
 void drop(napi_env env, void* data, void*) {
   std::unique_ptr<Holder> holder(static_cast<Holder*>(data));
+  if (*holder == nullptr) return;
   AddonData* const addon = addon_data(env);
-  const bool closing = addon == nullptr || addon->queue == nullptr;
+  const bool closing = addon == nullptr || addon->queue == nullptr || addon->queue->is_closed();
   if (closing && is_main_thread()) holder.release();
-  if (closing || *holder == nullptr) return;
+  if (closing) return;
   addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
 }
 
@@ -111,6 +114,16 @@ void DeviceObject::mark_read(const std::shared_ptr<DeviceEvent>& done) {
 void DeviceObject::mark_written(const std::shared_ptr<DeviceEvent>& done) {
   written = done;
   readers.clear();
+}
+
+rlsd_status DeviceObject::wait_until_unused(const volatile int32_t* cancel) const {
+  rlsd_context c = context();
+  c.cancel = cancel;
+  rlsd_status status = written != nullptr ? written->wait(&c) : RLSD_OK;
+  for (const auto& reader : readers) {
+    if (status == RLSD_OK) status = reader->wait(&c);
+  }
+  return status;
 }
 
 napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object) {

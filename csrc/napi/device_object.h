@@ -46,6 +46,9 @@ class DeviceObject {
   void mark_read(const std::shared_ptr<DeviceEvent>& done);
   void mark_written(const std::shared_ptr<DeviceEvent>& done);
 
+  /* This thread waits for our own work that reads or writes it. RLSD_CANCELLED once the flag is set. */
+  rlsd_status wait_until_unused(const volatile int32_t* cancel) const;
+
   std::shared_ptr<DeviceEvent> written;              /* behind our last write */
   std::vector<std::shared_ptr<DeviceEvent>> readers; /* behind our reads since then that may not be over */
 };

@@ -1,6 +1,8 @@
 #include "napi/queue.h"
 
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <deque>
@@ -41,23 +43,36 @@ class Queue {
     return true;
   }
 
-  /* Drop what waits, cancel what runs, and wait until nothing of this environment runs any more. */
-  void close(EnvQueueState* owner) {
-    std::deque<Entry> dropped;
-    std::deque<std::unique_ptr<Job>> finished;
-    std::unique_lock<std::mutex> lock(mutex_);
-    owner->closing = true;
-    for (auto it = waiting_.begin(); it != waiting_.end();) {
-      if (it->owner.get() == owner) {
-        dropped.push_back(std::move(*it));
-        it = waiting_.erase(it);
-      } else {
-        ++it;
+  /* Drops what waits, cancels what runs, and waits until nothing of this environment runs any more. */
+  void close(EnvQueueState* owner, bool process_ends) {
+    std::deque<std::unique_ptr<Job>> left;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      owner->closing = true;
+      rests_ = rests_ || process_ends;
+      left.swap(owner->done);
+      for (auto it = waiting_.begin(); it != waiting_.end();) {
+        if (it->owner.get() == owner) {
+          left.push_back(std::move(it->job));
+          it = waiting_.erase(it);
+        } else {
+          ++it;
+        }
       }
+      if (running_owner_ == owner) running_->stop();
+      idle_.wait(lock, [&] { return running_owner_ != owner || !running_->is_waited_for(); });
+      for (auto& job : owner->done) left.push_back(std::move(job));
+      owner->done.clear();
     }
-    if (running_owner_ == owner) running_->stop();
-    idle_.wait(lock, [&] { return running_owner_ != owner; });
-    finished.swap(owner->done);
+    /* Letting go of device memory waits for the device. */
+    for (auto& job : left) {
+      if (process_ends) job.release();
+    }
+  }
+
+  bool is_closed(const EnvQueueState& owner) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return owner.closing;
   }
 
   std::unique_ptr<Job> take_done(EnvQueueState* owner) {
@@ -77,7 +92,7 @@ class Queue {
   void serve() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return !waiting_.empty(); });
+      wake_.wait(lock, [&] { return !waiting_.empty() && !rests_; });
       Entry entry = std::move(waiting_.front());
       waiting_.pop_front();
       running_owner_ = entry.owner.get();
@@ -102,7 +117,7 @@ class Queue {
   std::deque<Entry> waiting_;
   EnvQueueState* running_owner_ = nullptr;
   Job* running_ = nullptr;
-  bool started_ = false;
+  bool started_ = false, rests_ = false;
 };
 
 Queue& queue() {
@@ -125,6 +140,14 @@ void deliver(napi_env env, napi_value, void* context, void*) {
 
 }  // namespace
 
+bool is_main_thread() {
+#if defined(SYS_gettid)
+  return getpid() == static_cast<pid_t>(syscall(SYS_gettid));
+#else
+  return false;
+#endif
+}
+
 EnvQueue::EnvQueue(napi_env env) : state_(std::make_shared<EnvQueueState>()) {
   state_->env = env;
   napi_value name;
@@ -137,7 +160,11 @@ EnvQueue::EnvQueue(napi_env env) : state_(std::make_shared<EnvQueueState>()) {
   napi_unref_threadsafe_function(env, state_->wake);
 }
 
-EnvQueue::~EnvQueue() { queue().close(state_.get()); }
+EnvQueue::~EnvQueue() { close(); }
+
+void EnvQueue::close() { queue().close(state_.get(), is_main_thread()); }
+
+bool EnvQueue::is_closed() const { return queue().is_closed(*state_); }
 
 bool EnvQueue::enqueue(std::unique_ptr<Job> job) {
   if (!queue().push({state_, std::move(job)})) return false;

@@ -2,7 +2,8 @@
  *
  * A job runs on that thread and completes on the thread of the environment that made it. When an environment goes
  * away its waiting jobs are dropped and its running job is cancelled and waited for: no job outlives the memory of
- * the buffers it works on. */
+ * the buffers it works on. With the process's own environment the thread comes to rest, so that it is in no call while
+ * exit handlers take down what calls need; what jobs held goes with the process. */
 #ifndef RLSD_NAPI_QUEUE_H_
 #define RLSD_NAPI_QUEUE_H_
 
@@ -22,10 +23,15 @@ class Job {
   /* On the environment's thread, with a handle scope: settle the promise, drop references. */
   virtual void complete(napi_env env) = 0;
   /* From any thread, while run() runs: let it end soon. */
-  virtual void stop() { __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED); }
+  virtual void stop() { __atomic_store_n(&cancel, 1, __ATOMIC_SEQ_CST); }
+  /* Whether an environment that goes away waits for run() to end. Asked after stop(), with run() running. */
+  virtual bool is_waited_for() const { return true; }
 
   volatile int32_t cancel = 0;
 };
+
+/* The process's own environment ends with the process, whose memory and devices need no clean-up. */
+bool is_main_thread();
 
 struct EnvQueueState;
 
@@ -40,6 +46,10 @@ class EnvQueue {
 
   /* False when the environment is going away or no thread could be started; the job is then gone. */
   bool enqueue(std::unique_ptr<Job> job);
+
+  /* Takes no job from here on, and ends those there are as the comment above says. */
+  void close();
+  bool is_closed() const;
 
  private:
   std::shared_ptr<EnvQueueState> state_;

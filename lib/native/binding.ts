@@ -108,6 +108,8 @@ export type Outcome = number | [status: number, message: string, index: number, 
 /** The addon's exports. Functions return an rlsd_status (see status.ts); `lastError` has the words of the last failure. */
 export interface NativeBinding extends EngineBinding, DeviceBinding {
   noop(): void;
+  /** Takes no queued call from here on; those that wait are dropped, and one that runs is stopped. */
+  closeQueue(): void;
   /** Asks for huge pages under new memory, which has not been touched yet. */
   adviseHugePages(memory: Uint8Array): void;
   lastError(): [message: string, index: number, count: number];

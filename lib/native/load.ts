@@ -44,6 +44,10 @@ function loadBinding(): NativeBinding {
 /** The addon. Loaded once, when this module is. */
 export const native: NativeBinding = loadBinding();
 
+// process.exit and uncaught errors leave out an environment's clean-up, after which the process's exit handlers would take
+// down what a queued call that still runs needs.
+process.once("exit", () => native.closeQueue());
+
 /** The folder of the addon: other backends lie beside it. */
 export function addonDirectory(): string {
   return dirname((require("node-gyp-build") as { resolve(dir: string): string }).resolve(root));
