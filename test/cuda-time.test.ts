@@ -9,6 +9,7 @@ import {
   policyLossSync,
   type Tensor,
   tensor,
+  toDevice,
   toDeviceAsync,
   toHost,
   toHostAsync,
@@ -26,14 +27,13 @@ import {
   objective,
   same,
   small,
-  suite,
   up,
   V,
   values,
 } from "./support/device-batch.js";
-import { Gate, withEmulatedCuda } from "./support/emulated-cuda.js";
+import { emulated, Gate, withEmulatedCuda } from "./support/emulated-cuda.js";
 
-suite("a device in time", () => {
+emulated.describe("a device in time", () => {
   const gate = new Gate();
   const library = withEmulatedCuda({ RLSD_EMULATION_GATE: gate.path });
   afterEach(() => gate.open());
@@ -182,8 +182,25 @@ suite("a device in time", () => {
       expect(rejected).toBe(false);
       gate.open();
       expect(await watched).toBe("late");
+      gate.close();
+      const second = new AbortController();
+      const wrong = { ...batch, tokenIds: Int32Array.from(batch.tokenIds!).fill(V, 0, 1) };
+      const failing = policyLoss(wrong, objective, { signal: second.signal });
+      second.abort("before the failure is known");
+      gate.open();
+      await expect(failing).rejects.toBe("before the failure is known");
       expect(codeOf(() => policyLossSync(batch, objective, { inPlace: true }))).toBe("nothing");
     });
+  });
+
+  it("leaves what toDevice was given to its owner, also where the copy has its turn later", () => {
+    using stream = createStream("cuda:0");
+    const source = values(1);
+    gate.close();
+    using there = toDevice(tensor(source, [source.length]), "cuda:0", stream);
+    source.fill(0);
+    gate.open();
+    expect(toHost(there, stream).data).toEqual(values(1));
   });
 
   describe("copies that do not wait", () => {
@@ -196,6 +213,8 @@ suite("a device in time", () => {
       const back = await toHostAsync(there);
       expect([back.dtype, back.shape, back.device]).toEqual([dtype, [data.length], "cpu"]);
       expect(Buffer.compare(Buffer.from(back.data.buffer), Buffer.from(data.buffer))).toBe(0);
+      using sent = toDevice(back, "cuda:0");
+      expect(Buffer.compare(Buffer.from(toHost(sent).data.buffer), Buffer.from(data.buffer))).toBe(0);
     });
 
     it("leave the thread free, and the source must stay until they are done", async () => {
@@ -254,12 +273,34 @@ suite("a device in time", () => {
       ];
       const { RLSD_CUDA_EXPERIMENTAL: _, ...outer } = process.env;
       const options = { env: { ...outer, ...env, RLSD_CUDA_LIBRARY: library(), RLSD_EMULATION_GATE: held.path } };
-      const { stdout } = await promisify(execFile)(process.execPath, args, options);
+      const ended = await promisify(execFile)(process.execPath, args, options).catch((error) => error);
+      const { stdout, stderr } = ended as { stdout: string; stderr: string };
+      if (/cuda emulation/.test(stderr)) throw new Error(stderr);
       return JSON.parse(stdout);
     }
 
     it("may exit in the middle of calls and copies, without waiting for the device", async () => {
       expect(await child("exit")).toBe("pending");
+      expect(await child("uncaught")).toBe("pending");
+    });
+
+    it("may exit when memory was let go of that the device still writes", async () => {
+      expect(await child("collected")).toBe("collected");
+    });
+
+    it("frees what it disposes when the device has done its work with it", async () => {
+      expect(await child("dispose")).toBe(false);
+    });
+
+    it("puts later work behind the part of a failed call that the device took", async () => {
+      const failing = { RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_FAIL_LAUNCH: "3" };
+      expect(await child("partly", failing)).toEqual([expect.stringContaining("(701"), false, true]);
+    });
+
+    it("makes a context on no device that it does not use, and says what is free where it has one", async () => {
+      const devices = { RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_DEVICES: "2" };
+      const after = [null, expect.any(Number)];
+      expect(await child("contexts", devices)).toEqual([[null, null], after, ["number", "number"], "cuda:1"]);
     });
 
     it("loses no memory, call after call", async () => {

@@ -1,4 +1,6 @@
+import type { Outcome } from "../native/binding.js";
 import type { DeviceHandle } from "../native/device-binding.js";
+import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
 import type { DeviceTensor } from "../tensor/device.js";
 import { streamHandle } from "../tensor/device.js";
 import { type DeviceUse, leaseOnDevice } from "../tensor/device-lease.js";
@@ -40,19 +42,23 @@ export function checkDeviceCall(given: Call | DeviceCall, tokens: number): Call 
 }
 
 /**
- * Runs `start`, which enqueues, and waits for its end with the tensors leased. A device cannot be stopped: an aborted
- * call rejects when its work is over, so that its memory is never in use after that.
+ * Makes the native call, which enqueues, and waits for its end with the tensors leased. A device cannot be stopped: an
+ * aborted call rejects when its work is over, so that its memory is never in use after that, and with the signal's reason,
+ * whatever the work found.
  */
 export async function runOnDevice(
-  start: () => Promise<void>,
+  start: () => number | Promise<Outcome>,
   use: DeviceUse,
   stream: Stream | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const release = leaseOnDevice(use, stream);
   try {
-    await start();
+    const started = start();
+    if (typeof started === "number") throwUnlessOk(started); // its words are the next call's to overwrite
+    const outcome = await started;
     signal?.throwIfAborted();
+    throwUnlessDone(outcome);
   } finally {
     release();
   }

@@ -2,12 +2,13 @@ import { RlsdError } from "../errors.js";
 import type { Outcome } from "../native/binding.js";
 import type { DeviceValues } from "../native/device-binding.js";
 import { native } from "../native/load.js";
-import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import { throwUnlessOk } from "../native/status.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import { allocateOnDevice, type DeviceTensor } from "../tensor/device.js";
 import { checkFreeOnDevice, type DeviceUse, shareMemory } from "../tensor/device-lease.js";
 import { DeviceResults } from "../tensor/device-results.js";
+import { disposeAfter } from "../tensor/dispose.js";
 import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -179,10 +180,7 @@ function nativeCall(
 function withGradient<T>(p: Plan, body: (gradient: DeviceTensor | undefined) => T): T {
   const logits = p.fresh ? p.batch.student.tensor : undefined;
   const made = logits && allocateOnDevice(logits.shape, logits.dtype, p.home.place);
-  const give = (error: unknown): never => {
-    made?.[Symbol.dispose]();
-    throw error;
-  };
+  const give = (error: unknown): never => disposeAfter(error, made);
   try {
     const result = body(made ?? p.gradient);
     return result instanceof Promise ? (result.catch(give) as T) : result;
@@ -266,7 +264,7 @@ export async function devicePolicyLoss(
   const tokens = tokenOutputs(p.batch.tokens, hasTeacher(p), undefined);
   const meta = writeMeta(p, MODE_QUEUE);
   return await withGradient(p, async (gradient) => {
-    const start = async () => throwUnlessDone(await nativeCall(p, meta, tokens, gradient));
+    const start = () => nativeCall(p, meta, tokens, gradient);
     await runOnDevice(start, p.use, p.place.stream, p.call.signal);
     return toHostResult(p, tokens, gradient, meta);
   });

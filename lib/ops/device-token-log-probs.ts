@@ -1,7 +1,7 @@
 import type { Outcome } from "../native/binding.js";
 import type { DeviceValues } from "../native/device-binding.js";
 import { native } from "../native/load.js";
-import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import { throwUnlessOk } from "../native/status.js";
 import type { DeviceTensor } from "../tensor/device.js";
 import type { DeviceUse } from "../tensor/device-lease.js";
 import { DeviceResults } from "../tensor/device-results.js";
@@ -125,7 +125,7 @@ export async function deviceTokenLogProbs(
   const p = plan(home, scores, tokenIds, options);
   if (p.place.keeps) return enqueue(p);
   const out = hostTargets(p);
-  const start = async () => throwUnlessDone(await nativeCall(p, MODE_QUEUE, out));
+  const start = () => nativeCall(p, MODE_QUEUE, out);
   await runOnDevice(start, p.use, p.place.stream, options.signal);
   return out;
 }

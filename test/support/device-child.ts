@@ -1,14 +1,19 @@
 // What must happen in a process of its own, on an emulated device: device-child.ts CASE. Prints one line of JSON.
-import { rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import {
   backendInfo,
+  createStream,
   empty,
   grpo,
   type PolicyBatch,
   policyLoss,
   policyLossSync,
+  type Tensor,
   tensor,
   toDevice,
   toDeviceAsync,
@@ -29,6 +34,13 @@ function makeBatch(): PolicyBatch {
     advantages: Float32Array.of(-1),
   };
 }
+
+/** Opens the gate while this thread waits. */
+function openLater(): void {
+  spawn("sh", ["-c", `sleep 0.3; rm ${gate}`], { stdio: "ignore" });
+}
+
+const freeBytes = () => (backendInfo().cuda.devices ?? []).map((device) => device.freeBytes ?? null);
 
 /** Calls and copies that the device has not done. */
 function leavePending(): void {
@@ -51,6 +63,65 @@ const cases: Record<string, () => unknown> = {
     process.exit(0);
   },
 
+  uncaught() {
+    leavePending();
+    print("pending");
+    throw new Error("nobody catches this");
+  },
+
+  /** Device memory that nobody holds any more, while the device still writes it. */
+  async collected() {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const batch = makeBatch();
+    writeFileSync(gate, "");
+    policyLossSync(batch, grpo(), { results: "device" });
+    for (let i = 0; i < 3; i++) {
+      collect();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    print("collected");
+    process.exit(0);
+  },
+
+  /** Disposing what the device still writes waits for it. */
+  dispose() {
+    const batch = makeBatch();
+    writeFileSync(gate, "");
+    const kept = policyLossSync(batch, grpo(), { results: "device" });
+    openLater();
+    kept[Symbol.dispose]();
+    print(existsSync(gate));
+  },
+
+  /** What asking and working tell of the devices that this process uses: free bytes are of those alone. */
+  contexts() {
+    const before = freeBytes();
+    using first = empty([1 << 10], "f32", "cuda:1");
+    const after = freeBytes();
+    using _second = empty([1], "f32", "cuda:0");
+    print([before, after, freeBytes().map((bytes) => typeof bytes), first.device]);
+  },
+
+  /** A call of which the device took a part before a launch failed. */
+  async partly() {
+    const batch = makeBatch();
+    const { logits } = batch.student as { logits: Tensor };
+    using stream = createStream("cuda:0");
+    writeFileSync(gate, "made");
+    const failing = policyLoss(batch, grpo(), { inPlace: true, stream });
+    const failure = await failing.catch((error: Error) => error.message);
+    let isRead = false;
+    const read = toHostAsync(logits).then(() => {
+      isRead = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const early = isRead;
+    rmSync(gate);
+    await read;
+    print([failure, early, isRead]);
+  },
+
   /** Device memory that calls keep once they are over and their results disposed; the batch keeps nothing from going. */
   async memory() {
     const batch = makeBatch();
@@ -62,11 +133,10 @@ const cases: Record<string, () => unknown> = {
       (await tokenLogProbs(batch.student, batch.tokenIds!, { results: "device" }))[Symbol.dispose]();
       await policyLoss(wrong, grpo()).catch(() => undefined);
     };
-    const free = () => backendInfo().cuda.devices?.[0]?.freeBytes ?? Number.NaN;
     for (let i = 0; i < 3; i++) await once();
-    const before = free();
+    const before = freeBytes();
     for (let i = 0; i < 10; i++) await once();
-    print(before - free());
+    print(before[0]! - freeBytes()[0]!);
   },
 
   /** The process lives until its queued calls are done. */
@@ -86,7 +156,7 @@ const cases: Record<string, () => unknown> = {
       const ended = worker.terminate();
       rmSync(gate);
       await ended;
-      free.push(backendInfo().cuda.devices?.[0]?.freeBytes);
+      free.push(freeBytes()[0]);
     }
     print([free[1] === free[2], (await policyLoss(makeBatch(), grpo())).loss === expected]);
   },
@@ -100,13 +170,13 @@ const cases: Record<string, () => unknown> = {
   async refused() {
     const batch = makeBatch();
     const say = ({ code, message }: { code: string; message: string }) => `${code} ${message}`;
-    const free = backendInfo().cuda.devices?.[0]?.freeBytes;
+    const [free] = freeBytes();
     const answers = [
       await policyLoss(batch, grpo()).catch(say),
       await policyLoss(batch, grpo(), { results: "device" }).catch(say),
       await tokenLogProbs(batch.student, batch.tokenIds!).catch(say),
     ];
-    print([...answers, (backendInfo().cuda.devices?.[0]?.freeBytes ?? 0) >= (free ?? 0) - 65536]);
+    print([...answers, freeBytes()[0]! >= free! - 65536]);
   },
 };
 

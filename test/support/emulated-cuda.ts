@@ -17,15 +17,27 @@ async function setNativeEnv(values: Record<string, string | undefined>): Promise
   await new Promise((resolve, reject) => worker.once("exit", resolve).once("error", reject));
 }
 
+/** A library on whose device the tests run instead of the emulated one. */
+const given = process.env.RLSD_TEST_CUDA_LIBRARY;
+
+/** Can anything of a device be tested here? */
+export const hasDevice = given !== undefined || compiler() !== undefined;
+
+/** `describe` and `it` for what only an emulated device can show: other devices than there are, a device held still. */
+export const emulated = {
+  describe: given === undefined && hasDevice ? describe : describe.skip,
+  it: given === undefined ? it : it.skip,
+};
+
 /**
- * The tests of this file use the library whose kernels run on the host, built when it has to be. `variables` are native
- * code's meanwhile. The returned function gives the library's path.
+ * The tests of this file use the library whose kernels run on the host, built when it has to be, or the one that
+ * RLSD_TEST_CUDA_LIBRARY names. `variables` are native code's meanwhile. The returned function gives the library's path.
  */
 export function withEmulatedCuda(variables: Record<string, string> = {}): () => string {
-  const all = { RLSD_CUDA_EXPERIMENTAL: "1", ...variables };
+  const all = { RLSD_CUDA_EXPERIMENTAL: "1", ...(given === undefined ? variables : {}) };
   let library = "";
   beforeAll(async () => {
-    library = await emulatedCudaLibrary(compiler()!);
+    library = given ?? (await emulatedCudaLibrary(compiler()!));
     process.env.RLSD_CUDA_LIBRARY = library;
     await setNativeEnv(all);
   }, 600_000);
@@ -34,13 +46,16 @@ export function withEmulatedCuda(variables: Record<string, string> = {}): () => 
   return () => library;
 }
 
-/** Holds the emulated device still while it is closed: work that is enqueued then waits. Opened when it goes. */
+/**
+ * Holds the emulated device still while it is closed: work that is enqueued then waits, or only that on the streams that
+ * were made. Opened when it goes.
+ */
 export class Gate implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "rlsd-gate-"));
   readonly path = join(this.#folder, "closed");
 
-  close(): void {
-    writeFileSync(this.path, "");
+  close(which: "" | "made" = ""): void {
+    writeFileSync(this.path, which);
   }
 
   open(): void {
