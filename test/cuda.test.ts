@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import {
   toDevice,
   toHost,
 } from "../lib/index.js";
-import { exportHandle, fromHandle, fromPointer, pointerOf, streamFromPointer } from "../lib/interop.js";
+import { fromHandle, fromPointer, pointerOf, streamFromPointer } from "../lib/interop.js";
 import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
@@ -31,10 +31,23 @@ const hasNumpy = ((): boolean => {
 })();
 
 /** Output of a TypeScript child; the environment reaches native code only this way. */
-async function child(name: string, env: Record<string, string>): Promise<unknown> {
-  const args = ["--import", join(root, "scripts/ts-register.mjs"), join(root, "test/support", name)];
+async function child(name: string, env: Record<string, string | undefined>, ...rest: string[]): Promise<unknown> {
+  const args = ["--import", join(root, "scripts/ts-register.mjs"), join(root, "test/support", name), ...rest];
   const { stdout } = await run(process.execPath, args, { env: { ...process.env, ...env } });
   return JSON.parse(stdout);
+}
+
+const temporary = mkdtempSync(join(tmpdir(), "rlsd-cuda-"));
+afterAll(() => rmSync(temporary, { recursive: true, force: true }));
+
+/** A folder in which the system's loader finds a libcuda.so.1 that has nothing in it. */
+function emptyDriver(): string {
+  const folder = join(temporary, "driver");
+  mkdirSync(folder, { recursive: true });
+  const source = join(folder, "nothing.c");
+  writeFileSync(source, "int nothing;\n");
+  execFileSync(cxx!, ["-shared", "-fPIC", "-o", join(folder, "libcuda.so.1"), source]);
+  return folder;
 }
 
 describe("without a usable CUDA", () => {
@@ -56,16 +69,34 @@ describe("without a usable CUDA", () => {
 describe("the library that nvcc built", () => {
   const built = join(root, "build/Release/librlsd_cuda.so");
   const hasDriver = existsSync("/dev/nvidiactl") || existsSync("/proc/driver/nvidia");
+  const missing = !existsSync(built)
+    ? "npm run build:cuda has not made it"
+    : hasDriver
+      ? "this machine has a driver"
+      : undefined;
+  if (missing !== undefined) process.stdout.write(`not run: librlsd_cuda.so without a driver (${missing})\n`);
+  const there = missing === undefined ? it : it.skip;
 
-  it("is not opened without a driver, and answers when it is opened all the same", async () => {
-    if (!existsSync(built) || hasDriver) {
-      const why = hasDriver ? "this machine has a driver" : "npm run build:cuda has not made it";
-      return void process.stdout.write(`not run: librlsd_cuda.so without a driver (${why})\n`);
-    }
-    const { RLSD_CUDA_LIBRARY: _, ...env } = process.env;
-    expect(await child("cuda-child.ts", env as Record<string, string>)).toMatchObject({ reason: "no-driver" });
-    const opened = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: built });
-    expect(opened).toMatchObject({ reason: "driver-too-old", message: expect.stringContaining("(35, ") });
+  there("answers without a driver, and nobody takes that for an old one", async () => {
+    expect(await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: undefined })).toMatchObject({ reason: "no-driver" });
+    expect(await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: built })).toMatchObject({ reason: "no-driver" });
+    const script = `import ctypes, sys
+sys.path.insert(0, "bench/gpu"); import abi
+try: print(abi.Library(sys.argv[1]).device_count())
+except abi.RlsdError as error: print(error.code, error)`;
+    if (!hasNumpy) return void process.stdout.write("not run: the library's own answer (no NumPy)\n");
+    const { stdout } = await run("python3", ["-c", script, built], { cwd: root });
+    expect(stdout).toMatch(/^DEVICE .*cudaErrorInsufficientDriver \(35, /);
+  });
+
+  there("is found beside a prebuilt addon and in the build's folder", async () => {
+    const release = join(temporary, "prebuilt", "build", "Release");
+    mkdirSync(release, { recursive: true });
+    copyFileSync(join(root, "build/Release/rlsd.node"), join(release, "rlsd.node"));
+    const env = { RLSD_CUDA_LIBRARY: undefined, RLSD_PREBUILD: join(temporary, "prebuilt") };
+    expect(await child("cuda-child.ts", env)).toMatchObject({ reason: "no-driver" });
+    writeFileSync(join(release, "librlsd_cuda.so"), "");
+    expect(await child("cuda-child.ts", env)).toMatchObject({ reason: "not-loadable" });
   });
 });
 
@@ -79,11 +110,46 @@ emulated("the CUDA backend, its kernels run by emulation", () => {
     process.env.RLSD_CUDA_LIBRARY = library;
   }, 600_000);
 
-  it("answers for a driver that is too old and for no device", async () => {
-    const old = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: library, RLSD_EMULATION_DEVICES: "old-driver" });
-    expect(old).toMatchObject({ available: false, reason: "driver-too-old" });
-    const none = await child("cuda-child.ts", { RLSD_CUDA_LIBRARY: library, RLSD_EMULATION_DEVICES: "0" });
-    expect(none).toMatchObject({ available: false, reason: "no-device" });
+  const seen = (env: Record<string, string>, ...rest: string[]) =>
+    child("cuda-child.ts", { RLSD_CUDA_LIBRARY: library, ...env }, ...rest);
+
+  it("answers for a driver that is too old, for none and for no device", async () => {
+    const old = { RLSD_EMULATION_COUNT_ERROR: "35", LD_LIBRARY_PATH: emptyDriver() };
+    const tooOld = { available: false, reason: "driver-too-old", message: expect.stringContaining("(35, ") };
+    expect(await seen(old)).toMatchObject(tooOld);
+    expect(await seen({ RLSD_EMULATION_DEVICES: "0" })).toMatchObject({ available: false, reason: "no-device" });
+  });
+
+  it("says in the runtime's words what else keeps it from being used, and looks again", async () => {
+    const message = expect.stringContaining("cudaErrorSystemNotReady (802, ");
+    const passing = await seen({ RLSD_EMULATION_COUNT_ERROR: "802" });
+    expect(passing).toEqual({ available: false, reason: "not-usable", message, again: true });
+    const lasting = await seen({ RLSD_EMULATION_COUNT_ERROR: "999" });
+    expect(lasting).toMatchObject({ reason: "not-usable", again: false, refusal: expect.stringMatching(/999, /) });
+  });
+
+  it("refuses devices that the kernels cannot run on, and those alone", async () => {
+    const old = await seen({ RLSD_EMULATION_COMPUTE: "7" });
+    const message = expect.stringMatching(/cuda:0 \(emulated\) has compute capability 7\.0, but 8\.0 or newer/);
+    expect(old).toMatchObject({ available: false, reason: "device-too-old", message });
+    const mixed = { RLSD_EMULATION_COMPUTE: "7,9", RLSD_EMULATION_DEVICES: "2" };
+    const first = { name: "emulated", message };
+    expect(await seen(mixed)).toMatchObject({
+      available: true,
+      devices: [first, { name: "emulated" }],
+      refusal: message,
+    });
+    const second = (await seen(mixed, "1")) as { refusal?: string };
+    expect(second.refusal).toBeUndefined();
+  });
+
+  it("lists a device that does not say what it is, in its place", async () => {
+    const env = { RLSD_EMULATION_BROKEN_DEVICE: "0", RLSD_EMULATION_DEVICES: "2" };
+    const message = expect.stringMatching(/cuda:0: Could not read the device: cudaErrorInvalidDevice \(101/);
+    expect(await seen(env)).toMatchObject({ devices: [{ message }, { name: "emulated" }], refusal: message });
+    expect(((await seen(env, "1")) as { refusal?: string }).refusal).toBeUndefined();
+    const alone = await seen({ RLSD_EMULATION_BROKEN_DEVICE: "0" });
+    expect(alone).toMatchObject({ available: false, reason: "not-usable", message });
   });
 
   it("describes its device, what it serves, and which kernels have passed on a GPU", () => {
@@ -141,11 +207,15 @@ emulated("the CUDA backend, its kernels run by emulation", () => {
     expect(toHost(empty([2], "f32", "cuda:0")).data).toEqual(new Float32Array(2));
   });
 
-  it("says that a poisoned context is lost, then and at every later call", async () => {
-    const answers = (await child("poison-child.ts", { RLSD_CUDA_LIBRARY: library })) as string[];
+  it("says that a poisoned context is lost, then and at every later call, while disposal goes on", async () => {
+    const answers = (await child("poison-child.ts", {
+      RLSD_CUDA_LIBRARY: library,
+      RLSD_CUDA_EXPERIMENTAL: "1",
+    })) as string[];
     expect(answers[0]).toBe("done");
-    expect(answers[1]).toMatch(/^ERR_RLSD_DEVICE: .*cudaErrorIllegalAddress \(700.*start a new process/);
-    expect(answers[2]).not.toBe("done");
+    for (const answer of answers.slice(1, 5)) expect(answer).toMatch(/^ERR_RLSD_(DEVICE|OUT_OF_MEMORY): /);
+    expect(answers[1]).toMatch(/cudaErrorIllegalAddress \(700.*start a new process/);
+    expect(answers.slice(5)).toEqual(["done", "done"]);
   });
 
   it("orders streams explicitly", async () => {
@@ -176,14 +246,22 @@ emulated("the CUDA backend, its kernels run by emulation", () => {
     );
   });
 
-  it("opens memory by the handle that its owner exported", () => {
-    using owner = toDevice(tensor(Float32Array.of(5, 6), [2]), "cuda:0");
-    const handle = exportHandle(owner);
-    using opened = fromHandle(handle, { shape: [2], dtype: "f32", device: "cuda:0" });
-    expect(toHost(opened).data).toEqual(Float32Array.of(5, 6));
-    expect(() => fromHandle(handle.subarray(1), { shape: [2], dtype: "f32", device: "cuda:0" })).toThrow(
-      /Uint8Array\(72\)/,
-    );
+  it("hands memory to another process, which sees the bytes that were meant", async () => {
+    const env = { RLSD_CUDA_LIBRARY: library, RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_SHARED: "1" };
+    const answer = (await child("ipc-child.ts", env)) as { seen: unknown[]; gradient: number[] };
+    expect(answer.seen.slice(0, 2)).toEqual([
+      [1, 2, 3, 4],
+      [5, 6, 7, 8],
+    ]);
+    expect(answer.seen[2]).toEqual(answer.gradient);
+    expect(answer.seen[3]).toEqual([true, true]);
+    expect(answer).toMatchObject({
+      own: expect.stringMatching(/^ERR_RLSD_DEVICE .*another process/),
+      unknown: expect.stringMatching(/^ERR_RLSD_INVALID_ARGUMENT .*no allocation at 0x1000/),
+      whole: [1, 2, 3, 4, 5, 6, 7, 8],
+    });
+    const layout = { shape: [2], dtype: "f32", device: "cuda:0" } as const;
+    expect(() => fromHandle(new Uint8Array(71), layout)).toThrow(/Uint8Array\(72\)/);
   });
 
   it("refuses kernels that have not passed on a GPU unless told otherwise", async () => {
@@ -224,6 +302,14 @@ except abi.RlsdError as error: print(error.code, error)`;
 emulated("the tiling of rows", () => {
   it("gives each column to one block and fits in shared memory, for every width and dtype", async () => {
     const { stdout } = await run(await testProgram(cxx!, "test_cuda_tiling.cc"), []);
+    expect(stdout.trim()).toBe("passed");
+  });
+});
+
+emulated("memory that calls borrow", () => {
+  it("is lent again, and what no call wants any more makes room", async () => {
+    const program = await testProgram(cxx!, "test_device_blocks.cc", ["csrc/napi/device_blocks.cc"]);
+    const { stdout } = await run(program, []);
     expect(stdout.trim()).toBe("passed");
   });
 });

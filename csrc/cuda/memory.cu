@@ -17,20 +17,23 @@ rlsd_status device_count(rlsd_context* context, int32_t* count) {
   return error == cudaErrorNoDevice ? RLSD_OK : to_status(context, error, "Could not count the devices");
 }
 
+/* Makes no context on a device that this process does not use: that takes time, and hundreds of MiB of its memory. */
 rlsd_status device_info(rlsd_context* context, rlsd_device_info* info) {
+  cudaDeviceProp properties;
+  RLSD_CUDA_CHECK(context, cudaGetDeviceProperties(&properties, context->device), "Could not read the device");
+  RLSD_CUDA_CHECK(context, cudaDriverGetVersion(&info->driver_version), "Could not read the driver's version");
+  RLSD_CUDA_CHECK(context, cudaRuntimeGetVersion(&info->runtime_version), "Could not read the runtime's version");
+  info->ordinal = context->device;
+  std::snprintf(info->name, sizeof(info->name), "%.127s", properties.name);
+  info->memory_bytes = properties.totalGlobalMem;
+  info->free_bytes = RLSD_UNKNOWN_BYTES;
+  info->compute_major = properties.major;
+  info->compute_minor = properties.minor;
+  if (!has_active_context(context->device)) return RLSD_OK;
   return on_device(context, [&]() -> rlsd_status {
-    cudaDeviceProp properties;
     size_t free = 0, total = 0;
-    RLSD_CUDA_CHECK(context, cudaGetDeviceProperties(&properties, context->device), "Could not read the device");
     RLSD_CUDA_CHECK(context, cudaMemGetInfo(&free, &total), "Could not read the device's memory");
-    RLSD_CUDA_CHECK(context, cudaDriverGetVersion(&info->driver_version), "Could not read the driver's version");
-    RLSD_CUDA_CHECK(context, cudaRuntimeGetVersion(&info->runtime_version), "Could not read the runtime's version");
-    info->ordinal = context->device;
-    std::snprintf(info->name, sizeof(info->name), "%.127s", properties.name);
-    info->memory_bytes = total;
     info->free_bytes = free;
-    info->compute_major = properties.major;
-    info->compute_minor = properties.minor;
     return RLSD_OK;
   });
 }

@@ -56,15 +56,17 @@ inline rlsd_status to_status(rlsd_context* context, cudaError_t error, const cha
     if (rlsd_check != RLSD_OK) return rlsd_check;                                  \
   } while (false)
 
-/* The context's device while it lives. */
+/* The context's device while it lives. The thread's own is put back where it is in use: a thread that never chose one has
+ * device 0, and selecting that would make a context on a device that nobody asked for. */
 class DeviceGuard {
  public:
   explicit DeviceGuard(const rlsd_context* context) {
-    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
-    error_ = before_ == context->device ? cudaSuccess : cudaSetDevice(context->device);
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = context->device;
+    is_other_ = before_ != context->device;
+    error_ = is_other_ ? cudaSetDevice(context->device) : cudaSuccess;
   }
   ~DeviceGuard() {
-    if (before_ >= 0) cudaSetDevice(before_);
+    if (is_other_ && has_active_context(before_)) cudaSetDevice(before_);
   }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
@@ -72,7 +74,8 @@ class DeviceGuard {
   cudaError_t error() const { return error_; }
 
  private:
-  int before_ = -1;
+  int before_ = 0;
+  bool is_other_;
   cudaError_t error_;
 };
 

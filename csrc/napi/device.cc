@@ -103,7 +103,8 @@ napi_value device_count(napi_env env, napi_callback_info info) {
   return to_number(env, -1);
 }
 
-/* deviceInfo(backend, ordinal): { name, memoryBytes, freeBytes, compute, driverVersion, runtimeVersion }, or a status */
+/* deviceInfo(backend, ordinal): { name, memoryBytes, compute, driverVersion, runtimeVersion } and, where this process uses
+ * the device already, freeBytes; or a status */
 napi_value device_info(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   const rlsd_backend_v1* const backend = a.backend(0);
@@ -122,7 +123,9 @@ napi_value device_info(napi_env env, napi_callback_info info) {
   napi_create_string_utf8(env, compute, NAPI_AUTO_LENGTH, &value);
   napi_set_named_property(env, result, "compute", value);
   napi_set_named_property(env, result, "memoryBytes", to_number(env, static_cast<double>(found.memory_bytes)));
-  napi_set_named_property(env, result, "freeBytes", to_number(env, static_cast<double>(found.free_bytes)));
+  if (found.free_bytes != RLSD_UNKNOWN_BYTES) {
+    napi_set_named_property(env, result, "freeBytes", to_number(env, static_cast<double>(found.free_bytes)));
+  }
   napi_set_named_property(env, result, "driverVersion", to_number(env, found.driver_version));
   napi_set_named_property(env, result, "runtimeVersion", to_number(env, found.runtime_version));
   return result;

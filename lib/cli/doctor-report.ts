@@ -69,7 +69,8 @@ function printBackend(backend: BackendInfo): void {
   const why = [backend.reason, backend.message].filter((text) => text !== undefined).join(": ");
   print(`${backend.name}: ${backend.available ? `available${threads}` : `not available: ${why}`}`);
   for (const device of backend.devices ?? []) {
-    print(`  ${device.name}, compute capability ${device.compute}, ${(device.memoryBytes / 2 ** 30).toFixed(0)} GiB`);
+    const memory = `${((device.memoryBytes ?? 0) / 2 ** 30).toFixed(0)} GiB`;
+    print(`  ${device.message ?? `${device.name}, compute capability ${device.compute}, ${memory}`}`);
   }
   for (const [kernel, passed] of Object.entries(backend.kernels ?? {})) {
     print(`  ${kernel}: ${passed ? "passed on a GPU" : "not yet run on a GPU; RLSD_CUDA_EXPERIMENTAL=1 allows it"}`);

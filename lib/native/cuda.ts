@@ -1,9 +1,17 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { addonDirectory, native } from "./load.js";
+import type { DeviceDescription } from "./device-binding.js";
+import { libraryFolders, native } from "./load.js";
 
 /** Why CUDA cannot be used. */
-export type CudaReason = "not-built" | "not-loadable" | "no-driver" | "driver-too-old" | "no-device";
+export type CudaReason =
+  | "not-built"
+  | "not-loadable"
+  | "no-driver"
+  | "driver-too-old"
+  | "no-device"
+  | "device-too-old"
+  | "not-usable";
 
 export type CudaState =
   | { readonly available: true; readonly backend: number; readonly devices: number }
@@ -14,30 +22,52 @@ const no = (reason: CudaReason, message: string): CudaState => ({ available: fal
 /** The driver's library; the runtime inside ours cannot tell "no driver" from "driver too old". */
 const DRIVER = process.platform === "win32" ? "nvcuda.dll" : "libcuda.so.1";
 
-function probe(): CudaState {
+/** The oldest compute capability that the library has code for. */
+const OLDEST_MAJOR = 8;
+
+function findLibrary(): string | CudaState {
   const given = process.env.RLSD_CUDA_LIBRARY;
-  const path = given ?? join(addonDirectory(), "librlsd_cuda.so");
-  if (!existsSync(path)) {
-    const how =
-      given === undefined ? "npm run build:cuda builds it where nvcc is found." : "RLSD_CUDA_LIBRARY names it.";
-    return no("not-built", `There is no ${path}. ${how}`);
-  }
-  if (given === undefined && !native.probeLibrary(DRIVER)) {
-    return no("no-driver", `This machine has no NVIDIA driver: ${DRIVER} was not found.`);
-  }
+  const places = given === undefined ? libraryFolders().map((folder) => join(folder, "librlsd_cuda.so")) : [given];
+  const how = given === undefined ? "npm run build:cuda builds it where nvcc is found." : "RLSD_CUDA_LIBRARY names it.";
+  return places.find((place) => existsSync(place)) ?? no("not-built", `There is no ${places.join(" and no ")}. ${how}`);
+}
+
+/** Why no device could be counted. */
+function explain(words: string): CudaState {
+  if (!words.includes("cudaErrorInsufficientDriver")) return no("not-usable", words);
+  if (native.probeLibrary(DRIVER)) return no("driver-too-old", words);
+  return no("no-driver", `This machine has no NVIDIA driver: ${DRIVER} was not found.`);
+}
+
+/** What a device is, as far as it says so. Asking does not make a context on it. */
+export function describeDevice(backend: number, ordinal: number): DeviceDescription {
+  const found = native.deviceInfo(backend, ordinal);
+  if (typeof found === "number") return { message: `cuda:${ordinal}: ${native.lastError()[0]}` };
+  if (Number.parseInt(found.compute, 10) >= OLDEST_MAJOR) return found;
+  const needs = `compute capability ${found.compute}, but ${OLDEST_MAJOR}.0 or newer is needed`;
+  return { ...found, message: `cuda:${ordinal} (${found.name}) has ${needs}.` };
+}
+
+function probe(): CudaState {
+  const path = findLibrary();
+  if (typeof path !== "string") return path;
   const backend = native.loadBackend(path);
   if (backend < 0) return no("not-loadable", `${path} could not be opened: ${native.lastError()[0]}`);
   const devices = native.deviceCount(backend);
-  if (devices > 0) return { available: true, backend, devices };
+  if (devices < 0) return explain(native.lastError()[0]);
   if (devices === 0) return no("no-device", "The driver finds no CUDA device. CUDA_VISIBLE_DEVICES may hide it.");
-  const words = native.lastError()[0];
-  return no(words.includes("cudaErrorInsufficientDriver") ? "driver-too-old" : "no-device", words);
+  const all = Array.from({ length: devices }, (_, ordinal) => describeDevice(backend, ordinal));
+  if (all.some(({ message }) => message === undefined)) return { available: true, backend, devices };
+  const isOld = all.some(({ name }) => name !== undefined);
+  return no(isOld ? "device-too-old" : "not-usable", all.map(({ message }) => message).join(" "));
 }
 
 let known: CudaState | undefined;
 
-/** Whether CUDA can be used and, where not, why. Looked for once, when first asked. */
+/** Whether CUDA can be used and, where not, why. Looked for once, when first asked; what may mend itself, each time. */
 export function cudaState(): CudaState {
-  known ??= probe();
-  return known;
+  if (known !== undefined) return known;
+  const state = probe();
+  if (state.available || state.reason !== "not-usable") known = state;
+  return state;
 }

@@ -8,16 +8,22 @@ export interface DeviceHandle {
 /** Bytes of a handle that another process can open: rlsd_ipc_handle. */
 export const IPC_HANDLE_BYTES = 72;
 
-export interface DeviceDescription {
+export interface FoundDevice {
   readonly name: string;
   /** Compute capability, "9.0". */
   readonly compute: string;
   readonly memoryBytes: number;
-  readonly freeBytes: number;
+  /** Where this process uses the device already: asking another would take some of its memory. */
+  readonly freeBytes?: number;
   /** As the runtime counts: 13000 is 13.0. */
   readonly driverVersion: number;
   readonly runtimeVersion: number;
 }
+
+/** A device, by its ordinal's place in a list. `message`: why it cannot be used, which may be all that is known of it. */
+export type DeviceDescription =
+  | (FoundDevice & { readonly message?: string })
+  | ({ readonly [Name in keyof FoundDevice]?: undefined } & { readonly message: string });
 
 /** A view of host memory that native code reads or writes. */
 export type HostBytes = Float32Array | Uint16Array | Uint8Array;
@@ -72,7 +78,7 @@ export interface DeviceBinding {
   probeLibrary(name: string): boolean;
   /** How many devices, or -1 and lastError. */
   deviceCount(backend: number): number;
-  deviceInfo(backend: number, ordinal: number): DeviceDescription | number;
+  deviceInfo(backend: number, ordinal: number): FoundDevice | number;
   deviceAllocate(backend: number, ordinal: number, bytes: number): DeviceHandle | number;
   /** Memory that another library owns; bytes below 0: a stream. */
   deviceBorrow(backend: number, ordinal: number, bytes: number, pointer: bigint): DeviceHandle | number;

@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RlsdError } from "../errors.js";
 import type { NativeBinding } from "./binding.js";
@@ -48,7 +48,8 @@ export const native: NativeBinding = loadBinding();
 // down what a queued call that still runs needs.
 process.once("exit", () => native.closeQueue());
 
-/** The folder of the addon: other backends lie beside it. */
-export function addonDirectory(): string {
-  return dirname((require("node-gyp-build") as { resolve(dir: string): string }).resolve(root));
+/** Where other backends may lie: beside the addon, and where a build puts them when the addon is a prebuilt one. */
+export function libraryFolders(): readonly string[] {
+  const addon = dirname((require("node-gyp-build") as { resolve(dir: string): string }).resolve(root));
+  return [...new Set([addon, join(root, "build", "Release")])];
 }

@@ -1,4 +1,4 @@
-import { cudaState } from "../native/cuda.js";
+import { cudaState, describeDevice } from "../native/cuda.js";
 import { CUDA_KERNELS } from "../native/cuda-kernels.js";
 import type { DeviceDescription } from "../native/device-binding.js";
 import { native } from "../native/load.js";
@@ -6,7 +6,7 @@ import { native } from "../native/load.js";
 export interface BackendInfo {
   readonly name: string;
   readonly available: boolean;
-  /** Why it is not available: "not-built", "not-loadable", "no-driver", "driver-too-old", "no-device". */
+  /** Why it is not available: a word of docs/cuda.md's table. */
   readonly reason?: string;
   /** The same in a sentence. */
   readonly message?: string;
@@ -14,6 +14,7 @@ export interface BackendInfo {
   readonly threads?: number;
   /** Operations of the backend table, and whether this backend has them. */
   readonly operations?: Readonly<Record<string, boolean>>;
+  /** "cuda:0" first; those that cannot be used are among them, and say why. */
   readonly devices?: readonly DeviceDescription[];
   /** Kernels, and whether each has passed its checks on a GPU. The others need RLSD_CUDA_EXPERIMENTAL=1. */
   readonly kernels?: Readonly<Record<string, boolean>>;
@@ -24,8 +25,7 @@ function cudaInfo(): BackendInfo {
   const kernels = CUDA_KERNELS;
   if (!state.available)
     return { name: "cuda", available: false, reason: state.reason, message: state.message, kernels };
-  const found = Array.from({ length: state.devices }, (_, i) => native.deviceInfo(state.backend, i));
-  const devices = found.filter((device) => typeof device !== "number");
+  const devices = Array.from({ length: state.devices }, (_, ordinal) => describeDevice(state.backend, ordinal));
   const operations = native.describeBackend(state.backend)?.entries ?? {};
   return { name: "cuda", available: true, operations, devices, kernels };
 }

@@ -1,10 +1,11 @@
 import { RlsdError } from "../errors.js";
-import { cudaState } from "../native/cuda.js";
+import { cudaState, describeDevice } from "../native/cuda.js";
 import type { DeviceHandle } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
 import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
 import { leaseOnDevice, orderAfter } from "./device-lease.js";
+import { disposeAfter } from "./dispose.js";
 import type { DType } from "./dtype.js";
 import { lease } from "./lease.js";
 import type { Stream } from "./stream.js";
@@ -18,6 +19,9 @@ export interface DevicePlace {
 const unavailable = (device: string, why: string): RlsdError =>
   new RlsdError("ERR_RLSD_BACKEND_UNAVAILABLE", `No backend serves the device ${device}: ${why}`);
 
+/** Ordinals of devices that were found to be such as can be used. */
+const usable = new Set<number>();
+
 /** Where "cuda:0" is; "cuda" is its first device. Throws ERR_RLSD_BACKEND_UNAVAILABLE and says why. */
 export function findDevice(device: string): DevicePlace {
   const match = /^cuda(?::(\d+))?$/.exec(device);
@@ -25,11 +29,15 @@ export function findDevice(device: string): DevicePlace {
   const state = cudaState();
   if (!state.available) throw unavailable(device, `${state.reason}. ${state.message}`);
   const ordinal = Number(match[1] ?? 0);
-  if (ordinal < state.devices) return { backend: state.backend, ordinal };
-  throw unavailable(
-    device,
-    `there ${state.devices === 1 ? "is 1 device" : `are ${state.devices} devices`}, from cuda:0.`,
-  );
+  if (ordinal >= state.devices) {
+    const count = state.devices === 1 ? "is 1 device" : `are ${state.devices} devices`;
+    throw unavailable(device, `there ${count}, from cuda:0.`);
+  }
+  if (usable.has(ordinal)) return { backend: state.backend, ordinal };
+  const { message } = describeDevice(state.backend, ordinal);
+  if (message !== undefined) throw unavailable(device, message);
+  usable.add(ordinal);
+  return { backend: state.backend, ordinal };
 }
 
 /** The object of a native call that returns one or a status. */
@@ -79,7 +87,10 @@ export class DeviceTensor extends BaseTensor {
     return byteLength(this.shape, this.dtype);
   }
 
-  /** Waits for the device's work that uses it; a call that has not ended goes on, and the memory goes with its end. */
+  /**
+   * Waits for the device's work; a call that has not ended goes on, and the memory goes with its end. What a device that
+   * was lost cannot give back is no error here.
+   */
   [Symbol.dispose](): void {
     const handle = this.#handle;
     this.#handle = undefined;
@@ -148,9 +159,13 @@ export function allocateOnDevice(shape: readonly number[], dtype: DType, place: 
 /** Zeros on a device. */
 export function emptyOnDevice(shape: readonly number[], dtype: DType, device: string): Tensor {
   const t = allocateOnDevice(shape, dtype, findDevice(device));
-  throwUnlessOk(native.deviceClear(t.handle));
-  settle(t.handle, undefined);
-  return t;
+  try {
+    throwUnlessOk(native.deviceClear(t.handle));
+    settle(t.handle, undefined);
+    return t;
+  } catch (error) {
+    return disposeAfter(error, t);
+  }
 }
 
 /** A copy of host memory on a device, ordered on `stream`. */
@@ -158,9 +173,13 @@ export function upload(t: Tensor, device: string, stream: Stream | undefined): T
   const place = findDevice(device);
   const on = streamHandle(stream, `cuda:${place.ordinal}`);
   const copy = allocateOnDevice(t.shape, t.dtype, place);
-  throwUnlessOk(native.deviceWrite(copy.handle, on, t.data));
-  settle(copy.handle, on);
-  return copy;
+  try {
+    throwUnlessOk(native.deviceWrite(copy.handle, on, t.data));
+    settle(copy.handle, on);
+    return copy;
+  } catch (error) {
+    return disposeAfter(error, copy);
+  }
 }
 
 /** Fills `data` from a device's memory after what `stream` holds; waits for it. */
@@ -171,14 +190,14 @@ export function download(t: DeviceTensor, data: Float32Array | Uint16Array, stre
 /** `upload` on the queue's thread; the source is leased until it is over. */
 export async function uploadQueued(t: Tensor, device: string): Promise<Tensor> {
   const { data } = t;
-  const copy = allocateOnDevice(t.shape, t.dtype, findDevice(device));
   const release = lease({ reads: [data], writes: [] });
+  let copy: DeviceTensor | undefined;
   try {
+    copy = allocateOnDevice(t.shape, t.dtype, findDevice(device));
     throwUnlessDone(await native.deviceUpload(copy.handle, undefined, data));
     return copy;
   } catch (error) {
-    copy[Symbol.dispose]();
-    throw error;
+    return disposeAfter(error, copy);
   } finally {
     release();
   }

@@ -311,11 +311,14 @@ typedef struct rlsd_adamw_args {
 
 typedef enum rlsd_copy_kind { RLSD_HOST_TO_DEVICE = 0, RLSD_DEVICE_TO_HOST = 1, RLSD_DEVICE_TO_DEVICE = 2 } rlsd_copy_kind;
 
+#define RLSD_UNKNOWN_BYTES UINT64_MAX
+
 typedef struct rlsd_device_info {
   uint32_t struct_size;
   int32_t ordinal;
   char name[128];
-  uint64_t memory_bytes, free_bytes;
+  uint64_t memory_bytes;
+  uint64_t free_bytes; /* RLSD_UNKNOWN_BYTES where this process does not use the device yet */
   int32_t compute_major, compute_minor;
   int32_t driver_version, runtime_version;
 } rlsd_device_info;
