@@ -61,12 +61,12 @@ inline rlsd_status to_status(rlsd_context* context, cudaError_t error, const cha
 class DeviceGuard {
  public:
   explicit DeviceGuard(const rlsd_context* context) {
-    if (cudaGetDevice(&before_) != cudaSuccess) before_ = context->device;
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = -1;
     is_other_ = before_ != context->device;
     error_ = is_other_ ? cudaSetDevice(context->device) : cudaSuccess;
   }
   ~DeviceGuard() {
-    if (is_other_ && has_active_context(before_)) cudaSetDevice(before_);
+    if (is_other_ && before_ >= 0 && has_active_context(before_)) cudaSetDevice(before_);
   }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
@@ -74,7 +74,7 @@ class DeviceGuard {
   cudaError_t error() const { return error_; }
 
  private:
-  int before_ = 0;
+  int before_ = -1;
   bool is_other_;
   cudaError_t error_;
 };

@@ -70,6 +70,13 @@ class Queue {
     }
   }
 
+  /* The main thread has a new environment, as some hosts give it: the process goes on. */
+  void go_on() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    rests_ = false;
+    wake_.notify_one();
+  }
+
   bool is_closed(const EnvQueueState& owner) {
     std::lock_guard<std::mutex> lock(mutex_);
     return owner.closing;
@@ -150,6 +157,7 @@ bool is_main_thread() {
 
 EnvQueue::EnvQueue(napi_env env) : state_(std::make_shared<EnvQueueState>()) {
   state_->env = env;
+  if (is_main_thread()) queue().go_on();
   napi_value name;
   if (napi_create_string_utf8(env, "rlsd", NAPI_AUTO_LENGTH, &name) != napi_ok ||
       napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, state_.get(), deliver,

@@ -20,6 +20,8 @@ async function setNativeEnv(values: Record<string, string | undefined>): Promise
 /** A library on whose device the tests run instead of the emulated one. */
 const given = process.env.RLSD_TEST_CUDA_LIBRARY;
 
+if (given !== undefined) process.stdout.write("not run: what only an emulated device shows (RLSD_TEST_CUDA_LIBRARY)\n");
+
 /** Can anything of a device be tested here? */
 export const hasDevice = given !== undefined || compiler() !== undefined;
 
