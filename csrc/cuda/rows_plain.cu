@@ -12,6 +12,7 @@ template <bool kShaped>
 struct PlainTeam : Team<false, kShaped> {
   __device__ __forceinline__ static void start(const RowCall&, int64_t) {}
   __device__ __forceinline__ static void next_row(const RowCall&) {}
+  __device__ __forceinline__ static void release_peers(const RowCall&) {}
 };
 
 /* ---- kernels ------------------------------------------------------------------------------ */

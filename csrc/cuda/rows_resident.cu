@@ -58,13 +58,19 @@ struct ResidentTeam : Team<true, kShaped> {
     }
   }
 
-  /* No copy may outlive its block. */
-  __device__ static void wait_for_pieces(const RowCall& c) {
+  /* This thread reads no peer's sums any more. Said before the gradient, so that nobody waits at the end. */
+  __device__ __forceinline__ static void release_peers(const RowCall& c) {
+    if (c.cluster > 1) cluster_arrive();
+  }
+
+  /* No copy may outlive its block, and no block a peer that reads its sums. */
+  __device__ static void finish(const RowCall& c) {
     const Slice slice = Base::slice_of(c, c.views[kStudent].vocab);
     for (int piece = 0; piece < kPieces; ++piece) {
       const Slice part = piece_of(slice, kPieceStep, piece);
       if (part.begin != part.end) barrier_wait(&Base::shared()->barriers[piece]);
     }
+    if (c.cluster > 1) cluster_wait();
   }
 
   /* A warp finds each view's row of the task that comes next on these multiprocessors; the caller's barrier makes it known. */
@@ -106,12 +112,7 @@ __global__ void __launch_bounds__(kThreads, kShaped ? 2 : kResidentBlocks)
   if (c.control->error != kNoKey) return;
   const ResidentTeam<kShaped> team;
   if (leave_row(c, team, row, task)) return;
-  if (!run_row(c, team, row, task)) return; /* nothing was copied */
-  team.wait_for_pieces(c);
-  if (c.cluster > 1) { /* a peer may still be reading this block's sums */
-    cluster_arrive();
-    cluster_wait();
-  }
+  if (run_row(c, team, row, task)) team.finish(c);
 #endif
 }
 

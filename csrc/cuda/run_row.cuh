@@ -193,6 +193,7 @@ __device__ __forceinline__ void score_row(const RowCall& c, const Team& team) {
   const int doubtful = find_doubtful(c, s);
   if (doubtful != 0) sum_doubtful(c, team, doubtful);
   finish_row(c, s);
+  team.release_peers(c);
   if (c.mode != RowMode::kGradient && team.rank(c) == 0 && threadIdx.x < kViews) {
     write_score(c, s, static_cast<int>(threadIdx.x));
   }
