@@ -1,6 +1,3 @@
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import {
   createStream,
   empty,
@@ -35,7 +32,7 @@ import { emulated, Gate, withEmulatedCuda } from "./support/emulated-cuda.js";
 
 emulated.describe("a device in time", () => {
   const gate = new Gate();
-  const library = withEmulatedCuda({ RLSD_EMULATION_GATE: gate.path });
+  withEmulatedCuda({ RLSD_EMULATION_GATE: gate.path });
   afterEach(() => gate.open());
   afterAll(() => gate[Symbol.dispose]());
 
@@ -255,71 +252,6 @@ emulated.describe("a device in time", () => {
       expect(codeOf(() => toHost(kept.loss))).toBe("ERR_RLSD_DISPOSED");
       await expect(kept.stats()).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
       expect(down(out.logProbs)).toHaveLength(N);
-    });
-  });
-
-  describe("a process with work on a device", () => {
-    const root = join(__dirname, "..");
-    async function child(
-      name: string,
-      env: Record<string, string> = { RLSD_CUDA_EXPERIMENTAL: "1" },
-    ): Promise<unknown> {
-      using held = new Gate();
-      const args = [
-        "--import",
-        join(root, "scripts/ts-register.mjs"),
-        join(root, "test/support/device-child.ts"),
-        name,
-      ];
-      const { RLSD_CUDA_EXPERIMENTAL: _, ...outer } = process.env;
-      const options = { env: { ...outer, ...env, RLSD_CUDA_LIBRARY: library(), RLSD_EMULATION_GATE: held.path } };
-      const ended = await promisify(execFile)(process.execPath, args, options).catch((error) => error);
-      const { stdout, stderr } = ended as { stdout: string; stderr: string };
-      if (/cuda emulation/.test(stderr)) throw new Error(stderr);
-      return JSON.parse(stdout);
-    }
-
-    it("may exit in the middle of calls and copies, without waiting for the device", async () => {
-      expect(await child("exit")).toBe("pending");
-      expect(await child("uncaught")).toBe("pending");
-    });
-
-    it("may exit when memory was let go of that the device still writes", async () => {
-      expect(await child("collected")).toBe("collected");
-    });
-
-    it("frees what it disposes when the device has done its work with it", async () => {
-      expect(await child("dispose")).toBe(false);
-    });
-
-    it("puts later work behind the part of a failed call that the device took", async () => {
-      const failing = { RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_FAIL_LAUNCH: "3" };
-      expect(await child("partly", failing)).toEqual([expect.stringContaining("(701"), false]);
-    });
-
-    it("makes a context on no device that it does not use, and says what is free where it has one", async () => {
-      const devices = { RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_DEVICES: "2" };
-      const after = [null, expect.any(Number)];
-      expect(await child("contexts", devices)).toEqual([[null, null], after, ["number", "number"], "cuda:1"]);
-    });
-
-    it("loses no memory, call after call", async () => {
-      expect(await child("memory")).toBe(0);
-    });
-
-    it("lives until its queued calls are done", async () => {
-      expect(await child("natural")).toBe(4);
-    });
-
-    it("goes on when a worker is terminated in the middle, whose memory it gets back", async () => {
-      expect(await child("terminate")).toEqual([true, true]);
-    });
-
-    it("is refused kernels that have not passed on a GPU, unless told otherwise", async () => {
-      const refusal = (kernel: string) =>
-        expect.stringMatching(`^ERR_RLSD_UNSUPPORTED .*${kernel}.*RLSD_CUDA_EXPERIMENTAL`);
-      const answers = [refusal("policy-tokens"), refusal("policy-tokens"), refusal("rows-plain"), true];
-      expect(await child("refused", {})).toEqual(answers);
     });
   });
 });

@@ -40,9 +40,11 @@ int compute_major(int ordinal) {
   return std::atoi(given);
 }
 
+int device_count() { return std::min(number_or("RLSD_EMULATION_DEVICES", 1), kMostDevices); }
+
 /* CUresult cuMemGetAddressRange(CUdeviceptr*, size_t*, CUdeviceptr) */
 int address_range(unsigned long long* base, size_t* bytes, unsigned long long address) {
-  if (!has_context()) return cudaErrorDeviceUninitialized;
+  if (!bound) return cudaErrorDeviceUninitialized;
   const void* const found = allocation_of(reinterpret_cast<const void*>(address), bytes);
   *base = reinterpret_cast<unsigned long long>(found);
   return found != nullptr ? cudaSuccess : cudaErrorInvalidValue;
@@ -51,7 +53,7 @@ int address_range(unsigned long long* base, size_t* bytes, unsigned long long ad
 /* CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned*, int*) */
 int context_state(int ordinal, unsigned* flags, int* is_it) {
   *flags = 0;
-  *is_it = is_active(ordinal);
+  *is_it = active[ordinal];
   return cudaSuccess;
 }
 
@@ -83,8 +85,6 @@ int use_device() {
   bound = active[device] = true;
   return device;
 }
-bool has_context() { return bound; }
-bool is_active(int ordinal) { return active[ordinal]; }
 
 int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body) {
   use_device();
@@ -137,7 +137,7 @@ const char* cudaGetErrorString(cudaError_t) { return "an emulated failure"; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
   const int error = number_or("RLSD_EMULATION_COUNT_ERROR", cudaSuccess);
-  *count = error == cudaSuccess ? number_or("RLSD_EMULATION_DEVICES", 1) : 0;
+  *count = error == cudaSuccess ? device_count() : 0;
   if (error != cudaSuccess) return settle(static_cast<cudaError_t>(error));
   return *count > 0 ? cudaSuccess : settle(cudaErrorNoDevice);
 }
@@ -147,9 +147,7 @@ cudaError_t cudaGetDevice(int* current) {
 }
 /* Since CUDA 12 this makes the device's primary context. */
 cudaError_t cudaSetDevice(int wanted) {
-  int count = 0;
-  cudaGetDeviceCount(&count);
-  if (wanted < 0 || wanted >= count) return settle(cudaErrorInvalidDevice);
+  if (wanted < 0 || wanted >= device_count()) return settle(cudaErrorInvalidDevice);
   device = wanted;
   use_device();
   return settle(cudaSuccess);
@@ -160,7 +158,8 @@ cudaError_t cudaDeviceSynchronize() {
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
   *properties = {};
-  if (number_or("RLSD_EMULATION_BROKEN_DEVICE", -1) == ordinal) return settle(cudaErrorInvalidDevice);
+  const bool is_broken = number_or("RLSD_EMULATION_BROKEN_DEVICE", -1) == ordinal;
+  if (is_broken || ordinal < 0 || ordinal >= device_count()) return settle(cudaErrorInvalidDevice);
   std::snprintf(properties->name, sizeof(properties->name), "emulated");
   properties->major = compute_major(ordinal);
   properties->totalGlobalMem = memory_bytes();

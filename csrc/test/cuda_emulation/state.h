@@ -21,8 +21,6 @@ bool is_poisoned();
 
 /* The thread's device, whose primary context becomes active and this thread's: what a call does that works on a device. */
 int use_device();
-bool has_context(); /* this thread */
-bool is_active(int device);
 
 /* Of the device's memory. */
 size_t free_bytes();
