@@ -1,19 +1,40 @@
 // Packs what npm run gpu:check needs into build-gpu/rlsd-gpu.tar.gz, for a GPU machine with nvcc, CMake and PyTorch but no
 // Node, no npm and no network. There: tar xzf rlsd-gpu.tar.gz && cd rlsd-gpu && python3 bench/gpu/run.py
+// --peers FOLDER or RLSD_PEERS=FOLDER, else peers/ where there is one: the folder that bench/gpu/peers.py made.
 const { spawnSync } = require("node:child_process");
-const { mkdirSync, statSync } = require("node:fs");
+const { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } = require("node:fs");
+const { tmpdir } = require("node:os");
 const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
 const LIMIT_MB = 40;
 const CONTENTS = ["CMakeLists.txt", "LICENSE", "csrc", "bench/gpu", "test/fixtures/vectors"];
 
+/** The folder of peers to pack, or undefined. */
+function peersFolder(given = process.env.RLSD_PEERS) {
+  if (given) {
+    if (!existsSync(given)) throw new Error(`There is no folder ${given} to take peers from.`);
+    return given;
+  }
+  const own = path.join(root, "peers");
+  return existsSync(own) ? own : undefined;
+}
+
 /** Makes the bundle; its path. */
-function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz")) {
+function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz"), peers = peersFolder()) {
   mkdirSync(path.dirname(output), { recursive: true });
   const args = ["czf", output, "--exclude=__pycache__", "--transform=s,^,rlsd-gpu/,", ...CONTENTS];
-  const { status, stderr } = spawnSync("tar", args, { cwd: root, encoding: "utf8" });
-  if (status !== 0) throw new Error(`tar failed: ${stderr}`);
+  const staging = mkdtempSync(path.join(tmpdir(), "rlsd-peers-"));
+  try {
+    if (peers !== undefined) {
+      cpSync(peers, path.join(staging, "peers"), { recursive: true, dereference: true });
+      args.push("-C", staging, "peers");
+    }
+    const { status, stderr } = spawnSync("tar", args, { cwd: root, encoding: "utf8" });
+    if (status !== 0) throw new Error(`tar failed: ${stderr}`);
+  } finally {
+    rmSync(staging, { recursive: true, force: true });
+  }
   const megabytes = statSync(output).size / 1e6;
   if (megabytes > LIMIT_MB) throw new Error(`The bundle has ${megabytes.toFixed(1)} MB, more than ${LIMIT_MB}.`);
   return { output, megabytes };
@@ -22,6 +43,8 @@ function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz")) {
 module.exports = { makeBundle };
 
 if (require.main === module) {
-  const { output, megabytes } = makeBundle();
-  console.log(`${output}: ${megabytes.toFixed(1)} MB`);
+  const at = process.argv.indexOf("--peers");
+  const peers = peersFolder(at < 0 ? undefined : process.argv[at + 1]);
+  const { output, megabytes } = makeBundle(undefined, peers);
+  console.log(`${output}: ${megabytes.toFixed(1)} MB, ${peers === undefined ? "no peers" : `peers of ${peers}`}`);
 }

@@ -1,7 +1,5 @@
 """Batches in NumPy, run through a backend library: everything is copied to its memory, called, and copied back."""
 
-import ctypes as c
-
 import numpy as np
 
 import abi

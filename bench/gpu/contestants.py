@@ -1,28 +1,49 @@
-"""One step of RLSD's loss on one batch of logits, by us and by what others use today. All see the same tensors.
+"""One step of RLSD's loss on one batch of logits, by what others use today (ours.py has ours). All see the same tensors.
 
 A contestant has `run()`, which leaves the student's gradient in `gradient`, and `bytes_per_element`: what its passes
-move of each (token x vocabulary) element at least. Peers come from their own packages where they are installed, or from
-the folder that RLSD_PEERS names; none of their code is here.
+move of each (token x vocabulary) element at least. Peers come from the folder that RLSD_PEERS names, or from peers/ at
+the root (bench/gpu/peers.py makes it), or from where they are installed; none of their code is here.
 """
 
-import ctypes as c
 import importlib
+import math
 import os
+import pathlib
 import sys
 
 import torch
 
-import abi
+from verdicts import OFFICIAL
 
 CLIP_LOW, CLIP_HIGH, DUAL, CREDIT_MIX, EVIDENCE_CLIP = 0.2, 0.28, 3.0, 0.5, 0.2
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SAMPLED = 2**24  # elements of a gradient that are compared
 
 
-class Batch:
-    """Random logits of student and teacher (N, V), sequences of one length, everything on one device."""
+class Tokens:
+    """What a step knows of N tokens besides their logits: sequences of one length, advantages, a mask."""
+
+    def __init__(self, tokens, sequences, device, generator):
+        self.tokens, self.sequences, self.device = tokens, sequences, device
+        self.cu = torch.linspace(0, tokens, sequences + 1, device=device).round().int()
+        self.advantages = torch.randn(sequences, generator=generator, device=device)
+        lengths = (self.cu[1:] - self.cu[:-1]).long()
+        self.token_advantages = self.advantages.repeat_interleave(lengths)
+        # Close to the policy's own: a clipped row has no gradient, and writing zeros would be less work.
+        self.drift = 0.02 * torch.randn(tokens, generator=generator, device=device)
+        self.mask = torch.ones(tokens, dtype=torch.uint8, device=device)
+        # Liger's kernel does not score the last position of a sequence.
+        self.all_but_last = self.mask.clone()
+        self.all_but_last[self.cu[1:].long() - 1] = 0
+
+
+class Batch(Tokens):
+    """Random logits of student and teacher (N, V)."""
 
     def __init__(self, tokens, vocabulary, dtype, device, peaked, sequences=16):
         generator = torch.Generator(device).manual_seed(tokens + vocabulary)
-        self.tokens, self.vocabulary, self.sequences = tokens, vocabulary, sequences
+        super().__init__(tokens, sequences, device, generator)
+        self.vocabulary = vocabulary
         self.student = torch.empty(tokens, vocabulary, dtype=dtype, device=device).normal_(0, 2, generator=generator)
         self.ids = torch.randint(0, vocabulary, (tokens,), generator=generator, device=device)
         if peaked:
@@ -30,17 +51,14 @@ class Batch:
         self.teacher = self.student.clone()
         self.teacher.view(-1)[:: max(1, vocabulary // 64)] += 0.5
         self.gradient = torch.zeros_like(self.student)
-        self.cu = torch.linspace(0, tokens, sequences + 1, device=device).round().int()
-        self.advantages = torch.randn(sequences, generator=generator, device=device)
-        lengths = (self.cu[1:] - self.cu[:-1]).long()
-        self.token_advantages = self.advantages.repeat_interleave(lengths)
-        # Close to the policy's own: a clipped row has no gradient, and writing zeros would be less work.
-        noise = 0.02 * torch.randn(tokens, generator=generator, device=device)
-        self.old = torch.cat([self.exact(rows) for rows in torch.arange(tokens, device=device).split(512)]) + noise
-        self.mask = torch.ones(tokens, dtype=torch.uint8, device=device)
+        self.old = self.exact(self.student) + self.drift
+        self.teacher_log_probs = self.exact(self.teacher)
 
-    def exact(self, rows):
-        return torch.log_softmax(self.student[rows].float(), -1).gather(1, self.ids[rows, None])[:, 0]
+    def exact(self, logits):
+        """float32 log-probs, a few rows at a time."""
+        rows = torch.arange(self.tokens, device=self.device).split(512)
+        pick = lambda r: torch.log_softmax(logits[r].float(), -1).gather(1, self.ids[r, None])[:, 0]
+        return torch.cat([pick(r) for r in rows])
 
 
 def policy_terms(log_p, teacher, batch):
@@ -57,59 +75,36 @@ def policy_terms(log_p, teacher, batch):
     return (loss * mask).sum() / mask.sum()
 
 
-class Ours:
-    """policy_loss of a backend library on the tensors' own memory; nothing waits for the device."""
+class Contestant:
+    """`case` names the objective that `run` computes (ours.CASES), `job` whether that is the whole step or part of it."""
 
-    bytes_per_element = 6
-
-    def __init__(self, batch, library, rows):
-        self.batch, self.library, self.rows = batch, library, rows
-        self.name = f"rlsd, {rows} rows"
-        device = batch.student.device
-        f32 = lambda: torch.empty(batch.tokens, device=device)
-        self.results = [f32() for _ in range(5)]
-        self.ids = batch.ids.int()
-        self.stats = torch.empty(len(abi.STATS), dtype=torch.float64, device=device)
-        self.outcome = torch.zeros(128, dtype=torch.uint8, device=device)
-        dtype = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}[batch.student.dtype]
-        view = lambda t: abi.Scores(
-            level=abi.LOGITS, logits=abi.Tensor.of(t.data_ptr(), dtype, *t.shape), vocab_size=batch.vocabulary
-        )
-        self.call = abi.PolicyBatch(
-            tokens=batch.tokens, sequences=batch.sequences, student=view(batch.student), teacher=view(batch.teacher),
-            token_ids=self.ids.data_ptr(), cu_seqlens=batch.cu.data_ptr(), completion_mask=batch.mask.data_ptr(),
-            advantages=batch.advantages.data_ptr(), old_log_probs=batch.old.data_ptr(),
-        )  # fmt: skip
-        places = [t.data_ptr() for t in self.results]
-        self.outputs = abi.PolicyOutputs(
-            log_probs=places[0], teacher_log_probs=places[1], token_advantages=places[2], evidence_weights=places[3],
-            gradient_log_probs=places[4], loss_scale=1.0, stats=self.stats.data_ptr(), outcome=self.outcome.data_ptr(),
-            gradient_logits=abi.Tensor.of(batch.gradient.data_ptr(), dtype, *batch.gradient.shape),
-        )  # fmt: skip
-        self.objective = abi.objective(clip_low=CLIP_LOW, clip_high=CLIP_HIGH, dual_clip=DUAL, credit_mix=CREDIT_MIX,
-                                       evidence_clip=EVIDENCE_CLIP)  # fmt: skip
-        if device.type == "cuda":
-            library.context.stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
-
-    def run(self):
-        os.environ["RLSD_CUDA_ROWS"] = self.rows
-        self.library.policy_loss(self.call, self.objective, self.outputs)
-
-    @property
-    def gradient(self):
-        return self.batch.gradient
-
-    def share_of_rows_with_gradient(self):
-        return (self.results[4] != 0).float().mean().item()
-
-
-class Eager:
-    """float32 log-softmax by PyTorch, autograd."""
-
-    name, bytes_per_element = "PyTorch eager", 32
+    case, job, peer, gradient = "step", "step", True, None
 
     def __init__(self, batch):
         self.batch = batch
+
+    def prepare(self):
+        """Before each run, not timed."""
+
+    def forget(self):
+        """After each run, not timed: one gradient of gigabytes at a time."""
+        self.gradient = None
+
+    def answer(self):
+        """What is compared: gradient rows from all over the batch."""
+        step = math.ceil(self.gradient.numel() / SAMPLED)
+        return self.gradient.reshape(self.batch.tokens, -1)[::step].to(torch.float32, copy=True)
+
+
+class Eager(Contestant):
+    """float32 log-softmax by PyTorch, autograd."""
+
+    # Forward, of student and teacher each: upcast 2 + 4, log-softmax 4 + 4. Backward: zeros for the gather 4, log-softmax
+    # 4 + 4 + 4, downcast 4 + 2.
+    name, bytes_per_element = "PyTorch eager", 50
+
+    def __init__(self, batch):
+        super().__init__(batch)
         self.step = self.loss
 
     def log_probs(self, logits):
@@ -136,63 +131,86 @@ class Compiled(Eager):
         self.step = torch.compile(self.loss)
 
 
+def peers_folder():
+    """The folder that peers are taken from, or None: what is installed."""
+    given = os.environ.get("RLSD_PEERS")
+    return given or (str(ROOT / "peers") if (ROOT / "peers").is_dir() else None)
+
+
 def peer(module):
-    folder = os.environ.get("RLSD_PEERS")
+    folder = peers_folder()
     if folder and folder not in sys.path:
         sys.path.insert(0, folder)
     return importlib.import_module(module)
 
 
-class Official:
-    """The official path: logits divided by the temperature, flash-attention's Triton cross entropy, eager glue."""
+class Official(Contestant):
+    """The official path: logits divided by the temperature, flash-attention's Triton cross entropy with its gradient
+    over the logits, eager glue. It divides the model's own output in place; a copy moves as many bytes and leaves the
+    batch as it is."""
 
-    name, bytes_per_element = "official path (flash-attention's cross entropy)", 20
+    # Student: division 4, forward 2, backward 4, division's backward 4. Teacher: 4 and 2.
+    name, bytes_per_element = OFFICIAL, 20
 
     def __init__(self, batch):
-        self.batch = batch
+        super().__init__(batch)
         self.cross_entropy = peer("flash_attn.ops.triton.cross_entropy").cross_entropy_loss
 
-    def log_probs(self, logits, inplace):
-        return -self.cross_entropy(logits, self.batch.ids, inplace_backward=inplace)[0]
+    def log_probs(self, logits):
+        return -self.cross_entropy(logits / 1.0, self.batch.ids, inplace_backward=True)[0]
 
     def run(self):
         student = self.batch.student.detach().requires_grad_()
-        log_p = self.log_probs(student / 1.0, True)
+        log_p = self.log_probs(student)
         with torch.no_grad():
-            teacher = self.log_probs(self.batch.teacher / 1.0, False)
+            teacher = self.log_probs(self.batch.teacher)
         policy_terms(log_p, teacher, self.batch).backward()
         self.gradient = student.grad
 
 
-class Trl:
-    """TRL's kernel of log-prob and entropy, teacher by the same, eager glue."""
+class Trl(Contestant):
+    """TRL's kernel of log-prob and entropy, teacher by the same, eager glue.
+
+    Its kernel multiplies row and stride in 32 bits, so that a view of 2^31 elements or more is out of its reach: it gets
+    the batch in parts that are not, as micro-batches."""
 
     name, bytes_per_element = "TRL's kernel", 8
 
     def __init__(self, batch):
-        self.batch = batch
-        self.kernel = peer("trl_losses").selective_log_softmax
+        super().__init__(batch)
+        self.kernel = peer("trl_losses.logprob_entropy").selective_log_softmax_and_entropy
+        self.parts = math.ceil(batch.tokens * batch.vocabulary / (2**31 - 1))
+        self.ids = batch.ids.chunk(self.parts)
+
+    def log_probs(self, parts):
+        return torch.cat([self.kernel(logits, ids)[0] for logits, ids in zip(parts, self.ids)])
 
     def run(self):
-        student = self.batch.student.detach().requires_grad_()
-        log_p = self.kernel(student[None], self.batch.ids[None])[0]
+        # A leaf a part: gradients of slices of one leaf would be added up, at many times the kernel's own work.
+        parts = [part.detach().requires_grad_() for part in self.batch.student.chunk(self.parts)]
+        log_p = self.log_probs(parts)
         with torch.no_grad():
-            teacher = self.kernel(self.batch.teacher[None], self.batch.ids[None])[0]
+            teacher = self.log_probs(self.batch.teacher.chunk(self.parts))
         policy_terms(log_p, teacher, self.batch).backward()
-        self.gradient = student.grad
+        self.gradient = [part.grad for part in parts]
+
+    def answer(self):
+        self.gradient = torch.cat(self.gradient)
+        return super().answer()
 
 
-class Liger:
-    """Liger's Triton GRPO with its fused teacher log-probs. It takes one advantage a sequence, so that it does less than
-    is asked: no credit reaches its loss."""
+class Liger(Contestant):
+    """Liger's Triton GRPO with its fused teacher log-probs. It takes one advantage a sequence and has no dual clip, so
+    that it does less than is asked: no credit reaches its loss."""
 
-    name, bytes_per_element = "Liger's Triton GRPO (without the credit)", 8
+    name, bytes_per_element, case = "Liger's Triton GRPO (without the credit)", 8, "no credit"
 
     def __init__(self, batch):
+        super().__init__(batch)
         ops = peer("liger_kernel.ops.grpo_loss")
         if batch.tokens % batch.sequences:
             raise RuntimeError("sequences of one length are needed")
-        self.batch, self.function, self.score = batch, ops.GrpoLossFunction, ops.fused_selective_log_softmax
+        self.function, self.score = ops.GrpoLossFunction, ops.fused_selective_log_softmax
         length = batch.tokens // batch.sequences
         # It wants (B, L + 1, V): the last position of each sequence is not scored.
         shape = (batch.sequences, length, batch.vocabulary)
@@ -204,9 +222,10 @@ class Liger:
     def run(self):
         student = self.student.detach().requires_grad_()
         self.score(self.teacher, self.ids, 1.0, self.mask)
-        loss = self.function.apply(student, self.old, None, self.ids, self.mask, self.batch.advantages, 1.0, 0.0,
-                                   CLIP_LOW, CLIP_HIGH, False)[0]  # fmt: skip
-        (loss * self.mask).sum().backward()
+        # No reference (its KL is off), temperature 1, a gradient of its own; "bnpo" is the mean over tokens.
+        loss = self.function.apply(student, self.old, None, self.ids, self.batch.advantages, self.mask, 1.0, 0.0,
+                                   CLIP_LOW, CLIP_HIGH, False, "bnpo")[0]  # fmt: skip
+        loss.backward()
         self.gradient = student.grad
 
 

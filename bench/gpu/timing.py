@@ -1,136 +1,210 @@
 """Times the contestants: device events, warm-up, medians, one call of each in turn so that clocks sag for all alike.
 
-    python3 bench/gpu/timing.py LIBRARY [--quick] [--seconds N]      prints one JSON object
+    python3 bench/gpu/timing.py LIBRARY [--out FILE] [--quick] [--seconds N] [--skip NAME ...]
 
+Gives one JSON object, into FILE after each part where one is named: what was measured is there whatever comes later.
 Buffers are larger than any cache: one call moves gigabytes. Figures stand beside the two ceilings of the same run: a
 device-to-device copy (bytes read plus bytes written) and a large bf16 product. Without a GPU the same code runs on tiny
 shapes with the host's clock, to show that it runs; its figures mean nothing and are marked so.
 """
 
 import argparse
+import gc
 import json
-import statistics
+import os
+import pathlib
 import time
 
 import torch
 
 import abi
 import contestants
+import ours
+from ceilings import ceilings
+from clock import DEVICE, ON_GPU, Clocks, in_turn, reason, relative
+from token_level import token_level
 
+# The first is the shape of the targets: there peers run too.
 SHAPES = [(16384, 151936), (16384, 128256), (16384, 32000), (8192, 262144), (8192, 151936), (65536, 32000)]
 TINY = [(64, 1000)]
-ROUNDS, WARM_UP = 9, 2
-ON_GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+ROUNDS = 15
+PREFETCH = "RLSD_CUDA_PREFETCH_KIB"
+PREFETCH_KIB = (0, 8, 16, 32, 64)
 
 
-def milliseconds(run):
-    """One call's time on the device."""
+class Progress:
+    """The report, on disk after each part."""
+
+    def __init__(self, path, seconds):
+        self.path, self.deadline = path, time.monotonic() + seconds
+        self.found = {"measured": ON_GPU, "device": device(), "shapes": [], "not_run": []}
+
+    def save(self):
+        if self.path is not None:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(self.found))
+            partial.replace(self.path)
+
+    def part(self, name, work):
+        """Runs a part while there is time; whatever stops it is its reason for not running."""
+        if time.monotonic() > self.deadline:
+            self.found["not_run"].append(f"{name}: no time left")
+        else:
+            try:
+                work()
+            except Exception as error:
+                self.found["not_run"].append(f"{name}: {reason(error)}")
+        gc.collect()
+        if ON_GPU:
+            torch.cuda.empty_cache()
+        self.save()
+
+
+def device():
     if not ON_GPU:
-        begin = time.perf_counter()
-        run()
-        return 1e3 * (time.perf_counter() - begin)
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end)
+        return None
+    return {"name": torch.cuda.get_device_name(), "capability": list(torch.cuda.get_device_capability())}
 
 
-def summary(times):
-    times = sorted(times)
-    pick = lambda share: times[min(len(times) - 1, int(share * len(times)))]
-    return {"ms": statistics.median(times), "p20": pick(0.2), "p80": pick(0.8), "runs": len(times)}
-
-
-def ceilings():
-    size = 2**30 if ON_GPU else 2**20
-    source, target = (torch.empty(size, dtype=torch.int32, device=DEVICE).random_() for _ in range(2))
-    copies = [milliseconds(lambda: target.copy_(source)) for _ in range(12)][2:]
-    side = 8192 if ON_GPU else 128
-    a, b = (torch.randn(side, side, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
-    products = [milliseconds(lambda: a @ b) for _ in range(12)][2:]
-    return {
-        "copy": {**summary(copies), "GB/s": 8 * size / statistics.median(copies) / 1e6},
-        "bf16 product": {**summary(products), "TFLOP/s": 2 * side**3 / statistics.median(products) / 1e9},
-    }
-
-
-def enter(batch, library, with_peers):
+def enter(batch, library, with_peers, skip, progress):
     """The contestants that can run here; a reason for each that cannot."""
-    rows = ["resident", "plain"] if library.name == "cuda" else ["plain"]
-    field = [contestants.Ours(batch, library, r) for r in rows]
+    kernels = ["resident", "plain"] if library.name == "cuda" else ["plain"]
+    field = [ours.Ours(batch, library, rows) for rows in kernels]
+    if not with_peers:
+        return field, {}
+    field += [kind(batch, library, kernels[0]) for kind in (ours.InPlace, ours.TeacherLogProbs, ours.TokenLogProbs)]
     absent = {}
-    for peer in contestants.PEERS if with_peers else []:
+    for peer in contestants.PEERS:
+        if peer.name in skip:
+            absent[peer.name] = "ended the process in a run before this one"
+            continue
+        # A kernel that reads beyond its memory loses this process its device: its name is then on disk.
+        progress.found["entering"] = peer.name
+        progress.save()
         try:
             entrant = peer(batch)
             entrant.run()
+            entrant.forget()
+            if ON_GPU:
+                torch.cuda.synchronize()
             field.append(entrant)
         except Exception as error:  # any failure of a peer's own code is its reason for not running
-            absent[peer.name] = f"{type(error).__name__}: {error}"[:300]
+            absent[peer.name] = reason(error)
+            if ON_GPU:
+                torch.cuda.synchronize()  # a device that is lost says so here: nothing more can be timed
+    del progress.found["entering"]
     return field, absent
 
 
-def agreement(field):
-    """Relative difference of each gradient to ours."""
-    reference = None
-    found = {}
-    for entrant in field:
-        entrant.run()
-        gradient = entrant.gradient.reshape(-1)[: 2**24].float()
-        if reference is None:
-            reference = gradient.clone()
-        elif gradient.shape == reference.shape:
-            found[entrant.name] = ((gradient - reference).norm() / reference.norm()).item()
+def answer_of(entrant):
+    entrant.prepare()
+    entrant.run()
+    found = entrant.answer()
+    entrant.forget()
     return found
 
 
-def bench(library, tokens, vocabulary, peaked, with_peers, copy_rate):
-    batch = contestants.Batch(tokens, vocabulary, torch.bfloat16, DEVICE, peaked)
-    field, absent = enter(batch, library, with_peers)
-    agree = agreement(field)
-    times = {entrant.name: [] for entrant in field}
-    for turn in range(WARM_UP + ROUNDS):
-        for entrant in field if turn % 2 == 0 else reversed(field):
-            spent = milliseconds(entrant.run)
-            if turn >= WARM_UP:
-                times[entrant.name].append(spent)
-    elements = tokens * vocabulary
+def agreement(field, absent, library, batch):
+    """Relative difference of each gradient (of the log-probs, where there is none) to ours of the same objective. A peer
+    that fails leaves the field."""
+    truth, found = {}, {}
+    for entrant in list(field):
+        if entrant.case not in truth:
+            case = "step" if entrant.case == "log-probs" else entrant.case
+            reference = ours.Ours(batch, library, field[0].rows, case)
+            truth[case] = answer_of(reference)
+            truth.setdefault("log-probs", reference.results.log_probs)
+        try:
+            found[entrant.name] = relative(answer_of(entrant), truth[entrant.case])
+        except Exception as error:
+            if not entrant.peer:
+                raise
+            field.remove(entrant)
+            absent[entrant.name] = reason(error)
+    return found
+
+
+def bench(progress, library, shape, peaked, with_peers, skip):
+    begin = time.monotonic()
+    batch = contestants.Batch(*shape, torch.bfloat16, DEVICE, peaked)
+    field, absent = enter(batch, library, with_peers, skip, progress)
+    differences = agreement(field, absent, library, batch)
+    times = in_turn(field, ROUNDS)
+    elements, rate = shape[0] * shape[1], progress.found["ceilings"]["copy"]["GB/s"]
     rows = []
     for entrant in field:
-        found = summary(times[entrant.name])
-        floor = 6 * elements / copy_rate / 1e6
-        rows.append({"name": entrant.name, **found, "floor_ms": floor, "of_floor": floor / found["ms"],
-                     "GB/s at 6 bytes": 6 * elements / found["ms"] / 1e6, "difference": agree.get(entrant.name)})  # fmt: skip
-    return {"tokens": tokens, "vocabulary": vocabulary, "logits": "peaked" if peaked else "random", "rows": rows,
-            "rows_with_gradient": field[0].share_of_rows_with_gradient(), "not_run": absent}  # fmt: skip
+        moved, found = entrant.bytes_per_element * elements, times[entrant.name]
+        floor = moved / rate / 1e6
+        rows.append({"name": entrant.name, "peer": entrant.peer, "job": entrant.job, **found,
+                     "bytes_per_element": entrant.bytes_per_element, "floor_ms": floor, "of_floor": floor / found["ms"],
+                     "GB/s": moved / found["ms"] / 1e6, "difference": differences[entrant.name]})  # fmt: skip
+    progress.found["shapes"].append({
+        "tokens": shape[0], "vocabulary": shape[1], "logits": "peaked" if peaked else "random", "rows": rows,
+        "rows_with_gradient": field[0].share_of_rows_with_gradient(), "not_run": absent,
+        "seconds": time.monotonic() - begin, "clocks": progress.clocks.since(begin),
+    })  # fmt: skip
+
+
+class Prefetching(ours.Ours):
+    """Our step that asks the L2 cache for so much of each view of a block's next row."""
+
+    def __init__(self, batch, library, rows, kib):
+        super().__init__(batch, library, rows)
+        self.name, self.kib = kib, str(kib)
+
+    def run(self):
+        os.environ[PREFETCH] = self.kib
+        super().run()
+
+
+def prefetch(progress, library, shape):
+    given = os.environ.get(PREFETCH)
+    batch = contestants.Batch(*shape, torch.bfloat16, DEVICE, peaked=False)
+    try:
+        times = in_turn([Prefetching(batch, library, "resident", kib) for kib in PREFETCH_KIB], ROUNDS)
+    finally:
+        os.environ.pop(PREFETCH, None)
+        os.environ.update({} if given is None else {PREFETCH: given})
+    progress.found["prefetch"] = {"tokens": shape[0], "vocabulary": shape[1],
+                                  "rows": [{"KiB": kib, **found} for kib, found in times.items()]}  # fmt: skip
+
+
+def measure(progress, library, quick, skip):
+    found = progress.found
+    found["ceilings"] = ceilings()
+    progress.save()
+    shapes = (SHAPES[:1] if quick else SHAPES) if ON_GPU else TINY
+    names = {False: "random", True: "peaked"}
+
+    def both(shape, with_peers):
+        for peaked, kind in names.items():
+            work = lambda: bench(progress, library, shape, peaked, with_peers, skip)
+            progress.part(f"{shape[0]} x {shape[1]}, {kind}", work)
+
+    both(shapes[0], True)
+    progress.part("prefetch", lambda: prefetch(progress, library, shapes[0]))
+    progress.part("log-prob level", lambda: found.update(log_prob_level=token_level(library)))
+    for shape in shapes[1:]:
+        both(shape, False)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("library")
+    parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float, default=200)
+    parser.add_argument("--skip", action="append", default=[])
     options = parser.parse_args()
-    deadline = time.monotonic() + options.seconds
-    library = abi.Library(options.library)
-    found = {"measured": ON_GPU, "ceilings": ceilings(), "shapes": [], "not_run": []}
-    rate = found["ceilings"]["copy"]["GB/s"]
-    shapes = (SHAPES[:1] if options.quick else SHAPES) if ON_GPU else TINY
-    for place, (tokens, vocabulary) in enumerate(shapes):
-        for peaked in (False, True):
-            name = f"{tokens} x {vocabulary}, {'peaked' if peaked else 'random'}"
-            if time.monotonic() > deadline:
-                found["not_run"].append(f"{name}: no time left")
-                continue
-            try:
-                found["shapes"].append(bench(library, tokens, vocabulary, peaked, place == 0, rate))
-            except torch.OutOfMemoryError as error:
-                found["not_run"].append(f"{name}: {error}"[:200])
-            if ON_GPU:
-                torch.cuda.empty_cache()
-    print(json.dumps(found))
+    progress = Progress(options.out, options.seconds)
+    progress.clocks = Clocks()
+    try:
+        measure(progress, abi.Library(options.library), options.quick, options.skip)
+    finally:
+        progress.clocks.stop()
+        progress.save()
+    if options.out is None:
+        print(json.dumps(progress.found))
 
 
 if __name__ == "__main__":
