@@ -128,8 +128,10 @@ const void* allocation_of(const void* address, size_t* bytes) {
 using namespace emulation;
 
 void emulation::bulk_prefetch(const void* from, uint32_t bytes) {
-  if (reinterpret_cast<uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && is_device_memory(from, bytes)) return;
-  give_up("a prefetch is misaligned or beyond the device's memory");
+  size_t known = 0;
+  const bool foreign = allocation_of(from, &known) == nullptr; /* another library's: there is no telling where it ends */
+  if (reinterpret_cast<uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && (foreign || is_device_memory(from, bytes))) return;
+  give_up("a prefetch is misaligned or runs beyond its memory");
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
