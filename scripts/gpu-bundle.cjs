@@ -21,7 +21,8 @@ function peersFolder(given = process.env.RLSD_PEERS) {
 }
 
 /** Makes the bundle; its path. */
-function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz"), peers = peersFolder()) {
+function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz"), given = undefined) {
+  const peers = peersFolder(given);
   mkdirSync(path.dirname(output), { recursive: true });
   const args = ["czf", output, "--exclude=__pycache__", "--transform=s,^,rlsd-gpu/,", ...CONTENTS];
   const staging = mkdtempSync(path.join(tmpdir(), "rlsd-peers-"));
@@ -37,14 +38,13 @@ function makeBundle(output = path.join(root, "build-gpu", "rlsd-gpu.tar.gz"), pe
   }
   const megabytes = statSync(output).size / 1e6;
   if (megabytes > LIMIT_MB) throw new Error(`The bundle has ${megabytes.toFixed(1)} MB, more than ${LIMIT_MB}.`);
-  return { output, megabytes };
+  return { output, megabytes, peers };
 }
 
 module.exports = { makeBundle };
 
 if (require.main === module) {
   const at = process.argv.indexOf("--peers");
-  const peers = peersFolder(at < 0 ? undefined : process.argv[at + 1]);
-  const { output, megabytes } = makeBundle(undefined, peers);
+  const { output, megabytes, peers } = makeBundle(undefined, at < 0 ? undefined : process.argv[at + 1]);
   console.log(`${output}: ${megabytes.toFixed(1)} MB, ${peers === undefined ? "no peers" : `peers of ${peers}`}`);
 }

@@ -61,9 +61,12 @@ describe("the library that nvcc built", () => {
     mkdirSync(release, { recursive: true });
     copyFileSync(join(root, "build/Release/rlsd.node"), join(release, "rlsd.node"));
     const env = { RLSD_CUDA_LIBRARY: undefined, RLSD_PREBUILD: join(temporary, "prebuilt") };
-    expect(await child("cuda-child.ts", env)).toMatchObject({ reason: "no-driver" });
+    const withDriver = { ...env, ...(cxx === undefined ? {} : { LD_LIBRARY_PATH: emptyDriver() }) };
+    const reason = (usual: string) => (cxx === undefined ? "no-driver" : usual);
+    expect(await child("cuda-child.ts", withDriver)).toMatchObject({ reason: reason("driver-too-old") });
     writeFileSync(join(release, "librlsd_cuda.so"), "");
-    expect(await child("cuda-child.ts", env)).toMatchObject({ reason: "not-loadable" });
+    expect(await child("cuda-child.ts", withDriver)).toMatchObject({ reason: reason("not-loadable") });
+    expect(await child("cuda-child.ts", env)).toMatchObject({ reason: "no-driver" }); // not even opened
   });
 });
 

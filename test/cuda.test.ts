@@ -1,5 +1,5 @@
-import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -206,7 +206,7 @@ emulated("memory that calls borrow", () => {
 describe("what a GPU machine gets and gives back", () => {
   const require = createRequire(join(root, "test/cuda.test.ts"));
   const { makeBundle } = require("../scripts/gpu-bundle.cjs") as {
-    makeBundle(output: string): { output: string; megabytes: number };
+    makeBundle(output: string, peers?: string): { output: string; megabytes: number };
   };
   const { passedKernels, render } = require("../scripts/passed-kernels.cjs") as {
     passedKernels(folder?: string): string[];
@@ -222,6 +222,29 @@ describe("what a GPU machine gets and gives back", () => {
     const needed = ["CMakeLists.txt", "csrc/sources.json", "csrc/cuda/rows_resident.cu", "csrc/include/rlsd/rlsd.h"];
     needed.push("bench/gpu/run.py", "test/fixtures/vectors/case-11-000.json");
     for (const name of needed) expect(names).toContain(`rlsd-gpu/${name}`);
+  });
+
+  it("packs the peers of a folder, which peers.py takes from sources with their origin, and says when it is not there", () => {
+    const source = join(folder, "source");
+    const kernel = "flash_attn/ops/triton/cross_entropy.py";
+    mkdirSync(join(source, "flash_attn/ops/triton"), { recursive: true });
+    writeFileSync(join(source, kernel), "KERNEL = 1\n");
+    writeFileSync(join(source, "flash_attn/__init__.py"), '__version__ = "1.2.3"\nimport compiled_extension\n');
+    const peers = join(folder, "peers");
+    const made = spawnSync("python3", [join(root, "bench/gpu/peers.py"), peers, `${source}@0123abc`], {
+      encoding: "utf8",
+    });
+    expect(made.stdout).toMatch(/TRL: in none of the sources/);
+    const origin = JSON.parse(readFileSync(join(peers, "ORIGIN.json"), "utf8")) as Record<string, unknown>;
+    expect(origin).toMatchObject({ "flash-attention": { version: "1.2.3", commit: "0123abc", file: kernel } });
+    const { output } = makeBundle(join(folder, "with-peers.tar.gz"), peers);
+    const read = (name: string) =>
+      execFileSync("tar", ["xzOf", output, `rlsd-gpu/peers/${name}`], { encoding: "utf8" });
+    expect(read(kernel)).toBe("KERNEL = 1\n");
+    expect(read("flash_attn/__init__.py")).toBe("");
+    expect(() => makeBundle(join(folder, "none.tar.gz"), join(folder, "nowhere"))).toThrow(
+      /There is no folder .*nowhere/,
+    );
   });
 
   it("lets a kernel be the default once the newest result of a GPU says that it passed, not before", () => {

@@ -32,11 +32,12 @@ function findLibrary(): string | CudaState {
   return places.find((place) => existsSync(place)) ?? no("not-built", `There is no ${places.join(" and no ")}. ${how}`);
 }
 
+const noDriver = (): CudaState => no("no-driver", `This machine has no NVIDIA driver: ${DRIVER} was not found.`);
+
 /** Why no device could be counted. */
 function explain(words: string): CudaState {
   if (!words.includes("cudaErrorInsufficientDriver")) return no("not-usable", words);
-  if (native.probeLibrary(DRIVER)) return no("driver-too-old", words);
-  return no("no-driver", `This machine has no NVIDIA driver: ${DRIVER} was not found.`);
+  return native.probeLibrary(DRIVER) ? no("driver-too-old", words) : noDriver();
 }
 
 /** What a device is, as far as it says so. Asking does not make a context on it. */
@@ -51,6 +52,8 @@ export function describeDevice(backend: number, ordinal: number): DeviceDescript
 function probe(): CudaState {
   const path = findLibrary();
   if (typeof path !== "string") return path;
+  // A library that was named is asked itself: it may need no driver.
+  if (process.env.RLSD_CUDA_LIBRARY === undefined && !native.probeLibrary(DRIVER)) return noDriver();
   const backend = native.loadBackend(path);
   if (backend < 0) return no("not-loadable", `${path} could not be opened: ${native.lastError()[0]}`);
   const devices = native.deviceCount(backend);
