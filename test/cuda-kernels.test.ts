@@ -1,7 +1,7 @@
 import { execFile, execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { compiler, emulatedCudaLibrary } from "./support/cpu-library.js";
+import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
 const run = promisify(execFile);
@@ -17,6 +17,13 @@ const hasNumpy = ((): boolean => {
 
 const possible = cxx !== undefined && hasNumpy;
 if (!possible) process.stdout.write("not run: CUDA kernels over the C boundary (no C++ compiler or no NumPy)\n");
+
+/** Kernels and orders of threads. */
+const KERNELS: readonly (readonly [string, Record<string, string>])[] = [
+  ["resident rows", {}],
+  ["resident rows, threads visited backwards", { RLSD_EMULATION_ORDER: "reverse" }],
+  ["plain rows", { RLSD_CUDA_ROWS: "plain" }],
+];
 
 /** The devices that kernels meet, as the emulation makes them. */
 const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
@@ -45,6 +52,18 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
 
   const passed = (names: readonly string[]): string => names.map((name) => `${name}: passed`).join("\n");
 
+  it.each(KERNELS)(
+    "computes what the CPU does: %s",
+    async (_, env) => {
+      const edges = ["equal_teacher", "extreme_rows", "bad_rows", "refusals", "skipped_rows"];
+      const shapes = ["alignments", "in_place", "rows_argument", "wide_rows", "log_probs_level", "token_log_probs"];
+      const names = ["objectives", "repeats", ...edges, ...shapes];
+      if (Object.keys(env).length === 0) names.push("vectors");
+      expect(await check(names, env)).toBe(passed(names));
+    },
+    300_000,
+  );
+
   it.each(DEVICES)(
     "computes what the CPU does on a device of compute capability %s",
     async (_, env) => {
@@ -66,4 +85,19 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
     expect(await check(["wide_rows"], { ...kept, RLSD_EMULATION_COMPUTE: "8" })).toMatch(refusal);
     expect(await check(["wide_rows"], { ...kept, RLSD_EMULATION_PTX: "80" })).toMatch(refusal);
   }, 300_000);
+
+  it("refuses kernels that have not passed on a GPU unless told otherwise", async () => {
+    const script = `import sys; sys.path.insert(0, "bench/gpu"); import abi, batches
+try: batches.policy_loss(abi.Library(sys.argv[1]), abi.objective(), student=[-1.0], cu_seqlens=[0, 1], advantages=[1.0])
+except abi.RlsdError as error: print(error.code, error)`;
+    const { stdout } = await run("python3", ["-c", script, library], { cwd: root });
+    expect(stdout).toMatch(/^UNSUPPORTED .*policy-tokens has not passed/);
+  });
+});
+
+(cxx === undefined ? describe.skip : describe)("the tiling of rows", () => {
+  it("gives each column to one block and fits in shared memory, for every width and dtype", async () => {
+    const { stdout } = await run(await testProgram(cxx!, "test_cuda_tiling.cc"), []);
+    expect(stdout.trim()).toBe("passed");
+  });
 });
