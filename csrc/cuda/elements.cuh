@@ -5,8 +5,6 @@
 #ifndef RLSD_CUDA_ELEMENTS_CUH_
 #define RLSD_CUDA_ELEMENTS_CUH_
 
-#include <type_traits>
-
 #include "core/half.h"
 #include "cuda/device.cuh"
 #include "cuda/tiling.h"
@@ -147,26 +145,48 @@ __device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
 template <class T>
 constexpr int kVectorsInFlight = 64 / (kVector * static_cast<int>(sizeof(T)));
 
-/* use(z, vector, whole) for this thread's vectors of a slice, in ascending order, kAhead of them loaded at a time. `whole`
- * is a constant: true where a vector is known to lie inside the row; else places beyond the row hold anything. */
-template <int kAhead, Reads kReads, class T, class Use>
-__device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice, Use&& use) {
-  const int whole = row.whole() < slice.end ? row.whole() : slice.end;
-  int at = slice.begin + static_cast<int>(threadIdx.x);
+/* This thread's first vector of a slice. */
+__device__ __forceinline__ int first_vector(Slice slice) { return slice.begin + static_cast<int>(threadIdx.x); }
+
+__device__ __forceinline__ bool is_mine(int vector, Slice slice) {
+  const int ahead = vector - first_vector(slice);
+  return ahead >= 0 && vector < slice.end && ahead % kThreads == 0;
+}
+
+constexpr int kNone = -1; /* vector or column */
+
+/* usual(z, vector) or unusual(z, vector) for this thread's vectors first, first + kThreads, ... below `end`, in that order,
+ * kAhead of them loaded at a time. Vector `special`, those loaded with it, and those that may lie beyond the row (where
+ * places hold anything) are unusual: a question for each load, not for each vector, and none where nothing is special. */
+template <int kAhead, Reads kReads, bool kHasSpecial, class T, class Usual, class Unusual>
+__device__ __forceinline__ void for_vectors(const Row<const T>& row, int first, int end, int special, Usual&& usual,
+                                            Unusual&& unusual) {
+  constexpr int kStep = kAhead * kThreads;
+  const int whole = row.whole() < end ? row.whole() : end, ahead = special - first;
+  const int special_at = ahead >= 0 && ahead % kThreads == 0 ? first + ahead / kStep * kStep : -1;
+  int at = first;
   float z[kVector];
 #pragma unroll 1
-  for (; at + (kAhead - 1) * kThreads < whole; at += kAhead * kThreads) {
+  for (; at + (kAhead - 1) * kThreads < whole; at += kStep) {
     Packed<T> packed[kAhead];
 #pragma unroll
     for (int u = 0; u < kAhead; ++u) load_whole<kReads>(row, at + u * kThreads, &packed[u]);
+    if (kHasSpecial && at == special_at) {
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) {
-      unpack(packed[u], z);
-      use(z, at + u * kThreads, std::true_type{});
+      for (int u = 0; u < kAhead; ++u) {
+        unpack(packed[u], z);
+        unusual(z, at + u * kThreads);
+      }
+    } else {
+#pragma unroll
+      for (int u = 0; u < kAhead; ++u) {
+        unpack(packed[u], z);
+        usual(z, at + u * kThreads);
+      }
     }
   }
 #pragma unroll 1
-  for (; at < slice.end; at += kThreads) {
+  for (; at < end; at += kThreads) {
     Packed<T> packed;
     if (at < whole) {
       load_whole<kReads>(row, at, &packed);
@@ -174,7 +194,7 @@ __device__ __forceinline__ void for_vectors(const Row<const T>& row, Slice slice
       load_elements(row, at, &packed);
     }
     unpack(packed, z);
-    use(z, at, std::false_type{});
+    unusual(z, at);
   }
 }
 

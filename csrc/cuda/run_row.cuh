@@ -18,10 +18,8 @@ namespace rlsd::cuda {
  * counts nothing, and is written over. */
 template <class T, class Team>
 __device__ __forceinline__ void hide_target(const Team& team, Slice slice, Slice part, int target) {
-  const int vector = target / kVector;
-  const bool mine = vector >= part.begin && vector < part.end &&
-                    (vector - slice.begin) % kThreads == static_cast<int>(threadIdx.x);
-  if (mine) store_column(-INFINITY, Row<T>{team.template kept<T>(), 0, true, slice.begin}, target);
+  if (!is_mine(target / kVector, part)) return; /* pieces deal threads what the slice does */
+  store_column(-INFINITY, Row<T>{team.template kept<T>(), 0, true, slice.begin}, target);
 }
 
 /* Over the slice in shared memory, piece by piece as they arrive. */
@@ -35,7 +33,7 @@ __device__ __forceinline__ void sum_pieces(ThreadSums* sums, const RowCall& c, c
     if (part.begin == part.end) return;
     barrier_wait(&s->barriers[piece]);
     hide_target<T>(team, slice, part, s->task.target);
-    sum_slice<T, Team::kForm, true, Reads::kAgain, Columns::kAll>(sums, row, part, -1, s->anchors[kStudent], c.options);
+    sum_slice<T, Team::kForm, true, Reads::kAgain, false>(sums, row, part, kNone, s->anchors[kStudent], c.options);
   }
 }
 #endif
@@ -54,8 +52,7 @@ __device__ __forceinline__ ThreadSums sum_view(const RowCall& c, const Team& tea
 #endif
     const Row<const T> row = row_in_memory<T>(v, s->task.token);
     constexpr Reads kReads = kEntropy ? Reads::kAgain : Reads::kOnce; /* the student's gradient reads it again */
-    sum_slice<T, Team::kForm, kEntropy, kReads, Columns::kAllButOne>(&sums, row, slice, s->task.target, s->anchors[view],
-                                                                     c.options);
+    sum_slice<T, Team::kForm, kEntropy, kReads, true>(&sums, row, slice, s->task.target, s->anchors[view], c.options);
   });
   return sums;
 }
@@ -101,8 +98,7 @@ __device__ __noinline__ RowSums sum_again(const RowCall& c, const Team& team, in
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
     const Row<const T> row = row_in_memory<T>(v, team.shared()->task.token);
-    sum_slice<T, Form::kExact, true, Reads::kAgain, Columns::kAll>(&sums, row, team.slice_of(c, v.vocab), -1, anchor,
-                                                                   c.options);
+    sum_slice<T, Form::kExact, true, Reads::kAgain, false>(&sums, row, team.slice_of(c, v.vocab), kNone, anchor, c.options);
   });
   return {sums.all_e(), sums.all_et()};
 }

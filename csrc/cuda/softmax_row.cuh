@@ -85,12 +85,14 @@ __device__ __forceinline__ float exponent(float y, const Anchor& a, const RowOpt
   return kForm == Form::kExact ? (y - a.at) * o.scale : __fmaf_rn(y, o.scale, -a.offset);
 }
 
-/* The columns of a vector that do not count: `hidden`, and those at or beyond V. */
+/* Takes the columns of a vector out that do not count: `hidden`, and those at or beyond V. */
 __device__ __forceinline__ void hide(float (&z)[kVector], int vector, int hidden, int vocab) {
+  const int hidden_place = hidden - vector * kVector, places = vocab - vector * kVector;
+  unsigned out = places < kVector ? ~0u << (places > 0 ? places : 0) : 0u;
+  if (hidden_place >= 0 && hidden_place < kVector) out |= 1u << hidden_place;
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    const int column = vector * kVector + j;
-    if (column == hidden || column >= vocab) z[j] = -INFINITY;
+    if (out >> j & 1u) z[j] = -INFINITY;
   }
 }
 
@@ -110,25 +112,29 @@ struct ThreadSums {
   __device__ double all_et() const { return static_cast<double>((et[0] + et[1]) + (et[2] + et[3])); }
 };
 
-/* Which columns of a row count. */
-enum class Columns { kAll, kAllButOne };
+template <Form kForm, bool kEntropy>
+__device__ __forceinline__ void add_vector(ThreadSums* sums, const float (&z)[kVector], const Anchor& anchor,
+                                           const RowOptions& o) {
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    const float t = exponent<kForm>(kForm == Form::kBare ? z[j] : shape(z[j], o), anchor, o);
+    const float power = exp2_fast(t);
+    sums->e[j % 4] += power;
+    if (kEntropy) sums->et[j % 4] = __fmaf_rn(power, fmaxf(t, kLowest), sums->et[j % 4]); /* 0 * -inf would be NaN */
+  }
+}
 
-/* Adds this thread's part of a slice. */
-template <class T, Form kForm, bool kEntropy, Reads kReads, Columns kColumns>
+/* Adds this thread's part of a slice. Column `hidden` does not count, where kHides. */
+template <class T, Form kForm, bool kEntropy, Reads kReads, bool kHides>
 __device__ __forceinline__ void sum_slice(ThreadSums* sums, const Row<const T>& row, Slice slice, int hidden,
                                           const Anchor& anchor, const RowOptions& o) {
-  const int hidden_vector = hidden / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>, kReads>(row, slice, [&](float(&z)[kVector], int vector, auto whole) {
-    const bool hides = kColumns == Columns::kAllButOne && vector == hidden_vector;
-    if (hides || (!decltype(whole)::value && vector == cut_vector)) hide(z, vector, hidden, row.columns);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      const float t = exponent<kForm>(kForm == Form::kBare ? z[j] : shape(z[j], o), anchor, o);
-      const float power = exp2_fast(t);
-      sums->e[j % 4] += power;
-      if (kEntropy) sums->et[j % 4] = __fmaf_rn(power, fmaxf(t, kLowest), sums->et[j % 4]); /* 0 * -inf would be NaN */
-    }
-  });
+  for_vectors<kAhead<T, kForm>, kReads, kHides>(
+      row, first_vector(slice), slice.end, kHides ? hidden / kVector : kNone,
+      [&](float(&z)[kVector], int) { add_vector<kForm, kEntropy>(sums, z, anchor, o); },
+      [&](float(&z)[kVector], int vector) {
+        hide(z, vector, kHides ? hidden : kNone, row.columns);
+        add_vector<kForm, kEntropy>(sums, z, anchor, o);
+      });
 }
 
 /* This thread's largest logit of a slice; NaN when one is NaN. */
@@ -219,20 +225,26 @@ __device__ __forceinline__ float gradient_of(float z, const RowGradient& g, cons
 template <class T, Form kForm, bool kSlope>
 __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
                                               const RowGradient& g, const Anchor& a, const RowOptions& o) {
-  const int target_vector = target / kVector, cut_vector = row.columns / kVector;
-  for_vectors<kAhead<T, kForm>, Reads::kAgain>(row, slice, [&](float(&z)[kVector], int vector, auto whole) {
-    if (!decltype(whole)::value && vector == cut_vector) hide(z, vector, -1, row.columns);
+  const auto differentiate = [&](float(&z)[kVector]) {
 #pragma unroll
     for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kForm, kSlope>(z[j], g, a, o);
-    if (decltype(whole)::value && out.aligned) {
-      store_whole(pack<T>(z), out, vector);
-    } else {
-      store_vector(pack<T>(z), out, vector);
-    }
-  });
-  const bool mine = target_vector >= slice.begin && target_vector < slice.end &&
-                    (target_vector - slice.begin) % kThreads == static_cast<int>(threadIdx.x);
-  if (mine) store_column(g.of_target, out, target);
+    return pack<T>(z);
+  };
+  for_vectors<kAhead<T, kForm>, Reads::kAgain, false>(
+      row, first_vector(slice), slice.end, kNone,
+      [&](float(&z)[kVector], int vector) {
+        const Packed<T> v = differentiate(z);
+        if (out.aligned) {
+          store_whole(v, out, vector);
+        } else {
+          store_vector(v, out, vector);
+        }
+      },
+      [&](float(&z)[kVector], int vector) {
+        hide(z, vector, kNone, row.columns);
+        store_vector(differentiate(z), out, vector);
+      });
+  if (is_mine(target / kVector, slice)) store_column(g.of_target, out, target);
 }
 
 /* Writes a slice of the gradient; in the vector that V cuts, columns at or beyond V get 0. Without an entropy bonus
