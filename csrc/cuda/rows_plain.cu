@@ -19,7 +19,7 @@ struct PlainTeam : Team<false, kShaped> {
 
 /* Three blocks keep 48 KiB of loads in flight on a multiprocessor. */
 template <bool kShaped>
-__global__ void __launch_bounds__(kThreads, kShaped ? 2 : 3) plain_rows_kernel(const __grid_constant__ RowCall c) {
+__global__ void __launch_bounds__(kThreads, 3) plain_rows_kernel(const __grid_constant__ RowCall c) {
   const int64_t row = blockIdx.x;
   const RowTask task = c.tasks[row];
   if (c.control->error != kNoKey) return;

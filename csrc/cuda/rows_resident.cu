@@ -102,10 +102,9 @@ struct ResidentTeam : Team<true, kShaped> {
 
 /* ---- kernels ------------------------------------------------------------------------------ */
 
-/* The blocks that a multiprocessor is to hold bound the registers; softcap needs them more than rows in flight. */
+/* The blocks that a multiprocessor is to hold bound the registers. */
 template <bool kShaped>
-__global__ void __launch_bounds__(kThreads, kShaped ? 2 : kResidentBlocks)
-    resident_rows_kernel(const __grid_constant__ RowCall c) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks) resident_rows_kernel(const __grid_constant__ RowCall c) {
 #if RLSD_HAS_CLUSTERS
   const int64_t row = blockIdx.x / static_cast<unsigned>(c.cluster);
   const RowTask task = c.tasks[row];
