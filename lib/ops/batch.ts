@@ -1,6 +1,6 @@
 import { checkObject } from "../check.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkU8, invalid, isF32, isI32, lengthOf } from "./check.js";
+import { checkF32, checkI32, checkU8, invalid, isF32, isI32, lengthOf, unshared } from "./check.js";
 import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /**
@@ -64,27 +64,21 @@ export interface CheckedBatch {
   readonly contrast: CheckedScores;
 }
 
-/** Memory that another thread may change must not be changed between its check and its use. */
-function unshared(offsets: Int32Array): Int32Array {
-  return offsets.buffer instanceof SharedArrayBuffer ? offsets.slice() : offsets;
-}
-
 /** The fields of a batch, each read once: what is checked later is what is used. */
 export function readBatch(b: PolicyBatch): PolicyBatch {
   checkObject(b, "batch", FIELDS);
-  const cuSeqlens = b.cuSeqlens;
   return {
     student: b.student,
     teacher: b.teacher,
     contrast: b.contrast,
-    tokenIds: b.tokenIds,
-    cuSeqlens: isI32(cuSeqlens) ? unshared(cuSeqlens) : cuSeqlens,
-    completionMask: b.completionMask,
+    tokenIds: unshared(b.tokenIds),
+    cuSeqlens: unshared(b.cuSeqlens),
+    completionMask: unshared(b.completionMask),
     advantages: b.advantages,
     oldLogProbs: b.oldLogProbs,
     refLogProbs: b.refLogProbs,
     samplerLogProbs: b.samplerLogProbs,
-    spanMask: b.spanMask,
+    spanMask: unshared(b.spanMask),
   };
 }
 

@@ -31,6 +31,19 @@ export const lengthOf = (array: Float32Array | Int32Array | Uint8Array): number 
 export const isF32 = (value: unknown): value is Float32Array => typedArrayName(value) === "Float32Array";
 export const isI32 = (value: unknown): value is Int32Array => typedArrayName(value) === "Int32Array";
 
+const bufferOf = getterOf<ArrayBufferLike>("buffer");
+
+/**
+ * An index or a mask that another thread may change is copied: what native code checks is what it uses. All else passes
+ * as it is.
+ */
+export function unshared<T>(value: T): T {
+  const name = typedArrayName(value);
+  if (name !== "Int32Array" && name !== "Uint8Array") return value;
+  if (!(bufferOf.call(value) instanceof SharedArrayBuffer)) return value;
+  return (name === "Int32Array" ? new Int32Array(value as Int32Array) : new Uint8Array(value as Uint8Array)) as T;
+}
+
 /** A Float32Array of `length`, or undefined when absent is allowed. */
 export function checkF32(value: unknown, name: string, length: number): Float32Array {
   if (isF32(value) && lengthOf(value) === length) return value;

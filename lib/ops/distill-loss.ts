@@ -10,7 +10,7 @@ import {
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type Call, checkCall } from "./call.js";
-import { checkI32, checkU8, invalid, isI32, lengthOf } from "./check.js";
+import { checkI32, checkU8, invalid, isI32, lengthOf, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
@@ -99,7 +99,10 @@ function refuseTokenOutputs(call: Call): void {
 
 function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Call): Plan {
   checkObject(given, "batch", BATCH_FIELDS);
-  const { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds } = given;
+  const { student: studentScores, teacher: teacherScores } = given;
+  const cuSeqlens = unshared(given.cuSeqlens);
+  const completionMask = unshared(given.completionMask);
+  const tokenIds = unshared(given.tokenIds);
   const batch = { student: studentScores, teacher: teacherScores, cuSeqlens, completionMask, tokenIds };
   if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {
     throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);

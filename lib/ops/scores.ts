@@ -1,7 +1,7 @@
 import { checkObject } from "../check.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf } from "./check.js";
+import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf, unshared } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -81,13 +81,20 @@ export function leading(t: Tensor): number {
   return t.shape.slice(0, -1).reduce((a, b) => a * b, 1);
 }
 
-/** One row a token, unless it is said which. */
-export function checkRows(rows: Int32Array | undefined, name: string, tokens: number, available: number): void {
+/** One row a token, unless it is said which; what was said. */
+export function checkRows(
+  given: Int32Array | undefined,
+  name: string,
+  tokens: number,
+  available: number,
+): Int32Array | undefined {
+  const rows = unshared(given);
   if (rows !== undefined) {
     checkI32(rows, `${name}.rows`, tokens);
   } else if (available !== tokens) {
     throw invalid(`${tokens} rows, one a token`, name, available, "Say which row predicts each token with `rows`.");
   }
+  return rows;
 }
 
 /** At most the columns; absent: all of them. */
@@ -102,12 +109,12 @@ function checkLogits(scores: Extract<Scores, { logits: Tensor }>, name: string, 
   const logits = checkTensor(scores.logits, `${name}.logits`, "(..., V)", atLeastOne);
   const vocab = logits.shape.at(-1) ?? 0;
   const rows = leading(logits);
-  checkRows(scores.rows, name, tokens, rows);
+  const rowOf = checkRows(scores.rows, name, tokens, rows);
   return {
     ...ABSENT,
     level: LEVEL_LOGITS,
     primary: logits.data,
-    rowOf: scores.rows,
+    rowOf,
     rows,
     vocab,
     vocabSize: checkVocabSize(scores.vocabSize, name, vocab),
@@ -128,13 +135,13 @@ function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, 
       ? undefined
       : checkTensor(scores.bias, `${name}.bias`, `(${vocab})`, (r) => r === 1 && scores.bias?.shape[0] === vocab);
   const rows = leading(hidden);
-  checkRows(scores.rows, name, tokens, rows);
+  const rowOf = checkRows(scores.rows, name, tokens, rows);
   return {
     level: LEVEL_HIDDEN,
     primary: hidden.data,
     head: head.data,
     bias: bias?.data,
-    rowOf: scores.rows,
+    rowOf,
     rows,
     vocab,
     width,

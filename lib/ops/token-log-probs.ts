@@ -2,7 +2,7 @@ import { checkWord } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import { checkI32, invalid, isI32, lengthOf } from "./check.js";
+import { checkI32, invalid, isI32, lengthOf, unshared } from "./check.js";
 import { homeOf } from "./device-scores.js";
 import { deviceTokenLogProbs, deviceTokenLogProbsSync } from "./device-token-log-probs.js";
 import { runQueued } from "./queued.js";
@@ -36,7 +36,8 @@ function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
   o.signal.throwIfAborted();
 }
 
-function plan(scores: Scores, tokenIds: Int32Array, options: TokenLogProbsOptions): Plan {
+function plan(scores: Scores, given: Int32Array, options: TokenLogProbsOptions): Plan {
+  const tokenIds = unshared(given);
   const tokens = isI32(tokenIds) ? lengthOf(tokenIds) : 0;
   checkI32(tokenIds, "tokenIds", tokens);
   const checked = checkScores(scores, "scores", tokens);
@@ -64,7 +65,7 @@ function call({ scores, tokenIds, options, out }: Plan, queued: boolean, flags?:
   meta[7] = Number(options.nonFinite === "skip");
   writeScores(meta, VIEW, scores);
   const { primary, head, bias, rowOf } = scores;
-  const { completionMask } = options;
+  const completionMask = unshared(options.completionMask);
   return native.tokenLogProbs(
     meta,
     tokenIds,
