@@ -1,21 +1,16 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { clockTime, createProgress } from "../lib/cli/progress.js";
 import type { RunStart } from "../lib/trainer/train.js";
+import { cliArgs, runCli } from "./support/cli.js";
 
-const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
-const main = join(__dirname, "../lib/cli/main.ts");
 const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
 const clock = join(__dirname, "../assets/clock");
-const argsOf = (args: string[]) => ["--import", register, main, ...args];
-
-function rlsd(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, argsOf(args), { encoding: "utf8", cwd: folder });
-  return { status, stdout, stderr };
-}
+/** A file where a folder is wanted. */
+const main = join(__dirname, "../lib/cli/main.ts");
+const rlsd = (...args: string[]) => runCli(args, folder);
 
 const quick = ["--set", "steps=2", "--set", "eval.limit=20", "--set", "rollout.prompts=2"];
 
@@ -60,7 +55,7 @@ describe("rlsd train", () => {
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
     const output = join(folder, "stopped");
     const long = ["--set", "steps=40", "--set", "eval.limit=8", "--set", "rollout.prompts=2", "--set", "eval.every=0"];
-    const child = spawn(process.execPath, argsOf(["train", "--json", "--output", output, ...long]), { cwd: folder });
+    const child = spawn(process.execPath, cliArgs(["train", "--json", "--output", output, ...long]), { cwd: folder });
     let text = "";
     let asked = false;
     child.stdout.on("data", (chunk: Buffer) => {

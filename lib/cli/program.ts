@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerPretrain } from "./pretrain.js";
+import { registerReport } from "./report.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
 
@@ -14,6 +15,7 @@ function version(): string {
 /** One entry a command, in the order of the help. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   registerTrain,
+  registerReport,
   registerEval,
   registerScore,
   registerPretrain,

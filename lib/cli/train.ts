@@ -10,6 +10,8 @@ interface TrainFlags {
   readonly resume?: string;
   readonly dryRun?: boolean;
   readonly settings?: boolean;
+  /** false: --no-report. */
+  readonly report: boolean;
   readonly json?: boolean;
 }
 
@@ -78,13 +80,25 @@ const ENDINGS: Readonly<Record<TrainSummary["stopped"], string>> = {
   interrupted: "interrupted",
 };
 
-function summaryText(summary: TrainSummary): string {
+/** Writes the run's page. The run is whole without it: what goes wrong here is said, and no failure of the training. */
+async function reportOf(folder: string): Promise<string | undefined> {
+  const { DEFAULT_STEPS, writeRunReport } = await import("./report.js");
+  try {
+    return (await writeRunReport(folder, { steps: DEFAULT_STEPS })).report;
+  } catch (error) {
+    process.stderr.write(`rlsd: no report: ${error instanceof Error ? error.message : error}\n`);
+    return undefined;
+  }
+}
+
+function summaryText(summary: TrainSummary, report: string | undefined): string {
   const { folder, checkpoint, step, stopped, best, accuracy, tokens, seconds } = summary;
   const share = (value: number) => `${(100 * value).toFixed(1)}%`;
   const lines = [`${ENDINGS[stopped]} after step ${step}: ${tokens} tokens in ${seconds.toFixed(1)} s`];
   if (accuracy !== null) lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}`);
   if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}`);
   lines.push(`checkpoint ${checkpoint}`, `run        ${folder}`);
+  if (report !== undefined) lines.push(`report     ${report}`);
   if (stopped === "interrupted") lines.push(`go on with: rlsd train --resume ${folder}`);
   return lines.join("\n");
 }
@@ -123,8 +137,9 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       },
     });
     progress?.end();
-    if (flags.json) printJson({ kind: "summary", ...summary });
-    else print([compared.text(), summaryText(summary)].filter((part) => part !== undefined).join("\n"));
+    const report = flags.report ? await reportOf(summary.folder) : undefined;
+    if (flags.json) printJson({ kind: "summary", ...summary, ...(report !== undefined && { report }) });
+    else print([compared.text(), summaryText(summary, report)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
     progress?.end();
@@ -142,6 +157,7 @@ export function registerTrain(program: Command): void {
     .option("--resume <folder>", "go on with a run from its last checkpoint")
     .option("--dry-run", "check everything, print what would happen, train nothing")
     .option("--settings", "list every setting and its default")
+    .option("--no-report", "leave out report.html, the run as a page")
     .option("--json", "one JSON object a line")
     .addHelpText("after", EXAMPLES)
     .action((file: string | undefined, flags: TrainFlags) => runTraining(file, flags));

@@ -54,6 +54,7 @@ export const CONFIG_FILE = "config.json";
 export const METRICS_FILE = "metrics.jsonl";
 export const SAMPLES_FILE = "samples.jsonl";
 export const CHECKPOINTS = "checkpoints";
+export const REPORT_FILE = "report.html";
 
 /** The writer of a run's folder. There is one a run, and nothing else writes there. */
 export class RunFolder {
@@ -150,16 +151,32 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
   }
 }
 
+/** Puts a page into a run's folder or beside it, in one stroke: a reader sees the old page or the new one. */
+export const writeReport = (file: string, page: string): Promise<void> => writeWhole(file, page);
+
+/** Lines of a file that may still be growing; one that was never begun has none. */
 async function* readLines<T>(file: string): AsyncGenerator<T> {
   const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
-  for await (const line of lines) {
-    if (line === "") continue;
-    try {
-      yield JSON.parse(line) as T;
-    } catch {
-      // A run that is going on may be in the middle of its last line.
-      return;
+  let number = 0;
+  let broken = 0;
+  try {
+    for await (const line of lines) {
+      number++;
+      if (line === "") continue;
+      // A run that is going on may be in the middle of its last line: that one alone may be broken.
+      if (broken > 0) throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${file}:${broken} is not JSON: the file is damaged.`);
+      try {
+        yield JSON.parse(line) as T;
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+        broken = number;
+      }
     }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    if (error instanceof RlsdError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_RUN_FOLDER", `cannot read ${file}: ${why}`, { cause: error });
   }
 }
 

@@ -1,0 +1,187 @@
+import type { MetricsLine } from "../trainer/run-folder.js";
+import { type Chart, chart, type Point, type Series } from "./chart.js";
+import type { RunDigest } from "./digest.js";
+import { type Html, html } from "./html.js";
+import { numberSetting } from "./settings.js";
+
+type Lines = readonly MetricsLine[];
+
+const numberIn = (line: MetricsLine, name: string): number | undefined => {
+  const value = line[name];
+  return typeof value === "number" ? value : undefined;
+};
+
+/** A quantity over the steps at which it is there, with a band between two others. */
+export function points(lines: Lines, name: string, band?: readonly [string, string]): Point[] {
+  return lines.flatMap((line) => {
+    const y = numberIn(line, name);
+    if (y === undefined) return [];
+    const [low, high] = band ? [numberIn(line, band[0]), numberIn(line, band[1])] : [];
+    return [{ x: line.step, y, ...(low !== undefined && high !== undefined && { low, high }) }];
+  });
+}
+
+/** Lines named by quantities; a quantity that was never anything but 0 says nothing and is left out. */
+function series(lines: Lines, names: Readonly<Record<string, string>>): Series[] {
+  return Object.entries(names).flatMap(([name, label], color) => {
+    const all = points(lines, name);
+    return all.some((p) => p.y !== 0) ? [{ name: label, points: all, color }] : [];
+  });
+}
+
+/** A setting over the steps, where it is not the same throughout: that stands among the settings. */
+function schedule(train: Lines, name: string): Series[] {
+  const all = points(train, name);
+  return all.some((p) => p.y !== all[0]!.y) ? [{ name, points: all }] : [];
+}
+
+function results(train: Lines, evals: Lines): Chart[] {
+  const sampled = [...new Set(evals.flatMap((line) => Object.keys(line)))].filter((name) =>
+    /^(avg|pass)@\d+$/.test(name),
+  );
+  return [
+    {
+      title: "Accuracy",
+      about: "Held out with its 95% interval, and of the completions trained on",
+      unit: "share",
+      include: [0, 1],
+      series: [
+        { name: "held out", points: points(evals, "accuracy", ["accuracyLow", "accuracyHigh"]) },
+        { name: "training", points: points(train, "accuracy") },
+        ...sampled.map((name) => ({ name, points: points(evals, name) })),
+      ],
+    },
+    {
+      title: "Reward",
+      about: "Mean of the completions trained on",
+      series: series(train, { reward: "reward" }),
+    },
+  ];
+}
+
+function credit(train: Lines, clip: number | undefined): Chart[] {
+  const quantiles = points(train, "evidenceWeightP50", ["evidenceWeightP05", "evidenceWeightP95"]);
+  const inner = points(train, "evidenceWeightP50", ["evidenceWeightP25", "evidenceWeightP75"]);
+  return [
+    {
+      title: "Evidence weights",
+      about: "Median, middle half and 5% to 95%; dashed: the clip",
+      series: [
+        { name: "median, 5% to 95%", points: quantiles, color: 0 },
+        { name: "25% to 75%", points: inner, color: 0 },
+      ],
+      guides: clip === undefined ? [1] : [1 - clip, 1, 1 + clip],
+    },
+    {
+      title: "Evidence by verdict",
+      about: "Mean of log P teacher \u2212 log P student: should be higher where A > 0",
+      series: series(train, { deltaMeanPositive: "A > 0", deltaMeanNegative: "A < 0" }),
+      guides: [0],
+    },
+    {
+      title: "Clipped weights",
+      about: "Share of tokens whose weight reached the clip",
+      unit: "share",
+      include: [0],
+      series: series(train, { evidenceClippedHigh: "high", evidenceClippedLow: "low" }),
+    },
+    {
+      title: "Credit mix",
+      about: "lambda: 0 is the bare objective",
+      include: [0, 1],
+      series: schedule(train, "creditMix"),
+    },
+  ];
+}
+
+function optimization(train: Lines): Chart[] {
+  return [
+    { title: "Loss", about: "Its value; the gradient is what counts", series: series(train, { loss: "loss" }) },
+    {
+      title: "Gradient norm",
+      about: "Before clipping",
+      include: [0],
+      series: series(train, { gradientNorm: "norm" }),
+    },
+    { title: "Learning rate", about: "Of AdamW", include: [0], series: schedule(train, "learningRate") },
+    {
+      title: "Clipped ratios",
+      about: "Share of tokens whose ratio left its range",
+      unit: "share",
+      include: [0],
+      series: series(train, { ratioClippedHigh: "high", ratioClippedLow: "low", dualClipped: "dual" }),
+    },
+    { title: "KL", about: "From the reference", include: [0], series: series(train, { klMean: "KL" }) },
+  ];
+}
+
+function rollouts(train: Lines): Chart[] {
+  return [
+    {
+      title: "Length",
+      about: "Tokens of a completion",
+      include: [0],
+      series: series(train, { length: "mean", lengthMax: "longest" }),
+    },
+    {
+      title: "Entropy",
+      about: "Mean surprise of the drawn tokens; near 0 there is nothing left to explore",
+      include: [0],
+      series: series(train, { entropy: "entropy" }),
+    },
+    {
+      title: "Lost groups and completions",
+      about: "Shares that teach nothing, or less than they might",
+      unit: "share",
+      include: [0],
+      series: series(train, {
+        zeroVarianceFraction: "groups all alike",
+        truncatedFraction: "cut off",
+        noPrivilegeFraction: "without privileged text",
+        leakRate: "leaks",
+      }),
+    },
+  ];
+}
+
+function costs(train: Lines): Chart[] {
+  const names = [...new Set(train.flatMap((line) => Object.keys(line.time)))].filter(
+    (name) => name !== "total" && name !== "tokensPerSecond",
+  );
+  const timed = (name: string) =>
+    train.flatMap((line) => (line.time[name] === undefined ? [] : [{ x: line.step, y: line.time[name] }]));
+  return [
+    {
+      title: "Time of a step",
+      about: "By phase",
+      unit: "milliseconds",
+      include: [0],
+      series: names.map((name) => ({ name, points: timed(name) })),
+    },
+    {
+      title: "Throughput",
+      about: "Completion tokens a second, whole steps",
+      include: [0],
+      series: [{ name: "tokens/s", points: timed("tokensPerSecond") }],
+    },
+  ];
+}
+
+/** A section of curves; undefined where none has anything to show. */
+function section(title: string, charts: readonly Chart[]): Html | undefined {
+  const shown = charts.map(chart).filter((one) => one !== undefined);
+  return shown.length === 0 ? undefined : html`<section><h2>${title}</h2><div class="charts">${shown}</div></section>`;
+}
+
+/** Every curve of a run that has something to show. */
+export function curveSections({ metrics, config }: RunDigest) {
+  const train = metrics.filter((line) => line.kind === "train");
+  const evals = metrics.filter((line) => line.kind === "eval");
+  return {
+    results: section("Results", results(train, evals)),
+    credit: section("Evidence", credit(train, numberSetting(config, "objective.evidenceClip"))),
+    completions: section("Completions", rollouts(train)),
+    optimization: section("Optimization", optimization(train)),
+    cost: section("Cost", costs(train)),
+  };
+}

@@ -1,0 +1,36 @@
+/** Short enough for a label: 0.0123, 12.3, 1234, 1.2e-7. */
+export function short(value: number): string {
+  if (!Number.isFinite(value)) return "not finite";
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replace(/\.0e/, "e").replace("e+", "e");
+  if (size >= 100) return String(Math.round(value));
+  return String(Number(value.toPrecision(3)));
+}
+
+export const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)}%`;
+
+export const signed = (value: number, digits = 2): string =>
+  `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(digits)}`;
+
+/** Milliseconds as 340 ms, 12.0 s, 4:05 or 1:02:03. */
+export function duration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  const s = Math.round(ms / 1000);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(s % 60)}` : `${minutes}:${two(s % 60)}`;
+}
+
+/** The steps of an axis: multiples of 1, 2 or 5 times a power of ten that cover [low, high] with about `count` gaps. */
+export function ticks(low: number, high: number, count: number): number[] {
+  const span = high > low ? high - low : Math.max(Math.abs(high), 1);
+  const rough = span / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].find((m) => m * power >= rough * (1 - 1e-9))! * power;
+  const first = Math.floor(low / step + 1e-9);
+  const last = Math.max(first + 1, Math.ceil(high / step - 1e-9));
+  // Through the decimal form: 3 * 0.1 is not 0.3.
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}

@@ -1,0 +1,87 @@
+import type { MetricsLine } from "../trainer/run-folder.js";
+import { curveSections } from "./curves.js";
+import type { RunDigest } from "./digest.js";
+import { type Html, html } from "./html.js";
+import { duration, percent } from "./numbers.js";
+import { page } from "./page.js";
+import { samplesSection } from "./samples.js";
+import { numberSetting, settingText } from "./settings.js";
+import { tokensSection } from "./tokens.js";
+import { warningsOf } from "./warnings.js";
+
+/** A run in a few numbers. An absent quantity is absent. */
+export interface RunFacts {
+  readonly name: string;
+  readonly algorithm: string;
+  readonly model: string;
+  readonly step: number;
+  readonly steps?: number;
+  /** Held-out greedy accuracy: first, last and best evaluation. */
+  readonly accuracy?: {
+    readonly first: number;
+    readonly last: number;
+    readonly best: number;
+    readonly bestStep: number;
+  };
+  readonly tokens: number;
+  /** Milliseconds of steps and evaluations, without loading and saving. */
+  readonly ms: number;
+}
+
+const numberIn = (line: MetricsLine, name: string): number => (typeof line[name] === "number" ? line[name] : 0);
+
+/** What `rlsd report` says of a run. */
+export function factsOf({ name, config, metrics }: RunDigest): RunFacts {
+  const train = metrics.filter((line) => line.kind === "train");
+  const evals = metrics.filter((line) => line.kind === "eval" && typeof line.accuracy === "number");
+  const steps = numberSetting(config, "steps");
+  const best = evals.reduce<MetricsLine | undefined>(
+    (a, b) => (a === undefined || numberIn(b, "accuracy") > numberIn(a, "accuracy") ? b : a),
+    undefined,
+  );
+  return {
+    name,
+    algorithm: settingText(config, "algorithm") ?? "unknown",
+    model: settingText(config, "model") ?? "unknown",
+    step: train.at(-1)?.step ?? 0,
+    ...(steps !== undefined && { steps }),
+    ...(best && {
+      accuracy: {
+        first: numberIn(evals[0]!, "accuracy"),
+        last: numberIn(evals.at(-1)!, "accuracy"),
+        best: numberIn(best, "accuracy"),
+        bestStep: best.step,
+      },
+    }),
+    tokens: train.reduce((sum, line) => sum + numberIn(line, "tokens"), 0),
+    ms: metrics.reduce((sum, line) => sum + (line.time.total ?? 0), 0),
+  };
+}
+
+function fact(value: string, name: string): Html {
+  return html`<li><b>${value}</b><span>${name}</span></li>`;
+}
+
+function header(facts: RunFacts, digest: RunDigest): Html {
+  const { accuracy, step, steps, tokens, ms } = facts;
+  const said = (name: string) => settingText(digest.config, name);
+  const [reward, teacher, source] = [said("reward"), said("teacher.kind"), said("privileged.source")];
+  return html`<header><h1>${facts.name}</h1>
+<p class="soft">${facts.algorithm} on <code>${facts.model}</code>${reward && html`, judged by <code>${reward}</code>`}${
+    teacher && source && `, teacher ${teacher} with ${source}`
+  }; rlsd ${digest.config.version}</p>
+<ul class="facts">${accuracy && fact(`${percent(accuracy.first)} \u2192 ${percent(accuracy.last)}`, "held-out accuracy")}${
+    accuracy && fact(percent(accuracy.best), `best, at step ${accuracy.bestStep}`)
+  }${fact(steps === undefined ? String(step) : `${step} of ${steps}`, "steps")}${fact(tokens.toLocaleString("en"), "tokens drawn")}${fact(duration(ms), "steps and evaluations")}</ul></header>`;
+}
+
+/** The report of one run: a page in one file that loads nothing from anywhere. */
+export function runReport(digest: RunDigest): string {
+  const warnings = warningsOf(digest);
+  const { results, credit, completions, optimization, cost } = curveSections(digest);
+  const body = html`${header(factsOf(digest), digest)}
+${warnings.length > 0 && html`<ul class="warnings">${warnings.map(({ metric, message }) => html`<li><code>${metric}</code>: ${message}</li>`)}</ul>`}
+${results}${samplesSection(digest)}${tokensSection(digest)}${credit}${completions}${optimization}${cost}
+<section><h2>Settings</h2><details><summary>config.json</summary><pre>${JSON.stringify(digest.config.config, null, 2)}</pre></details></section>`;
+  return page(`rlsd: ${digest.name}`, body);
+}

@@ -1,0 +1,77 @@
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { runCli } from "./support/cli.js";
+
+const folder = mkdtempSync(join(tmpdir(), "rlsd-report-"));
+const rlsd = (...args: string[]) => runCli(args, folder);
+const quick = ["--set", "steps=3", "--set", "eval.limit=20", "--set", "rollout.prompts=2"];
+const run = join(folder, "a run");
+
+beforeAll(() => {
+  expect(rlsd("train", "--output", run, ...quick, "--json").status).toBe(0);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test("rlsd train leaves a report and says where; --no-report leaves it out", () => {
+  const page = readFileSync(join(run, "report.html"), "utf8");
+  expect(page).toContain("<h1>a run</h1>");
+  expect(page).toContain("Credit, token by token");
+  const without = join(folder, "without");
+  const told = rlsd("train", "--output", without, ...quick, "--no-report");
+  expect([told.status, existsSync(join(without, "report.html")), /^report /m.test(told.stdout)]).toEqual([
+    0,
+    false,
+    false,
+  ]);
+  const summary = JSON.parse(rlsd("train", "--resume", without, "--json").stdout.trim().split("\n").at(-1)!);
+  expect(summary).toMatchObject({ kind: "summary", report: join(without, "report.html") });
+  expect(existsSync(summary.report)).toBe(true);
+});
+
+test("a report that cannot be written fails no training", () => {
+  const blocked = join(folder, "blocked");
+  mkdirSync(join(blocked, "report.html", "in the way"), { recursive: true });
+  const { status, stdout, stderr } = rlsd("train", "--output", blocked, ...quick);
+  expect(status).toBe(0);
+  expect(stdout).toContain("done after step 3");
+  expect(stderr).toMatch(/^rlsd: no report: /);
+});
+
+test("rlsd report writes the page again, elsewhere, and in numbers", () => {
+  const file = join(folder, "page.html");
+  const { status, stdout } = rlsd("report", run, "--output", file, "--json");
+  expect(status).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ report: file, name: "a run", step: 3, steps: 3, algorithm: "rlsd" });
+  expect(readFileSync(file, "utf8")).toBe(readFileSync(join(run, "report.html"), "utf8"));
+  expect(rlsd("report", run, "--output", file, "--steps", "1").status).toBe(0);
+  const steps = new Set([...readFileSync(file, "utf8").matchAll(/data-step="(\d+)"/g)].map((match) => match[1]));
+  expect(steps.size).toBe(1);
+});
+
+test("a run that is still going on has a report; one with a damaged file says which line", () => {
+  const going = join(folder, "going");
+  expect(rlsd("train", "--output", going, ...quick).status).toBe(0);
+  appendFileSync(join(going, "metrics.jsonl"), '{"step":4,"ki');
+  appendFileSync(join(going, "samples.jsonl"), '{"st');
+  expect(rlsd("report", going).status).toBe(0);
+  appendFileSync(join(going, "samples.jsonl"), '\n{"step":5}\n');
+  const { status, stderr } = rlsd("report", going);
+  expect([status, /samples\.jsonl:\d+ is not JSON/.test(stderr)]).toEqual([1, true]);
+  rmSync(join(going, "samples.jsonl"));
+  rmSync(join(going, "metrics.jsonl"));
+  expect(rlsd("report", going).status).toBe(0);
+});
+
+test("what is wrong is said in one line", () => {
+  const empty = join(folder, "empty");
+  mkdirSync(empty);
+  expect(rlsd("report", empty)).toMatchObject({ status: 1, stdout: "" });
+  expect(rlsd("report", empty).stderr).toMatch(/^rlsd: .*is not a run folder.*\n$/);
+  expect(rlsd("report", run, "--steps", "0")).toMatchObject({ status: 2, stdout: "" });
+  expect(rlsd("report")).toMatchObject({ status: 2 });
+  writeFileSync(join(folder, "file"), "");
+  const { status, stderr } = rlsd("report", run, "--output", join(folder, "file", "page.html"));
+  expect([status, stderr]).toEqual([1, expect.stringMatching(/^rlsd: cannot write .*a part of the path is a file/)]);
+  expect(rlsd("report", "--help").stdout).toContain("$ rlsd report runs/first");
+});

@@ -1,0 +1,330 @@
+import { createHash } from "node:crypto";
+import { type Chart, chart, thinned } from "../lib/report/chart.js";
+import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
+import { escapeHtml, html, visible } from "../lib/report/html.js";
+import { duration, short, ticks } from "../lib/report/numbers.js";
+import { factsOf, runReport } from "../lib/report/run-report.js";
+import { warningsOf } from "../lib/report/warnings.js";
+import type { MetricsLine, RunConfig, SampleLine } from "../lib/trainer/run-folder.js";
+
+const config: RunConfig = {
+  version: "0.1.0",
+  config: { algorithm: "rlsd", model: "./model", steps: 4, reward: "numeric", objective: { evidenceClip: 0.5 } },
+};
+
+function sample(o: Partial<SampleLine> & { weights?: (number | null)[] } = {}): SampleLine {
+  const { weights = [1, 1.5, 0.5], ...rest } = o;
+  const n = weights.length;
+  return {
+    step: 1,
+    id: "row#0",
+    group: 0,
+    prompt: "question",
+    privileged: "answer",
+    completion: "abc",
+    tokenIds: weights.map((_, i) => i),
+    tokenText: weights.map((_, i) => "abc"[i % 3]!),
+    logProbs: new Array(n).fill(-1),
+    teacherLogProbs: new Array(n).fill(-0.5),
+    evidenceWeights: weights,
+    tokenAdvantages: weights.map((w) => w ?? 1),
+    reward: 1,
+    advantage: 1,
+    detail: {},
+    ...rest,
+  };
+}
+
+const line = (step: number, numbers: Record<string, number> = {}): MetricsLine => ({
+  step,
+  kind: "train",
+  tokens: 10,
+  ...numbers,
+  time: { total: 100, update: 60 },
+});
+
+async function* each<T>(things: readonly T[]): AsyncGenerator<T> {
+  yield* things;
+}
+
+const digestOf = (metrics: readonly MetricsLine[], samples: readonly SampleLine[], steps = 8) =>
+  digestRun({ name: "run", config, metrics: each(metrics), samples: each(samples) }, { steps });
+
+describe("the markup", () => {
+  test("escapes everything that is not markup itself", () => {
+    const hostile = `<img src=x onerror="alert('1')">&`;
+    expect(html`<p title="${hostile}">${[hostile, html`<b>${1}</b>`, undefined, false, null]}</p>`.text).toBe(
+      `<p title="${escapeHtml(hostile)}">${escapeHtml(hostile)}<b>1</b></p>`,
+    );
+    expect(escapeHtml(hostile)).toBe("&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;");
+  });
+
+  test("shows control characters instead of obeying them", () => {
+    expect(visible("a\tb\u001b[31m\u202ec\n\u007f\u0085é")).toBe("a\u2409b\u241b[31m\ufffdc\u21b5\n\u2421\ufffdé");
+  });
+});
+
+describe("numbers", () => {
+  test.each([
+    [0, "0"],
+    [0.012345, "0.0123"],
+    [12.345, "12.3"],
+    [1234.5, "1235"],
+    [2e-4, "2e-4"],
+    [3.21e9, "3.2e9"],
+    [Number.NaN, "not finite"],
+  ])("%d in short is %s", (value, text) => expect(short(value)).toBe(text));
+
+  test.each([
+    [340, "340 ms"],
+    [12_040, "12.0 s"],
+    [245_000, "4:05"],
+    [3_723_000, "1:02:03"],
+  ])("%d ms is %s", (ms, text) => expect(duration(ms)).toBe(text));
+
+  test("an axis has round steps that cover its values", () => {
+    expect(ticks(0, 60, 5)).toEqual([0, 20, 40, 60]);
+    expect(ticks(0.03, 0.97, 4)).toEqual([0, 0.5, 1]);
+    expect(ticks(-0.012, 0.011, 4)).toEqual([-0.02, -0.01, 0, 0.01, 0.02]);
+    // One value alone still makes an axis.
+    expect(ticks(7, 7, 4).length).toBeGreaterThan(1);
+    expect(ticks(0, 0, 4).length).toBeGreaterThan(1);
+  });
+});
+
+describe("a chart", () => {
+  const one: Chart = {
+    title: "T",
+    about: "about",
+    include: [0, 1],
+    series: [
+      {
+        name: "s",
+        points: [
+          { x: 0, y: 0 },
+          { x: 10, y: 1 },
+        ],
+      },
+    ],
+  };
+
+  test("puts the axes' ends at the edges of its area", () => {
+    const text = chart(one)!.text;
+    expect(text).toContain(`points="46.0,166.0 350.0,8.0"`);
+    expect(text).toContain("at the end: s 1");
+  });
+
+  test("leaves out what is not finite, and is not there without points", () => {
+    const points = [
+      { x: 0, y: Number.NaN },
+      { x: 1, y: 1, low: Number.NEGATIVE_INFINITY, high: 1 },
+    ];
+    expect(chart({ ...one, series: [{ name: "s", points }] })).toBeUndefined();
+    expect(chart({ ...one, series: [] })).toBeUndefined();
+  });
+
+  test("of a long run shows means of equal stretches, however long", () => {
+    const points = Array.from({ length: 300_000 }, (_, x) => ({ x, y: x % 2, low: 0, high: 1 }));
+    const few = thinned(points, 100);
+    expect(few).toHaveLength(100);
+    expect(few.at(-1)).toEqual({ x: 299_999, y: 0.5, low: 0, high: 1 });
+    expect(chart({ ...one, series: [{ name: "s", points }] })!.text.length).toBeLessThan(60_000);
+  });
+
+  test("its readings are data, whatever a name contains", () => {
+    const name = `"></figure><script>`;
+    const text = chart({ ...one, series: [{ ...one.series[0]!, name }] })!.text;
+    expect(text).not.toContain("<script>");
+    const readings = /data-readings="([^"]*)"/.exec(text)![1]!;
+    const back = readings.replaceAll("&quot;", '"').replaceAll("&lt;", "<").replaceAll("&gt;", ">");
+    expect(JSON.parse(back)).toEqual([
+      [46, "0", [[name, "0"]]],
+      [350, "10", [[name, "1"]]],
+    ]);
+  });
+});
+
+describe("the digest of samples", () => {
+  const digest = (samples: readonly SampleLine[], steps: number) => {
+    const all = createDigest(steps);
+    for (const one of samples) all.add(one);
+    return all.end();
+  };
+
+  test.each([1, 2, 3, 8, 50, 999, 1000])("of %d steps it keeps eight at most, the first and the last, evenly", (n) => {
+    const told = digest(
+      Array.from({ length: n }, (_, i) => sample({ step: i + 1 })),
+      8,
+    );
+    const steps = told.samples.map((s) => s.step);
+    expect(steps).toHaveLength(Math.min(n, 8));
+    expect([steps[0], steps.at(-1), told.sampleCount]).toEqual([1, n, n]);
+    const gaps = steps.slice(1).map((step, i) => step - steps[i]!);
+    if (n >= 50) expect(Math.max(...gaps) / Math.min(...gaps)).toBeLessThanOrEqual(2);
+  });
+
+  test("of a step it keeps the group with most credit, of that at most four, both signs among them", () => {
+    const quiet = Array.from({ length: 8 }, (_, i) => sample({ id: `quiet#${i}`, weights: [1.01] }));
+    const lively = Array.from({ length: 8 }, (_, i) =>
+      sample({ id: `lively#${i}`, group: 1, weights: [1 + i / 10], advantage: i === 1 ? -1 : 1 }),
+    );
+    expect(digest([...quiet, ...lively], 8).samples.map((s) => s.id)).toEqual([
+      "lively#1",
+      "lively#5",
+      "lively#6",
+      "lively#7",
+    ]);
+  });
+
+  test("steps at which no teacher spoke are shown only where it never did", () => {
+    const silent = sample({ step: 1, teacherLogProbs: [], evidenceWeights: [], id: "silent" });
+    expect(digest([silent, sample({ step: 2, id: "told" })], 8).samples.map((s) => s.id)).toEqual(["told"]);
+    const alone = digest([silent], 8);
+    expect([alone.samples.map((s) => s.id), alone.creditedCount]).toEqual([["silent"], 0]);
+  });
+
+  test("credit is added up by token, sign and direction; masked and odd weights are no credit", () => {
+    const told = digest(
+      [
+        sample({ weights: [1.5, 1.001, 0.75] }),
+        sample({ weights: [1.25, null, 1], tokenAdvantages: [1, 1, 0] }),
+        sample({ weights: [1.5, 1, 1], advantage: -1, tokenAdvantages: [-1.5, 0, -1] }),
+      ],
+      8,
+    );
+    expect(told.tokens).toEqual([
+      { text: "a", sign: 1, direction: 1, count: 2, excess: 0.75 },
+      { text: "c", sign: 1, direction: -1, count: 1, excess: -0.25 },
+      { text: "a", sign: -1, direction: 1, count: 1, excess: 0.5 },
+    ]);
+    expect(told.profile.positive[0]).toBeCloseTo((0.5 + 0.25) / 2, 12);
+    expect(told.profile.positive).toHaveLength(POSITIONS);
+  });
+});
+
+describe("warnings", () => {
+  const of = (...metrics: MetricsLine[]) => warningsOf({ metrics }).map((warning) => warning.metric);
+  const healthy = {
+    entropy: 1,
+    deltaMeanPositive: 0.1,
+    deltaMeanNegative: -0.1,
+    zeroVarianceFraction: 0.2,
+    unjudged: 0,
+  };
+
+  test("a healthy run has none; so has one that has not begun", () => {
+    expect(of(line(1, healthy), line(2, healthy), line(3, healthy), line(4, healthy))).toEqual([]);
+    expect(of()).toEqual([]);
+  });
+
+  test.each([
+    ["unjudged", { unjudged: 1 }],
+    ["skippedUpdates", { skippedUpdates: 1 }],
+    ["nonFiniteRows", { nonFiniteRows: 2 }],
+    ["nanTeacherRows", { nanTeacherRows: 2 }],
+    ["truncatedPrivilege", { truncatedPrivilege: 1 }],
+    ["zeroVarianceFraction", { zeroVarianceFraction: 0.6 }],
+    ["truncatedFraction", { truncatedFraction: 0.3 }],
+    ["noPrivilegeFraction", { noPrivilegeFraction: 0.5 }],
+    ["leakRate", { leakRate: 0.02 }],
+    ["ratioClippedHigh", { ratioClippedHigh: 0.4 }],
+    ["evidenceClippedHigh", { evidenceClippedHigh: 0.6 }],
+    ["entropy", { entropy: 0.05 }],
+    ["deltaMeanPositive", { deltaMeanPositive: -0.2 }],
+  ])("%s is told", (metric, wrong) => {
+    expect(of(line(1, healthy), line(2, healthy), line(3, healthy), line(4, { ...healthy, ...wrong }))).toEqual([
+      metric,
+    ]);
+  });
+
+  test("a share counts by the last quarter alone", () => {
+    const early = { ...healthy, zeroVarianceFraction: 1 };
+    expect(of(line(1, early), line(2, early), line(3, early), line(4, healthy))).toEqual([]);
+  });
+});
+
+describe("the report of a run", () => {
+  const evaluation = (step: number, accuracy: number): MetricsLine => ({
+    step,
+    kind: "eval",
+    accuracy,
+    accuracyLow: accuracy - 0.1,
+    accuracyHigh: accuracy + 0.1,
+    time: { total: 50 },
+  });
+  const metrics = [evaluation(0, 0.2), line(1, { reward: 0.5 }), line(2, { reward: 0.7 }), evaluation(2, 0.8)];
+
+  test("says what was reached, in how many tokens and how long", async () => {
+    expect(factsOf(await digestOf(metrics, []))).toEqual({
+      name: "run",
+      algorithm: "rlsd",
+      model: "./model",
+      step: 2,
+      steps: 4,
+      accuracy: { first: 0.2, last: 0.8, best: 0.8, bestStep: 2 },
+      tokens: 20,
+      ms: 300,
+    });
+  });
+
+  test("loads nothing, and lets no script run but its own", async () => {
+    const text = runReport(await digestOf(metrics, [sample()]));
+    const [, policy] = /Content-Security-Policy" content="([^"]*)"/.exec(text)!;
+    const scripts = [...text.matchAll(/<script>(.*?)<\/script>/gs)].map((match) => match[1]!);
+    expect(scripts).toHaveLength(1);
+    const hash = createHash("sha256").update(scripts[0]!).digest("base64");
+    expect(policy).toContain("default-src &#39;none&#39;");
+    expect(policy).toContain(`script-src &#39;sha256-${hash}&#39;`);
+    expect(text).not.toMatch(/https?:|\bsrc=|@import|url\(/);
+    // The script is JavaScript.
+    expect(() => new Function(scripts[0]!)).not.toThrow();
+  });
+
+  test("a completion, a prompt, a verdict and settings may contain anything", async () => {
+    const hostile = `</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>"'\u202e`;
+    const told = await digestOf(metrics, [
+      sample({
+        tokenText: [hostile, "", "x"],
+        prompt: hostile,
+        privileged: hostile,
+        id: hostile,
+        detail: { said: hostile },
+      }),
+    ]);
+    const named = { ...told, name: hostile, config: { ...config, config: { ...config.config, model: hostile } } };
+    const text = runReport(named);
+    expect([text.split("<script>").length, text.includes("<img")]).toEqual([2, false]);
+    expect(text).toContain("&lt;img src=x onerror=alert(1)&gt;");
+  });
+
+  test("colours a token by its weight, as strongly as the clip allows, and reads it out", async () => {
+    const text = runReport(await digestOf(metrics, [sample({ weights: [1, 1.5, 0.75, null] })]));
+    const tokens = [...text.matchAll(/<span class="t" tabindex="0" data-r="([^"]*)"(?: style="([^"]*)")?>/g)];
+    expect(tokens.map((match) => match[2])).toEqual([
+      undefined,
+      "background:rgb(var(--more)/0.75)",
+      "background:rgb(var(--less)/0.43)",
+      undefined,
+    ]);
+    expect(tokens.map((match) => match[1])).toEqual([
+      "log P student -1 · log P teacher -0.5 · delta +0.500 · weight 1 · A 1",
+      "log P student -1 · log P teacher -0.5 · delta +0.500 · weight 1.5 · A 1.5",
+      "log P student -1 · log P teacher -0.5 · delta +0.500 · weight 0.75 · A 0.75",
+      "log P student -1 · log P teacher -0.5 · delta +0.500 · weight not finite · A 1",
+    ]);
+  });
+
+  test("shows no curve of what was never there, or never anything but 0", async () => {
+    const text = runReport(await digestOf(metrics, []));
+    const titles = (page: string) => [...page.matchAll(/<figcaption><b>([^<]*)/g)].map((match) => match[1]);
+    expect(titles(text)).toEqual(["Accuracy", "Reward", "Time of a step"]);
+    const more = runReport(await digestOf([line(1, { klMean: 0, loss: 1 }), line(2, { klMean: 0.1, loss: 1 })], []));
+    expect(titles(more)).toEqual(["Loss", "KL", "Time of a step"]);
+  });
+
+  test("a run that has not begun has a page too", async () => {
+    const text = runReport(await digestOf([], []));
+    expect(text).toContain("0 of 4");
+    expect(text.slice(0, text.indexOf("<script>"))).not.toMatch(/undefined|unknown|NaN/);
+  });
+});
