@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { registerCompare } from "./compare.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerPretrain } from "./pretrain.js";
@@ -15,6 +16,7 @@ function version(): string {
 /** One entry a command, in the order of the help. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
   registerTrain,
+  registerCompare,
   registerReport,
   registerEval,
   registerScore,

@@ -27,10 +27,10 @@ function slowly(what: string, now: () => number = Date.now): (count: number) => 
 }
 
 /** Steps of which completions are shown. */
-export const DEFAULT_STEPS = 8;
+const DEFAULT_STEPS = 8;
 
 /** Writes the report of a run, also of one that is still going on; returns where it is and what it found. */
-export async function writeRunReport(run: string, o: { readonly steps: number; readonly output?: string | undefined }) {
+async function writeRunReport(run: string, o: { readonly steps: number; readonly output?: string | undefined }) {
   const { readMetrics, readRunConfig, readSamples, REPORT_FILE, writeReport } = await import(
     "../trainer/run-folder.js"
   );
@@ -44,6 +44,16 @@ export async function writeRunReport(run: string, o: { readonly steps: number; r
   const file = resolve(o.output ?? join(run, REPORT_FILE));
   await writeReport(file, runReport(digest));
   return { report: file, ...factsOf(digest), warnings: warningsOf(digest) };
+}
+
+/** The page of a run that is whole without it: what goes wrong here is said, and no failure of the training. */
+export async function reportAfterTraining(folder: string): Promise<string | undefined> {
+  try {
+    return (await writeRunReport(folder, { steps: DEFAULT_STEPS })).report;
+  } catch (error) {
+    process.stderr.write(`rlsd: no report: ${error instanceof Error ? error.message : error}\n`);
+    return undefined;
+  }
 }
 
 async function runReportCommand(run: string, flags: ReportFlags): Promise<void> {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { TrainSummary } from "../trainer/train.js";
 import { collect, Interrupted, print, printJson } from "./command.js";
-import type { Progress } from "./progress.js";
+import { onInterrupt } from "./interrupt.js";
 
 interface TrainFlags {
   readonly set: readonly string[];
@@ -56,40 +56,12 @@ async function showSettings(json: boolean): Promise<void> {
   for (const { name, default: fallback, doc } of all) print(`${name.padEnd(width)}  ${doc}; default ${fallback}`);
 }
 
-/** Ctrl-C asks for a stop at the next safe point; a second one does not wait. */
-function onInterrupt(progress: Progress | undefined): { signal: AbortSignal; dispose: () => void } {
-  const control = new AbortController();
-  const handler = () => {
-    if (control.signal.aborted) process.exit(130);
-    progress?.note("stopping at the next safe point and saving; Ctrl-C again quits at once");
-    control.abort();
-  };
-  process.on("SIGINT", handler);
-  process.on("SIGTERM", handler);
-  const dispose = () => {
-    process.off("SIGINT", handler);
-    process.off("SIGTERM", handler);
-  };
-  return { signal: control.signal, dispose };
-}
-
 const ENDINGS: Readonly<Record<TrainSummary["stopped"], string>> = {
   done: "done",
   patience: "ended early: no better result for some evaluations",
   target: "ended early: the target was reached",
   interrupted: "interrupted",
 };
-
-/** Writes the run's page. The run is whole without it: what goes wrong here is said, and no failure of the training. */
-async function reportOf(folder: string): Promise<string | undefined> {
-  const { DEFAULT_STEPS, writeRunReport } = await import("./report.js");
-  try {
-    return (await writeRunReport(folder, { steps: DEFAULT_STEPS })).report;
-  } catch (error) {
-    process.stderr.write(`rlsd: no report: ${error instanceof Error ? error.message : error}\n`);
-    return undefined;
-  }
-}
 
 function summaryText(summary: TrainSummary, report: string | undefined): string {
   const { folder, checkpoint, step, stopped, best, accuracy, tokens, seconds } = summary;
@@ -123,7 +95,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       });
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
-  const { signal, dispose } = onInterrupt(progress);
+  const { signal, dispose } = onInterrupt((text) => progress?.note(text));
   try {
     const summary = await train(settings, {
       signal,
@@ -137,7 +109,8 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       },
     });
     progress?.end();
-    const report = flags.report ? await reportOf(summary.folder) : undefined;
+    const { reportAfterTraining } = await import("./report.js");
+    const report = flags.report ? await reportAfterTraining(summary.folder) : undefined;
     if (flags.json) printJson({ kind: "summary", ...summary, ...(report !== undefined && { report }) });
     else print([compared.text(), summaryText(summary, report)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();

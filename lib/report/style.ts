@@ -36,6 +36,7 @@ pre { background: var(--card); padding: .6rem; border-radius: 6px; white-space: 
 pre.seen { border-left: 3px solid var(--c1); } summary { cursor: pointer; color: var(--soft); font-size: .88rem; }
 .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1.2rem; margin-top: 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; align-self: start; } caption { text-align: left; font-weight: 600; }
+.wide { overflow-x: auto; margin-top: 1.2rem; } a { color: var(--c0); }
 th, td { text-align: right; padding: .15rem .4rem; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 500; } td code { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media print { .filters { display: none; } .chart, .sample { break-inside: avoid; } }

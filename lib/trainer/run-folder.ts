@@ -89,7 +89,7 @@ export class RunFolder {
   /** config.json says the settings of the steps to come: a run that is stopped again goes on with them. */
   private async settle(config: RunConfig): Promise<void> {
     const before = JSON.stringify((await readRunConfig(this.path)).config);
-    if (JSON.stringify(config.config, jsonSafe) === before) return;
+    if (recorded(config.config) === before) return;
     await writeWhole(join(this.path, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
   }
 
@@ -135,6 +135,9 @@ function jsonSafe(_: string, value: unknown): unknown {
   return typeof value === "object" && value !== null && "verify" in value ? "(verifier)" : value;
 }
 
+/** Settings as config.json has them. */
+export const recorded = (config: RunConfig["config"]): string => JSON.stringify(config, jsonSafe);
+
 /** Seven significant digits: all that a float32 holds, at half the length of a double. */
 export function rounded(values: ArrayLike<number>): (number | null)[] {
   return Array.from(values, (v) => (Number.isFinite(v) ? Number(v.toPrecision(7)) : null));
@@ -153,6 +156,15 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
 
 /** Puts a page into a run's folder or beside it, in one stroke: a reader sees the old page or the new one. */
 export const writeReport = (file: string, page: string): Promise<void> => writeWhole(file, page);
+
+/** Puts a comparison into a folder, as a page and as numbers; returns where the page is. */
+export async function writeComparison(folder: string, comparison: object, page: string): Promise<string> {
+  const report = join(folder, "compare.html");
+  await writing(folder, () => makeFolder(folder));
+  await writeWhole(join(folder, "compare.json"), `${JSON.stringify(comparison, null, 2)}\n`);
+  await writeWhole(report, page);
+  return report;
+}
 
 /** Lines of a file that may still be growing; one that was never begun has none. */
 async function* readLines<T>(file: string): AsyncGenerator<T> {

@@ -1,0 +1,180 @@
+import { existsSync } from "node:fs";
+import { basename, join, relative, resolve } from "node:path";
+import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
+import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
+import type { Arm, ComparedRun } from "../trainer/compare.js";
+import { collect, Interrupted, print, printJson } from "./command.js";
+import { comparisonText } from "./comparison-text.js";
+
+interface CompareFlags {
+  readonly arm: readonly string[];
+  readonly set: readonly string[];
+  readonly seeds: string;
+  readonly output?: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Without --arm the settings are trained twice a seed: with the credit (rlsd) and without it (grpo), the loss otherwise the
+same. The first arm is the baseline. A comparison that was stopped goes on when it is called again with the same --output.
+
+Examples:
+  $ rlsd compare                                 the built-in example: GRPO and RLSD, 3 seeds each
+  $ rlsd compare run.yaml --seeds 5 --output runs/credit
+  $ rlsd compare run.yaml --arm mild:objective.evidenceClip=0.2 --arm strong:objective.evidenceClip=0.5
+  $ rlsd compare --arm frozen --arm live:teacher.kind=shared --arm live:objective.creditMix=0.5
+  $ rlsd compare runs/first runs/second          runs that are there already; only seeds apart are one arm`;
+
+function wholeNumber(text: string, option: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new RlsdError("ERR_RLSD_USAGE", `Expected a whole number of at least 1 for ${option} but received "${text}".`);
+}
+
+/** `name:key=value`, repeatable for one name; `name` alone changes nothing. */
+async function parseArms(given: readonly string[]): Promise<Arm[]> {
+  const { parseSet } = await import("../trainer/config-file.js");
+  const assignments = new Map<string, string[]>();
+  for (const text of given) {
+    const cut = text.indexOf(":");
+    const name = cut < 0 ? text : text.slice(0, cut);
+    if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) {
+      const message = `--arm: expected a name of letters, digits, ".", "_" and "-", then :key=value, but received "${text}".`;
+      throw new RlsdError("ERR_RLSD_USAGE", message);
+    }
+    assignments.set(name, [...(assignments.get(name) ?? []), ...(cut < 0 ? [] : [text.slice(cut + 1)])]);
+  }
+  if (assignments.size === 1)
+    throw new RlsdError("ERR_RLSD_USAGE", "--arm: one arm alone has nothing to be compared with.");
+  return Promise.all([...assignments].map(async ([name, sets]) => ({ name, settings: await parseSet(sets) })));
+}
+
+/** What a run logged. `from`: the folder of the page that will link to its report. */
+async function loadRun(folder: string, name: string, from: string): Promise<LoggedRun> {
+  const { readMetrics, readRunConfig, REPORT_FILE } = await import("../trainer/run-folder.js");
+  const config = await readRunConfig(folder);
+  const metrics = [];
+  for await (const line of readMetrics(folder)) metrics.push(line);
+  const page = join(folder, REPORT_FILE);
+  if (!existsSync(page)) return { name, config, metrics };
+  const link = relative(from, page).split(/[\\/]/).map(encodeURIComponent).join("/");
+  return { name, link, config, metrics };
+}
+
+/** Trains what is to be compared, run by run; says what became of each. */
+async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<void> {
+  const { trainCompared } = await import("../trainer/compare.js");
+  const { createProgress } = await import("./progress.js");
+  const { onInterrupt } = await import("./interrupt.js");
+  const { reportAfterTraining } = await import("./report.js");
+  const live = process.stdout.isTTY === true && !json;
+  const write = (text: string) => void process.stdout.write(text);
+  const progress = createProgress({ live, columns: process.stdout.columns ?? 80, write });
+  const { signal, dispose } = onInterrupt((text) => json || progress.note(text));
+  try {
+    for (const [i, run] of runs.entries()) {
+      const summary = await trainCompared(run, { signal, ...(live && { onStep: (line) => progress.step(line) }) });
+      const { accuracy, seconds, step, stopped } = summary;
+      const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
+      const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;
+      if (json) printJson({ kind: "run", arm: run.arm, seed: run.seed, ...summary });
+      else progress.note(`${place}: ${stopped} at step ${step}${told}, ${seconds.toFixed(1)} s`);
+      if (stopped === "interrupted") throw new Interrupted();
+      await reportAfterTraining(run.folder);
+    }
+  } finally {
+    progress.end();
+    dispose();
+  }
+}
+
+async function conclude(title: string, arms: readonly ComparedArm[], output: string, json: boolean): Promise<void> {
+  const { compareArms } = await import("../report/comparison.js");
+  const { compareReport } = await import("../report/compare-report.js");
+  const { writeComparison } = await import("../trainer/run-folder.js");
+  const comparison: Comparison | undefined = compareArms(arms);
+  if (comparison === undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_DATA",
+      "There is nothing to compare by: an arm has no held-out evaluation that all its runs share. Give data.eval, or choose runs that have it.",
+    );
+  }
+  const report = await writeComparison(output, comparison, compareReport(title, comparison, arms));
+  if (json) printJson({ kind: "comparison", ...comparison, report });
+  else print(`${comparisonText(comparison)}\nreport ${report}`);
+}
+
+const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+
+async function compareSettings(file: string | undefined, flags: CompareFlags): Promise<void> {
+  const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
+  const { defaultArms, planComparison } = await import("../trainer/compare.js");
+  const { exampleSettings } = await import("../trainer/example/config.js");
+  const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
+  const settings = merge(base, await parseSet(flags.set));
+  const arms = flags.arm.length === 0 ? defaultArms(settings) : await parseArms(flags.arm);
+  const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
+  const runs = planComparison(settings, arms, wholeNumber(flags.seeds, "--seeds"), output);
+  const json = flags.json ?? false;
+  if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}`);
+  try {
+    await trainAll(runs, json);
+  } catch (error) {
+    if (error instanceof Interrupted && !json) print(`go on by the same command with --output ${output}`);
+    throw error;
+  }
+  const loaded = await Promise.all(
+    arms.map(async ({ name }) => {
+      const own = runs.filter((run) => run.arm === name);
+      return { name, runs: await Promise.all(own.map((run) => loadRun(run.folder, `seed ${run.seed}`, output))) };
+    }),
+  );
+  await conclude(basename(output), loaded, output, json);
+}
+
+async function compareRuns(folders: readonly string[], flags: CompareFlags): Promise<void> {
+  const { groupRuns } = await import("../report/comparison.js");
+  if (flags.arm.length > 0 || flags.set.length > 0) {
+    throw new RlsdError(
+      "ERR_RLSD_USAGE",
+      "--arm and --set are for settings that are to be trained, not for runs that are there.",
+    );
+  }
+  const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
+  const runs = await Promise.all(folders.map((folder) => loadRun(resolve(folder), basename(resolve(folder)), output)));
+  await conclude(basename(output), groupRuns(runs), output, flags.json ?? false);
+}
+
+async function runCompare(given: readonly string[], flags: CompareFlags): Promise<void> {
+  const [first] = given;
+  if (given.length === 0 || (given.length === 1 && /\.(ya?ml|json)$/i.test(first!)))
+    return compareSettings(first, flags);
+  if (given.length === 1) {
+    const message = `Expected one settings file (.yaml, .yml, .json) or at least two run folders but received "${first}".`;
+    throw new RlsdError("ERR_RLSD_USAGE", message);
+  }
+  return compareRuns(given, flags);
+}
+
+export function registerCompare(program: Command): void {
+  program
+    .command("compare")
+    .description("ways of training side by side over several seeds, or runs that are there already")
+    .argument(
+      "[settings or runs...]",
+      "one YAML or JSON file, or two run folders and more; default: the built-in example",
+    )
+    .option(
+      "--arm <name:key=value>",
+      "a way of training and what it changes; repeatable, also for one name",
+      collect,
+      [],
+    )
+    .option("--seeds <n>", "runs of each arm: the settings' seed and those after it", "3")
+    .option("--set <key=value>", "one setting of all arms; repeatable", collect, [])
+    .option("--output <folder>", "where runs, compare.html and compare.json go; default: a new one under runs/")
+    .option("--json", "one JSON object a run, then one of the comparison")
+    .addHelpText("after", EXAMPLES)
+    .action((given: string[], flags: CompareFlags) => runCompare(given, flags));
+}

@@ -1,0 +1,84 @@
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import { RlsdError } from "../errors.js";
+import { resolveConfig } from "./config.js";
+import { merge } from "./config-file.js";
+import { CONFIG_FILE, readRunConfig, recorded } from "./run-folder.js";
+import { type TrainHooks, type TrainSummary, train } from "./train.js";
+
+type Settings = Readonly<Record<string, unknown>>;
+
+/** One way of training that is compared with others. */
+export interface Arm {
+  readonly name: string;
+  /** What it changes of the settings that all arms share. */
+  readonly settings: Settings;
+}
+
+/** One run of a comparison: an arm with a seed, in a folder of its own. */
+export interface ComparedRun {
+  readonly arm: string;
+  readonly seed: number;
+  readonly folder: string;
+  readonly settings: Settings;
+}
+
+/** The settings with the credit and without it, and the same loss otherwise. */
+export function defaultArms(settings: Settings): Arm[] {
+  const { preset = "rlsd" } = (settings.objective ?? {}) as Settings;
+  return [
+    { name: "grpo", settings: { algorithm: "grpo", objective: { preset } } },
+    { name: "rlsd", settings: { algorithm: "rlsd" } },
+  ];
+}
+
+/**
+ * The runs of a comparison, seed by seed, so that one that is stopped early has compared something. Every arm's settings
+ * are checked here, before the first run.
+ *
+ * @throws RlsdError ERR_RLSD_CONFIG, naming the arm
+ */
+export function planComparison(settings: Settings, arms: readonly Arm[], seeds: number, output: string): ComparedRun[] {
+  const first = typeof settings.seed === "number" ? settings.seed : 1;
+  const runs = Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) =>
+    arms.map((arm) => {
+      const folder = join(output, arm.name, `seed-${seed}`);
+      return { arm: arm.name, seed, folder, settings: { ...merge(settings, arm.settings), seed, output: folder } };
+    }),
+  );
+  for (const run of runs.slice(0, arms.length)) {
+    try {
+      resolveConfig(run.settings);
+    } catch (error) {
+      if (!(error instanceof RlsdError)) throw error;
+      throw new RlsdError(error.code, `arm ${run.arm}: ${error.message}`, { cause: error });
+    }
+  }
+  return runs;
+}
+
+async function begun(folder: string): Promise<boolean> {
+  try {
+    await access(join(folder, CONFIG_FILE));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A run that was begun before goes on only with the settings that it has. */
+async function requireSame({ arm, seed, folder, settings }: ComparedRun): Promise<void> {
+  const wanted = recorded(resolveConfig(settings));
+  if (JSON.stringify((await readRunConfig(folder)).config) === wanted) return;
+  throw new RlsdError(
+    "ERR_RLSD_RUN_FOLDER",
+    `${folder} holds a run of other settings than arm ${arm} has with seed ${seed}. Choose another folder with --output.`,
+  );
+}
+
+/** Trains one run of a comparison, or what is left of it; a finished one is left as it is. */
+export async function trainCompared(run: ComparedRun, hooks: TrainHooks): Promise<TrainSummary> {
+  if (!(await begun(run.folder))) return train(run.settings, hooks);
+  await requireSame(run);
+  return train(run.settings, { ...hooks, resume: run.folder });
+}
