@@ -188,6 +188,43 @@ describe("an aborted call", () => {
   });
 });
 
+describe("an aborted call with an LM head", () => {
+  // Deep enough that packing a block of the head's gradient costs something, and thousands of blocks of it.
+  const [rows, vocab, width] = [64, 30_000, 2048];
+  const filled = (shape: [number, number]) => {
+    const made = empty(shape, "bf16");
+    made.data.fill(0x3c20);
+    return made;
+  };
+  const batch: PolicyBatch = {
+    student: { hidden: filled([rows, width]), head: filled([vocab, width]) },
+    tokenIds: new Int32Array(rows),
+    cuSeqlens: Int32Array.of(0, rows),
+    advantages: Float32Array.of(1),
+  };
+  const out = { hidden: empty([rows, width], "bf16"), head: empty([vocab, width], "bf16") };
+
+  it("stops within 10 ms wherever it is: scores, gradients, what is left of them", async () => {
+    const begin = performance.now();
+    await policyLoss(batch, rlsd(), { out });
+    const whole = performance.now() - begin;
+    for (const part of [0.1, 0.3, 0.5, 0.6, 0.7, 0.8]) {
+      let shortest = Number.POSITIVE_INFINITY;
+      for (let attempt = 0; attempt < 20 && shortest >= 10; attempt++) {
+        const controller = new AbortController();
+        const pending = policyLoss(batch, rlsd(), { out, signal: controller.signal });
+        await new Promise((resolve) => setTimeout(resolve, whole * part));
+        const asked = performance.now();
+        controller.abort();
+        // One that was done by then says nothing.
+        const ended = await codeOf(pending);
+        if (ended !== "resolved") shortest = Math.min(shortest, performance.now() - asked);
+      }
+      expect([part, shortest < 10]).toEqual([part, true]);
+    }
+  }, 60_000);
+});
+
 describe("a process with queued calls", () => {
   const root = join(__dirname, "..");
   async function child(name: string, ...flags: string[]): Promise<unknown> {

@@ -112,10 +112,12 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   auto* const packed = static_cast<float*>(scratch);
   char* const own = static_cast<char*>(scratch) + packed_rows_bytes(problem);
   if (swap) pack_rows(problem, packed);
-  /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. */
+  const auto cancelled = [&problem] { return problem.cancel != nullptr && *problem.cancel != 0; };
+  /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. A block begins by
+   * packing, which polls nothing: with thousands of blocks left that alone would take long. */
   std::atomic<int64_t> next{0};
   const rlsd_status status = parallel_for(context, std::min(slots, blocks), [&](int64_t slot) {
-    for (int64_t i = next++; i < blocks; i = next++) {
+    for (int64_t i = next++; i < blocks && !cancelled(); i = next++) {
       const int64_t row = i / grid.columns * grid.height, column = i % grid.columns * grid.width;
       const MatmulBlock block = {row, std::min(grid.height, problem.m - row), column,
                                  std::min(grid.width, problem.n - column)};
@@ -126,7 +128,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
       }
     }
   });
-  return status == RLSD_OK && problem.cancel != nullptr && *problem.cancel != 0 ? RLSD_CANCELLED : status;
+  return status == RLSD_OK && cancelled() ? RLSD_CANCELLED : status;
 }
 
 rlsd_status matmul_workspace(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, int32_t transpose_a,
