@@ -40,3 +40,11 @@ export function printError(error: unknown, json: boolean): void {
 export function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
 }
+
+/** An option's whole number; ERR_RLSD_USAGE where it is none, or less than `least`. */
+export function wholeNumber(text: string, option: string, least = 1): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
+  const message = `Expected a whole number of at least ${least} for ${option} but received "${text}".`;
+  throw new RlsdError("ERR_RLSD_USAGE", message);
+}

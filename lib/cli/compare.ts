@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
 import type { Arm, ComparedRun } from "../trainer/compare.js";
-import { collect, Interrupted, print, printJson } from "./command.js";
+import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { comparisonText } from "./comparison-text.js";
 
 interface CompareFlags {
@@ -25,12 +25,6 @@ Examples:
   $ rlsd compare run.yaml --arm mild:objective.evidenceClip=0.2 --arm strong:objective.evidenceClip=0.5
   $ rlsd compare --arm frozen --arm live:teacher.kind=shared --arm live:objective.creditMix=0.5
   $ rlsd compare runs/first runs/second          runs that are there already; only seeds apart are one arm`;
-
-function wholeNumber(text: string, option: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 1) return value;
-  throw new RlsdError("ERR_RLSD_USAGE", `Expected a whole number of at least 1 for ${option} but received "${text}".`);
-}
 
 /** `name:key=value`, repeatable for one name; `name` alone changes nothing. */
 async function parseArms(given: readonly string[]): Promise<Arm[]> {

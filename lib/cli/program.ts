@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { registerCompare } from "./compare.js";
+import { registerCredit } from "./credit.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerPretrain } from "./pretrain.js";
@@ -20,6 +21,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerReport,
   registerEval,
   registerScore,
+  registerCredit,
   registerPretrain,
   registerDoctor,
 ];

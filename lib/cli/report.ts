@@ -1,7 +1,7 @@
 import { basename, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { RlsdError } from "../errors.js";
-import { print, printJson } from "./command.js";
+import { print, printJson, wholeNumber } from "./command.js";
+import { slowly } from "./slowly.js";
 
 interface ReportFlags {
   readonly output?: string;
@@ -15,16 +15,6 @@ Examples:
   $ rlsd report runs/first --steps 40            completions of 40 steps instead of 8
   $ rlsd report runs/first --output first.html
   $ rlsd report runs/first --json                the run in a few numbers, and what to look at`;
-
-/** Says on stderr how far a count has come, every two seconds and not before. */
-function slowly(what: string, now: () => number = Date.now): (count: number) => void {
-  let toldAt = now();
-  return (count) => {
-    if (now() - toldAt < 2000) return;
-    toldAt = now();
-    process.stderr.write(`rlsd: ${count} ${what}\n`);
-  };
-}
 
 /** Steps of which completions are shown. */
 const DEFAULT_STEPS = 8;
@@ -57,13 +47,7 @@ export async function reportAfterTraining(folder: string): Promise<string | unde
 }
 
 async function runReportCommand(run: string, flags: ReportFlags): Promise<void> {
-  const steps = Number(flags.steps);
-  if (!Number.isSafeInteger(steps) || steps < 1) {
-    throw new RlsdError(
-      "ERR_RLSD_USAGE",
-      `Expected a whole number of at least 1 for --steps but received "${flags.steps}".`,
-    );
-  }
+  const steps = wholeNumber(flags.steps, "--steps");
   const told = await writeRunReport(run, { steps, output: flags.output });
   if (flags.json) return printJson(told);
   for (const { metric, message } of told.warnings) print(`look at ${metric}: ${message}`);

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
+import { completionsOf, finishOf } from "../trainer/data/completions.js";
 import { valueAt } from "../trainer/data/fields.js";
 import { readRows } from "../trainer/data/read-rows.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
@@ -99,16 +100,14 @@ async function* namedRows(data: string, fields: ReadonlyMap<string, string>): As
 
 /** The completions of one row as samples. */
 function samplesOf({ where, row }: Place): Sample[] {
-  const given = row.completions ?? (row.completion === undefined ? undefined : [row.completion]);
-  if (!Array.isArray(given) || !given.every((one) => typeof one === "string")) {
-    const columns = Object.keys(row).join(", ");
-    throw badRow(where, `expected "completion", a text, or "completions", a list of texts, among: ${columns}.`);
-  }
   const id =
     typeof row.id === "string" || typeof row.id === "number" ? String(row.id) : where.slice(where.lastIndexOf(":") + 1);
   const prompt = typeof row.prompt === "string" ? row.prompt : "";
-  const finish = row.finish === "length" ? "length" : "stop";
-  return given.map((completion: string) => ({ id, prompt, completion, finish, row }));
+  try {
+    return completionsOf(row).map((completion) => ({ id, prompt, completion, finish: finishOf(row), row }));
+  } catch (error) {
+    throw badRow(where, error instanceof Error ? error.message : String(error));
+  }
 }
 
 /** Reads the whole file once, so that a row that cannot be judged stops the command before it prints anything. */

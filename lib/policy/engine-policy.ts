@@ -58,6 +58,7 @@ function encodeStep(o: StepOptions): Float64Array {
 export class EnginePolicy implements Policy {
   readonly vocabSize: number;
   readonly maxLength: number;
+  readonly endTokenIds: readonly number[];
   readonly parameterCount: number;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer | undefined;
@@ -73,6 +74,7 @@ export class EnginePolicy implements Policy {
     this.config = model.config;
     this.vocabSize = model.config.vocabSize;
     this.maxLength = model.config.maxLength;
+    this.endTokenIds = model.config.endTokenIds;
     this.parameterCount = model.layout.parameterCount;
     this.tokenizer = origin.tokenizer;
   }

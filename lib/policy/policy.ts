@@ -113,6 +113,8 @@ export interface Policy {
   /** Longest sequence, prompt and completion together. */
   readonly maxLength: number;
   readonly parameterCount: number;
+  /** Ids that end a completion. Absent: not known. */
+  readonly endTokenIds?: readonly number[] | undefined;
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
   /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
   score(requests: readonly ScoreRequest[], o?: { temperature?: number; signal?: AbortSignal }): Promise<Float32Array[]>;

@@ -49,8 +49,8 @@ function excesses(sample: SampleLine): (number | undefined)[] {
   );
 }
 
-/** How much there is to be seen in a sample. */
-const liveliness = (sample: SampleLine): number =>
+/** How much there is to be seen in a sample: the sum of |c_t - 1|. */
+export const liveliness = (sample: SampleLine): number =>
   excesses(sample).reduce<number>((sum, e) => sum + Math.abs(e ?? 0), 0);
 
 function liveliestGroup(samples: readonly SampleLine[]): SampleLine[] {

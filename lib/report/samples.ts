@@ -5,7 +5,7 @@ import { short, signed } from "./numbers.js";
 import { numberSetting } from "./settings.js";
 
 /** Colours are full at this distance of a weight from 1: the clip of the run, or what the method's default is. */
-const DEFAULT_CLIP = 0.2;
+export const DEFAULT_CLIP = 0.2;
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);
@@ -58,8 +58,11 @@ function filters(steps: readonly number[]): Html {
   )}</select></label> <label>Advantage <select id="by-side"><option value="">any</option><option value="up">positive</option><option value="down">negative</option></select></label> <output id="reading">Point at a token to read it.</output></p>`;
 }
 
-/** Completions with every token coloured by its evidence weight. */
-export function samplesSection({ samples, sampleCount, creditedCount, config }: RunDigest): Html | undefined {
+/** Completions with every token coloured by its evidence weight. `chosen` says which they are of all. */
+export function samplesSection(
+  { samples, sampleCount, creditedCount, config }: Omit<RunDigest, "metrics">,
+  chosen: string,
+): Html | undefined {
   if (samples.length === 0) return undefined;
   const clip = numberSetting(config, "objective.evidenceClip") ?? DEFAULT_CLIP;
   const steps = [...new Set(samples.map((sample) => sample.step))];
@@ -72,6 +75,6 @@ export function samplesSection({ samples, sampleCount, creditedCount, config }: 
       : html`No teacher spoke about these completions, so that all tokens count alike.`;
   return html`<section><h2>Credit, token by token</h2>
 <p>${about}</p>
-<p><small>${samples.length} of ${sampleCount} logged completions: of ${steps.length} steps the group with most to see. A teacher spoke about ${creditedCount}.</small></p>
+<p><small>${samples.length} of ${sampleCount} completions: ${chosen}. A teacher spoke about ${creditedCount}.</small></p>
 ${filters(steps)}${samples.map((sample) => card(sample, clip))}</section>`;
 }

@@ -34,7 +34,11 @@ function table(all: readonly TokenCredit[], { title, sign, direction }: Table): 
 }
 
 /** Which token texts were given most credit over the run, and where in a completion it lies. */
-export function tokensSection({ tokens, profile, creditedCount }: RunDigest): Html | undefined {
+export function tokensSection({
+  tokens,
+  profile,
+  creditedCount,
+}: Pick<RunDigest, "tokens" | "profile" | "creditedCount">): Html | undefined {
   if (creditedCount === 0) return undefined;
   const places = (means: readonly number[]) =>
     means.map((y, i) => ({ x: (100 * (i + 0.5)) / POSITIONS, y })).filter(({ y }) => Number.isFinite(y));
@@ -48,6 +52,6 @@ export function tokensSection({ tokens, profile, creditedCount }: RunDigest): Ht
     include: [0],
     xName: "place, %",
   });
-  return html`<section><h2>What the credit is given for</h2><p><small>Over all ${creditedCount} logged completions that a teacher spoke about.</small></p>
+  return html`<section><h2>What the credit is given for</h2><p><small>Over all ${creditedCount} completions that a teacher spoke about.</small></p>
 <div class="charts">${where}</div><div class="tables">${TABLES.map((one) => table(tokens, one))}</div></section>`;
 }

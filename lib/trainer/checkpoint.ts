@@ -49,7 +49,7 @@ export interface Checkpoint extends SavedState {
   readonly teacher: string;
 }
 
-const STATE_FILE = "state.json";
+export const STATE_FILE = "state.json";
 const MODEL_FOLDER = "model";
 /** What never changes in a run: the frozen teacher, the KL reference. Written once. */
 export const INITIAL_FOLDER = "initial";
@@ -57,7 +57,8 @@ const NAME = /^step-(\d+)$/;
 
 const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
 
-async function readState(path: string): Promise<Checkpoint> {
+/** The checkpoint in a folder; ERR_RLSD_CHECKPOINT where it cannot be used. */
+export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const file = join(path, STATE_FILE);
   try {
     const saved = JSON.parse(await readFile(file, "utf8")) as SavedState;
@@ -86,7 +87,7 @@ async function listCheckpoints(folder: string): Promise<{ step: number; path: st
 /** The last checkpoint of a run; undefined: it died before its first. */
 export async function lastCheckpoint(run: string): Promise<Checkpoint | undefined> {
   const last = (await listCheckpoints(join(run, CHECKPOINTS))).at(-1);
-  return last && readState(last.path);
+  return last && readCheckpoint(last.path);
 }
 
 /** The checkpoint with the best evaluation, or the last where none was evaluated. */
@@ -94,7 +95,7 @@ export async function bestCheckpoint(run: string): Promise<Checkpoint | undefine
   const last = await lastCheckpoint(run);
   const step = last?.state.best?.step;
   const found = (await listCheckpoints(join(run, CHECKPOINTS))).find((one) => one.step === step);
-  return found === undefined ? last : readState(found.path);
+  return found === undefined ? last : readCheckpoint(found.path);
 }
 
 /** Clears away what a run that died was writing or removing. */

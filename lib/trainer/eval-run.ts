@@ -4,7 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
-import { bestCheckpoint } from "./checkpoint.js";
+import { bestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import { resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { LineFile, writeWhole, writing } from "./durable.js";
@@ -24,19 +24,27 @@ export interface EvalSummary {
   readonly skipped: number;
 }
 
-/** What a folder is: a run (its best checkpoint), a checkpoint, or a model; with the settings it was trained by. */
-export async function resolveModel(directory: string): Promise<{ model: string; settings: Tree }> {
+interface ResolvedModel {
+  readonly model: string;
+  /** Those it was trained by; none for a model that is not a run's. */
+  readonly settings: Tree;
+  /** Updates behind it; 0 for a model that is not a run's. */
+  readonly step: number;
+}
+
+/** What a folder is: a run (its best checkpoint), a checkpoint, or a model. */
+export async function resolveModel(directory: string): Promise<ResolvedModel> {
   const settingsOf = async (run: string): Promise<Tree> => ({ ...(await readRunConfig(run)).config });
   if (existsSync(join(directory, CHECKPOINTS))) {
     const best = await bestCheckpoint(directory);
     if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
-    return { model: best.model, settings: await settingsOf(directory) };
+    return { model: best.model, settings: await settingsOf(directory), step: best.state.step };
   }
-  if (existsSync(join(directory, "state.json"))) {
-    const run = resolve(directory, "..", "..");
-    return { model: join(directory, "model"), settings: await settingsOf(run) };
+  if (existsSync(join(directory, STATE_FILE))) {
+    const { model, state } = await readCheckpoint(directory);
+    return { model, settings: await settingsOf(resolve(directory, "..", "..")), step: state.step };
   }
-  if (existsSync(join(directory, "config.json"))) return { model: directory, settings: {} };
+  if (existsSync(join(directory, "config.json"))) return { model: directory, settings: {}, step: 0 };
   throw new RlsdError(
     "ERR_RLSD_MODEL",
     `${directory} is neither a run, nor a checkpoint, nor a model folder (it has no config.json).`,

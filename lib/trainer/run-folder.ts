@@ -55,6 +55,8 @@ export const METRICS_FILE = "metrics.jsonl";
 export const SAMPLES_FILE = "samples.jsonl";
 export const CHECKPOINTS = "checkpoints";
 export const REPORT_FILE = "report.html";
+/** What a run has and a model's folder has not. */
+export const RUN_FILES: readonly string[] = [METRICS_FILE, SAMPLES_FILE, CHECKPOINTS];
 
 /** The writer of a run's folder. There is one a run, and nothing else writes there. */
 export class RunFolder {

@@ -12,7 +12,8 @@ import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
 import type { Materials } from "./prepare.js";
 import { endlessOrder, hashSeed } from "./random.js";
 import { type Rollout, rollout } from "./rollout.js";
-import { type MetricsLine, rounded, type SampleLine } from "./run-folder.js";
+import type { MetricsLine, SampleLine } from "./run-folder.js";
+import { sampleLine } from "./sample-line.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -190,24 +191,17 @@ function sampleLines(
   const { config, materials } = context;
   return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
     const { row, result } = results.get(one) ?? {};
-    const verdict = collected.verdicts[i]!;
-    return {
+    const told = {
       step,
-      id: one.id,
-      group: one.group,
-      prompt: one.prompt.text,
-      privileged: row?.evidence?.privileged ?? null,
-      completion: one.text,
-      tokenIds: [...one.tokenIds],
-      tokenText: materials.tokenizer.pieces(one.tokenIds),
-      logProbs: rounded(one.logProbs),
-      teacherLogProbs: rounded(row?.evidence?.teacherLogProbs ?? []),
-      evidenceWeights: rounded(result?.evidenceWeights ?? []),
-      tokenAdvantages: rounded(result?.tokenAdvantages ?? new Float32Array(one.tokenIds.length)),
-      reward: verdict.reward,
+      rollout: one,
+      verdict: collected.verdicts[i]!,
       advantage: advantages[i]!,
-      detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
+      privileged: row?.evidence?.privileged,
+      teacherLogProbs: row?.evidence?.teacherLogProbs,
+      evidenceWeights: result?.evidenceWeights,
+      tokenAdvantages: result?.tokenAdvantages,
     };
+    return sampleLine(told, materials.tokenizer);
   });
 }
 

@@ -1,0 +1,173 @@
+import { existsSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
+import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
+import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
+import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
+import { slowly } from "./slowly.js";
+
+interface CreditFlags {
+  readonly set: readonly string[];
+  readonly step?: string;
+  readonly id?: string;
+  readonly limit?: string;
+  readonly html?: string;
+  /** undefined: as the terminal and NO_COLOR, FORCE_COLOR say. */
+  readonly color?: boolean;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+With a run alone: the completions that it logged; of its last step with any credit, or of --step, those with most to see.
+With rows: what RLSD would credit in completions that exist already. The model is the student, the teacher and the
+privileged text are those of the settings (a run brings its own). Rows are as for training, with "completion" or
+"completions"; "finish": "length" says that one was cut off. The verdict is that of --set reward=..., or the column
+"reward". Where the rewards of one prompt do not differ, A is 1 for a success (eval.successThreshold) and -1 otherwise.
+
+Examples:
+  $ rlsd credit runs/first                       the last step's most telling completions
+  $ rlsd credit runs/first --step 10 --limit 8
+  $ rlsd credit runs/first --id train-995 --html credit.html
+  $ rlsd credit ./qwen3-0.6b answers.jsonl --set reward=math --set privileged.source=trace`;
+
+/** Completions shown of a run's log where --limit does not say. */
+const LOGGED = 4;
+
+function colours(flag: boolean | undefined): boolean {
+  if (flag !== undefined) return flag;
+  const { NO_COLOR, FORCE_COLOR } = process.env;
+  if (FORCE_COLOR !== undefined && FORCE_COLOR !== "") return FORCE_COLOR !== "0";
+  return (NO_COLOR === undefined || NO_COLOR === "") && process.stdout.isTTY === true;
+}
+
+/** The logged completions with most to see, in the order of the log. */
+async function loggedSamples(run: string, flags: CreditFlags, limit: number): Promise<SampleLine[]> {
+  const { readSamples } = await import("../trainer/run-folder.js");
+  const { liveliness } = await import("../report/digest.js");
+  const step = flags.step === undefined ? undefined : wholeNumber(flags.step, "--step", 0);
+  const asked = step !== undefined || flags.id !== undefined;
+  const tell = slowly("samples read");
+  let kept: { readonly order: number; readonly sample: SampleLine }[] = [];
+  let order = 0;
+  for await (const sample of readSamples(run)) {
+    tell(++order);
+    if (step !== undefined && sample.step !== step) continue;
+    if (flags.id !== undefined && sample.id !== flags.id && !sample.id.startsWith(`${flags.id}#`)) continue;
+    if (!asked && liveliness(sample) === 0) continue;
+    if (!asked && kept[0] !== undefined && kept[0].sample.step !== sample.step) kept = [];
+    kept.push({ order, sample });
+    if (kept.length <= 2 * limit) continue;
+    kept = kept.sort((a, b) => liveliness(b.sample) - liveliness(a.sample)).slice(0, limit);
+  }
+  const best = kept.sort((a, b) => liveliness(b.sample) - liveliness(a.sample)).slice(0, limit);
+  return best.sort((a, b) => a.order - b.order).map(({ sample }) => sample);
+}
+
+/** What is printed, and the page, one completion after the other. */
+async function createShow(title: string, config: RunConfig, flags: CreditFlags) {
+  const { createCreditReport } = await import("../report/credit-report.js");
+  const { DEFAULT_CLIP } = await import("../report/samples.js");
+  const { numberSetting } = await import("../report/settings.js");
+  const { writeReport } = await import("../trainer/run-folder.js");
+  const options: HeatMapOptions = {
+    color: colours(flags.color),
+    clip: numberSetting(config, "objective.evidenceClip") ?? DEFAULT_CLIP,
+  };
+  const report = flags.html === undefined ? undefined : createCreditReport(title, config);
+  let count = 0;
+  let credited = 0;
+  return {
+    add(sample: SampleLine): void {
+      report?.add(sample);
+      if (flags.json) printJson(sample);
+      else print(`${count === 0 ? `${heatMapLegend(options)}\n` : ""}\n${heatMap(sample, options)}`);
+      count++;
+      if (sample.teacherLogProbs.length > 0) credited++;
+    },
+    async end(): Promise<void> {
+      if (report !== undefined) await writeReport(resolve(flags.html!), report.end());
+      if (flags.json) return;
+      print(`\n${count} completions, ${credited} with credit`);
+      if (flags.html !== undefined) print(`page ${resolve(flags.html)}`);
+    },
+  };
+}
+
+async function showLogged(run: string, flags: CreditFlags): Promise<void> {
+  const { readRunConfig } = await import("../trainer/run-folder.js");
+  const { RUN_FILES } = await import("../trainer/run-folder.js");
+  if (flags.set.length > 0) throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
+  const config = await readRunConfig(run);
+  if (!RUN_FILES.some((name) => existsSync(join(run, name)))) {
+    const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
+    throw new RlsdError("ERR_RLSD_USAGE", message);
+  }
+  const limit = flags.limit === undefined ? LOGGED : wholeNumber(flags.limit, "--limit");
+  const samples = await loggedSamples(run, flags, limit);
+  if (samples.length === 0) {
+    const why =
+      (flags.step ?? flags.id) ? "no completion of that step or id was logged" : "no logged completion has credit";
+    throw new RlsdError("ERR_RLSD_DATA", `${run}: ${why} (log.samples says how many are logged a step).`);
+  }
+  const show = await createShow(basename(resolve(run)), config, flags);
+  for (const sample of samples) show.add(sample);
+  await show.end();
+}
+
+async function showRows(directory: string, files: readonly string[], flags: CreditFlags): Promise<void> {
+  const { parseSet } = await import("../trainer/config-file.js");
+  const { creditCompletions, creditSettings } = await import("../trainer/credit-run.js");
+  if (flags.step !== undefined || flags.id !== undefined) {
+    throw new RlsdError(
+      "ERR_RLSD_USAGE",
+      "--step and --id choose among a run's logged completions: leave them out with rows.",
+    );
+  }
+  const limit = flags.limit === undefined ? Number.POSITIVE_INFINITY : wholeNumber(flags.limit, "--limit");
+  const given = await parseSet(flags.set);
+  const config = await creditSettings(directory, files, given);
+  const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);
+  const control = new AbortController();
+  const stop = () => control.abort();
+  process.once("SIGINT", stop);
+  const tell = slowly("completions credited");
+  let count = 0;
+  try {
+    const onStart = (completions: number, skipped: number) => {
+      if (skipped > 0) process.stderr.write(`rlsd: ${skipped} rows left out: they do not fit\n`);
+      if (completions > 1000) process.stderr.write(`rlsd: ${completions} completions\n`);
+    };
+    for await (const sample of creditCompletions(directory, files, given, { signal: control.signal, onStart })) {
+      if (count++ >= limit) break;
+      tell(count);
+      show.add(sample);
+    }
+    await show.end();
+  } catch (error) {
+    if (control.signal.aborted) throw new Interrupted();
+    throw error;
+  } finally {
+    process.off("SIGINT", stop);
+  }
+}
+
+export function registerCredit(program: Command): void {
+  program
+    .command("credit")
+    .description("which tokens the teacher blames and praises: of a run's log, or of completions in a file")
+    .argument("<directory>", "run; with rows also a checkpoint or a model folder")
+    .argument("[rows...]", "JSONL, JSON or Parquet files with completions")
+    .option("--step <n>", "logged completions of this step")
+    .option("--id <id>", "logged completions of this row")
+    .option("--limit <n>", "completions at most; default: 4 of a log, all rows")
+    .option("--set <key=value>", "one setting for rows, as --set reward=math; repeatable", collect, [])
+    .option("--html <file>", "a page besides")
+    .option("--color", "colours also where there is no terminal")
+    .option("--no-color", "weights in numbers instead")
+    .option("--json", "one JSON object a completion, as in samples.jsonl")
+    .addHelpText("after", EXAMPLES)
+    .action((directory: string, rows: string[], flags: CreditFlags) =>
+      rows.length === 0 ? showLogged(directory, flags) : showRows(directory, rows, flags),
+    );
+}

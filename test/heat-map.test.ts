@@ -1,0 +1,119 @@
+import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import type { SampleLine } from "../lib/trainer/run-folder.js";
+
+const ESC = "\u001b";
+const plain: HeatMapOptions = { color: false, clip: 0.2 };
+const colour: HeatMapOptions = { color: true, clip: 0.2 };
+
+function sample(
+  texts: readonly string[],
+  weights: readonly (number | null)[],
+  o: Partial<SampleLine> = {},
+): SampleLine {
+  return {
+    step: 3,
+    id: "row#1",
+    group: 0,
+    prompt: "What is\n\n1 + 1?",
+    privileged: "2",
+    completion: texts.join(""),
+    tokenIds: texts.map((_, i) => i),
+    tokenText: texts,
+    logProbs: texts.map(() => -1),
+    teacherLogProbs: texts.map(() => -1.5),
+    evidenceWeights: weights,
+    tokenAdvantages: weights.map((w) => -(w ?? 1)),
+    reward: 0,
+    advantage: -1,
+    detail: {},
+    ...o,
+  };
+}
+
+test("a completion with its weights in numbers, the strongest tokens below", () => {
+  expect(heatMap(sample(["The", " answer", " is", " 3"], [1, 1.04, 0.9, 1.2]), plain)).toBe(
+    [
+      "row#1  step 3  reward 0  A −1.00  4 tokens  mean weight 1.035",
+      "  prompt   What is | 1 + 1?",
+      "  teacher  2",
+      "The answer is{0.90} 3{1.20}",
+      "  place  token      log P   teacher  delta   weight  A",
+      '  3      " 3"       -1.000  -1.500   −0.500  1.200   -1.200',
+      '  2      " is"      -1.000  -1.500   −0.500  0.900   -0.900',
+      '  1      " answer"  -1.000  -1.500   −0.500  1.040   -1.040',
+    ].join("\n"),
+  );
+});
+
+test("colours are warm above 1 and cool below, in four strengths, with black text", () => {
+  const weights = [1.005, 1.02, 1.06, 1.11, 1.18, 0.98, 0.94, 0.89, 0.8];
+  const texts = weights.map((_, i) => String.fromCharCode(97 + i));
+  const line = heatMap(sample(texts, weights), colour).split("\n")[3]!;
+  const painted = [...line.matchAll(new RegExp(`${ESC}\\[48;5;(\\d+);38;5;16m(\\w)${ESC}\\[0m`, "g"))].map((m) => [
+    m[2],
+    Number(m[1]),
+  ]);
+  expect(painted).toEqual([
+    ["b", 223],
+    ["c", 216],
+    ["d", 209],
+    ["e", 202],
+    ["f", 195],
+    ["g", 153],
+    ["h", 111],
+    ["i", 69],
+  ]);
+  expect(line.startsWith("a\u001b")).toBe(true);
+});
+
+test("nothing that a model writes reaches the terminal as a command", () => {
+  const texts = ["\u001b[2J", "\u0007", "a\tb", "\u202e", "\u009b31m", "\r"];
+  const hostile = "\u001b]0;title\u0007";
+  for (const o of [plain, colour]) {
+    const text = heatMap(
+      sample(texts, [1, 1.2, 1.2, 1.2, 1.2, 1.2], { id: hostile, prompt: hostile, privileged: hostile }),
+      o,
+    );
+    const own = text.replaceAll(new RegExp(`${ESC}\\[48;5;\\d+;38;5;16m|${ESC}\\[0m`, "g"), "").replaceAll("\n", "");
+    expect(own).not.toMatch(/[\p{Cc}\u202a-\u202e]/u);
+    expect(own).toContain("␛[2J");
+  }
+});
+
+test("a line break is shown and kept, and its background ends with the line", () => {
+  const text = heatMap(sample(["a\n", "b"], [1.2, 1]), colour);
+  expect(text).toContain("\u001b[48;5;202;38;5;16ma↵\u001b[0m\nb");
+  expect(heatMap(sample(["a\n"], [1.2]), plain).split("\n")).toContain(
+    '  0      "a↵"   -1.000  -1.500   −0.500  1.200   -1.200',
+  );
+});
+
+test("tokens that complete no character, masked ones and odd weights have no mark", () => {
+  const masked = sample(["", "é", "x", "y"], [1.2, 1.2, 1.2, null], { tokenAdvantages: [-1.2, -1.2, 0, -1] });
+  const lines = heatMap(masked, plain).split("\n");
+  expect(lines[3]).toBe("é{1.20}xy");
+  expect(lines[0]).toContain("mean weight 1.200");
+});
+
+test("without a teacher there is the completion alone", () => {
+  const silent = sample(["a", "b"], [], {
+    teacherLogProbs: [],
+    privileged: null,
+    reward: null,
+    tokenAdvantages: [0, 0],
+  });
+  expect(heatMap(silent, plain)).toBe(
+    "row#1  step 3  reward none  A −1.00  2 tokens  no teacher was asked\n  prompt   What is | 1 + 1?\nab",
+  );
+});
+
+test("a long prompt is cut", () => {
+  const line = heatMap(sample(["a"], [1], { prompt: "x".repeat(1000) }), plain).split("\n")[1]!;
+  expect(line.length).toBeLessThan(220);
+  expect(line.endsWith("...")).toBe(true);
+});
+
+test("the legend says what a mark means", () => {
+  expect(heatMapLegend(plain)).toMatch(/^\{weight\} follows .*: 0\.8 {2}0\.9 {2}1 {2}1\.1 {2}1\.2 {2}above 1: blamed/);
+  expect(heatMapLegend(colour)).toContain("\u001b[48;5;69;38;5;16m 0.8 \u001b[0m");
+});
