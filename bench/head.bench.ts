@@ -4,7 +4,8 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { distillLossSync, empty, type PolicyBatch, policyLossSync, rlsd, type Tensor, tensor } from "../lib/index.js";
+import { headBatch, touched } from "../lib/cli/bench/data.js";
+import { distillLossSync, policyLossSync, rlsd } from "../lib/index.js";
 import { findTorch, Rival } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
@@ -17,32 +18,6 @@ interface Shape {
 interface Run {
   readonly seconds: number;
   readonly bytes: number;
-}
-
-function normal(count: number, scale: number): Float32Array {
-  const values = new Float32Array(count);
-  let state = 1;
-  for (let i = 0; i < count; i++) {
-    // Sums of four uniform numbers: quick, and near enough to normal for a clock.
-    let sum = -2;
-    for (let j = 0; j < 4; j++) {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      sum += state / 2 ** 32;
-    }
-    values[i] = sum * 1.732 * scale;
-  }
-  return values;
-}
-
-function makeBatch({ tokens, vocab, width }: Shape) {
-  const head = tensor(normal(vocab * width, width ** -0.5), [vocab, width]);
-  return {
-    student: { hidden: tensor(normal(tokens * width, 1), [tokens, width]), head },
-    teacher: { hidden: tensor(normal(tokens * width, 1.01), [tokens, width]), head },
-    tokenIds: Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocab),
-    cuSeqlens: Int32Array.of(0, tokens / 2, tokens),
-    advantages: Float32Array.from({ length: tokens }, (_, i) => (i % 2 === 0 ? 1 : -1)),
-  } satisfies PolicyBatch;
 }
 
 function resident(field: "VmRSS" | "VmHWM"): number {
@@ -66,14 +41,9 @@ const best = (runs: readonly Run[]): Run => ({
 });
 
 function ownCalls(shape: Shape): Record<string, () => void> {
-  const batch = makeBatch(shape);
+  const batch = headBatch({ ...shape, hidden: shape.width, dtype: "f32" });
   const { student, teacher, cuSeqlens } = batch;
-  const touched = (of: Tensor): Tensor => {
-    const t = empty(of.shape, "f32");
-    t.data.fill(1);
-    return t;
-  };
-  const out = { hidden: touched(student.hidden), head: touched(student.head) };
+  const out = { hidden: touched(student.hidden.shape, "f32"), head: touched(student.head.shape, "f32") };
   return {
     "rlsd, policyLoss": () => policyLossSync(batch, rlsd(), { out }),
     "rlsd, policyLoss, frozen head": () =>

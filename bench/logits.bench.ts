@@ -2,51 +2,13 @@
 import { execFileSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
-import {
-  type DType,
-  empty,
-  type PolicyBatch,
-  policyLossSync,
-  rlsd,
-  type Tensor,
-  tokenLogProbsSync,
-} from "../lib/index.js";
+import { bytesPerElement, type LogitsShape, logitsBatch, makeLogits } from "../lib/cli/bench/data.js";
+import { type DType, policyLossSync, rlsd, tokenLogProbsSync } from "../lib/index.js";
 import { copyRate } from "./support/copy-rate.js";
 import { tfjsLossMs } from "./support/tfjs-loss.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
-interface Shape {
-  readonly rows: number;
-  readonly vocab: number;
-  readonly dtype: DType;
-}
-
-const bytesOf = ({ rows, vocab, dtype }: Shape): number => rows * vocab * (dtype === "f32" ? 4 : 2);
-
-/** Logits between -4 and 4; for 16-bit types their bits are those of bf16. */
-function makeLogits({ rows, vocab, dtype }: Shape, seed: number): Tensor {
-  const logits = empty([rows, vocab], dtype);
-  const one = new Float32Array(1);
-  const words = new Uint16Array(one.buffer);
-  let state = seed;
-  for (let i = 0; i < logits.data.length; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    one[0] = state / 2 ** 29;
-    logits.data[i] = dtype === "f32" ? one[0] : words[1]!;
-  }
-  return logits;
-}
-
-function makeBatch(shape: Shape): PolicyBatch {
-  const { rows, vocab } = shape;
-  return {
-    student: { logits: makeLogits(shape, 1) },
-    teacher: { logits: makeLogits(shape, 2) },
-    tokenIds: Int32Array.from({ length: rows }, (_, i) => (i * 7919) % vocab),
-    cuSeqlens: Int32Array.from({ length: 5 }, (_, b) => (b * rows) / 4),
-    advantages: Float32Array.of(1, -1, 0.5, -0.5),
-  };
-}
+const bytesOf = ({ tokens, vocab, dtype }: LogitsShape): number => tokens * vocab * bytesPerElement(dtype);
 
 /** Best time of a call in milliseconds. */
 function best(rounds: number, call: () => unknown): number {
@@ -61,18 +23,18 @@ function best(rounds: number, call: () => unknown): number {
 
 /** Exponentials a second of one core over a row that stays in cache: a score is one for each column, and two sums. */
 function exponentialRate(vocab: number, dtype: DType, rounds: number): number {
-  const logits = makeLogits({ rows: 1, vocab, dtype }, 3);
+  const logits = makeLogits({ tokens: 1, vocab, dtype }, 3);
   const ids = Int32Array.of(0);
   return vocab / (best(rounds, () => tokenLogProbsSync({ logits }, ids, { threads: 1 })) / 1000);
 }
 
 /** [version, milliseconds] of PyTorch eager, or why there are none. */
-function eager({ rows, vocab, dtype }: Shape, threads: number, rounds: number): [string, number] | string {
+function eager({ tokens, vocab, dtype }: LogitsShape, threads: number, rounds: number): [string, number] | string {
   const python = process.env.RLSD_BENCH_PYTHON ?? "python3";
   const script = fileURLToPath(new URL("support/eager.py", import.meta.url));
   const type = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
   try {
-    const args = [script, rows, vocab, type, threads, rounds].map(String);
+    const args = [script, tokens, vocab, type, threads, rounds].map(String);
     const [version, time] = execFileSync(python, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).split(
       " ",
     );
@@ -82,20 +44,20 @@ function eager({ rows, vocab, dtype }: Shape, threads: number, rounds: number): 
   }
 }
 
-async function fusedTable(shapes: readonly Shape[], threads: number, quick: boolean): Promise<BenchTable> {
+async function fusedTable(shapes: readonly LogitsShape[], threads: number, quick: boolean): Promise<BenchTable> {
   const rounds = quick ? 3 : 40;
   const rows: (string | number)[][] = [];
   const notes = new Set<string>();
   for (const shape of shapes) {
     const bytes = bytesOf(shape);
     const rate = await copyRate(bytes, threads, rounds);
-    const batch = makeBatch(shape);
+    const batch = logitsBatch(shape);
     const ours = best(rounds, () => policyLossSync(batch, rlsd(), { inPlace: true, threads }));
     const again = await copyRate(bytes, threads, rounds);
     const copy = Math.max(rate, again);
     const exponentials = exponentialRate(shape.vocab, shape.dtype, 10 * rounds) * threads;
     const bytesFloor = (3 * bytes * 1000) / copy;
-    const expFloor = (2 * shape.rows * shape.vocab * 1000) / exponentials;
+    const expFloor = (2 * shape.tokens * shape.vocab * 1000) / exponentials;
     const floor = Math.max(bytesFloor, expFloor);
     const rival = eager(shape, threads, quick ? 2 : 8);
     if (typeof rival === "string") notes.add(rival);
@@ -103,7 +65,7 @@ async function fusedTable(shapes: readonly Shape[], threads: number, quick: bool
     const peer = typeof rival === "string" ? "-" : rival[1];
     rows.push([
       shape.dtype,
-      shape.rows,
+      shape.tokens,
       shape.vocab,
       threads,
       ours,
@@ -141,12 +103,12 @@ async function fusedTable(shapes: readonly Shape[], threads: number, quick: bool
   };
 }
 
-function scoreTable(shapes: readonly Shape[], threads: number, quick: boolean): BenchTable {
+function scoreTable(shapes: readonly LogitsShape[], threads: number, quick: boolean): BenchTable {
   const rows = shapes.map((shape) => {
     const logits = makeLogits(shape, 4);
-    const ids = new Int32Array(shape.rows);
+    const ids = new Int32Array(shape.tokens);
     const ms = best(quick ? 3 : 40, () => tokenLogProbsSync({ logits }, ids, { threads, entropy: true }));
-    return [shape.dtype, shape.rows, shape.vocab, threads, ms, bytesOf(shape) / ms / 1e6];
+    return [shape.dtype, shape.tokens, shape.vocab, threads, ms, bytesOf(shape) / ms / 1e6];
   });
   return {
     title: "tokenLogProbs with entropy",
@@ -158,23 +120,23 @@ function scoreTable(shapes: readonly Shape[], threads: number, quick: boolean): 
 
 /** The same loss written in TensorFlow.js, on a shape that it can do in seconds. */
 function tfjsTable(quick: boolean): BenchTable {
-  const shape: Shape = { rows: quick ? 4 : 16, vocab: quick ? 5000 : 32_000, dtype: "f32" };
-  const batch = makeBatch(shape);
+  const shape: LogitsShape = { tokens: quick ? 4 : 16, vocab: quick ? 5000 : 32_000, dtype: "f32" };
+  const batch = logitsBatch(shape);
   const ours = best(quick ? 2 : 10, () => policyLossSync(batch, rlsd(), { inPlace: true }));
-  const theirs = tfjsLossMs(shape.rows, shape.vocab, quick ? 1 : 2);
+  const theirs = tfjsLossMs(shape.tokens, shape.vocab, quick ? 1 : 2);
   return {
     title: "rlsd() over logits against TensorFlow.js (CPU backend, its own gradient)",
     columns: ["dtype", "N", "V", "ms", "tfjs ms", "x"],
-    rows: [[shape.dtype, shape.rows, shape.vocab, ours, theirs, theirs / ours]],
+    rows: [[shape.dtype, shape.tokens, shape.vocab, ours, theirs, theirs / ours]],
   };
 }
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
-  const rows = quick ? 16 : 128;
+  const tokens = quick ? 16 : 128;
   const vocab = quick ? 20_000 : 151_936;
   const cores = availableParallelism();
   const dtypes: DType[] = quick ? ["f32"] : ["f32", "bf16", "f16"];
-  const shapes = dtypes.map((dtype) => ({ rows, vocab, dtype }));
+  const shapes = dtypes.map((dtype) => ({ tokens, vocab, dtype }));
   const tables = [await fusedTable(shapes, cores, quick)];
   if (cores > 1) tables.push(await fusedTable(shapes.slice(0, 2), 1, quick));
   tables.push(scoreTable(shapes, cores, quick), tfjsTable(quick));

@@ -1,34 +1,11 @@
 /** What one call costs beyond its arithmetic: a 32-token batch against an empty native call. */
 import { Bench } from "tinybench";
-import { grpo, type PolicyOut, policyLoss, policyLossSync, rlsd, rlsdCredit } from "../lib/index.js";
+import { logProbBatch, logProbOut } from "../lib/cli/bench/data.js";
+import { grpo, policyLoss, policyLossSync, rlsd, rlsdCredit } from "../lib/index.js";
 import { native } from "../lib/native/load.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 const TOKENS = 32;
-
-const values = (seed: number): Float32Array =>
-  Float32Array.from({ length: TOKENS }, (_, i) => -((i * 37 + seed * 11) % 29) / 10);
-
-function makeBatch() {
-  return {
-    student: { logProbs: values(1) },
-    teacher: { logProbs: values(2) },
-    oldLogProbs: values(3),
-    cuSeqlens: Int32Array.of(0, 8, 16, 24, 32),
-    advantages: Float32Array.of(1, -1, 0.5, -0.5),
-  };
-}
-
-function makeOut(): PolicyOut {
-  const array = () => new Float32Array(TOKENS);
-  return {
-    logProbs: array(),
-    teacherLogProbs: array(),
-    tokenAdvantages: array(),
-    evidenceWeights: array(),
-    gradientLogProbs: array(),
-  };
-}
 
 /** Calls in one sample: a timer read costs as much as a small call. */
 const CALLS = 200;
@@ -40,14 +17,14 @@ function repeat(call: () => unknown): () => void {
 }
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
-  const { teacher, ...plain } = makeBatch();
+  const { teacher, ...plain } = logProbBatch(TOKENS, 8);
   const batch = { ...plain, teacher };
-  const call = { out: makeOut() };
+  const call = { out: logProbOut(TOKENS) };
   const bare = grpo();
   const credited = rlsd();
   const credit = {
-    logProbs: values(1),
-    teacherLogProbs: values(2),
+    logProbs: plain.student.logProbs,
+    teacherLogProbs: teacher.logProbs,
     advantages: batch.advantages,
     cuSeqlens: batch.cuSeqlens,
   };
