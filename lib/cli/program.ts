@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { registerCompare } from "./compare.js";
 import { registerCredit } from "./credit.js";
+import { registerBench } from "./bench.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerPretrain } from "./pretrain.js";
@@ -23,6 +24,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerScore,
   registerCredit,
   registerPretrain,
+  registerBench,
   registerDoctor,
 ];
 

@@ -1,0 +1,459 @@
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Copier } from "../lib/cli/bench/copy-rate.js";
+import { logitsBatch, logitsFiller, logProbBatch } from "../lib/cli/bench/data.js";
+import { copyFigure, type Figure, figure } from "../lib/cli/bench/figure.js";
+import { examineMachine, lastLevelCache } from "../lib/cli/bench/machine.js";
+import { type BenchFlags, readOptions } from "../lib/cli/bench/options.js";
+import { makePlan } from "../lib/cli/bench/plan.js";
+import { bar, levelText } from "../lib/cli/bench/report.js";
+import type { Report } from "../lib/cli/bench/run.js";
+import { spreadOf, unsteadiness } from "../lib/cli/bench/statistics.js";
+import { interleave, repeated } from "../lib/cli/bench/timing.js";
+import { createPace } from "../lib/cli/bench.js";
+import { Interrupted } from "../lib/cli/command.js";
+import { policyLossSync, rlsd as rlsdObjective } from "../lib/index.js";
+import { bf16Value, f16Value } from "../lib/reference/rounding.js";
+import { compiler, emulatedCudaLibrary } from "./support/cpu-library.js";
+
+const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
+const argsOf = (args: string[]) => ["--import", register, join(__dirname, "../lib/cli/main.ts"), "bench", ...args];
+
+function bench(args: string[], env: NodeJS.ProcessEnv = {}) {
+  const options = { encoding: "utf8", env: { ...process.env, ...env } } as const;
+  const { status, stdout, stderr } = spawnSync(process.execPath, argsOf(args), options);
+  return { status, stdout, stderr };
+}
+
+const [N, V, H] = [6, 500, 16];
+const small = ["--quick", "--tokens", String(N), "--vocab", String(V)];
+const SIZE = { f32: 4, bf16: 2, f16: 2 } as const;
+
+const GiB = 2 ** 30;
+const flags = (given: Partial<BenchFlags> = {}): BenchFlags => ({ device: "cpu", ...given });
+const cpu = (availableBytes: number, cacheBytes = 32 * 2 ** 20) => ({ availableBytes, cacheBytes, onDevice: false });
+
+/** Every figure's rates are what its own bytes, operations and times say. */
+function checkFigure(one: Figure): void {
+  const { lowerQuartile, median, upperQuartile } = one.timeMilliseconds;
+  expect(0 < lowerQuartile && lowerQuartile <= median && median <= upperQuartile).toBe(true);
+  expect(Number.isFinite(upperQuartile)).toBe(true);
+  expect(one.rounds).toBeGreaterThanOrEqual(3);
+  expect(one.callsPerRound).toBeGreaterThanOrEqual(1);
+  expect(one.nanosecondsPerToken).toBeCloseTo((median * 1e6) / one.tokens, 3);
+  if (one.operations !== undefined) {
+    expect(one.gigaflopsPerSecond! / (one.operations / (median / 1e3) / 1e9)).toBeCloseTo(1, 9);
+  }
+  if (one.bytesMoved !== undefined) {
+    expect(one.gigabytesPerSecond! / (one.bytesMoved / (median / 1e3) / 1e9)).toBeCloseTo(1, 9);
+  }
+  if (one.copy === undefined) return;
+  const copyRate = one.copy.bytesMoved / (one.copy.timeMilliseconds.median / 1e3) / 1e9;
+  expect(one.copy.gigabytesPerSecond / copyRate).toBeCloseTo(1, 9);
+  expect(one.percentOfCopy! / ((100 * one.gigabytesPerSecond!) / copyRate)).toBeCloseTo(1, 9);
+}
+
+describe("rlsd bench --json", () => {
+  const { status, stdout, stderr } = bench([...small, "--hidden", String(H), "--json"]);
+  const report = JSON.parse(stdout) as Report;
+
+  test("is one document that says on what and how it was measured", () => {
+    expect({ status, stderr, lines: stdout.trim().split("\n").length }).toEqual({ status: 0, stderr: "", lines: 1 });
+    const { machine, method } = report;
+    expect(machine).toMatchObject({ node: process.versions.node, platform: `${process.platform}-${process.arch}` });
+    expect(machine.package).toMatch(/^\d+\.\d+\.\d+/);
+    expect(machine.cpu).toMatch(/\w/);
+    for (const count of [machine.cores, machine.poolThreads, machine.cacheBytes]) expect(count).toBeGreaterThan(0);
+    expect(machine.availableBytes).toBeLessThanOrEqual(machine.memoryBytes);
+    expect(method).toMatchObject({ quick: true, threads: machine.poolThreads });
+    expect(report.seconds).toBeGreaterThan(0);
+  });
+
+  test("has every figure, each true to its own bytes and times", () => {
+    const names = report.figures.map(({ level, call, variant, dtype }) => [level, call, variant, dtype].join("|"));
+    const logits = (dtype: string) => [
+      `logits|policyLossSync|teacher logits, in place|${dtype}`,
+      `logits|tokenLogProbsSync|scores alone|${dtype}`,
+    ];
+    expect(names).toEqual([
+      "logprob|policyLossSync|into out|",
+      "logprob|policyLossSync|into out|",
+      "logprob|policyLossSync|results allocated|",
+      "logprob|policyLoss|queued, awaited|",
+      ...["f32", "bf16", "f16"].flatMap(logits),
+      "head|policyLoss|forward, backward, teacher|f32",
+      "head|tokenLogProbs|forward|f32",
+    ]);
+    report.figures.forEach(checkFigure);
+  });
+
+  test("counts what must move and what must be multiplied", () => {
+    const logits = report.figures.filter(({ level }) => level === "logits");
+    for (const { call, dtype, bytesMoved, copy } of logits) {
+      const tensor = N * V * SIZE[dtype!];
+      expect(bytesMoved).toBe((call === "policyLossSync" ? 3 : 1) * tensor);
+      // A share is rounded up to elements of 4 bytes in each thread.
+      expect(copy!.bytesMoved - 2 * tensor).toBeGreaterThanOrEqual(0);
+      expect(copy!.bytesMoved - 2 * tensor).toBeLessThan(8 * report.machine.poolThreads);
+    }
+    const head = report.figures.filter(({ level }) => level === "head");
+    expect(head.map(({ operations }) => operations)).toEqual([8 * N * V * H, 2 * N * V * H]);
+  });
+
+  test("says that logits this small lie in the cache", () => {
+    expect(report.notes.join()).toMatch(/A logits tensor is as small as .*% of the last-level cache/);
+  });
+});
+
+describe("rlsd bench", () => {
+  test("measures the levels, dtypes and threads that are asked for, and nothing else", () => {
+    const args = ["--level", "head", "--level", "logits", "--dtype", "bf16", "--threads", "1", "--hidden", "8"];
+    const { status, stdout } = bench([...small, ...args, "--json"]);
+    expect(status).toBe(0);
+    const { figures, method } = JSON.parse(stdout) as Report;
+    expect(figures.map(({ level }) => level)).toEqual(["logits", "logits", "head", "head"]);
+    expect(new Set(figures.map(({ dtype, threads, tokens, vocab }) => [dtype, threads, tokens, vocab].join()))).toEqual(
+      new Set([`bf16,1,${N},${V}`]),
+    );
+    expect(figures[0]?.copy?.bytesMoved).toBe(2 * 2 * N * V);
+    expect(figures[2]?.hidden).toBe(8);
+    expect(method.threads).toBe(1);
+  });
+
+  test("prints the machine, a table a level and what its columns mean, in plain lines", () => {
+    const { status, stdout, stderr } = bench([...small, "--hidden", String(H)]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toMatch(/^rlsd \d+\.\d+\.\d+, Node \d+/);
+    expect(stdout).toContain(`Logits: N = ${N}, V = ${V}, `);
+    expect(stdout).toContain(`LM head: N = ${N}, V = ${V}, H = ${H}, `);
+    expect(stdout).toMatch(
+      /^policyLossSync +teacher logits, in place +bf16 +\S+ +\S+ to \S+ +\S+ +\S+ +\d+ +\[#*\.*\] +\d+$/m,
+    );
+    expect(stdout).toContain("GB/s: bytes that must move");
+    expect(stdout).toMatch(/\n\d+\.\d s\n$/);
+    expect(["\r", "\u001b", "NaN", "undefined"].filter((text) => stdout.includes(text))).toEqual([]);
+  });
+
+  test.each([
+    [["--level", "logit"], 2, "ERR_RLSD_USAGE", /no level "logit"\. Did you mean "logits"/],
+    [["--dtype", "fp16"], 2, "ERR_RLSD_USAGE", /no dtype "fp16"\. Did you mean "f16"/],
+    [["--device", "cuda0"], 2, "ERR_RLSD_USAGE", /no device "cuda0"\. Did you mean "cuda:0"/],
+    [["--tokens", "0"], 2, "ERR_RLSD_USAGE", /whole number from 1 .* for --tokens but received "0"/],
+    [["--vocab", "1e3"], 2, "ERR_RLSD_USAGE", /for --vocab but received "1e3"/],
+    [["--threads", "100000"], 2, "ERR_RLSD_USAGE", /for --threads but received "100000".*RLSD_NUM_THREADS/],
+    [["--level", "logprob", "--vocab", "9"], 2, "ERR_RLSD_USAGE", /--vocab says nothing at the level logprob/],
+    [["--device", "cuda:0", "--threads", "1"], 2, "ERR_RLSD_USAGE", /--threads is the CPU's/],
+    [["--device", "cuda:0", "--level", "head"], 1, "ERR_RLSD_UNSUPPORTED", /LM head is not computed on cuda:0/],
+    [["--device", "cuda:0"], 1, "ERR_RLSD_BACKEND_UNAVAILABLE", /not-built\. There is no \/nowhere\.so/],
+    [["--tokens", "100000000"], 1, "ERR_RLSD_OUT_OF_MEMORY", /need \d+\.\d GiB: .* at the level logits/],
+  ])("%j ends with %i and one clear line", (args, expected, code, message) => {
+    const { status, stdout, stderr } = bench([...args, "--json"], { RLSD_CUDA_LIBRARY: "/nowhere.so" });
+    expect(status).toBe(expected);
+    expect(JSON.parse(stdout)).toEqual({ error: { code, message: expect.stringMatching(message) } });
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain("    at ");
+  });
+
+  test("an unknown option is a usage error, and --help shows an example", () => {
+    expect(bench(["--nonsense"])).toMatchObject({ status: 2, stderr: expect.stringContaining("unknown option") });
+    expect(bench(["--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("$ rlsd bench --level") });
+  });
+
+  test("Ctrl-C ends it in the middle of a level, with 130 and nothing more said", async () => {
+    // Seconds of work on any machine: filling the head's matrix alone takes one.
+    const child = spawn(process.execPath, argsOf([]));
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      if (text === "") setTimeout(() => child.kill("SIGINT"), 300);
+      text += chunk.toString();
+    });
+    let errors = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      errors += chunk.toString();
+    });
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    expect({ code, errors }).toEqual({ code: 130, errors: "" });
+    expect(text).toMatch(/^rlsd /);
+    expect(text).not.toContain("LM head");
+  });
+});
+
+const cxx = compiler();
+if (cxx === undefined) process.stdout.write("not run: rlsd bench on an emulated device, as there is no C++ compiler\n");
+
+(cxx === undefined ? describe.skip : describe)("rlsd bench --device", () => {
+  let library = "";
+  beforeAll(async () => {
+    library = await emulatedCudaLibrary(cxx!);
+  }, 600_000);
+
+  test("times calls in flight on the device, and claims no ceiling there", () => {
+    const env = { RLSD_CUDA_LIBRARY: library, RLSD_CUDA_EXPERIMENTAL: "1" };
+    const { status, stdout, stderr } = bench([...small, "--device", "cuda:0", "--dtype", "bf16", "--json"], env);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const report = JSON.parse(stdout) as Report;
+    expect(report.device).toMatchObject({ name: "emulated", memoryBytes: expect.any(Number) });
+    expect(report.method.ceiling).toContain("npm run gpu:check");
+    expect(report.figures.map(({ level, call }) => `${level} ${call}`)).toEqual([
+      "logprob policyLoss",
+      "logits policyLoss",
+      "logits tokenLogProbs",
+    ]);
+    for (const one of report.figures) {
+      checkFigure(one);
+      expect(one).toMatchObject({ device: "cuda:0", tokens: N });
+      expect(one.copy ?? one.percentOfCopy ?? one.threads).toBeUndefined();
+    }
+  });
+
+  test("is refused as any call is while the kernels have not passed on a GPU", () => {
+    const env = { RLSD_CUDA_LIBRARY: library, RLSD_CUDA_EXPERIMENTAL: "0" };
+    const { status, stdout } = bench([...small, "--device", "cuda:0", "--json"], env);
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout).error.code).toBe("ERR_RLSD_UNSUPPORTED");
+  });
+});
+
+describe("statistics", () => {
+  test.each([
+    [[3], 3, 3, 3],
+    [[4, 1], 1.75, 2.5, 3.25],
+    [[9, 1, 5], 3, 5, 7],
+    [[40, 10, 30, 20], 17.5, 25, 32.5],
+    [[1, 2, 3, 4, 1000], 2, 3, 4],
+  ])("of %j are the quartiles %d, %d, %d", (values, lowerQuartile, median, upperQuartile) => {
+    const given = [...values];
+    expect(spreadOf(given)).toEqual({ lowerQuartile, median, upperQuartile });
+    expect(given).toEqual(values);
+  });
+
+  test("of nothing are no numbers", () => {
+    expect(spreadOf([]).median).toBeNaN();
+  });
+
+  test("unsteadiness is the quartiles' distance as a share of the median", () => {
+    expect(unsteadiness({ lowerQuartile: 9, median: 10, upperQuartile: 12 })).toBeCloseTo(0.3, 12);
+  });
+});
+
+describe("rounds", () => {
+  const pace = (signal = new AbortController().signal) => ({ signal, show: () => {} });
+
+  test("let contestants take turns, and leave the warm-up out", async () => {
+    const order: string[] = [];
+    let time = 0;
+    const contestant = (name: string) => () => {
+      order.push(name);
+      return ++time;
+    };
+    const limits = { milliseconds: 0, least: 2, most: 9, warmups: 1 };
+    const times = await interleave("x", { call: contestant("call"), copy: contestant("copy") }, limits, pace());
+    expect(order.join(" ")).toBe("call copy call copy call copy");
+    expect(times).toEqual({ call: [3, 5], copy: [4, 6] });
+  });
+
+  test("end at the most, however fast they are", async () => {
+    const limits = { milliseconds: 1e6, least: 1, most: 4, warmups: 0 };
+    expect(await interleave("x", { call: () => 1 }, limits, pace())).toEqual({ call: [1, 1, 1, 1] });
+  });
+
+  test("end when they are interrupted", async () => {
+    const control = new AbortController();
+    let calls = 0;
+    const call = () => {
+      if (++calls === 3) control.abort();
+      return 1;
+    };
+    const limits = { milliseconds: 1e6, least: 1, most: 1e6, warmups: 0 };
+    await expect(interleave("x", { call }, limits, pace(control.signal))).rejects.toBeInstanceOf(Interrupted);
+    expect(calls).toBe(3);
+  });
+
+  test("a repeated call is made as often as said, and its time is that of one", async () => {
+    let calls = 0;
+    const waits = () => {
+      calls++;
+      for (const end = performance.now() + 2; performance.now() < end; );
+    };
+    const time = await repeated(5, waits)();
+    expect(calls).toBe(5);
+    expect(time).toBeGreaterThanOrEqual(2);
+  });
+});
+
+describe("progress", () => {
+  const { signal } = new AbortController();
+
+  test("is one line on a terminal, after two seconds, and is cleared", () => {
+    let text = "";
+    let now = 0;
+    const terminal = { isTTY: true, columns: 30, write: (more: string) => (text += more) };
+    const pace = createPace(signal, terminal, () => now);
+    now = 1900;
+    pace.show("logits, f32", 3);
+    pace.clear();
+    expect(text).toBe("");
+    now = 2500;
+    pace.show("logits, f32", 4);
+    now = 2600;
+    pace.show("logits, f32", 5);
+    expect(text).toBe("\r\u001b[2Klogits, f32, round 4, 3 s");
+    now = 3100;
+    pace.show("a name that is longer than the line", 0);
+    expect(text.split("\u001b[2K").at(-1)).toHaveLength(29);
+    text = "";
+    pace.clear();
+    expect(text).toBe("\r\u001b[2K");
+  });
+
+  test("is nothing where nobody looks", () => {
+    let text = "";
+    let now = 0;
+    const pipe = { isTTY: false, columns: 80, write: (more: string) => (text += more) };
+    const pace = createPace(signal, pipe, () => now);
+    now = 9000;
+    pace.show("logits, f32", 4);
+    pace.clear();
+    expect(text).toBe("");
+  });
+});
+
+describe("sizes", () => {
+  test("leave the last-level cache where memory allows", () => {
+    for (const cacheBytes of [2 ** 20, 32 * 2 ** 20, 96 * 2 ** 20]) {
+      const { logits } = makePlan(readOptions(flags(), 2), cpu(64 * GiB, cacheBytes));
+      expect(logits!.tokens * logits!.vocab * 2).toBeGreaterThanOrEqual(2 * cacheBytes);
+    }
+  });
+
+  test.each([1, 2, 4])("take half of %d GiB at most", (available) => {
+    const { bytes, logits, head } = makePlan(readOptions(flags(), 2), cpu(available * GiB));
+    expect(bytes).toBeLessThanOrEqual((available / 2) * GiB);
+    expect(logits!.vocab).toBe(151_936);
+    expect(head!.vocab).toBeGreaterThan(4096);
+  });
+
+  test("are those that were given, counted to the byte", () => {
+    const given = flags({ tokens: "100", vocab: "1000", hidden: "10", dtype: ["f32", "bf16"] });
+    const plan = makePlan(readOptions(given, 2), cpu(8 * GiB));
+    expect(plan.logits).toEqual({ tokens: 100, vocab: 1000, dtypes: ["f32", "bf16"] });
+    expect(plan.head).toEqual({ tokens: 100, vocab: 1000, hidden: 10, dtypes: ["f32", "bf16"] });
+    const head = (2 * 1000 + 3 * 100) * 10 * (4 + 2) + 64 * 2 ** 20;
+    expect(plan.bytes).toBe(48 * 100 + 4 * 100 * 1000 * 4 + head);
+  });
+
+  test("that cannot fit are refused with what they need and what there is", () => {
+    const given = readOptions(flags({ tokens: "4096", vocab: "65536", level: ["logits"], dtype: ["f32"] }), 2);
+    expect(() => makePlan(given, cpu(4 * GiB))).toThrow(/is free, 4\.0 GiB, but these need 4\.0 GiB/);
+    expect(() => makePlan(given, cpu(4 * GiB))).toThrow(expect.objectContaining({ code: "ERR_RLSD_OUT_OF_MEMORY" }));
+    expect(makePlan(given, cpu(5 * GiB)).bytes).toBe(4 * GiB);
+  });
+});
+
+describe("the machine", () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-bench-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  function cache(cpuName: string, index: number, values: Record<string, string>): void {
+    const path = join(folder, cpuName, "cache", `index${index}`);
+    mkdirSync(path, { recursive: true });
+    for (const [name, value] of Object.entries(values)) writeFileSync(join(path, name), `${value}\n`);
+  }
+
+  test("has the caches of the last level, each counted once", () => {
+    for (const [name, shared] of [
+      ["cpu0", "0-1"],
+      ["cpu1", "0-1"],
+      ["cpu2", "2"],
+    ] as const) {
+      const own = name.slice(3);
+      cache(name, 0, { level: "1", type: "Data", size: "32K", shared_cpu_list: own });
+      cache(name, 1, { level: "2", type: "Unified", size: "64M", shared_cpu_list: own });
+      cache(name, 2, { level: "3", type: "Unified", size: "16M", shared_cpu_list: shared });
+    }
+    expect(lastLevelCache(folder)).toBe(32 * 2 ** 20);
+  });
+
+  test("may not tell of its caches: a size is assumed, and said to be", () => {
+    expect(lastLevelCache(join(folder, "nowhere"))).toBeUndefined();
+    const { cacheBytes, cacheAssumed } = examineMachine("1.2.3");
+    expect(cacheBytes).toBeGreaterThan(0);
+    expect(cacheAssumed).toBe(lastLevelCache() === undefined);
+  });
+});
+
+describe("what is timed", () => {
+  const decode = { f32: (x: number) => x, bf16: bf16Value, f16: f16Value };
+
+  test.each(["f32", "bf16", "f16"] as const)("logits in %s lie between -4 and 4 and can be put back", (dtype) => {
+    const shape = { tokens: 3, vocab: 700, dtype };
+    const batch = logitsBatch(shape);
+    const { logits } = batch.student;
+    const first = logits.data.slice();
+    const values = Array.from(first, decode[dtype]);
+    expect(values.every((x) => Math.abs(x) <= 4)).toBe(true);
+    expect(Math.max(...values) - Math.min(...values)).toBeGreaterThan(7);
+    const { loss, gradient } = policyLossSync(batch, rlsdObjective(), { inPlace: true });
+    expect(Number.isFinite(loss)).toBe(true);
+    expect(gradient.logits).toBe(logits);
+    expect(logits.data).not.toEqual(first);
+    logitsFiller(shape, 1)(logits);
+    expect(logits.data).toEqual(first);
+  });
+
+  test("a batch of any size has its sequences within it", () => {
+    for (const tokens of [1, 3, 257, 1000]) {
+      const { cuSeqlens, advantages } = logProbBatch(tokens, 256);
+      expect(cuSeqlens.at(-1)).toBe(tokens);
+      expect(cuSeqlens).toHaveLength(advantages.length + 1);
+    }
+  });
+
+  test("a copy moves its bytes twice, on every thread", async () => {
+    const copier = await Copier.start(1000, 3);
+    try {
+      expect(copier.bytesMoved).toBe(2 * 4 * 84 * 3);
+      for (let i = 0; i < 3; i++) expect(copier.copy()).toBeGreaterThan(0);
+    } finally {
+      await copier.stop();
+    }
+  });
+});
+
+describe("the table", () => {
+  const subject = { level: "logits", call: "policyLossSync", variant: "in place", device: "cpu", threads: 2 } as const;
+  const one = (times: number[], dtype: "f32" | "bf16") =>
+    figure(
+      { ...subject, dtype, tokens: 10, vocab: 100, callsPerRound: 1, bytesMoved: 3e6 },
+      times,
+      copyFigure(2e6, [1, 1, 1]),
+    );
+
+  test("aligns its columns and says how much of the copy each figure is", () => {
+    const lines = levelText([one([2, 2, 2], "f32"), one([1000, 1500, 2000], "bf16")]).split("\n");
+    expect(lines[0]).toBe("Logits: N = 10, V = 100, 2 threads");
+    expect(lines[1]).toBe(
+      "call            how       dtype    ms     quartiles     GB/s  copy GB/s  % of copy                rounds",
+    );
+    expect(lines[2]).toBe(
+      "policyLossSync  in place  f32    2.00  2.00 to 2.00     1.50       2.00         75  [########..]       3",
+    );
+    expect(lines[3]).toBe(
+      "policyLossSync  in place  bf16   1500  1250 to 1750  0.00200       2.00          0  [..........]       3",
+    );
+  });
+
+  test("a bar has a mark for every ten percent, and ten at most", () => {
+    expect([0, 4, 47, 100, 130].map(bar)).toEqual([
+      "[..........]",
+      "[..........]",
+      "[#####.....]",
+      "[##########]",
+      "[##########]",
+    ]);
+    expect(bar(undefined)).toBe("");
+  });
+});
