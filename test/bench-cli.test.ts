@@ -77,6 +77,7 @@ describe("rlsd bench --json", () => {
     const logits = (dtype: string) => [
       `logits|policyLossSync|teacher logits, in place|${dtype}`,
       `logits|tokenLogProbsSync|scores alone|${dtype}`,
+      `logits|tokenLogProbsSync|rows in cache|${dtype}`,
     ];
     expect(names).toEqual([
       "logprob|policyLossSync|into out|",
@@ -92,12 +93,15 @@ describe("rlsd bench --json", () => {
 
   test("counts what must move and what must be multiplied", () => {
     const logits = report.figures.filter(({ level }) => level === "logits");
-    for (const { call, dtype, bytesMoved, copy } of logits) {
-      const tensor = N * V * SIZE[dtype!];
+    for (const { call, variant, dtype, tokens, bytesMoved, copy } of logits) {
+      const tensor = tokens * V * SIZE[dtype!];
       expect(bytesMoved).toBe((call === "policyLossSync" ? 3 : 1) * tensor);
+      expect([variant, copy === undefined]).toEqual([variant, variant === "rows in cache"]);
+      if (copy === undefined) continue;
+      expect(tokens).toBe(N);
       // A share is rounded up to elements of 4 bytes in each thread.
-      expect(copy!.bytesMoved - 2 * tensor).toBeGreaterThanOrEqual(0);
-      expect(copy!.bytesMoved - 2 * tensor).toBeLessThan(8 * report.machine.poolThreads);
+      expect(copy.bytesMoved - 2 * tensor).toBeGreaterThanOrEqual(0);
+      expect(copy.bytesMoved - 2 * tensor).toBeLessThan(8 * report.machine.poolThreads);
     }
     const head = report.figures.filter(({ level }) => level === "head");
     expect(head.map(({ operations }) => operations)).toEqual([8 * N * V * H, 2 * N * V * H]);
@@ -114,12 +118,12 @@ describe("rlsd bench", () => {
     const { status, stdout } = bench([...small, ...args, "--json"]);
     expect(status).toBe(0);
     const { figures, method } = JSON.parse(stdout) as Report;
-    expect(figures.map(({ level }) => level)).toEqual(["logits", "logits", "head", "head"]);
+    expect(figures.map(({ level }) => level)).toEqual(["logits", "logits", "logits", "head", "head"]);
     expect(new Set(figures.map(({ dtype, threads, tokens, vocab }) => [dtype, threads, tokens, vocab].join()))).toEqual(
       new Set([`bf16,1,${N},${V}`]),
     );
     expect(figures[0]?.copy?.bytesMoved).toBe(2 * 2 * N * V);
-    expect(figures[2]?.hidden).toBe(8);
+    expect(figures[3]?.hidden).toBe(8);
     expect(method.threads).toBe(1);
   });
 

@@ -15,13 +15,14 @@ import {
   touched,
   viewLogits,
 } from "./data.js";
-import { copyFigure, type Figure, figure } from "./figure.js";
+import { copyFigure, type Figure, figure, type Subject } from "./figure.js";
 import type { HeadPlan, LogitsPlan } from "./plan.js";
 import { checkpoint, interleave, type Limits, type Pace, repeated, timed } from "./timing.js";
 
 export interface Terms {
   readonly threads: number;
   readonly quick: boolean;
+  readonly cacheBytes: number;
   readonly pace: Pace;
 }
 
@@ -78,13 +79,49 @@ interface LogitsBench {
   readonly copier: Copier;
 }
 
+/** Scores of all rows, and of as many as a quarter of the last-level cache holds: what they cost without memory. */
+async function* benchScores(
+  subject: Omit<Subject, "call" | "variant"> & { readonly dtype: DType; readonly vocab: number },
+  logits: Tensor,
+  copy: () => number,
+  copiedBytes: number,
+  { threads, quick, pace, cacheBytes }: Terms,
+): AsyncGenerator<Figure> {
+  const { dtype, tokens, vocab } = subject;
+  const row = vocab * bytesPerElement(dtype);
+  // As many for each thread: with one row more for some, the others would wait.
+  const few = Math.min(tokens, threads * Math.max(1, Math.floor(cacheBytes / 4 / row / threads)));
+  const cachedLogits = viewLogits(logits, { dtype, vocab, tokens: few });
+  const { tokenIds } = logitsRest({ dtype, vocab, tokens });
+  const score = () => tokenLogProbsSync({ logits }, tokenIds, { threads });
+  const scoreFew = () => tokenLogProbsSync({ logits: cachedLogits }, tokenIds.subarray(0, few), { threads });
+  const times = await interleave(
+    `logits, ${dtype}, scores`,
+    {
+      copy,
+      score: () => timed(score),
+      cached: () => {
+        scoreFew(); // brings the rows into the cache
+        return timed(scoreFew);
+      },
+    },
+    limits(quick, 800),
+    pace,
+  );
+  const scores = { ...subject, call: "tokenLogProbsSync" };
+  const alone = { ...scores, variant: "scores alone", bytesMoved: tokens * row };
+  yield figure(alone, times.score, copyFigure(copiedBytes, times.copy));
+  yield figure({ ...scores, variant: "rows in cache", tokens: few, bytesMoved: few * row }, times.cached);
+}
+
 /** One dtype. Every round begins with logits: the gradient of the round before lies where they were. */
 async function* benchLogitsOf(
   plan: LogitsPlan,
   dtype: DType,
   { student, teacher, copier }: LogitsBench,
-  { threads, quick, pace }: Terms,
+  terms: Terms,
 ): AsyncGenerator<Figure> {
+  const { threads, quick, pace } = terms;
   const { tokens, vocab } = plan;
   const shape = { tokens, vocab, dtype };
   const refill = logitsFiller(shape, 1);
@@ -97,7 +134,6 @@ async function* benchLogitsOf(
     return copier.copy();
   };
   const loss = () => timed(() => policyLossSync(batch, objective, { inPlace: true, threads }));
-  const score = () => timed(() => tokenLogProbsSync({ logits: student }, rest.tokenIds, { threads }));
   const bytes = tokens * vocab * bytesPerElement(dtype);
   const subject = { level: "logits", device: "cpu", dtype, tokens, vocab, threads, callsPerRound: 1 } as const;
   const losses = await interleave(`logits, ${dtype}`, { copy, loss }, limits(quick, 1600), pace);
@@ -106,12 +142,7 @@ async function* benchLogitsOf(
     losses.loss,
     copyFigure(copier.bytesMoved, losses.copy),
   );
-  const scores = await interleave(`logits, ${dtype}, scores`, { copy, score }, limits(quick, 800), pace);
-  yield figure(
-    { ...subject, call: "tokenLogProbsSync", variant: "scores alone", bytesMoved: bytes },
-    scores.score,
-    copyFigure(copier.bytesMoved, scores.copy),
-  );
+  yield* benchScores(subject, student, copy, copier.bytesMoved, terms);
 }
 
 /** The logits level, one dtype after the other in the same memory. */

@@ -72,7 +72,8 @@ const COLUMNS: Readonly<Record<Level, readonly Column[]>> = {
 const COPY_LEGEND = [
   "GB/s: bytes that must move (loss: student and teacher read, gradient written, 3 x N x V elements; scores: one read)",
   "over the median time. copy: read and written by a plain copy on as many threads, in turn with the call. Scores write",
-  "nothing, so that they may pass a copy.",
+  "nothing, so that they may pass a copy. Rows in cache: scores without memory. Where they are about as fast as scores",
+  "of all rows, exponentials are the limit there, and memory is not.",
 ];
 
 const LEGEND: Readonly<Record<Level, readonly string[]>> = {

@@ -78,7 +78,13 @@ function cacheNotes({ logits }: Plan, { cacheBytes, cacheAssumed }: Machine, opt
   return [...assumed, `A logits tensor is as small as ${share}: rates may be the cache's, and the copy's as well.`];
 }
 
-async function* levelFigures(level: Level, plan: Plan, options: BenchOptions, pace: Pace): AsyncGenerator<Figure> {
+async function* levelFigures(
+  level: Level,
+  plan: Plan,
+  options: BenchOptions,
+  cacheBytes: number,
+  pace: Pace,
+): AsyncGenerator<Figure> {
   const { device, quick, threads } = options;
   const { logprob, logits, head } = plan;
   if (device !== "cpu") {
@@ -87,7 +93,7 @@ async function* levelFigures(level: Level, plan: Plan, options: BenchOptions, pa
     if (level === "logits" && logits !== undefined) yield* benchDeviceLogits(logits, { device, quick, pace });
     return;
   }
-  const terms = { threads, quick, pace };
+  const terms = { threads, quick, cacheBytes, pace };
   if (level === "logprob" && logprob !== undefined) yield* benchLogProbs(logprob.tokens, terms);
   if (level === "logits" && logits !== undefined) yield* benchLogits(logits, terms);
   if (level === "head" && head !== undefined) yield* benchHead(head, terms);
@@ -120,7 +126,7 @@ export async function runBench(options: BenchOptions, machine: Machine, hooks: R
   const figures: Figure[] = [];
   for (const level of options.levels) {
     const ofLevel: Figure[] = [];
-    for await (const one of levelFigures(level, plan, options, hooks.pace)) ofLevel.push(one);
+    for await (const one of levelFigures(level, plan, options, machine.cacheBytes, hooks.pace)) ofLevel.push(one);
     hooks.onLevel?.(ofLevel);
     figures.push(...ofLevel);
   }
