@@ -329,7 +329,7 @@ describe("sizes", () => {
   test("leave the last-level cache where memory allows", () => {
     for (const cacheBytes of [2 ** 20, 32 * 2 ** 20, 96 * 2 ** 20]) {
       const { logits } = makePlan(readOptions(flags(), 2), cpu(64 * GiB, cacheBytes));
-      expect(logits!.tokens * logits!.vocab * 2).toBeGreaterThanOrEqual(2 * cacheBytes);
+      expect(logits!.tokens * logits!.vocab * 2).toBeGreaterThanOrEqual(4 * cacheBytes);
     }
   });
 

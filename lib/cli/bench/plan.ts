@@ -36,8 +36,11 @@ const TOKENS = 65_536;
 /** One chunk of rows of the head's loss at that vocabulary, so that a call takes a second at most. */
 const HEAD_TOKENS = 96;
 const QUICK_HEAD = { tokens: 32, vocab: 32_768 };
-/** Each logits tensor is so many times the last-level cache, up to a limit that time sets: 1 GiB, of the widest dtype. */
-const CACHES = 2;
+/**
+ * Each logits tensor is so many times the last-level cache: of the gradient up to one cache is not yet in memory when a
+ * call returns, which should be a small part of it. A limit that time sets: 1 GiB, of the widest dtype.
+ */
+const CACHES = 4;
 const LARGEST_LOGITS_BYTES = 2 ** 30;
 /** Of the largest dtype, on a device: a call is milliseconds of its time. */
 const DEVICE_LOGITS_BYTES = 2.5e9;

@@ -30,7 +30,7 @@ export interface Report {
 }
 
 /** Quartiles of the copy further apart than this share of its median: the machine does other things too. */
-const NOISY = 0.1;
+const NOISY = 0.15;
 
 const CEILING = {
   cpu:
@@ -64,7 +64,7 @@ function noisyNotes(figures: readonly Figure[]): string[] {
   if (worst <= NOISY) return [];
   return [
     `This machine was noisy: the quartiles of a copy lie up to ${(100 * worst).toFixed(0)}% of its median apart. ` +
-      "Run it again when nothing else runs.",
+      "Another process, or a neighbour of a virtual machine, may be the reason.",
   ];
 }
 
