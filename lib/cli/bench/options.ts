@@ -34,7 +34,7 @@ export interface BenchOptions {
 
 const usage = (message: string) => new RlsdError("ERR_RLSD_USAGE", message);
 
-/** Beyond it an element's index would not be a whole number in JavaScript. */
+/** Token ids and offsets are 32-bit numbers with a sign. */
 const LARGEST = 2 ** 31 - 1;
 
 function readCount(value: string, option: string, most = LARGEST, why = ""): number {
