@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { registerBench } from "./bench.js";
 import { registerCompare } from "./compare.js";
 import { registerCredit } from "./credit.js";
-import { registerBench } from "./bench.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerPretrain } from "./pretrain.js";
