@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { BenchFlags } from "./bench/options.js";
 import type { Pace } from "./bench/timing.js";
-import { collect, EXIT, Interrupted, print, printJson } from "./command.js";
+import { collect, Interrupted, print, printJson } from "./command.js";
+import { onInterrupt } from "./interrupt.js";
 
 const HELP = `
 Levels:
@@ -74,25 +75,17 @@ async function measure(flags: BenchFlags, version: string, signal: AbortSignal):
 }
 
 async function runBenchCommand(flags: BenchFlags, version: string): Promise<void> {
-  const control = new AbortController();
-  const stop = () => {
-    // A second one does not wait for the call that runs.
-    if (control.signal.aborted) process.exit(EXIT.interrupted);
-    control.abort();
-  };
-  process.on("SIGINT", stop);
-  process.on("SIGTERM", stop);
+  const { signal, dispose } = onInterrupt(() => {});
   try {
-    await measure(flags, version, control.signal);
+    await measure(flags, version, signal);
   } catch (error) {
-    if (control.signal.aborted) throw new Interrupted();
+    if (signal.aborted) throw new Interrupted();
     if (!(error instanceof RangeError)) throw error;
     // How long an array may be, and what the system gives, is known by trying.
     const message = `The memory for these sizes could not be had: ${error.message}. Make them smaller.`;
     throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", message, { cause: error });
   } finally {
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
+    dispose();
   }
 }
 
