@@ -20,7 +20,9 @@ export function show(value: unknown): string {
   if (typeof value === "function") return "a function";
   let text: string;
   try {
-    text = typeof value === "bigint" ? `${value}n` : (JSON.stringify(value) ?? String(value));
+    if (typeof value === "bigint") return `${value}n`;
+    // JSON has neither NaN nor Infinity, and would say null.
+    text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
   } catch {
     text = String(value); // circular
   }

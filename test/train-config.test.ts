@@ -27,6 +27,7 @@ describe("settings", () => {
       /"rollout\.temprature"\. Did you mean "rollout\.temperature"/,
     ],
     ["a wrong type", { steps: "ten" }, /Expected an integer of at least 0 for "steps" but received "ten"/],
+    ["no number", { steps: Number.NaN }, /Expected an integer of at least 0 for "steps" but received NaN/],
     ["out of range", { rollout: { topP: 2 } }, /Expected a number from 0 to 1 for "rollout\.topP" but received 2/],
     ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo for "algorithm"/],
     ["a section that is a number", { data: 3 }, /Expected an object for "data"/],

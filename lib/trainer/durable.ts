@@ -37,6 +37,16 @@ export async function writing<T>(what: string, body: () => Promise<T>): Promise<
   }
 }
 
+/** Runs a body; where it fails, what was taken for it is given up, and the failure stays the one that is told. */
+export async function releasing<T>(giveUp: () => Promise<void>, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    await giveUp().catch(() => {});
+    throw error;
+  }
+}
+
 /** Makes a finished file or folder survive a power cut. */
 export async function flush(path: string): Promise<void> {
   const handle = await open(path, "r");

@@ -4,7 +4,8 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
-import { LineFile, writeWhole, writing } from "./durable.js";
+import { LineFile, releasing, writeWhole, writing } from "./durable.js";
+import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
 export interface MetricsLine {
@@ -64,26 +65,38 @@ export class RunFolder {
     readonly path: string,
     private readonly metrics: LineFile,
     private readonly samples: LineFile,
+    private readonly unlock: () => Promise<void>,
   ) {}
 
   /** A new folder, or an empty one. ERR_RLSD_RUN_FOLDER when a run is already there. */
   static async create(path: string, config: RunConfig): Promise<RunFolder> {
     const folder = resolve(path);
     await writing(folder, () => makeFolder(join(folder, CHECKPOINTS)));
-    const found = await readdir(folder);
-    if (found.includes(CONFIG_FILE)) {
-      throw new RlsdError(
-        "ERR_RLSD_RUN_FOLDER",
-        `${path} holds a run already. Go on with it by --resume ${path}, or choose another folder with --output.`,
-      );
-    }
-    await writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
-    return RunFolder.at(folder, { metrics: 0, samples: 0 });
+    const unlock = await lockRun(folder);
+    return releasing(unlock, async () => {
+      const found = await readdir(folder);
+      if (found.includes(CONFIG_FILE)) {
+        throw new RlsdError(
+          "ERR_RLSD_RUN_FOLDER",
+          `${path} holds a run already. Go on with it by --resume ${path}, or choose another folder with --output.`,
+        );
+      }
+      await writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
+      return RunFolder.at(folder, { metrics: 0, samples: 0 }, unlock);
+    });
   }
 
-  /** The folder of a run that goes on: what was logged after the offsets is cut off, and will be logged again. */
-  static async resume(path: string, config: RunConfig, offsets: Offsets): Promise<RunFolder> {
-    const run = await RunFolder.at(resolve(path), offsets);
+  /**
+   * The folder of a run that goes on: what was logged after the offsets is cut off, and will be logged again. `unlock`
+   * gives up its lock, which was taken before the offsets were read.
+   */
+  static async resume(
+    path: string,
+    config: RunConfig,
+    offsets: Offsets,
+    unlock: () => Promise<void>,
+  ): Promise<RunFolder> {
+    const run = await RunFolder.at(resolve(path), offsets, unlock);
     await run.settle(config);
     return run;
   }
@@ -95,9 +108,9 @@ export class RunFolder {
     await writeWhole(join(this.path, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
   }
 
-  private static async at(folder: string, offsets: Offsets): Promise<RunFolder> {
+  private static async at(folder: string, offsets: Offsets, unlock: () => Promise<void>): Promise<RunFolder> {
     const metrics = await LineFile.open(join(folder, METRICS_FILE), offsets.metrics);
-    return new RunFolder(folder, metrics, await LineFile.open(join(folder, SAMPLES_FILE), offsets.samples));
+    return new RunFolder(folder, metrics, await LineFile.open(join(folder, SAMPLES_FILE), offsets.samples), unlock);
   }
 
   get checkpoints(): string {
@@ -123,6 +136,7 @@ export class RunFolder {
 
   async close(): Promise<void> {
     await Promise.all([this.metrics.close(), this.samples.close()]);
+    await this.unlock();
   }
 }
 

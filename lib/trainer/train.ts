@@ -13,10 +13,12 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { releasing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import { type Materials, prepare } from "./prepare.js";
-import { type MetricsLine, RunFolder } from "./run-folder.js";
+import { type MetricsLine, RunFolder, readRunConfig } from "./run-folder.js";
+import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
 import type { LoadPolicy } from "./teacher.js";
 import { VerdictJournal } from "./verdict-journal.js";
@@ -166,44 +168,59 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-async function openFolder(config: ResolvedConfig, weights: Weights, resume: string | undefined, from?: Checkpoint) {
+type Unlock = () => Promise<void>;
+
+async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Checkpoint | undefined, unlock?: Unlock) {
   const settings = { version: packageVersion(), config };
-  if (resume !== undefined) {
-    const folder = await RunFolder.resume(resume, settings, from?.offsets ?? { metrics: 0, samples: 0 });
-    await removePartials(folder);
-    if (from !== undefined) return folder;
-    await saveConstants(folder, weights);
-    return folder;
-  }
-  const folder = await RunFolder.create(newRunPath(config), settings);
-  await saveConstants(folder, weights);
+  if (hooks.resume === undefined || unlock === undefined) return RunFolder.create(newRunPath(config), settings);
+  const offsets = from?.offsets ?? { metrics: 0, samples: 0 };
+  const folder = await RunFolder.resume(hooks.resume, settings, offsets, unlock);
+  await removePartials(folder);
   return folder;
 }
 
-async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
-  const { resume } = hooks;
+/** What a run works with, in its folder; the folder is closed again where that fails. */
+async function openIn(folder: RunFolder, weights: Weights, from: Checkpoint | undefined): Promise<VerdictJournal> {
+  return releasing(
+    () => folder.close(),
+    async () => {
+      if (from === undefined) await saveConstants(folder, weights);
+      return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
+    },
+  );
+}
+
+async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
   const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
-  const from = resume === undefined ? undefined : await lastCheckpoint(resume);
-  const weights = await loadWeights(config, resume, from, load);
-  try {
-    const materials = await prepare(config, weights.policy);
-    const folder = await openFolder(config, weights, resume, from);
-    const journal = await VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
-    const context: StepContext = {
-      config,
-      materials,
-      ...weights,
-      journal,
-      privileged: hooks.privileged,
-      signal: hooks.signal ?? new AbortController().signal,
-    };
-    const savedAt = from?.state.step ?? -1;
-    const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
-    return { run, state: from?.state ?? INITIAL_STATE };
-  } catch (error) {
-    await disposeWeights(weights);
-    throw error;
-  }
+  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
+  const weights = await loadWeights(config, hooks.resume, from, load);
+  return releasing(
+    () => disposeWeights(weights),
+    async () => {
+      const materials = await prepare(config, weights.policy);
+      const folder = await openFolder(config, hooks, from, unlock);
+      const journal = await openIn(folder, weights, from);
+      const context: StepContext = {
+        config,
+        materials,
+        ...weights,
+        journal,
+        privileged: hooks.privileged,
+        signal: hooks.signal ?? new AbortController().signal,
+      };
+      const savedAt = from?.state.step ?? -1;
+      const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
+      return { run, state: from?.state ?? INITIAL_STATE };
+    },
+  );
+}
+
+async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
+  if (hooks.resume === undefined) return openLocked(config, hooks);
+  await readRunConfig(hooks.resume);
+  // Before the checkpoint is read: what another process adds until then must not be cut off.
+  const unlock = await lockRun(hooks.resume);
+  return releasing(unlock, () => openLocked(config, hooks, unlock));
 }
 
 async function close({ folder, journal, materials, weights }: Run): Promise<void> {

@@ -106,7 +106,10 @@ export async function* readRows(file: string): AsyncGenerator<PlacedRow> {
     );
   }
   try {
-    await (await open(file, "r")).close();
+    const handle = await open(file, "r");
+    const isFolder = (await handle.stat()).isDirectory();
+    await handle.close();
+    if (isFolder) throw new Error("it is a folder");
   } catch (error) {
     throw new RlsdError("ERR_RLSD_DATA", `cannot read ${file}: ${error instanceof Error ? error.message : error}`);
   }
