@@ -8,6 +8,8 @@ import { cliArgs, runCli } from "./support/cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
 const clock = join(__dirname, "../assets/clock");
+const broken = join(folder, "broken.mjs");
+writeFileSync(broken, 'throw new Error("boom");');
 /** A file where a folder is wanted. */
 const main = join(__dirname, "../lib/cli/main.ts");
 const rlsd = (...args: string[]) => runCli(args, folder);
@@ -84,6 +86,11 @@ describe("rlsd train", () => {
     [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
     [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
     [["train", "--nonsense"], 2, /unknown option/],
+    [
+      ["train", "--set", `reward={type: module, path: ${main}, export: nothing}`],
+      2,
+      /to export the function "nothing"/,
+    ],
     [["train", "--resume", "nowhere"], 1, /nowhere is not a run folder/],
     [["train", "--output", join(main, "run")], 1, /cannot write .*a part of the path is a file/],
     [["eval", clock, join(clock, "eval.jsonl"), "--output", main], 1, /cannot write .*a file is in its place/],

@@ -6,7 +6,13 @@ export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 /** A run that stopped because it was asked to; what it had to say is already printed. */
 export class Interrupted extends Error {}
 
-const USAGE_CODES = new Set(["ERR_RLSD_CONFIG", "ERR_RLSD_USAGE", "ERR_RLSD_VERIFIER", "ERR_RLSD_VERIFIER_OPTION"]);
+const USAGE_CODES = new Set([
+  "ERR_RLSD_CONFIG",
+  "ERR_RLSD_USAGE",
+  "ERR_RLSD_VERIFIER",
+  "ERR_RLSD_VERIFIER_OPTION",
+  "ERR_RLSD_VERIFIER_MODULE",
+]);
 
 /** The exit status an error stands for. */
 export function exitCodeOf(error: unknown): number {

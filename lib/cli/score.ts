@@ -188,6 +188,7 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   let progress: NodeJS.Timeout | undefined;
   try {
     const total = await checkRows(options.data, fields, verifier);
+    await verifier.start?.();
     progress = setInterval(() => io.stderr.write(`rlsd: ${summary.completions} of ${total} judged\n`), PROGRESS_MS);
     let sum = 0;
     let last = "";

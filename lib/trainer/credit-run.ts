@@ -232,6 +232,7 @@ export async function* creditCompletions(
   try {
     const { tokenizer, prompter, rollouts, skipped } = await readCompletions(files, config, verifier, student);
     teacher = await teacherOf(config, model, student, load);
+    await verifier.start?.();
     hooks.onStart?.(rollouts.length, skipped);
     const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name: "credit" } });
     const rewards = verdicts.map((verdict) => verdict.reward);

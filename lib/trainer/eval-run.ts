@@ -106,6 +106,7 @@ export async function evaluateModel(
       maxLength: policy.maxLength,
       limit: config.eval.limit,
     });
+    await verifier.start?.();
     const { metrics, predictions } = await evaluate({
       ...text,
       policy,

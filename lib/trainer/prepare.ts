@@ -8,6 +8,7 @@ import { createVerifier } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
+import { releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
 
@@ -90,6 +91,13 @@ export async function loadPrompts(
   return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };
 }
 
+/** Has the verifier load what it needs; one that cannot is disposed of. */
+export const startVerifier = (verifier: Verifier): Promise<void> =>
+  releasing(
+    async () => verifier.dispose?.(),
+    async () => verifier.start?.(),
+  );
+
 /** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
 function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
   if (tokenizer.size <= policy.vocabSize) return;
@@ -111,6 +119,7 @@ export async function prepare(config: ResolvedConfig, policy: Policy): Promise<M
     config.data.eval.length === 0
       ? { prompts: [], skipped: 0 }
       : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
+  await startVerifier(verifier);
   return {
     ...text,
     block,

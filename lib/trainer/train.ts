@@ -190,6 +190,24 @@ async function openIn(folder: RunFolder, weights: Weights, from: Checkpoint | un
   );
 }
 
+async function openPrepared(o: {
+  readonly config: ResolvedConfig;
+  readonly hooks: TrainHooks;
+  readonly from: Checkpoint | undefined;
+  readonly weights: Weights;
+  readonly materials: Materials;
+  readonly unlock: Unlock | undefined;
+}): Promise<{ run: Run; state: RunState }> {
+  const { config, hooks, from, weights, materials, unlock } = o;
+  const folder = await openFolder(config, hooks, from, unlock);
+  const journal = await openIn(folder, weights, from);
+  const signal = hooks.signal ?? new AbortController().signal;
+  const context: StepContext = { config, materials, ...weights, journal, privileged: hooks.privileged, signal };
+  const savedAt = from?.state.step ?? -1;
+  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
+  return { run, state: from?.state ?? INITIAL_STATE };
+}
+
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
   const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
   const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
@@ -198,19 +216,8 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
     () => disposeWeights(weights),
     async () => {
       const materials = await prepare(config, weights.policy);
-      const folder = await openFolder(config, hooks, from, unlock);
-      const journal = await openIn(folder, weights, from);
-      const context: StepContext = {
-        config,
-        materials,
-        ...weights,
-        journal,
-        privileged: hooks.privileged,
-        signal: hooks.signal ?? new AbortController().signal,
-      };
-      const savedAt = from?.state.step ?? -1;
-      const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
-      return { run, state: from?.state ?? INITIAL_STATE };
+      const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
+      return releasing(async () => materials.verifier.dispose?.(), begin);
     },
   );
 }

@@ -11,10 +11,13 @@ export interface Part {
   readonly weight?: number | undefined;
 }
 
-function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "dispose"> {
+function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "start" | "dispose"> {
   return {
     check(row: Row) {
       for (const part of parts) part.check?.(row);
+    },
+    async start() {
+      await Promise.all(parts.map((part) => part.start?.()));
     },
     async dispose() {
       await Promise.all(parts.map((part) => part.dispose?.()));

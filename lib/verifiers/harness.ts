@@ -41,6 +41,8 @@ export class Harness {
   readonly #options: HarnessOptions;
   readonly #queue: Task[] = [];
   readonly #slots = new Set<Slot>();
+  /** Who waits for a first worker to be ready. */
+  readonly #starts: { resolve(): void; reject(reason: unknown): void }[] = [];
   readonly #counts = { judged: 0, timeout: 0, crash: 0, "out-of-memory": 0, aborted: 0, started: 0 };
   #head = 0;
   #pending = 0;
@@ -104,6 +106,24 @@ export class Harness {
     });
   }
 
+  /** Resolves once a worker is ready to judge; rejects with what keeps them from being so. */
+  start(): Promise<void> {
+    if ([...this.#slots].some((slot) => slot.ready)) return Promise.resolve();
+    if (this.#disposed) return Promise.reject(new RlsdError("ERR_RLSD_DISPOSED", "The verifier has been disposed of."));
+    return new Promise((resolve, reject) => {
+      this.#starts.push({ resolve, reject });
+      if (this.#pending++ === 0) this.#wake();
+      this.#feed();
+    });
+  }
+
+  #settleStarts(settle: (start: { resolve(): void; reject(reason: unknown): void }) => void): void {
+    for (const start of this.#starts.splice(0)) {
+      if (--this.#pending === 0) this.#rest();
+      settle(start);
+    }
+  }
+
   /** Kills every worker and waits until each is reaped. Samples that still wait reject with ERR_RLSD_DISPOSED. */
   async dispose(): Promise<void> {
     this.#disposed = true;
@@ -128,6 +148,7 @@ export class Harness {
     const waiting = this.#queue.splice(0).slice(this.#head);
     this.#head = 0;
     for (const task of [...inFlight, ...waiting]) if (!task.done) task.reject(error);
+    this.#settleStarts((start) => start.reject(error));
   }
 
   #abort(task: Task, reason: unknown): void {
@@ -151,7 +172,7 @@ export class Harness {
   }
 
   #feed(): void {
-    const waiting = this.#queue.length - this.#head;
+    const waiting = this.#queue.length - this.#head + this.#starts.length;
     const idle = [...this.#slots].filter((slot) => slot.doomed === undefined && slot.tasks.length === 0).length;
     const missing = Math.min(this.#options.workers - this.#slots.size, waiting - idle);
     for (let i = 0; i < missing; i++) this.#spawn();
@@ -217,6 +238,7 @@ export class Harness {
       slot.ready = true;
       this.#failedStarts = 0;
       clearTimeout(slot.timer);
+      this.#settleStarts((start) => start.resolve());
       if (this.#pending === 0) slot.process.hold(false);
     } else if (message.kind === "failed") {
       slot.failure = new RlsdError(message.code, message.message);

@@ -179,6 +179,42 @@ describe("a verifier that cannot start is an error, not a reward", () => {
   });
 });
 
+describe("start", () => {
+  test("has a worker ready before the first sample, also when asked twice, and then does nothing", async () => {
+    const verifier = harness();
+    await Promise.all([verifier.start?.(), verifier.start?.()]);
+    expect(verifier.stats).toMatchObject({ workersStarted: 1, workersAlive: 1, judged: 0 });
+    await verifier.start?.();
+    expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1);
+    expect(verifier.stats).toMatchObject({ workersStarted: 1, judged: 1 });
+  });
+
+  test("rejects with what keeps the worker from starting, and leaves none behind", async () => {
+    const verifier = harness({ export: "constant" });
+    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
+    await until(() => verifier.stats.workersAlive === 0);
+    expect(verifier.stats.workersStarted).toBe(1);
+  });
+
+  test("of a sum and of a gate starts every part", async () => {
+    const [good, bad] = [harness(), harness({ export: "constant" })];
+    await expect(createVerifier({ type: "sum", parts: [{ verifier: good, name: "a" }] }).start?.()).resolves.toBe(
+      undefined,
+    );
+    expect(good.stats.workersAlive).toBe(1);
+    await expect(createVerifier({ type: "gate", gate: good, verifier: bad }).start?.()).rejects.toThrow("constant");
+  });
+
+  test("that still waits rejects when the verifier is disposed of", async () => {
+    const verifier = harness();
+    const started = verifier.start?.();
+    const rejected = expect(started).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+    await verifier.dispose?.();
+    await rejected;
+    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+  });
+});
+
 test("an export that takes options is called with them", async () => {
   const verifier = harness({ export: "withOptions", options: { bonus: 0.5 } });
   expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1.5);
