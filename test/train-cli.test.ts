@@ -86,11 +86,7 @@ describe("rlsd train", () => {
     [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
     [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
     [["train", "--nonsense"], 2, /unknown option/],
-    [
-      ["train", "--set", `reward={type: module, path: ${main}, export: nothing}`],
-      2,
-      /to export the function "nothing"/,
-    ],
+    [["train", "--set", `reward={type: module, path: ${broken}}`], 2, /broken\.mjs could not be loaded: Error: boom/],
     [["train", "--resume", "nowhere"], 1, /nowhere is not a run folder/],
     [["train", "--output", join(main, "run")], 1, /cannot write .*a part of the path is a file/],
     [["eval", clock, join(clock, "eval.jsonl"), "--output", main], 1, /cannot write .*a file is in its place/],
