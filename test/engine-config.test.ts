@@ -136,6 +136,8 @@ describe("refused by name", () => {
     ["mistral's window", { model_type: "mistral", sliding_window: 4096 }, /sliding_window 4096/],
     ["mixed layers", { layer_types: ["full_attention", "sliding_attention"] }, /layer_types "sliding_attention"/],
     ["odd heads", { head_dim: 9 }, /head_dim 9 is not supported: expected an even number/],
+    // 2^30 layers ended the process: their lists did not fit.
+    ["more layers than any model has", { num_hidden_layers: 2 ** 30 }, /num_hidden_layers 1073741824 is not supported/],
     ["huge heads", { head_dim: 512 }, /head_dim 512/],
     [
       "uneven groups",

@@ -127,6 +127,15 @@ function parseRope(f: Fields, maxLength: number): RopeConfig {
 }
 
 /** A number, a list of them, or nothing. */
+/** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
+const MOST_LAYERS = 65536;
+
+function layerCount(f: Fields): number {
+  const layers = f.size("num_hidden_layers");
+  if (layers <= MOST_LAYERS) return layers;
+  throw f.fail(`num_hidden_layers ${layers} is not supported: expected at most ${MOST_LAYERS}`);
+}
+
 function endTokens(f: Fields, vocabSize: number): number[] {
   const value = f.get("eos_token_id") ?? [];
   const ids: readonly unknown[] = Array.isArray(value) ? value : [value];
@@ -193,7 +202,7 @@ export function parseConfig(
     vocabSize,
     hiddenSize,
     intermediateSize: f.size("intermediate_size"),
-    numLayers: f.size("num_hidden_layers"),
+    numLayers: layerCount(f),
     numHeads,
     numKvHeads: f.size("num_key_value_heads", numHeads),
     headDim: f.size("head_dim", modelType === "qwen3" ? 128 : Math.floor(hiddenSize / numHeads)),
