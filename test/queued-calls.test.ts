@@ -205,20 +205,25 @@ describe("an aborted call with an LM head", () => {
   const out = { hidden: empty([rows, width], "bf16"), head: empty([vocab, width], "bf16") };
 
   it("stops within 10 ms wherever it is: scores, gradients, what is left of them", async () => {
-    const begin = performance.now();
-    await policyLoss(batch, rlsd(), { out });
-    const whole = performance.now() - begin;
+    let whole = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 3; i++) {
+      const begin = performance.now();
+      await policyLoss(batch, rlsd(), { out });
+      whole = Math.min(whole, performance.now() - begin);
+    }
     for (const part of [0.1, 0.3, 0.5, 0.6, 0.7, 0.8]) {
+      let wait = whole * part;
       let shortest = Number.POSITIVE_INFINITY;
-      for (let attempt = 0; attempt < 20 && shortest >= 10; attempt++) {
+      // The best of some tries, as above.
+      for (let attempt = 0; attempt < 30 && shortest >= 10; attempt++) {
         const controller = new AbortController();
         const pending = policyLoss(batch, rlsd(), { out, signal: controller.signal });
-        await new Promise((resolve) => setTimeout(resolve, whole * part));
+        await new Promise((resolve) => setTimeout(resolve, wait));
         const asked = performance.now();
         controller.abort();
-        // One that was done by then says nothing.
-        const ended = await codeOf(pending);
-        if (ended !== "resolved") shortest = Math.min(shortest, performance.now() - asked);
+        if ((await codeOf(pending)) !== "resolved") shortest = Math.min(shortest, performance.now() - asked);
+        // It was done before it was asked to stop: this machine has become faster, or this thread woke up late.
+        else wait *= 0.8;
       }
       expect([part, shortest < 10]).toEqual([part, true]);
     }
