@@ -114,7 +114,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   if (swap) pack_rows(problem, packed);
   const auto cancelled = [&problem] { return problem.cancel != nullptr && *problem.cancel != 0; };
   /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. A block begins by
-   * packing, which polls nothing: with thousands of blocks left that alone would take long. */
+   * packing and a 16-bit one ends by being written, neither of which polls: with many blocks left that alone takes long. */
   std::atomic<int64_t> next{0};
   const rlsd_status status = parallel_for(context, std::min(slots, blocks), [&](int64_t slot) {
     for (int64_t i = next++; i < blocks && !cancelled(); i = next++) {
