@@ -1,3 +1,4 @@
+export { type ReportOptions, type RunReport, reportRun } from "./cli/report-run.js";
 export { RlsdError } from "./errors.js";
 export type { DistillLossOptions } from "./objectives/distill-options.js";
 export type {
@@ -79,6 +80,7 @@ export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
 export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
+export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";

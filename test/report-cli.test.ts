@@ -1,6 +1,7 @@
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { reportRun } from "../lib/index.js";
 import { runCli } from "./support/cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-report-"));
@@ -47,6 +48,18 @@ test("rlsd report writes the page again, elsewhere, and in numbers", () => {
   expect(rlsd("report", run, "--output", file, "--steps", "1").status).toBe(0);
   const steps = new Set([...readFileSync(file, "utf8").matchAll(/data-step="(\d+)"/g)].map((match) => match[1]));
   expect(steps.size).toBe(1);
+});
+
+test("code gets the same page and numbers", async () => {
+  const output = join(folder, "from-code.html");
+  const counts: number[] = [];
+  const told = await reportRun(run, { output, onSample: (count) => counts.push(count) });
+  expect(told).toMatchObject({ report: output, step: 3, warnings: expect.any(Array) });
+  expect(counts).toEqual(Array.from({ length: counts.length }, (_, i) => i + 1));
+  expect(counts.length).toBeGreaterThan(10);
+  expect(readFileSync(output, "utf8")).toBe(readFileSync(join(run, "report.html"), "utf8"));
+  await expect(reportRun(run, { steps: 0 })).rejects.toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT" });
+  await expect(reportRun(folder)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
 });
 
 test("a run that is still going on has a report; one with a damaged file says which line", () => {

@@ -1,0 +1,45 @@
+import { basename, join, resolve } from "node:path";
+import { checkInteger } from "../check.js";
+import type { RunFacts } from "../report/run-report.js";
+import type { Warning } from "../report/warnings.js";
+
+/** Steps of which completions are shown where nothing else is said. */
+export const REPORT_STEPS = 8;
+
+export interface ReportOptions {
+  /** Steps of which completions are shown, spread over the run. Default 8. */
+  readonly steps?: number | undefined;
+  /** Default: report.html in the run folder. */
+  readonly output?: string | undefined;
+  /** Called with the number of samples read so far. */
+  readonly onSample?: ((count: number) => void) | undefined;
+}
+
+/** What a report shows, in a few numbers. */
+export interface RunReport extends RunFacts {
+  /** Where the page is. */
+  readonly report: string;
+  readonly warnings: readonly Warning[];
+}
+
+/**
+ * Writes a run as one page that loads nothing: what was reached, what to look at, completions with the credit of every
+ * token, curves. The run may still be going on; memory does not grow with its length.
+ *
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; ERR_RLSD_RUN_FOLDER where there is no run, or a file of it is damaged; ERR_RLSD_WRITE
+ */
+export async function reportRun(run: string, o: ReportOptions = {}): Promise<RunReport> {
+  const { readMetrics, readRunConfig, readSamples, REPORT_FILE, writeReport } = await import(
+    "../trainer/run-folder.js"
+  );
+  const { digestRun } = await import("../report/digest.js");
+  const { factsOf, runReport } = await import("../report/run-report.js");
+  const { warningsOf } = await import("../report/warnings.js");
+  const { output = join(run, REPORT_FILE), onSample } = o;
+  const steps = checkInteger(o.steps ?? REPORT_STEPS, "steps", { min: 1 });
+  const config = await readRunConfig(run);
+  const source = { name: basename(resolve(run)), config, metrics: readMetrics(run), samples: readSamples(run) };
+  const digest = await digestRun(source, { steps, ...(onSample && { onSample }) });
+  await writeReport(resolve(output), runReport(digest));
+  return { report: resolve(output), ...factsOf(digest), warnings: warningsOf(digest) };
+}
