@@ -1,4 +1,6 @@
 import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
@@ -59,7 +61,9 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
       const shapes = ["alignments", "in_place", "rows_argument", "wide_rows", "log_probs_level", "token_log_probs"];
       const names = ["objectives", "repeats", ...edges, ...shapes];
       if (Object.keys(env).length === 0) names.push("vectors");
-      expect(await check(names, env)).toBe(passed(names));
+      names.push("stale_workspace");
+      const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
+      expect(await check(names, { ...env, RLSD_EMULATION_TRACE: trace })).toBe(passed(names));
     },
     300_000,
   );

@@ -5,6 +5,7 @@ librlsd_cpu.so they show that the harness and the CPU backend agree.
 """
 
 import json
+import os
 import pathlib
 import traceback
 
@@ -365,6 +366,28 @@ def check_log_probs_level(library):
     got = batches.policy_loss(library, abi.objective(), student=[-1, -2, -3], teacher=nan_teacher, cu_seqlens=[0, 3],
                               advantages=[1.0])  # fmt: skip
     assert got["stats"]["nanTeacherRows"] == 3 and np.all(got["evidence_weights"] == 1.0)
+
+
+def check_stale_workspace(library):
+    """Whatever the workspace held before, the bits are the same; log-probs alone take one kernel and clear nothing."""
+    rng = np.random.default_rng(15)
+    n = 3000
+    tokens = dict(student=-2 * rng.random(n), teacher=-2 * rng.random(n), cu_seqlens=[0, 100, n], advantages=[1.0, -1.0])
+    for batch in (tokens, random_batch(16, 40, 1000, "bf16")):
+        wanted = batches.policy_loss(library, abi.objective(), **batch)
+        size = library.context.workspace_bytes
+        for stale in (np.zeros(size, np.uint8), np.full(size, 255, np.uint8), rng.integers(0, 256, size, np.uint8)):
+            if size > 0:
+                library.call("copy", library.context.workspace, stale.ctypes.data, size, abi.HOST_TO_DEVICE)
+            got = batches.policy_loss(library, abi.objective(), **batch)
+            for key in ("gradient_log_probs", "evidence_weights"):
+                assert np.array_equal(got[key], wanted[key]), key
+            assert got["stats"]["loss"] == wanted["stats"]["loss"]
+    trace = os.environ.get("RLSD_EMULATION_TRACE")  # a device does not tell
+    if trace is not None:
+        before = len(pathlib.Path(trace).read_text())
+        batches.policy_loss(library, abi.objective(), **tokens)
+        assert pathlib.Path(trace).read_text()[before:] == "launch\n"
 
 
 def check_token_shares(library):

@@ -38,18 +38,38 @@ RLSD_HD int64_t key_index(Key key) { return static_cast<int64_t>(key >> 8 & 0xFF
 RLSD_HD Reason key_reason(Key key) { return static_cast<Reason>(key & 0xFF); }
 constexpr int kViewPhase = 4;
 
-/* What blocks of one call share. The launcher fills it with ones. */
+/* What blocks of one call share. Filled with ones before the first kernel; a call of log-probs alone, which is one kernel,
+ * uses `arrivals` and leaves the rest as it was. */
 struct Control {
-  Key error;                  /* the smallest key found */
+  Key error;                    /* the smallest key found */
   unsigned long long first_bad; /* the smallest token of a bad row */
-  unsigned bad;               /* how many, less one */
-  unsigned settled, finished; /* blocks that are done, less one */
+  unsigned bad;                 /* how many, less one */
+  unsigned settled;             /* blocks that are done, less one */
+  unsigned long long arrivals;  /* of one kernel of one call: see is_last_of_call */
 };
 
 /* In one thread of each block: true for the last block of the grid to come here. */
 __device__ inline bool is_last_block(unsigned* counter) {
   __threadfence();
   return atomicAdd(counter, 1u) + 2u == gridDim.x;
+}
+
+constexpr int kArrivalBits = 16; /* more blocks than a pass has */
+
+/* In one thread of each block: true for the last block of the call to come here. The word need not be cleared before: its
+ * upper 48 bits name the call that counts in it, and whatever else it holds counts as none. */
+__device__ inline bool is_last_of_call(unsigned long long* word, unsigned long long call) {
+  __threadfence();
+  unsigned long long seen = *static_cast<volatile unsigned long long*>(word), mine, before;
+  while (true) {
+    mine = (seen >> kArrivalBits == call ? seen : call << kArrivalBits) + 1;
+    before = atomicCAS(word, seen, mine);
+    if (before == seen) break;
+    seen = before;
+  }
+  if (mine - (call << kArrivalBits) != gridDim.x) return false;
+  *word = 0; /* a graph that replays the call has its number again */
+  return true;
 }
 
 rlsd_status describe_outcome(rlsd_context* context, const rlsd_outcome* outcome);

@@ -152,8 +152,17 @@ rlsd_status enqueue_rows(rlsd_context* context, RowCall* call) {
   return status == RLSD_OK ? launch_rows(context, *call) : status;
 }
 
+rlsd_status enqueue_log_probs(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,
+                              const rlsd_policy_outputs& out, const Arrays& a, rlsd_outcome* outcome) {
+  PolicyTokens tokens = policy_tokens(b);
+  tokens.credit_only = out.gradient_log_probs == nullptr;
+  return launch_policy_tokens(context, tokens, o, out, a.control, a.parts, outcome, false);
+}
+
 rlsd_status enqueue_logits(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,
                            const rlsd_policy_outputs& out, const Arrays& a, const View* views, rlsd_outcome* outcome) {
+  RLSD_CUDA_CHECK(context, cudaMemsetAsync(a.control, 0xFF, sizeof(Control), stream_of(context)),
+                  "Could not clear the workspace");
   RowCall call = row_call(b, o, out, a, views);
   RowCall claims = call;
   claims.p.log_probs = nullptr; /* none is written yet: terms without means */
@@ -194,14 +203,9 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
   if (status != RLSD_OK) return status;
   rlsd_outcome* const outcome = out.outcome != nullptr ? out.outcome : a.outcome;
   return on_device(context, [&]() -> rlsd_status {
-    RLSD_CUDA_CHECK(context, cudaMemsetAsync(a.control, 0xFF, sizeof(Control), stream_of(context)),
-                    "Could not clear the workspace");
-    PolicyTokens tokens = policy_tokens(b);
-    tokens.credit_only = out.gradient_log_probs == nullptr && highest_level(b) < RLSD_LOGITS;
-    const rlsd_status enqueued =
-        highest_level(b) < RLSD_LOGITS
-            ? launch_policy_tokens(context, tokens, *objective, out, a.control, a.parts, outcome, false)
-            : enqueue_logits(context, b, *objective, out, a, views, outcome);
+    const rlsd_status enqueued = highest_level(b) < RLSD_LOGITS
+                                     ? enqueue_log_probs(context, b, *objective, out, a, outcome)
+                                     : enqueue_logits(context, b, *objective, out, a, views, outcome);
     if (enqueued != RLSD_OK || out.outcome != nullptr) return enqueued;
     return await_outcome(context, outcome);
   });

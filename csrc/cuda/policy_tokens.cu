@@ -8,6 +8,7 @@
 #include "cuda/policy_tokens.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "cuda/check.cuh"
 
@@ -21,6 +22,7 @@ struct TokensCall {
   Control* control;
   PolicySums* parts; /* (blocks) */
   rlsd_outcome* outcome;
+  unsigned long long number; /* of the call, not 0 */
   bool checked;
   bool by_sequence; /* blocks take sequences */
 };
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
     if (threadIdx.x == 0) c.parts[blockIdx.x] = sums;
   }
   __syncthreads(); /* the block's writes come before its arrival */
-  if (threadIdx.x == 0) shared->last = is_last_block(&c.control->finished);
+  if (threadIdx.x == 0) shared->last = is_last_of_call(&c.control->arrivals, c.number);
   __syncthreads();
   const bool last = shared->last;
   __syncthreads();
@@ -125,6 +127,16 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
 
 /* ---- launchers ---------------------------------------------------------------------------- */
 
+namespace {
+
+/* 48 bits that no earlier call over the same workspace had: calls take longer than the clock's unit. */
+unsigned long long call_number() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+  return (static_cast<unsigned long long>(now) & (~0ull >> kArrivalBits)) | 1;
+}
+
+}  // namespace
+
 rlsd_status launch_policy_tokens(rlsd_context* context, const PolicyTokens& p, const rlsd_objective& o,
                                  const rlsd_policy_outputs& out, Control* control, PolicySums* parts,
                                  rlsd_outcome* outcome, bool checked) {
@@ -132,7 +144,7 @@ rlsd_status launch_policy_tokens(rlsd_context* context, const PolicyTokens& p, c
   const int64_t shares = by_sequence ? 0 : (p.tokens + kThreads - 1) / kThreads;
   const int64_t blocks = std::clamp<int64_t>(std::max(p.sequences, shares), 1, kPassBlocks);
   const Grid grid{static_cast<unsigned>(blocks), 1, sizeof(TokensShared)};
-  const TokensCall call{p, o, out, control, parts, outcome, checked, by_sequence};
+  const TokensCall call{p, o, out, control, parts, outcome, call_number(), checked, by_sequence};
   return launch(context, "policy_tokens_kernel", grid, policy_tokens_kernel, call);
 }
 

@@ -104,6 +104,12 @@ T atomicAdd(T* to, T value) {
   return before;
 }
 template <class T>
+T atomicCAS(T* to, T compare, T value) {
+  const T before = *to;
+  if (before == compare) *to = value;
+  return before;
+}
+template <class T>
 T atomicMin(T* to, T value) {
   const T before = *to;
   *to = std::min(before, value);

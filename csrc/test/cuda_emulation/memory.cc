@@ -60,10 +60,13 @@ void* map_file(int file, size_t bytes) {
   return data == MAP_FAILED ? nullptr : data;
 }
 
-/* Not a byte more than asked, unless another process is to see it. */
+/* Not a byte more than asked, unless another process is to see it; none of them 0, so that nobody relies on that. */
 void* take(size_t bytes, Block* block) {
   void* data = nullptr;
-  if (std::getenv("RLSD_EMULATION_SHARED") == nullptr) return posix_memalign(&data, 256, bytes) == 0 ? data : nullptr;
+  if (std::getenv("RLSD_EMULATION_SHARED") == nullptr) {
+    if (posix_memalign(&data, 256, bytes) != 0) return nullptr;
+    return std::memset(data, 0xA5, bytes);
+  }
   const int file = memfd_create("rlsd-emulation", MFD_CLOEXEC);
   if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) return nullptr;
   block->shared = {getpid(), file, bytes};
@@ -170,6 +173,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   use_device();
   if (is_poisoned() || !is_device_memory(to, bytes)) return poison();
+  trace("memset");
   enqueue(stream, [=, held = hold({to})] { alone([&] { std::memset(to, value, bytes); }); });
   return settle(cudaSuccess);
 }

@@ -2,7 +2,8 @@
  * RLSD_EMULATION_DEVICES: how many devices (1). RLSD_EMULATION_COUNT_ERROR: what counting them answers (0).
  * RLSD_EMULATION_COMPUTE: the major number of their compute capability (9), or one each: "7,9"; RLSD_EMULATION_PTX: what
  * kernels were compiled for (ten times that number). RLSD_EMULATION_BROKEN_DEVICE: one that does not say what it is.
- * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1. */
+ * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1. RLSD_EMULATION_TRACE: a file that gets a line for
+ * each kernel and each memset that is enqueued. */
 #include <unistd.h>
 
 #include <atomic>
@@ -86,8 +87,17 @@ int use_device() {
   return device;
 }
 
+void trace(const char* what) {
+  const char* const path = std::getenv("RLSD_EMULATION_TRACE");
+  std::FILE* const file = path != nullptr ? std::fopen(path, "a") : nullptr;
+  if (file == nullptr) return;
+  std::fprintf(file, "%s\n", what);
+  std::fclose(file);
+}
+
 int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body) {
   use_device();
+  trace("launch");
   if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return settle(cudaErrorLaunchOutOfResources);
   enqueue(stream, [=, held = hold(arguments)] {
     alone([&] {

@@ -13,6 +13,8 @@ namespace emulation {
 [[noreturn]] void give_up(const char* why);
 
 int number_or(const char* variable, int otherwise);
+/* Says in RLSD_EMULATION_TRACE that something was enqueued. */
+void trace(const char* what);
 
 /* The answer of a call of the runtime: its own, or that the context is poisoned. */
 cudaError_t settle(cudaError_t error);
