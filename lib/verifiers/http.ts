@@ -60,23 +60,45 @@ function resolveHeaders(headers: Readonly<Record<string, string>>): Record<strin
 const body = (sample: Sample) =>
   JSON.stringify(sample, (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value));
 
+/** Bytes of an answer at most: a verdict is small, and what never ends must not fill the memory of who trains. */
+const MOST_BYTES = 1 << 20;
+
+/** The answer's text; undefined where it is longer than MOST_BYTES. */
+async function textOf(response: Response): Promise<string | undefined> {
+  const decoder = new TextDecoder();
+  let bytes = 0;
+  let read = "";
+  for await (const chunk of response.body ?? []) {
+    bytes += (chunk as Uint8Array).length;
+    // Leaving the loop cancels the rest.
+    if (bytes > MOST_BYTES) return undefined;
+    read += decoder.decode(chunk as Uint8Array, { stream: true });
+  }
+  return read + decoder.decode();
+}
+
+const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });
+
 type Attempt = { readonly verdict: Verdict } | { readonly failure: Verdict; readonly retryAfterMs?: number };
 
 async function attempt(url: string, init: RequestInit, timeoutMs: number, signal: AbortSignal): Promise<Attempt> {
   using limit = deadline(signal, timeoutMs);
   try {
     const response = await fetch(url, { ...init, signal: limit.signal });
-    const reply = await response.text();
+    const reply = await textOf(response);
     if (response.ok) {
+      if (reply === undefined) return { verdict: badVerdict(`The answer is longer than ${MOST_BYTES} bytes`) };
       try {
         return { verdict: toVerdict(JSON.parse(reply)) };
       } catch {
-        return {
-          verdict: { reward: null, reason: "bad-verdict", detail: { message: `Not JSON: ${reply.slice(0, 200)}` } },
-        };
+        return { verdict: badVerdict(`Not JSON: ${reply.slice(0, 200)}`) };
       }
     }
-    const failure = { reward: null, reason: "http", detail: { status: response.status, body: reply.slice(0, 200) } };
+    const failure = {
+      reward: null,
+      reason: "http",
+      detail: { status: response.status, body: reply?.slice(0, 200) ?? "" },
+    };
     if (response.status < 500 && !RETRIED.has(response.status)) return { verdict: failure };
     const after = Number(response.headers.get("retry-after") ?? Number.NaN);
     return Number.isFinite(after) ? { failure, retryAfterMs: Math.max(0, after * 1000) } : { failure };

@@ -395,6 +395,24 @@ describe("http", () => {
       async (url) =>
         expect(await judge({ type: "http", url }, "x")).toMatchObject({ reward: null, reason: "bad-verdict" }),
     );
+    // An answer without an end is left off, in time and in memory.
+    let sent = 0;
+    await serve(
+      (_, response) => {
+        const block = Buffer.alloc(1 << 16, " ");
+        const more = () => {
+          while (!response.destroyed && response.write(block)) sent += block.length;
+        };
+        response.on("drain", more);
+        more();
+      },
+      async (url) =>
+        expect(await judge({ type: "http", url }, "x")).toMatchObject({
+          reward: null,
+          detail: { message: "The answer is longer than 1048576 bytes" },
+        }),
+    );
+    expect(sent).toBeLessThan(64 << 20);
     const closed = { type: "http", url: "http://127.0.0.1:1/", retries: 0 };
     expect(await judge(closed, "x")).toMatchObject({ reward: null, reason: "http" });
   });
