@@ -1,9 +1,10 @@
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { signedAdvantages } from "../lib/trainer/credit-run.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
-import { runCli } from "./support/cli.js";
+import { cliArgs, runCli } from "./support/cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-credit-"));
 const clock = join(__dirname, "../assets/clock");
@@ -206,6 +207,20 @@ test.each([
   expect({ status: told.status, stdout: told.stdout }).toEqual({ status, stdout: "" });
   expect(told.stderr).toMatch(message);
 });
+
+test("Ctrl-C ends it with 130, and what was printed is whole lines", async () => {
+  write("many.jsonl", Array.from({ length: 100 }, () => rows).flat());
+  const child = spawn(process.execPath, cliArgs(["credit", initial, "many.jsonl", "--json"]), { cwd: folder });
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    if (text === "") child.kill("SIGINT");
+    text += chunk.toString();
+  });
+  expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(130);
+  const shown = jsonl<SampleLine>(text);
+  expect(shown.length).toBeGreaterThan(0);
+  expect(shown.length).toBeLessThan(6400);
+}, 60_000);
 
 test("--help has examples", () => {
   expect(rlsd("credit", "--help").stdout).toContain("$ rlsd credit runs/first --step 10");

@@ -5,6 +5,7 @@ import { RlsdError } from "../errors.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
+import { onInterrupt } from "./interrupt.js";
 import { slowly } from "./slowly.js";
 
 interface CreditFlags {
@@ -95,8 +96,7 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
 }
 
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
-  const { readRunConfig } = await import("../trainer/run-folder.js");
-  const { RUN_FILES } = await import("../trainer/run-folder.js");
+  const { readRunConfig, RUN_FILES } = await import("../trainer/run-folder.js");
   if (flags.set.length > 0) throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
   const config = await readRunConfig(run);
   if (!RUN_FILES.some((name) => existsSync(join(run, name)))) {
@@ -128,9 +128,7 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
   const given = await parseSet(flags.set);
   const config = await creditSettings(directory, files, given);
   const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);
-  const control = new AbortController();
-  const stop = () => control.abort();
-  process.once("SIGINT", stop);
+  const { signal, dispose } = onInterrupt(() => {});
   const tell = slowly("completions credited");
   let count = 0;
   try {
@@ -138,17 +136,17 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
       if (skipped > 0) process.stderr.write(`rlsd: ${skipped} rows left out: they do not fit\n`);
       if (completions > 1000) process.stderr.write(`rlsd: ${completions} completions\n`);
     };
-    for await (const sample of creditCompletions(directory, files, given, { signal: control.signal, onStart })) {
+    for await (const sample of creditCompletions(directory, files, given, { signal, onStart })) {
       if (count++ >= limit) break;
       tell(count);
       show.add(sample);
     }
     await show.end();
   } catch (error) {
-    if (control.signal.aborted) throw new Interrupted();
+    if (signal.aborted) throw new Interrupted();
     throw error;
   } finally {
-    process.off("SIGINT", stop);
+    dispose();
   }
 }
 

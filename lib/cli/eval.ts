@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { collect, Interrupted, print, printJson } from "./command.js";
+import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
+import { onInterrupt } from "./interrupt.js";
 
 interface EvalFlags {
   readonly set: readonly string[];
@@ -18,22 +19,16 @@ Examples:
 async function runEval(directory: string, files: readonly string[], flags: EvalFlags): Promise<void> {
   const { parseSet, merge } = await import("../trainer/config-file.js");
   const { evaluateModel } = await import("../trainer/eval-run.js");
-  const { RlsdError } = await import("../errors.js");
   let settings = await parseSet(flags.set);
   if (flags.samples !== undefined) {
-    const samples = Number(flags.samples);
-    if (!Number.isSafeInteger(samples) || samples < 1) {
-      throw new RlsdError("ERR_RLSD_USAGE", `Expected a whole number for --samples but received "${flags.samples}".`);
-    }
+    const samples = wholeNumber(flags.samples, "--samples");
     const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
     settings = merge({ eval: { samples, passAt } }, settings);
   }
   const output = flags.output ?? join("runs", `${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-eval`);
-  const control = new AbortController();
-  const stop = () => control.abort();
-  process.once("SIGINT", stop);
+  const { signal, dispose } = onInterrupt(() => {});
   try {
-    const summary = await evaluateModel(directory, files, output, settings, { signal: control.signal });
+    const summary = await evaluateModel(directory, files, output, settings, { signal });
     if (flags.json) return printJson(summary);
     const { describeEvaluation } = await import("./progress.js");
     print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
@@ -43,11 +38,11 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
     if (summary.skipped > 0) print(`${summary.skipped} rows left out: they do not fit`);
     print(`predictions: ${join(summary.folder, "predictions.jsonl")}`);
   } catch (error) {
-    if (!control.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
     print("interrupted: nothing was written");
     throw new Interrupted();
   } finally {
-    process.off("SIGINT", stop);
+    dispose();
   }
 }
 
