@@ -1,3 +1,4 @@
+import { differingPaths, leavesOf } from "../leaves.js";
 import type { MetricsLine, RunConfig } from "../trainer/run-folder.js";
 import { numberSetting } from "./settings.js";
 
@@ -123,20 +124,12 @@ export function compareArms(arms: readonly ComparedArm[]): Comparison | undefine
   return { baseline: all[0]!.arm.name, arms: all.map((one) => resultOf(one, all[0]!)) };
 }
 
-/** Settings by their paths: { "objective.creditMix": 1, ... }. */
-function flattened(value: unknown, path = ""): [string, string][] {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return [[path, JSON.stringify(value)]];
-  return Object.entries(value).flatMap(([name, inner]) => flattened(inner, path === "" ? name : `${path}.${name}`));
-}
-
 /** Where a run differs without being another way of training. */
 const NOT_COMPARED = new Set(["seed", "output"]);
 
 /** Paths of the settings that are not the same in all runs, but for seed and output. */
 export function differingSettings(configs: readonly RunConfig[]): string[] {
-  const maps = configs.map(({ config }) => new Map(flattened(config)));
-  const paths = new Set(maps.flatMap((map) => [...map.keys()]));
-  return [...paths].filter((path) => !NOT_COMPARED.has(path) && new Set(maps.map((map) => map.get(path))).size > 1);
+  return differingPaths(configs.map(({ config }) => config)).filter((path) => !NOT_COMPARED.has(path));
 }
 
 /** Runs as arms: those with the same settings but for the seed are one, named after what sets it apart. */
@@ -144,7 +137,7 @@ export function groupRuns(runs: readonly LoggedRun[]): ComparedArm[] {
   const differing = differingSettings(runs.map((run) => run.config));
   const arms = new Map<string, { name: string; runs: LoggedRun[] }>();
   for (const run of runs) {
-    const map = new Map(flattened(run.config.config));
+    const map = new Map(leavesOf(run.config.config));
     const set = differing
       .filter((path) => map.has(path))
       .map((path) => `${path}=${map.get(path)!.replaceAll('"', "")}`);

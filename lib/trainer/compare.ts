@@ -1,6 +1,7 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
+import { differingPaths } from "../leaves.js";
 import { resolveConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { CONFIG_FILE, readRunConfig, recorded } from "./run-folder.js";
@@ -68,11 +69,12 @@ async function begun(folder: string): Promise<boolean> {
 
 /** A run that was begun before goes on only with the settings that it has. */
 async function requireSame({ arm, seed, folder, settings }: ComparedRun): Promise<void> {
-  const wanted = recorded(resolveConfig(settings));
-  if (JSON.stringify((await readRunConfig(folder)).config) === wanted) return;
+  const wanted: unknown = JSON.parse(recorded(resolveConfig(settings)));
+  const differing = differingPaths([wanted, (await readRunConfig(folder)).config]);
+  if (differing.length === 0) return;
   throw new RlsdError(
     "ERR_RLSD_RUN_FOLDER",
-    `${folder} holds a run of other settings than arm ${arm} has with seed ${seed}. Choose another folder with --output.`,
+    `${folder} holds a run that differs from arm ${arm} with seed ${seed} in ${differing.join(", ")}. Choose another folder with --output.`,
   );
 }
 
