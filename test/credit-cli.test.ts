@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { signedAdvantages } from "../lib/trainer/credit-run.js";
@@ -191,6 +191,25 @@ test("A of completions that were not drawn for this", () => {
   const groups = [0, 0, 1, 1, 2, 3, 4];
   expect([...signedAdvantages(rewards, groups, o, 1)]).toEqual([0.5, -0.5, 1, 1, -1, -1, 0]);
   expect([...signedAdvantages([0.5], [0], o, 0.5)]).toEqual([1]);
+});
+
+test("a tokenizer that outgrows the model is refused, by eval too", () => {
+  const model = path("outgrown");
+  cpSync(clock, model, { recursive: true });
+  const tokenizer = JSON.parse(readFileSync(join(model, "tokenizer.json"), "utf8"));
+  tokenizer.model.vocab["\u2603"] = 999;
+  writeFileSync(join(model, "tokenizer.json"), JSON.stringify(tokenizer));
+  const set = ["--set", "reward=numeric", "--set", "privileged.source=trace", "--set", "rollout.maxTokens=32"];
+  for (const args of [
+    ["credit", model, "rows.jsonl"],
+    ["eval", model, "rows.jsonl", "--output", path("unused")],
+  ]) {
+    const { status, stderr } = rlsd(...args, ...set);
+    expect([status, stderr]).toEqual([
+      1,
+      expect.stringMatching(/has 1000 tokens but the model only 48: they do not belong/),
+    ]);
+  }
 });
 
 test.each([

@@ -88,6 +88,16 @@ test("a line break is shown and kept, and its background ends with the line", ()
   );
 });
 
+test("in numbers a weight stands before the line break, and no token of the table is blank", () => {
+  const lines = heatMap(sample(["a\n\n", "b", " ", ""], [1.2, 1, 0.8, 0.9]), plain).split("\n");
+  expect(lines.slice(3, 6)).toEqual(["a↵", "↵{1.20}", "b {0.80}"]);
+  expect(lines.filter((line) => /^ {2}[023] /.test(line)).map((line) => line.split('"')[1])).toEqual([
+    "a↵↵",
+    "␣",
+    "(part of a character)",
+  ]);
+});
+
 test("tokens that complete no character, masked ones and odd weights have no mark", () => {
   const masked = sample(["", "é", "x", "y"], [1.2, 1.2, 1.2, null], { tokenAdvantages: [-1.2, -1.2, 0, -1] });
   const lines = heatMap(masked, plain).split("\n");

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { type Chart, chart, thinned } from "../lib/report/chart.js";
 import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
-import { escapeHtml, html, visible } from "../lib/report/html.js";
+import { escapeHtml, html, tokenName, visible } from "../lib/report/html.js";
 import { duration, short, ticks } from "../lib/report/numbers.js";
 import { factsOf, runReport } from "../lib/report/run-report.js";
 import { warningsOf } from "../lib/report/warnings.js";
@@ -62,6 +62,16 @@ describe("the markup", () => {
   test("shows control characters instead of obeying them", () => {
     expect(visible("a\tb\u001b[31m\u202ec\n\u007f\u0085é")).toBe("a\u2409b\u241b[31m\ufffdc\u21b5\n\u2421\ufffdé");
   });
+});
+
+test("a token that stands alone is never blank", () => {
+  expect(["", "  ", " a", "\n", "\t"].map(tokenName)).toEqual([
+    "(part of a character)",
+    "\u2423\u2423",
+    " a",
+    "\u21b5",
+    "\u2409",
+  ]);
 });
 
 describe("numbers", () => {

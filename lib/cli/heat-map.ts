@@ -1,4 +1,4 @@
-import { visible } from "../report/html.js";
+import { tokenName, visible } from "../report/html.js";
 import { signed } from "../report/numbers.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 
@@ -50,7 +50,8 @@ function coloured(sample: SampleLine, { color, clip }: HeatMapOptions): string {
       if (weight === undefined || shade === undefined || shown === "") return shown;
       // A background that goes over the end of a line would fill the rest of it.
       if (color) return shown.replaceAll(/[^\n]+/g, (part) => paint(part, shade));
-      return Math.abs(weight - 1) < SHADES[1]! * clip ? shown : `${shown}{${weight.toFixed(2)}}`;
+      // Before a line break, lest the next line begin with it.
+      return Math.abs(weight - 1) < SHADES[1]! * clip ? shown : shown.replace(/\n*$/, `{${weight.toFixed(2)}}$&`);
     })
     .join("");
 }
@@ -66,7 +67,7 @@ function strongest(sample: SampleLine, clip: number): string[] {
   const rows = ranked.map(({ t, weight }) => {
     const [student, teacher] = [sample.logProbs[t], sample.teacherLogProbs[t]];
     const delta = typeof student === "number" && typeof teacher === "number" ? signed(teacher - student, 3) : "-";
-    const text = JSON.stringify(visible(sample.tokenText[t] ?? "").replaceAll("\n", ""));
+    const text = JSON.stringify(tokenName(sample.tokenText[t] ?? ""));
     return [String(t), text, told(student), told(teacher), delta, weight.toFixed(3), told(sample.tokenAdvantages[t])];
   });
   const table = [["place", "token", "log P", "teacher", "delta", "weight", "A"], ...rows];

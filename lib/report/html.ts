@@ -36,3 +36,9 @@ export function visible(text: string): string {
     return code === 0x7f ? "\u2421" : "\ufffd";
   });
 }
+
+/** A token's text where it stands alone, in a table: one that is no whole character, or spaces alone, must not be blank. */
+export function tokenName(text: string): string {
+  if (text === "") return "(part of a character)";
+  return visible(text.trim() === "" ? text.replaceAll(" ", "\u2423") : text).replaceAll("\n", "");
+}

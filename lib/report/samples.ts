@@ -33,7 +33,7 @@ function token(sample: SampleLine, t: number, clip: number): Html {
     `A ${told(advantage)}`,
   ];
   const style = credited && typeof weight === "number" && advantage !== 0 ? tint(weight, clip) : "";
-  return html`<span class="t" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
+  return html`<span class="t${text === "" && " part"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
 
 function verdictText({ detail }: SampleLine): string {

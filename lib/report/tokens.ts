@@ -1,6 +1,6 @@
 import { chart } from "./chart.js";
 import { POSITIONS, type RunDigest, type TokenCredit } from "./digest.js";
-import { type Html, html, visible } from "./html.js";
+import { type Html, html, tokenName } from "./html.js";
 import { signed } from "./numbers.js";
 
 /** Lines of each table. */
@@ -27,7 +27,7 @@ function table(all: readonly TokenCredit[], { title, sign, direction }: Table): 
     .slice(0, SHOWN);
   const rows = lines.map(
     ({ text, count, excess }) =>
-      html`<tr><td><code>${visible(text)}</code></td><td>${signed(excess)}</td><td>${signed(excess / count, 3)}</td><td>${count}</td></tr>`,
+      html`<tr><td><code>${tokenName(text)}</code></td><td>${signed(excess)}</td><td>${signed(excess / count, 3)}</td><td>${count}</td></tr>`,
   );
   const none = html`<tr><td colspan="4">none</td></tr>`;
   return html`<table><caption>${title}</caption><thead><tr><th>token</th><th>sum of w \u2212 1</th><th>mean</th><th>times</th></tr></thead><tbody>${rows.length > 0 ? rows : none}</tbody></table>`;

@@ -18,7 +18,7 @@ import { completionsOf, finishOf } from "./data/completions.js";
 import { resolveModel } from "./eval-run.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
-import { createReward, loadPrompts, loadTextParts } from "./prepare.js";
+import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
@@ -177,6 +177,7 @@ async function creditLot(
 /** Rows that fit: their prompt, their completions, and both together. */
 async function readCompletions(files: readonly string[], config: ResolvedConfig, verifier: Verifier, policy: Policy) {
   const text = await loadTextParts(config.model, config.data.templateVariables);
+  checkVocabulary(policy, text.tokenizer, config.model);
   const check = (row: Readonly<Record<string, unknown>>) => {
     completionsOf(row);
     verifier.check?.(row);

@@ -10,7 +10,7 @@ import { merge } from "./config-file.js";
 import { LineFile, writeWhole, writing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
-import { createReward, loadPrompts, loadTextParts } from "./prepare.js";
+import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig, rounded } from "./run-folder.js";
 import type { LoadPolicy } from "./teacher.js";
 
@@ -100,6 +100,7 @@ export async function evaluateModel(
   const verifier = createReward(config.reward);
   try {
     const text = await loadTextParts(model, config.data.templateVariables);
+    checkVocabulary(policy, text.tokenizer, model);
     const { prompts, skipped } = await loadPrompts("the data", held, config, {
       ...text,
       verifier,

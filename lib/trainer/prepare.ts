@@ -99,7 +99,7 @@ export const startVerifier = (verifier: Verifier): Promise<void> =>
   );
 
 /** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
-function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
+export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
   if (tokenizer.size <= policy.vocabSize) return;
   throw new RlsdError(
     "ERR_RLSD_MODEL",
