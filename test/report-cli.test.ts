@@ -81,6 +81,9 @@ test("what is wrong is said in one line", () => {
   mkdirSync(empty);
   expect(rlsd("report", empty)).toMatchObject({ status: 1, stdout: "" });
   expect(rlsd("report", empty).stderr).toMatch(/^rlsd: .*is not a run folder.*\n$/);
+  writeFileSync(join(empty, "config.json"), JSON.stringify({ model_type: "llama", version: 1 }));
+  expect(rlsd("report", empty).stderr).toMatch(/is not a run folder: no run wrote its config\.json/);
+  expect(existsSync(join(empty, "report.html"))).toBe(false);
   expect(rlsd("report", run, "--steps", "0")).toMatchObject({ status: 2, stdout: "" });
   expect(rlsd("report")).toMatchObject({ status: 2 });
   writeFileSync(join(folder, "file"), "");

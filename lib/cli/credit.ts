@@ -96,13 +96,13 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
 }
 
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
-  const { readRunConfig, RUN_FILES } = await import("../trainer/run-folder.js");
+  const { readRunConfig } = await import("../trainer/run-folder.js");
   if (flags.set.length > 0) throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
-  const config = await readRunConfig(run);
-  if (!RUN_FILES.some((name) => existsSync(join(run, name)))) {
+  if (existsSync(join(run, "tokenizer.json"))) {
     const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
     throw new RlsdError("ERR_RLSD_USAGE", message);
   }
+  const config = await readRunConfig(run);
   const limit = flags.limit === undefined ? LOGGED : wholeNumber(flags.limit, "--limit");
   const samples = await loggedSamples(run, flags, limit);
   if (samples.length === 0) {

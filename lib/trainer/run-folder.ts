@@ -56,8 +56,6 @@ export const METRICS_FILE = "metrics.jsonl";
 export const SAMPLES_FILE = "samples.jsonl";
 export const CHECKPOINTS = "checkpoints";
 export const REPORT_FILE = "report.html";
-/** What a run has and a model's folder has not. */
-export const RUN_FILES: readonly string[] = [METRICS_FILE, SAMPLES_FILE, CHECKPOINTS];
 
 /** The writer of a run's folder. There is one a run, and nothing else writes there. */
 export class RunFolder {
@@ -163,7 +161,12 @@ export function rounded(values: ArrayLike<number>): (number | null)[] {
 export async function readRunConfig(path: string): Promise<RunConfig> {
   const file = join(path, CONFIG_FILE);
   try {
-    return JSON.parse(await readFile(file, "utf8")) as RunConfig;
+    const read = JSON.parse(await readFile(file, "utf8")) as Partial<RunConfig> | null;
+    // A model's folder has a config.json too.
+    if (typeof read?.version === "string" && typeof read.config === "object" && read.config !== null) {
+      return { version: read.version, config: read.config };
+    }
+    throw new Error("no run wrote its config.json");
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${path} is not a run folder: ${why}`, { cause: error });
