@@ -71,6 +71,10 @@ test("a run that is still going on has a report; one with a damaged file says wh
   appendFileSync(join(going, "samples.jsonl"), '\n{"step":5}\n');
   const { status, stderr } = rlsd("report", going);
   expect([status, /samples\.jsonl:\d+ is not JSON/.test(stderr)]).toEqual([1, true]);
+  for (const odd of ['{"step":5}', "null", "3", '{"tokenIds":[]}']) {
+    writeFileSync(join(going, "samples.jsonl"), `${odd}\n`);
+    expect(rlsd("report", going).stderr).toMatch(/^rlsd: .*samples\.jsonl:1 is no line that a run writes/);
+  }
   rmSync(join(going, "samples.jsonl"));
   rmSync(join(going, "metrics.jsonl"));
   expect(rlsd("report", going).status).toBe(0);

@@ -185,23 +185,31 @@ export async function writeComparison(folder: string, comparison: object, page: 
   return report;
 }
 
+type Fields = Readonly<Record<string, unknown>>;
+
+const isMetrics = (line: Fields): boolean => typeof line.step === "number" && typeof line.time === "object";
+
+const PER_TOKEN = ["tokenIds", "tokenText", "logProbs", "teacherLogProbs", "evidenceWeights", "tokenAdvantages"];
+const isSample = (line: Fields): boolean =>
+  typeof line.step === "number" && PER_TOKEN.every((name) => Array.isArray(line[name]));
+
 /** Lines of a file that may still be growing; one that was never begun has none. */
-async function* readLines<T>(file: string): AsyncGenerator<T> {
+async function* readLines<T>(file: string, fits: (line: Fields) => boolean): AsyncGenerator<T> {
   const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
+  const damaged = (line: number, why: string) =>
+    new RlsdError("ERR_RLSD_RUN_FOLDER", `${file}:${line} ${why}: the file is damaged.`);
   let number = 0;
   let broken = 0;
   try {
-    for await (const line of lines) {
+    for await (const text of lines) {
       number++;
-      if (line === "") continue;
+      if (text === "") continue;
       // A run that is going on may be in the middle of its last line: that one alone may be broken.
-      if (broken > 0) throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${file}:${broken} is not JSON: the file is damaged.`);
-      try {
-        yield JSON.parse(line) as T;
-      } catch (error) {
-        if (!(error instanceof SyntaxError)) throw error;
-        broken = number;
-      }
+      if (broken > 0) throw damaged(broken, "is not JSON");
+      const line = parsed(text);
+      if (line === undefined) broken = number;
+      else if (!fits(line)) throw damaged(number, "is no line that a run writes");
+      else yield line as T;
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
@@ -211,8 +219,17 @@ async function* readLines<T>(file: string): AsyncGenerator<T> {
   }
 }
 
+function parsed(text: string): Fields | undefined {
+  try {
+    return Object(JSON.parse(text)) as Fields;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Metrics of a run, in order. */
-export const readMetrics = (path: string): AsyncGenerator<MetricsLine> => readLines(join(path, METRICS_FILE));
+export const readMetrics = (path: string): AsyncGenerator<MetricsLine> =>
+  readLines(join(path, METRICS_FILE), isMetrics);
 
 /** Samples of a run, in order. */
-export const readSamples = (path: string): AsyncGenerator<SampleLine> => readLines(join(path, SAMPLES_FILE));
+export const readSamples = (path: string): AsyncGenerator<SampleLine> => readLines(join(path, SAMPLES_FILE), isSample);
