@@ -101,10 +101,12 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
   child.stdout.on("data", (chunk: Buffer) => {
     text += chunk.toString();
   });
+  const exited = new Promise((resolve) => child.on("exit", resolve));
   const metrics = join(output, "grpo/seed-1/metrics.jsonl");
-  while (!existsSync(metrics) || statSync(metrics).size < 3000) await new Promise((go) => setTimeout(go, 20));
+  while (child.exitCode === null && (!existsSync(metrics) || statSync(metrics).size < 3000))
+    await new Promise((go) => setTimeout(go, 20));
   child.kill("SIGINT");
-  expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(130);
+  expect(await exited).toBe(130);
   expect(lines(text)).toMatchObject([{ kind: "run", arm: "grpo", stopped: "interrupted" }]);
   const { status, stdout } = rlsd(...args, "--json");
   expect(status).toBe(0);

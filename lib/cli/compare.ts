@@ -8,8 +8,8 @@ import { collect, Interrupted, print, printJson, wholeNumber } from "./command.j
 import { comparisonText } from "./comparison-text.js";
 
 interface CompareFlags {
-  readonly arm: readonly string[];
-  readonly set: readonly string[];
+  readonly arm?: readonly string[];
+  readonly set?: readonly string[];
   readonly seeds: string;
   readonly output?: string;
   readonly json?: boolean;
@@ -107,7 +107,7 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   const { exampleSettings } = await import("../trainer/example/config.js");
   const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
   const settings = merge(base, await parseSet(flags.set));
-  const arms = flags.arm.length === 0 ? defaultArms(settings) : await parseArms(flags.arm);
+  const arms = flags.arm === undefined ? defaultArms(settings) : await parseArms(flags.arm);
   const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
   const runs = planComparison(settings, arms, wholeNumber(flags.seeds, "--seeds"), output);
   const json = flags.json ?? false;
@@ -129,7 +129,7 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
 
 async function compareRuns(folders: readonly string[], flags: CompareFlags): Promise<void> {
   const { groupRuns } = await import("../report/comparison.js");
-  if (flags.arm.length > 0 || flags.set.length > 0) {
+  if (flags.arm !== undefined || flags.set !== undefined) {
     throw new RlsdError(
       "ERR_RLSD_USAGE",
       "--arm and --set are for settings that are to be trained, not for runs that are there.",
@@ -159,14 +159,9 @@ export function registerCompare(program: Command): void {
       "[settings or runs...]",
       "one YAML or JSON file, or two run folders and more; default: the built-in example",
     )
-    .option(
-      "--arm <name:key=value>",
-      "a way of training and what it changes; repeatable, also for one name",
-      collect,
-      [],
-    )
+    .option("--arm <name:key=value>", "a way of training and what it changes; repeatable, also for one name", collect)
     .option("--seeds <n>", "runs of each arm: the settings' seed and those after it", "3")
-    .option("--set <key=value>", "one setting of all arms; repeatable", collect, [])
+    .option("--set <key=value>", "one setting of all arms; repeatable", collect)
     .option("--output <folder>", "where runs, compare.html and compare.json go; default: a new one under runs/")
     .option("--json", "one JSON object a run, then one of the comparison")
     .addHelpText("after", EXAMPLES)

@@ -9,7 +9,7 @@ import { onInterrupt } from "./interrupt.js";
 import { slowly } from "./slowly.js";
 
 interface CreditFlags {
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly step?: string;
   readonly id?: string;
   readonly limit?: string;
@@ -97,7 +97,8 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
 
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const { readRunConfig } = await import("../trainer/run-folder.js");
-  if (flags.set.length > 0) throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
+  if (flags.set !== undefined)
+    throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
   if (existsSync(join(run, "tokenizer.json"))) {
     const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
     throw new RlsdError("ERR_RLSD_USAGE", message);
@@ -159,7 +160,7 @@ export function registerCredit(program: Command): void {
     .option("--step <n>", "logged completions of this step")
     .option("--id <id>", "logged completions of this row")
     .option("--limit <n>", "completions at most; default: 4 of a log, all rows")
-    .option("--set <key=value>", "one setting for rows, as --set reward=math; repeatable", collect, [])
+    .option("--set <key=value>", "one setting for rows, as --set reward=math; repeatable", collect)
     .option("--html <file>", "a page besides")
     .option("--color", "colours also where there is no terminal")
     .option("--no-color", "weights in numbers instead")

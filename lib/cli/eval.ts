@@ -4,7 +4,7 @@ import { collect, Interrupted, print, printJson, wholeNumber } from "./command.j
 import { onInterrupt } from "./interrupt.js";
 
 interface EvalFlags {
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly samples?: string;
   readonly output?: string;
   readonly json?: boolean;
@@ -53,7 +53,7 @@ export function registerEval(program: Command): void {
     .argument("<directory>", "run, checkpoint or model folder")
     .argument("[data...]", "JSONL, JSON or Parquet files; default: the run's own held-out rows")
     .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
-    .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect, [])
+    .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect)
     .option("--output <folder>", "where predictions.jsonl and metrics.json go; default: a new one under runs/")
     .option("--json", "one JSON object")
     .addHelpText("after", EXAMPLES)

@@ -227,7 +227,7 @@ ${listVerifiers()
 export function registerScore(program: Command): void {
   program
     .command("score")
-    .description("Judge completions in a file with a verifier.")
+    .description("judge completions in a file with a verifier")
     .argument("<data>", "JSONL, JSON or Parquet file")
     .requiredOption("--verifier <name|json|@file>", "which verifier")
     .option("--field <name=column>", "read a field from a column of another name (repeatable)", collect)

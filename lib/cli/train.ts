@@ -5,7 +5,7 @@ import { collect, Interrupted, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 
 interface TrainFlags {
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly output?: string;
   readonly resume?: string;
   readonly dryRun?: boolean;
@@ -125,7 +125,7 @@ export function registerTrain(program: Command): void {
     .command("train")
     .description("train a policy from a verifier; without arguments: the built-in example")
     .argument("[settings]", "YAML or JSON file")
-    .option("--set <key=value>", "one setting, as --set rollout.count=16; repeatable", collect, [])
+    .option("--set <key=value>", "one setting, as --set rollout.count=16; repeatable", collect)
     .option("--output <folder>", "run folder; default: a new one under runs/")
     .option("--resume <folder>", "go on with a run from its last checkpoint")
     .option("--dry-run", "check everything, print what would happen, train nothing")
