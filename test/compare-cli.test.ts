@@ -120,6 +120,10 @@ test.each([
   [["compare", "--arm", "..", "--arm", "b"], /expected a name of letters/],
   [["compare", "--arm", "a:steps", "--arm", "b"], /expected key=value/],
   [["compare", "--arm", "a:step=1", "--arm", "b"], /arm a: .*"steps"/],
+  [
+    ["compare", "--set", "data.eval=[]"],
+    /arm grpo: arms are compared by held-out accuracy: expected files for "data.eval"/,
+  ],
   [["compare", "--seeds", "0"], /whole number of at least 1 for --seeds/],
   [["compare", "x", "y", "--arm", "a"], /for settings that are to be trained/],
 ])("%j is wrong usage, and nothing is written", (args, message) => {

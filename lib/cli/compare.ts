@@ -68,7 +68,8 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
   const { signal, dispose } = onInterrupt((text) => json || progress.note(text));
   try {
     for (const [i, run] of runs.entries()) {
-      const summary = await trainCompared(run, { signal, ...(live && { onStep: (line) => progress.step(line) }) });
+      const onStep = live ? progress.step : undefined;
+      const summary = await trainCompared(run, { signal, onStart: progress.expect, onStep });
       const { accuracy, seconds, step, stopped } = summary;
       const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
       const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;

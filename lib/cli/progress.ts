@@ -2,7 +2,10 @@ import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunStart } from "../trainer/train.js";
 
 export interface Progress {
+  /** Says what begins. */
   start(start: RunStart): void;
+  /** What `start` does without a word: which steps are to come. */
+  expect(start: Pick<RunStart, "config" | "step">): void;
   step(metrics: MetricsLine): void;
   evaluation(metrics: MetricsLine): void;
   /** A line that stays. */
@@ -83,11 +86,16 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
     live = text.slice(0, Math.max(10, screen.columns - 1));
     screen.write(live);
   };
+  const expect: Progress["expect"] = ({ config, step }) => {
+    steps = config.steps;
+    first = step;
+    began = now();
+  };
   return {
-    start({ config, parameters, rows, skipped, step, folder }) {
-      steps = config.steps;
-      first = step;
-      began = now();
+    expect,
+    start(start) {
+      const { config, parameters, rows, skipped, step, folder } = start;
+      expect(start);
       const left = skipped.train + skipped.eval;
       stay(
         `${config.algorithm}: ${parameters.toLocaleString("en")} parameters, ${rows.train} rows, ${rows.eval} held out` +

@@ -2,7 +2,7 @@ import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { differingPaths } from "../leaves.js";
-import { resolveConfig } from "./config.js";
+import { type ResolvedConfig, resolveConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { CONFIG_FILE, readRunConfig, recorded } from "./run-folder.js";
 import { type TrainHooks, type TrainSummary, train } from "./train.js";
@@ -49,13 +49,19 @@ export function planComparison(settings: Settings, arms: readonly Arm[], seeds: 
   );
   for (const run of runs.slice(0, arms.length)) {
     try {
-      resolveConfig(run.settings);
+      requireEvaluation(resolveConfig(run.settings));
     } catch (error) {
       if (!(error instanceof RlsdError)) throw error;
       throw new RlsdError(error.code, `arm ${run.arm}: ${error.message}`, { cause: error });
     }
   }
   return runs;
+}
+
+/** What arms are compared by: better missed before hours of training than after. */
+function requireEvaluation({ data }: ResolvedConfig): void {
+  if (data.eval.length > 0) return;
+  throw new RlsdError("ERR_RLSD_CONFIG", 'arms are compared by held-out accuracy: expected files for "data.eval".');
 }
 
 async function begun(folder: string): Promise<boolean> {
