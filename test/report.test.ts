@@ -4,6 +4,7 @@ import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
 import { escapeHtml, html, tokenName, visible } from "../lib/report/html.js";
 import { duration, short, ticks } from "../lib/report/numbers.js";
 import { factsOf, runReport } from "../lib/report/run-report.js";
+import { STYLE } from "../lib/report/style.js";
 import { warningsOf } from "../lib/report/warnings.js";
 import type { MetricsLine, RunConfig, SampleLine } from "../lib/trainer/run-folder.js";
 
@@ -139,6 +140,14 @@ describe("a chart", () => {
     expect(few).toHaveLength(100);
     expect(few.at(-1)).toEqual({ x: 299_999, y: 0.5, low: 0, high: 1 });
     expect(chart({ ...one, series: [{ name: "s", points }] })!.text.length).toBeLessThan(60_000);
+  });
+
+  test("with more series than colours begins them again: each has one that the page knows", () => {
+    const series = Array.from({ length: 8 }, (_, i) => ({ name: `s${i}`, points: [{ x: 0, y: i }] }));
+    const used = [...chart({ ...one, series })!.text.matchAll(/class="line c(\d+)"/g)].map((match) => Number(match[1]));
+    expect(used).toEqual([0, 1, 2, 3, 4, 5, 0, 1]);
+    expect(STYLE).toContain(".line.c5 { stroke: var(--c5); }");
+    expect(STYLE).toContain("--c5:");
   });
 
   test("its readings are data, whatever a name contains", () => {

@@ -31,6 +31,8 @@ export interface Chart {
   readonly xName?: string;
 }
 
+/** Colours of the style sheet; a chart with more series begins again. */
+export const COLORS = 6;
 const [WIDTH, HEIGHT] = [360, 190];
 const EDGE = { left: 46, right: 10, top: 8, bottom: 24 };
 /** Points that are drawn of a line: more than a chart of this width can show. */
@@ -120,7 +122,7 @@ export function chart({
 }: Chart): Html | undefined {
   const finite = (p: Point) => [p.x, p.y, p.low ?? 0, p.high ?? 0].every(Number.isFinite);
   const shown = series
-    .map((s, i) => ({ ...s, color: s.color ?? i, points: thinned(s.points.filter(finite)) }))
+    .map((s, i) => ({ ...s, color: (s.color ?? i) % COLORS, points: thinned(s.points.filter(finite)) }))
     .filter((s) => s.points.length > 0);
   if (shown.length === 0) return undefined;
   const all = shown.flatMap((s) => s.points);

@@ -1,3 +1,5 @@
+import { COLORS } from "./chart.js";
+
 /** Of every page. Colours are chosen so that neither curves nor credit need red told from green. */
 export const STYLE = `
 :root { color-scheme: light dark; --bg: #fff; --text: #1f2328; --soft: #59636e; --line: #d9dee3; --card: #f6f8fa;
@@ -24,7 +26,7 @@ small, .soft { color: var(--soft); } code, pre, .tokens { font-family: ui-monosp
 .axis { fill: var(--soft); font-size: 10.5px; } .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .band { opacity: .16; }
 .tip { position: absolute; display: none; pointer-events: none; white-space: pre; background: var(--bg); border: 1px solid var(--line);
   border-radius: 6px; padding: .25rem .5rem; font-size: .8rem; z-index: 2; }
-${[0, 1, 2, 3, 4, 5].map((i) => `.line.c${i} { stroke: var(--c${i}); } .band.c${i}, .dot.c${i} { fill: var(--c${i}); } .key.c${i} { background: var(--c${i}); }`).join("\n")}
+${Array.from({ length: COLORS }, (_, i) => `.line.c${i} { stroke: var(--c${i}); } .band.c${i}, .dot.c${i} { fill: var(--c${i}); } .key.c${i} { background: var(--c${i}); }`).join("\n")}
 .filters { position: sticky; top: 0; background: var(--bg); padding: .4rem 0; z-index: 1; display: flex; flex-wrap: wrap; gap: 1rem; }
 #reading { font-family: ui-monospace, monospace; font-size: .85rem; color: var(--soft); }
 .sample { border: 1px solid var(--line); border-left: 4px solid var(--c5); border-radius: 8px; padding: .5rem .9rem; margin: .7rem 0; }

@@ -183,7 +183,7 @@ async function readCompletions(files: readonly string[], config: ResolvedConfig,
     verifier.check?.(row);
   };
   const room = { data: config.data, rollout: { ...config.rollout, maxTokens: 1 } };
-  const options = { ...text, verifier: { ...verifier, check }, maxLength: policy.maxLength };
+  const options = { ...text, verifier: { check }, maxLength: policy.maxLength };
   const { prompts, skipped } = await loadPrompts("the data", files, room, options);
   const rollouts = toRollouts(prompts, text.tokenizer, policy);
   const long = rollouts.find(({ prompt, tokenIds }) => prompt.ids.length + tokenIds.length > policy.maxLength);

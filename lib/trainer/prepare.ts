@@ -75,7 +75,12 @@ export async function loadPrompts(
   what: string,
   files: readonly string[],
   config: Pick<ResolvedConfig, "data" | "rollout">,
-  o: { readonly prompter: Prompter; readonly verifier: Verifier; readonly maxLength: number; readonly limit?: number },
+  o: {
+    readonly prompter: Prompter;
+    readonly verifier: Pick<Verifier, "check">;
+    readonly maxLength: number;
+    readonly limit?: number;
+  },
 ): Promise<{ prompts: Prompted[]; skipped: number; data: Dataset }> {
   const prompts: Prompted[] = [];
   const room = o.maxLength - config.rollout.maxTokens;
