@@ -14,6 +14,8 @@ import { join } from "node:path";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { lockRun } from "../lib/trainer/run-lock.js";
 import { train } from "../lib/trainer/train.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { tinyTask } from "./support/tiny-task.js";
 
 let folder: string;
 beforeEach(() => {
@@ -113,5 +115,21 @@ test("two calls cannot go on with one run; the first is not disturbed, and both 
     refusal,
   );
   await expect(train({ ...settings, data: { train: ["none.jsonl"] } }, { resume: output })).rejects.toThrow();
+  expect(existsSync(join(output, "run.lock"))).toBe(false);
+});
+
+test("a run that cannot be given up whole gives up its lock, and its own failure is the one that is told", async () => {
+  const { settings } = tinyTask();
+  const dispose = () => Promise.reject(new Error("will not go"));
+  const reward = { verify: async () => ({ reward: 1 }), dispose };
+  const output = join(folder, "run");
+  const hooks = { loadPolicy: TinyPolicy.load };
+  await expect(train({ ...settings, output, reward, steps: 1 }, hooks)).rejects.toThrow("will not go");
+  expect(existsSync(join(output, "run.lock"))).toBe(false);
+  const onStep = () => {
+    throw new Error("no further");
+  };
+  const again = train({ ...settings, output, reward, steps: 2 }, { ...hooks, onStep, resume: output });
+  await expect(again).rejects.toThrow("no further");
   expect(existsSync(join(output, "run.lock"))).toBe(false);
 });

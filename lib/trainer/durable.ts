@@ -1,5 +1,6 @@
-import { type FileHandle, open, rename, rm, truncate, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { randomBytes } from "node:crypto";
+import { type FileHandle, open, readdir, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { RlsdError } from "../errors.js";
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -60,9 +61,37 @@ export async function flush(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file in one stroke: written aside, flushed, renamed. */
+/** Gives up one thing after the other, the later ones also where an earlier one fails; the first failure is told. */
+export async function giveUpAll(...steps: readonly (() => unknown)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+/** Milliseconds. Writing a file takes seconds: one that was begun so long before another belongs to a writer that died. */
+const ABANDONED = 3_600_000;
+
+/** Removes what writers that died left beside a file that was just written: its time is the file system's own clock. */
+async function removeAbandoned(file: string): Promise<void> {
+  const { mtimeMs } = await stat(file);
+  const begin = `${basename(file)}.`;
+  for (const name of await readdir(dirname(file))) {
+    if (!name.startsWith(begin) || !/^[0-9a-f]{12}\.partial$/.test(name.slice(begin.length))) continue;
+    const aside = join(dirname(file), name);
+    if ((await stat(aside)).mtimeMs < mtimeMs - ABANDONED) await rm(aside, { force: true });
+  }
+}
+
+/** Replaces a file in one stroke: written aside, flushed, renamed. Of several at once the last one stays, whole. */
 export async function writeWhole(file: string, content: string): Promise<void> {
-  const aside = `${file}.partial`;
+  // A number of the process would not do: another machine's may be the same.
+  const aside = `${file}.${randomBytes(6).toString("hex")}.partial`;
   await writing(file, async () => {
     try {
       await writeFile(aside, content, { flush: true });
@@ -73,6 +102,7 @@ export async function writeWhole(file: string, content: string): Promise<void> {
       throw error;
     }
   });
+  await removeAbandoned(file).catch(() => {});
 }
 
 /** A file of lines that only grows, and knows how long it is. */
@@ -87,16 +117,20 @@ export class LineFile {
   static async open(path: string, length = 0): Promise<LineFile> {
     return writing(path, async () => {
       const handle = await open(path, "a");
-      const size = (await handle.stat()).size;
-      if (size < length) {
-        await handle.close();
-        throw new RlsdError(
-          "ERR_RLSD_RUN_FOLDER",
-          `${path} has ${size} bytes, but the checkpoint was made when it had ${length}: it was changed since. Start a new run.`,
-        );
-      }
-      if (size > length) await truncate(path, length);
-      return new LineFile(path, handle, length);
+      return releasing(
+        () => handle.close(),
+        async () => {
+          const size = (await handle.stat()).size;
+          if (size < length) {
+            throw new RlsdError(
+              "ERR_RLSD_RUN_FOLDER",
+              `${path} has ${size} bytes, but the checkpoint was made when it had ${length}: it was changed since. Start a new run.`,
+            );
+          }
+          if (size > length) await truncate(path, length);
+          return new LineFile(path, handle, length);
+        },
+      );
     });
   }
 

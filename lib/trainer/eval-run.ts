@@ -121,9 +121,12 @@ export async function evaluateModel(
     const file = join(output, "predictions.jsonl");
     await writing(output, () => makeFolder(dirname(file)));
     const lines = await LineFile.open(file);
-    await lines.append(predictions.map(predictionLine));
-    await lines.flush();
-    await lines.close();
+    try {
+      await lines.append(predictions.map(predictionLine));
+      await lines.flush();
+    } finally {
+      await lines.close();
+    }
     await writeWhole(join(output, "metrics.json"), `${JSON.stringify({ model, ...metrics }, null, 2)}\n`);
     return { model, folder: output, metrics, skipped };
   } finally {

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
-import { LineFile, releasing, writeWhole, writing } from "./durable.js";
+import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
@@ -57,7 +57,7 @@ export const SAMPLES_FILE = "samples.jsonl";
 export const CHECKPOINTS = "checkpoints";
 export const REPORT_FILE = "report.html";
 
-/** The writer of a run's folder. There is one a run, and nothing else writes there. */
+/** The writer of a run's folder. There is one a run: others write their own files there (report.html), and none of these. */
 export class RunFolder {
   private constructor(
     readonly path: string,
@@ -95,8 +95,13 @@ export class RunFolder {
     unlock: () => Promise<void>,
   ): Promise<RunFolder> {
     const run = await RunFolder.at(resolve(path), offsets, unlock);
-    await run.settle(config);
-    return run;
+    return releasing(
+      () => run.close(),
+      async () => {
+        await run.settle(config);
+        return run;
+      },
+    );
   }
 
   /** config.json says the settings of the steps to come: a run that is stopped again goes on with them. */
@@ -108,7 +113,11 @@ export class RunFolder {
 
   private static async at(folder: string, offsets: Offsets, unlock: () => Promise<void>): Promise<RunFolder> {
     const metrics = await LineFile.open(join(folder, METRICS_FILE), offsets.metrics);
-    return new RunFolder(folder, metrics, await LineFile.open(join(folder, SAMPLES_FILE), offsets.samples), unlock);
+    return releasing(
+      () => metrics.close(),
+      async () =>
+        new RunFolder(folder, metrics, await LineFile.open(join(folder, SAMPLES_FILE), offsets.samples), unlock),
+    );
   }
 
   get checkpoints(): string {
@@ -133,8 +142,11 @@ export class RunFolder {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.metrics.close(), this.samples.close()]);
-    await this.unlock();
+    await giveUpAll(
+      () => this.metrics.close(),
+      () => this.samples.close(),
+      () => this.unlock(),
+    );
   }
 }
 

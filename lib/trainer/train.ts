@@ -13,7 +13,7 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { releasing } from "./durable.js";
+import { giveUpAll, releasing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import { type Materials, prepare } from "./prepare.js";
@@ -175,8 +175,13 @@ async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Check
   if (hooks.resume === undefined || unlock === undefined) return RunFolder.create(newRunPath(config), settings);
   const offsets = from?.offsets ?? { metrics: 0, samples: 0 };
   const folder = await RunFolder.resume(hooks.resume, settings, offsets, unlock);
-  await removePartials(folder);
-  return folder;
+  return releasing(
+    () => folder.close(),
+    async () => {
+      await removePartials(folder);
+      return folder;
+    },
+  );
 }
 
 /** What a run works with, in its folder; the folder is closed again where that fails. */
@@ -231,10 +236,37 @@ async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run
 }
 
 async function close({ folder, journal, materials, weights }: Run): Promise<void> {
-  await materials.verifier.dispose?.();
-  await disposeWeights(weights);
-  await journal.close();
-  await folder.close();
+  await giveUpAll(
+    () => materials.verifier.dispose?.(),
+    () => disposeWeights(weights),
+    () => journal.close(),
+    () => folder.close(),
+  );
+}
+
+/** All of a run that is open, and what it came to. `start` is when it was called. */
+async function complete(run: Run, begin: RunState, start: number): Promise<TrainSummary> {
+  const { config, hooks, folder, materials, accuracies } = run;
+  hooks.onStart?.({
+    folder: folder.path,
+    config,
+    parameters: run.weights.policy.parameterCount,
+    rows: { train: materials.train.length, eval: materials.eval.length },
+    skipped: materials.skipped,
+    step: begin.step,
+  });
+  const { state, interrupted } = await loop(run, begin);
+  const checkpoint = await save(run, state);
+  return {
+    folder: folder.path,
+    checkpoint,
+    step: state.step,
+    stopped: interrupted ? "interrupted" : (state.ended ?? "done"),
+    best: state.best,
+    accuracy: accuracies.length === 0 ? null : { first: accuracies[0]!, last: accuracies.at(-1)! },
+    tokens: state.tokens,
+    seconds: (performance.now() - start) / 1000,
+  };
 }
 
 /**
@@ -247,30 +279,10 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
   const start = performance.now();
   const config = resolveConfig(settings);
   const { run, state: begin } = await openRun(config, hooks);
-  try {
-    const { materials, folder } = run;
-    hooks.onStart?.({
-      folder: folder.path,
-      config,
-      parameters: run.weights.policy.parameterCount,
-      rows: { train: materials.train.length, eval: materials.eval.length },
-      skipped: materials.skipped,
-      step: begin.step,
-    });
-    const { state, interrupted } = await loop(run, begin);
-    const checkpoint = await save(run, state);
-    const { accuracies } = run;
-    return {
-      folder: folder.path,
-      checkpoint,
-      step: state.step,
-      stopped: interrupted ? "interrupted" : (state.ended ?? "done"),
-      best: state.best,
-      accuracy: accuracies.length === 0 ? null : { first: accuracies[0]!, last: accuracies.at(-1)! },
-      tokens: state.tokens,
-      seconds: (performance.now() - start) / 1000,
-    };
-  } finally {
-    await close(run);
-  }
+  const summary = await releasing(
+    () => close(run),
+    () => complete(run, begin, start),
+  );
+  await close(run);
+  return summary;
 }

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { RlsdError } from "../errors.js";
 import { LineFile } from "./durable.js";
 import type { Judged } from "./judge.js";
 import { hashSeed } from "./random.js";
@@ -18,17 +19,33 @@ interface Entry extends Occasion {
 
 const keyOf = (entry: Omit<Entry, "verdict">) => `${entry.step}/${entry.name}/${entry.id}/${entry.tokens}`;
 
+/** Entries by key. A damaged one is told: its verdict would be asked for again, and may come out otherwise. */
+function readEntries(path: string, text: string): Map<string, Entry> {
+  const entries = new Map<string, Entry>();
+  for (const [i, line] of text.split("\n").entries()) {
+    if (line === "") continue;
+    try {
+      const entry = JSON.parse(line) as Entry;
+      entries.set(keyOf(entry), entry);
+    } catch (error) {
+      const why = `${path}:${i + 1} is no verdict: the file is damaged. Remove it, and its verdicts are asked for again.`;
+      throw new RlsdError("ERR_RLSD_RUN_FOLDER", why, { cause: error });
+    }
+  }
+  return entries;
+}
+
 /**
  * Verdicts given since the last checkpoint, on disk as soon as they are given. A verifier may cost money or answer
  * differently the second time (a judge model, a deadline); a resumed run takes the verdicts that the killed one was given.
  */
 export class VerdictJournal {
-  private readonly entries = new Map<string, Entry>();
   /** Lines are written one after the other. */
   private writing: Promise<void> = Promise.resolve();
 
   private constructor(
     private readonly path: string,
+    private readonly entries: Map<string, Entry>,
     private file: LineFile,
   ) {}
 
@@ -41,13 +58,8 @@ export class VerdictJournal {
     }
     // What follows the last newline was being written when the run died.
     const whole = text.slice(0, text.lastIndexOf("\n") + 1);
-    const journal = new VerdictJournal(path, await LineFile.open(path, Buffer.byteLength(whole)));
-    for (const line of whole.split("\n")) {
-      if (line === "") continue;
-      const entry = JSON.parse(line) as Entry;
-      journal.entries.set(keyOf(entry), entry);
-    }
-    return journal;
+    const entries = readEntries(path, whole);
+    return new VerdictJournal(path, entries, await LineFile.open(path, Buffer.byteLength(whole)));
   }
 
   find(occasion: Occasion, rollout: Rollout): Judged | undefined {

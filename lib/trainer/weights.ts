@@ -3,6 +3,7 @@ import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { giveUpAll } from "./durable.js";
 import { CHECKPOINTS, type RunFolder } from "./run-folder.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
@@ -54,7 +55,9 @@ export const saveConstants = (folder: RunFolder, { teacher, reference }: Weights
   });
 
 export async function disposeWeights({ policy, teacher, reference }: Weights): Promise<void> {
-  await teacher?.dispose();
-  await reference?.dispose();
-  await policy.dispose();
+  await giveUpAll(
+    () => teacher?.dispose(),
+    () => reference?.dispose(),
+    () => policy.dispose(),
+  );
 }
