@@ -1,123 +1,176 @@
-import { readFileSync } from "node:fs";
-import { link, open, readFile, rename, rm, stat } from "node:fs/promises";
-import { hostname } from "node:os";
+import { createHash, randomUUID } from "node:crypto";
+import { open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { RlsdError } from "../errors.js";
-import { writing } from "./durable.js";
+import { releasing, writing } from "./durable.js";
+import { type Life, lifeOf, type Owner, sameInodes, thisProcess } from "./run-owner.js";
 
 const LOCK_FILE = "run.lock";
+/** Looks at a lock that says nothing, and milliseconds between them: who makes one writes it a moment later. */
+const LOOKS = 20;
+const BETWEEN_LOOKS = 50;
+/** Times that another's take-over is waited for, and milliseconds between them. */
+const TURNS = 500;
+const BETWEEN_TURNS = 10;
 
-/** Who writes into a run's folder. */
-interface Owner {
-  readonly pid: number;
-  readonly host: string;
-  /** When the process began, in the kernel's ticks: a number that is used again belongs to another. null: not told here. */
-  readonly begun: string | null;
+interface Lock extends Owner {
   /** Inode of the lock itself: a lock that came along when a folder was copied is nobody's. */
   readonly inode: string;
+  /** No two locks are the same. */
+  readonly token: string;
 }
 
-/** Field 22 of /proc/PID/stat; what comes before it may hold spaces, but ends with the last bracket. */
-function beginningOf(pid: number): string | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
+/** A lock as it is found. */
+interface Found {
+  readonly text: string;
+  readonly inode: string;
+  /** Of this very lock: another in its place has another. */
+  readonly id: string;
+  /** undefined: it is no lock, or was never written whole. */
+  readonly lock: Lock | undefined;
 }
 
-/** Whether a lock's owner may still be writing; of another machine's process nothing can be known. */
-function isAlive({ pid, host, begun }: Owner): boolean {
-  if (host !== hostname()) return true;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it is there, and somebody else's.
-    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
-  }
-  return begun === null || begun === beginningOf(pid);
+/** Another's lock, and what is known of that one. */
+interface Held {
+  readonly file: string;
+  readonly lock: Lock;
+  /** It is surely no copy, and its owner surely alive. */
+  readonly certain: boolean;
 }
 
-function parse(text: string): Owner | undefined {
+function parse(text: string): Lock | undefined {
   try {
-    const owner = JSON.parse(text) as Owner;
-    return Number.isSafeInteger(owner.pid) && owner.pid > 0 && typeof owner.host === "string" ? owner : undefined;
+    const lock = JSON.parse(text) as Lock;
+    const told = Number.isSafeInteger(lock.pid) && lock.pid > 0 && typeof lock.host === "string";
+    return told ? { ...lock, boot: lock.boot ?? null, begun: lock.begun ?? null } : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** Removes a lock whose owner is dead; one that was made anew in the meantime is put back. */
-async function removeStale(file: string, stale: string): Promise<void> {
-  const aside = `${file}.${process.pid}`;
-  try {
-    await rename(file, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
-    throw error;
-  }
-  if ((await readFile(aside, "utf8")) !== stale) await link(aside, file).catch(() => {});
-  await rm(aside, { force: true });
-}
-
-async function take(file: string): Promise<boolean> {
-  try {
-    const handle = await open(file, "wx");
-    const { ino } = await handle.stat({ bigint: true });
-    const { pid } = process;
-    const owner: Owner = { pid, host: hostname(), begun: beginningOf(pid), inode: String(ino) };
-    await handle.writeFile(JSON.stringify(owner));
-    await handle.close();
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
-  }
-}
-
-/** A lock's text and inode once it is written: who makes one does so a moment later. undefined: it is gone. */
-async function lockAt(file: string): Promise<{ readonly text: string; readonly inode: string } | undefined> {
-  try {
-    for (let attempt = 0; ; attempt++) {
-      const inode = String((await stat(file, { bigint: true })).ino);
-      const text = await readFile(file, "utf8");
-      if (text !== "" || attempt === 20) return { text, inode };
-      await setTimeout(10);
+/** The lock in a file, once it is written. undefined: there is none. */
+async function lockAt(file: string): Promise<Found | undefined> {
+  for (let look = 1; ; look++) {
+    const handle = await open(file, "r").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (handle === undefined) return undefined;
+    try {
+      const { ino, mtimeNs } = await handle.stat({ bigint: true });
+      const text = await handle.readFile("utf8");
+      const lock = parse(text);
+      const id = createHash("sha256").update(`${mtimeNs} ${text}`).digest("hex").slice(0, 16);
+      if (lock !== undefined || look === LOOKS) return { text, inode: String(ino), id, lock };
+    } finally {
+      await handle.close();
     }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
+    await setTimeout(BETWEEN_LOOKS);
   }
+}
+
+/** Makes a lock where there is none; returns its text. undefined: there is one. */
+async function create(file: string, here: Owner): Promise<string | undefined> {
+  const handle = await open(file, "wx").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "EEXIST") return undefined;
+    throw error;
+  });
+  if (handle === undefined) return undefined;
+  try {
+    const { ino } = await handle.stat({ bigint: true });
+    const lock: Lock = { ...here, inode: String(ino), token: randomUUID() };
+    const text = JSON.stringify(lock);
+    await handle.writeFile(text);
+    // Who was too slow with it finds another's in its place.
+    return (await lockAt(file))?.text === text ? text : undefined;
+  } catch (error) {
+    await rm(file, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+function lifeOfLock({ lock, inode }: Found, here: Owner): Life {
+  if (lock === undefined) return "dead";
+  if (lock.inode !== inode && sameInodes(lock, here)) return "dead";
+  return lifeOf(lock, here);
+}
+
+/**
+ * Takes a lock, a dead one's too: returns its text, or who has it. A dead one's lock is replaced by whoever has the lock on
+ * replacing it, which is a file named after it: no other replaces it meanwhile, and who comes later finds another lock
+ * there. Who dies on the way leaves a dead one's lock again.
+ */
+async function take(file: string, here: Owner): Promise<string | Held> {
+  for (let turn = 1; ; turn++) {
+    const made = await create(file, here);
+    if (made !== undefined) return made;
+    const found = await lockAt(file);
+    if (found === undefined) continue;
+    const life = lifeOfLock(found, here);
+    if (found.lock !== undefined && life !== "dead") {
+      return { file, lock: found.lock, certain: life === "alive" && found.lock.inode === found.inode };
+    }
+    const successor = `${file}.${found.id}`;
+    const taken = await take(successor, here);
+    if (typeof taken === "string") {
+      if (await replace(file, found, successor)) return taken;
+    } else {
+      if (turn >= TURNS) return taken;
+      await setTimeout(BETWEEN_TURNS);
+    }
+  }
+}
+
+/** Puts the successor that this process holds in a lock's place; false: it is gone already. */
+function replace(file: string, found: Found, successor: string): Promise<boolean> {
+  const giveUp = () => rm(successor, { force: true });
+  return releasing(giveUp, async () => {
+    const same = (await lockAt(file))?.id === found.id;
+    await (same ? rename(successor, file) : giveUp());
+    return same;
+  });
+}
+
+/** Removes what died on the way to the lock that this process has now: none of it can be followed any more. */
+async function removeSuccessors(folder: string): Promise<void> {
+  const names = await readdir(folder);
+  for (const name of names) if (name.startsWith(`${LOCK_FILE}.`)) await rm(join(folder, name), { force: true });
+}
+
+function refusal(folder: string, { file, lock, certain }: Held): RlsdError {
+  const advice = certain
+    ? ""
+    : ` It cannot be seen from here whether it still is (another machine or container, a copied folder, a number used again). If it is gone, remove ${file}.`;
+  return new RlsdError(
+    "ERR_RLSD_RUN_FOLDER",
+    `${folder} is being written by process ${lock.pid} on ${lock.host}. Wait for its end or choose another folder.${advice}`,
+  );
 }
 
 /**
  * Makes this process the only writer of a run's folder; returns what gives that up. The lock of a process that died is
- * taken over.
+ * taken over; where that cannot be known, it is the user who removes it.
  *
  * @throws RlsdError ERR_RLSD_RUN_FOLDER where another process, or another call of this one, is writing there
  */
 export async function lockRun(folder: string): Promise<() => Promise<void>> {
   const file = join(folder, LOCK_FILE);
   return writing(file, async () => {
-    while (!(await take(file))) {
-      const found = await lockAt(file);
-      if (found === undefined) continue;
-      const owner = parse(found.text);
-      if (owner !== undefined && owner.inode === found.inode && isAlive(owner)) {
-        const advice = owner.host === hostname() ? "" : ` If it is gone, remove ${file}.`;
-        throw new RlsdError(
-          "ERR_RLSD_RUN_FOLDER",
-          `${folder} is being written by process ${owner.pid} on ${owner.host}. Wait for its end or choose another folder.${advice}`,
-        );
-      }
-      await removeStale(file, found.text);
-    }
+    const taken = await take(file, await thisProcess(folder));
+    if (typeof taken !== "string") throw refusal(folder, taken);
     let held = true;
-    return async () => {
-      if (held) await rm(file, { force: true });
+    const unlock = async () => {
+      if (!held) return;
       held = false;
+      // Removed by hand, it may be another's by now.
+      if ((await lockAt(file))?.text === taken) await rm(file, { force: true });
     };
+    return releasing(unlock, async () => {
+      await removeSuccessors(folder);
+      return unlock;
+    });
   });
 }
