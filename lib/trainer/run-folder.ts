@@ -199,15 +199,55 @@ export async function writeComparison(folder: string, comparison: object, page: 
 
 type Fields = Readonly<Record<string, unknown>>;
 
-const isMetrics = (line: Fields): boolean => typeof line.step === "number" && typeof line.time === "object";
+const isFields = (value: unknown): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isNumber = (value: unknown): boolean => typeof value === "number";
+const isText = (value: unknown): boolean => typeof value === "string";
+const isNumberOrNull = (value: unknown): boolean => value === null || isNumber(value);
 
-const PER_TOKEN = ["tokenIds", "tokenText", "logProbs", "teacherLogProbs", "evidenceWeights", "tokenAdvantages"];
-const isSample = (line: Fields): boolean =>
-  typeof line.step === "number" && PER_TOKEN.every((name) => Array.isArray(line[name]));
+const isMetrics = ({ step, kind, time }: Fields): boolean =>
+  isNumber(step) &&
+  (kind === "train" || kind === "eval") &&
+  isFields(time) &&
+  Object.values(time).every(isNumberOrNull);
+
+/** What a sample's fields are, and of its lists the entries. */
+const SAMPLE: Readonly<Record<string, (value: unknown) => boolean>> = {
+  step: isNumber,
+  id: isText,
+  group: isNumber,
+  prompt: isText,
+  privileged: (value) => value === null || isText(value),
+  completion: isText,
+  reward: isNumberOrNull,
+  advantage: isNumber,
+  detail: isFields,
+};
+const PER_TOKEN: Readonly<Record<string, (value: unknown) => boolean>> = {
+  tokenIds: isNumber,
+  tokenText: isText,
+  logProbs: isNumberOrNull,
+  teacherLogProbs: isNumberOrNull,
+  evidenceWeights: isNumberOrNull,
+  tokenAdvantages: isNumberOrNull,
+};
+/** Empty where the teacher was not asked. */
+const MAY_BE_EMPTY = ["teacherLogProbs", "evidenceWeights"];
+
+function isSample(line: Fields): boolean {
+  const { tokenIds } = line;
+  if (!Array.isArray(tokenIds) || !Object.entries(SAMPLE).every(([name, fits]) => fits(line[name]))) return false;
+  return Object.entries(PER_TOKEN).every(([name, fits]) => {
+    const list = line[name];
+    if (!Array.isArray(list) || !list.every(fits)) return false;
+    return list.length === tokenIds.length || (list.length === 0 && MAY_BE_EMPTY.includes(name));
+  });
+}
 
 /** Lines of a file that may still be growing; one that was never begun has none. */
 async function* readLines<T>(file: string, fits: (line: Fields) => boolean): AsyncGenerator<T> {
-  const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
+  const input = createReadStream(file);
+  const lines = createInterface({ input, crlfDelay: Infinity });
   const damaged = (line: number, why: string) =>
     new RlsdError("ERR_RLSD_RUN_FOLDER", `${file}:${line} ${why}: the file is damaged.`);
   let number = 0;
@@ -228,6 +268,9 @@ async function* readLines<T>(file: string, fits: (line: Fields) => boolean): Asy
     if (error instanceof RlsdError) throw error;
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `cannot read ${file}: ${why}`, { cause: error });
+  } finally {
+    // The reader may have had enough before the end.
+    input.destroy();
   }
 }
 

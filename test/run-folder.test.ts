@@ -1,8 +1,9 @@
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { giveUpAll, LineFile, writeWhole } from "../lib/trainer/durable.js";
-import { RunFolder } from "../lib/trainer/run-folder.js";
+import { type MetricsLine, RunFolder, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
 
 let folder: string;
 beforeEach(() => {
@@ -71,5 +72,73 @@ onLinux("a run that cannot go on leaves no file open", async () => {
   await expect(unsettled).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
   expect([opened(), given]).toEqual([[], 1]);
   await expect(LineFile.open(join(path, "metrics.jsonl"), 1)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+  expect(opened()).toEqual([]);
+});
+
+const sample: SampleLine = {
+  step: 1,
+  id: "a",
+  group: 0,
+  prompt: "p",
+  privileged: null,
+  completion: "bc",
+  tokenIds: [1, 2],
+  tokenText: ["b", "c"],
+  logProbs: [-1, null],
+  teacherLogProbs: [],
+  evidenceWeights: [],
+  tokenAdvantages: [0, 0.5],
+  reward: null,
+  advantage: 0.5,
+  detail: {},
+};
+const metrics: MetricsLine = { step: 1, kind: "eval", accuracy: 0.5, time: { total: 1 } };
+async function read<T>(lines: AsyncIterable<T>): Promise<T[]> {
+  const out: T[] = [];
+  for await (const line of lines) out.push(line);
+  return out;
+}
+
+test("a line that no run writes is named, whatever is wrong with it", async () => {
+  const samples = join(folder, "samples.jsonl");
+  const told = { ...sample, teacherLogProbs: [-1, -2], evidenceWeights: [1, null], privileged: "s", reward: 1 };
+  const none = { ...sample, completion: "", tokenIds: [], tokenText: [], logProbs: [], tokenAdvantages: [] };
+  writeFileSync(samples, [sample, told, none].map((line) => `${JSON.stringify(line)}\n`).join(""));
+  expect(await read(readSamples(folder))).toEqual([sample, told, none]);
+  const wrong: object[] = [
+    ...Object.keys(sample).map((name) => ({ ...sample, [name]: undefined })),
+    ...Object.keys(sample).map((name) => ({ ...sample, [name]: true })),
+    { ...sample, detail: null },
+    { ...sample, tokenText: ["b"] },
+    { ...sample, tokenText: ["b", null] },
+    { ...sample, logProbs: [] },
+    { ...sample, teacherLogProbs: [-1] },
+    { ...sample, evidenceWeights: ["1", 1] },
+    [],
+  ];
+  for (const line of wrong) {
+    writeFileSync(samples, `${JSON.stringify(sample)}\n${JSON.stringify(line)}\n`);
+    const reading = read(readSamples(folder)).catch((error: Error) => error.message);
+    expect([line, await reading]).toEqual([line, expect.stringMatching(/samples\.jsonl:2 is no line that a run/)]);
+  }
+  const log = join(folder, "metrics.jsonl");
+  const fits = [metrics, { step: 1, kind: "train", time: {} }, { ...metrics, time: { tokensPerSecond: null } }];
+  writeFileSync(log, fits.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  expect(await read(readMetrics(folder))).toEqual(fits);
+  for (const part of [{ step: "1" }, { kind: "test" }, { time: null }, { time: [] }, { time: { total: "1" } }]) {
+    writeFileSync(log, `${JSON.stringify({ ...metrics, ...part })}\n`);
+    const reading = read(readMetrics(folder)).catch((error: Error) => error.message);
+    expect([part, await reading]).toEqual([part, expect.stringMatching(/metrics\.jsonl:1 is no line that a run/)]);
+  }
+});
+
+onLinux("a log that is not read to its end is closed", async () => {
+  writeFileSync(join(folder, "samples.jsonl"), `${JSON.stringify(sample)}\n`.repeat(50_000));
+  for await (const _ of readSamples(folder)) {
+    // Long enough that reading ahead has paused.
+    await setTimeout(200);
+    break;
+  }
+  for (const end = Date.now() + 5000; opened().length > 0 && Date.now() < end; ) await setTimeout(5);
   expect(opened()).toEqual([]);
 });
