@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { RlsdError } from "../lib/errors.js";
@@ -161,6 +161,53 @@ test("settings changed when a run goes on are its settings from then on", async 
   expect(config.steps).toBe(3);
   const again = { ...config, reward: settings.reward };
   expect((await train(again, { loadPolicy: load, resume: settings.output })).step).toBe(3);
+});
+
+test("a finished run is left as it is: nothing is loaded, nothing written; one that was not evaluated yet is", async () => {
+  const { settings } = tinyTask();
+  const { output } = settings;
+  const loaded: string[] = [];
+  const load = (folder: string) => {
+    loaded.push(folder);
+    return TinyPolicy.load(folder);
+  };
+  const control = new AbortController();
+  const onStep = ({ step }: MetricsLine) => void (step === 6 && control.abort());
+  const stopped = await train(settings, { loadPolicy: load, onStep, signal: control.signal });
+  expect(stopped).toMatchObject({ stopped: "interrupted", step: 6, best: { step: expect.any(Number) } });
+  const done = await train(settings, { loadPolicy: load, resume: output });
+  expect(done).toMatchObject({ stopped: "done", step: 6, accuracy: { last: expect.any(Number) } });
+  const filesOf = () =>
+    readdirSync(output, { recursive: true, encoding: "utf8" }).map((name) => {
+      const { ino, mtimeMs } = statSync(join(output, name));
+      return { name, ino, mtimeMs };
+    });
+  const [before, count] = [filesOf(), loaded.length];
+  const again = await train(settings, {
+    loadPolicy: load,
+    resume: relative("", output),
+    onStart: () => loaded.push(""),
+  });
+  expect(again).toEqual({ ...done, accuracy: null, seconds: expect.any(Number) });
+  expect([filesOf(), loaded.length]).toEqual([before, count]);
+  const longer = await train({ ...settings, steps: 7 }, { loadPolicy: load, resume: output });
+  expect(longer).toMatchObject({ stopped: "done", step: 7 });
+});
+
+test("a run that ends where it was saved is not saved twice", async () => {
+  const { settings } = tinyTask();
+  const saves: string[] = [];
+  const load = async (folder: string) => {
+    const policy = await TinyPolicy.load(folder);
+    const save = policy.save.bind(policy);
+    policy.save = (directory, o) => {
+      saves.push(directory);
+      return save(directory, o);
+    };
+    return policy;
+  };
+  const { checkpoint } = await train(settings, { loadPolicy: load });
+  expect(saves.filter((folder) => folder.startsWith(checkpoint))).toHaveLength(1);
 });
 
 test("a run that already is there is not overwritten", async () => {

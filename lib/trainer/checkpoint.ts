@@ -98,10 +98,12 @@ export async function bestCheckpoint(run: string): Promise<Checkpoint | undefine
   return found === undefined ? last : readCheckpoint(found.path);
 }
 
+const isPartial = (name: string): boolean => name.endsWith(".partial");
+
 /** Clears away what a run that died was writing or removing. */
 export async function removePartials(folder: RunFolder): Promise<void> {
   const names = await readdir(folder.checkpoints);
-  for (const name of names.filter((one) => one.endsWith(".partial"))) {
+  for (const name of names.filter(isPartial)) {
     await rm(join(folder.checkpoints, name), { recursive: true, force: true });
   }
 }
@@ -153,11 +155,21 @@ export async function saveCheckpoint(
   return path;
 }
 
+/** All but the newest `keep` checkpoints and the best. */
+const superfluous = (all: readonly { step: number; path: string }[], state: RunState, keep: number) =>
+  all.slice(0, -keep).filter(({ step }) => step !== state.best?.step);
+
+/** Whether a run, last saved in that state, lived on to remove what it then had no more use for. */
+export async function isPruned(run: string, state: RunState, keep: number): Promise<boolean> {
+  const folder = join(run, CHECKPOINTS);
+  const left = superfluous(await listCheckpoints(folder), state, keep);
+  return left.length === 0 && !(await readdir(folder)).some(isPartial);
+}
+
 /** Removes all but the newest `keep` checkpoints and the best. */
 export async function pruneCheckpoints(folder: RunFolder, state: RunState, keep: number): Promise<void> {
   const all = await listCheckpoints(folder.checkpoints);
-  for (const { step, path } of all.slice(0, -keep)) {
-    if (step === state.best?.step) continue;
+  for (const { path } of superfluous(all, state, keep)) {
     // Renamed first: a folder that is half removed must not look like a checkpoint.
     const doomed = `${path}.partial`;
     await rename(path, doomed);

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { loadPolicy } from "../policy/load.js";
-
 import {
   type Checkpoint,
   INITIAL_STATE,
+  isPruned,
   lastCheckpoint,
   pruneCheckpoints,
   type RunState,
@@ -16,8 +16,9 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
+import { afterEvaluation, checkpointDue, evaluationDue, lastStepMade } from "./milestones.js";
 import { type Materials, prepare } from "./prepare.js";
-import { type MetricsLine, RunFolder, readRunConfig } from "./run-folder.js";
+import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
 import type { LoadPolicy } from "./teacher.js";
@@ -35,7 +36,10 @@ export interface TrainHooks {
   readonly privileged?: PrivilegedFunction | undefined;
   /** How a model folder becomes a policy. Default: the built-in engine. */
   readonly loadPolicy?: LoadPolicy | undefined;
-  /** Goes on with the run in this folder, from its last checkpoint. */
+  /**
+   * Goes on with the run in this folder, from its last checkpoint. One that is finished is left as it is: nothing is loaded
+   * or written, and no hook called.
+   */
   readonly resume?: string | undefined;
 }
 
@@ -83,24 +87,8 @@ interface Run {
   readonly context: StepContext;
   readonly journal: VerdictJournal;
   readonly accuracies: number[];
-  savedAt: number;
-}
-
-function evaluationDue(state: RunState, run: Run): boolean {
-  const { config, materials } = run;
-  if (materials.eval.length === 0 || state.evaluatedAt >= state.step) return false;
-  if (state.step === 0) return config.eval.atStart;
-  return state.step === config.steps || (config.eval.every > 0 && state.step % config.eval.every === 0);
-}
-
-function afterEvaluation(state: RunState, accuracy: number, config: ResolvedConfig): RunState {
-  const better = state.best === null || accuracy > state.best.accuracy + config.stop.minDelta;
-  const best = better ? { step: state.step, accuracy } : state.best;
-  const sinceBest = better ? 0 : state.sinceBest + 1;
-  const { patience, target } = config.stop;
-  const ended =
-    target !== null && accuracy >= target ? "target" : patience > 0 && sinceBest >= patience ? "patience" : null;
-  return { ...state, evaluatedAt: state.step, best, sinceBest, ended };
+  /** The last checkpoint. */
+  saved: { readonly state: RunState; readonly path: string } | undefined;
 }
 
 async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
@@ -129,32 +117,23 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
   return afterEvaluation(state, metrics.accuracy!, config);
 }
 
+/** Where the run is saved in that state, and what it needs no more is gone. */
 async function save(run: Run, state: RunState): Promise<string> {
-  const path = await saveCheckpoint(run.folder, state, run.weights);
+  const path = run.saved?.state === state ? run.saved.path : await saveCheckpoint(run.folder, state, run.weights);
   await run.journal.settle(state.evaluatedAt === state.step ? state.step : state.step - 1);
   await pruneCheckpoints(run.folder, state, run.config.checkpoint.keep);
-  run.savedAt = state.step;
+  run.saved = { state, path };
   return path;
 }
-
-function checkpointDue(state: RunState, run: Run): boolean {
-  if (state.step === 0 || run.savedAt === state.step) return false;
-  const { every } = run.config.checkpoint;
-  return (
-    (every > 0 && state.step % every === 0) || (state.best?.step === state.step && state.evaluatedAt === state.step)
-  );
-}
-
-const finished = (state: RunState, config: ResolvedConfig) => state.ended !== null || state.step >= config.steps;
 
 /** Steps, evaluations and checkpoints until the end, or until the signal: returns the last whole state either way. */
 async function loop(run: Run, begin: RunState): Promise<{ state: RunState; interrupted: boolean }> {
   let state = begin;
   try {
     for (;;) {
-      if (evaluationDue(state, run)) state = await evaluateRun(run, state);
-      if (checkpointDue(state, run)) await save(run, state);
-      if (finished(state, run.config)) return { state, interrupted: false };
+      if (evaluationDue(state, run.config, run.materials.eval.length)) state = await evaluateRun(run, state);
+      if (run.saved?.state.step !== state.step && checkpointDue(state, run.config)) await save(run, state);
+      if (lastStepMade(state, run.config)) return { state, interrupted: false };
       run.context.signal.throwIfAborted();
       const outcome = await trainStep(run.context, state);
       await run.folder.logSamples(outcome.samples);
@@ -208,14 +187,13 @@ async function openPrepared(o: {
   const journal = await openIn(folder, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
   const context: StepContext = { config, materials, ...weights, journal, privileged: hooks.privileged, signal };
-  const savedAt = from?.state.step ?? -1;
-  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], savedAt };
+  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };
   return { run, state: from?.state ?? INITIAL_STATE };
 }
 
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
   const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
-  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(hooks.resume);
+  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(resolve(hooks.resume));
   const weights = await loadWeights(config, hooks.resume, from, load);
   return releasing(
     () => disposeWeights(weights),
@@ -229,7 +207,6 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
 
 async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
   if (hooks.resume === undefined) return openLocked(config, hooks);
-  await readRunConfig(hooks.resume);
   // Before the checkpoint is read: what another process adds until then must not be cut off.
   const unlock = await lockRun(hooks.resume);
   return releasing(unlock, () => openLocked(config, hooks, unlock));
@@ -258,15 +235,34 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
   const { state, interrupted } = await loop(run, begin);
   const checkpoint = await save(run, state);
   return {
-    folder: folder.path,
-    checkpoint,
-    step: state.step,
-    stopped: interrupted ? "interrupted" : (state.ended ?? "done"),
-    best: state.best,
-    accuracy: accuracies.length === 0 ? null : { first: accuracies[0]!, last: accuracies.at(-1)! },
-    tokens: state.tokens,
-    seconds: (performance.now() - start) / 1000,
+    ...summaryOf(folder.path, checkpoint, state, start),
+    ...(interrupted && { stopped: "interrupted" }),
+    ...(accuracies.length > 0 && { accuracy: { first: accuracies[0]!, last: accuracies.at(-1)! } }),
   };
+}
+
+/** What is told of a run that ended in that state, where this call made no evaluation. */
+const summaryOf = (folder: string, checkpoint: string, state: RunState, start: number): TrainSummary => ({
+  folder,
+  checkpoint,
+  step: state.step,
+  stopped: state.ended ?? "done",
+  best: state.best,
+  accuracy: null,
+  tokens: state.tokens,
+  seconds: (performance.now() - start) / 1000,
+});
+
+/**
+ * The last checkpoint of a run that these settings leave nothing to do; other settings are for the steps to come.
+ * ERR_RLSD_RUN_FOLDER where there is no run.
+ */
+async function finishedBefore(run: string, config: ResolvedConfig): Promise<Checkpoint | undefined> {
+  const same = recorded(config) === JSON.stringify((await readRunConfig(run)).config);
+  const last = same ? await lastCheckpoint(resolve(run)) : undefined;
+  if (last === undefined || !lastStepMade(last.state, config)) return undefined;
+  if (evaluationDue(last.state, config, config.data.eval.length)) return undefined;
+  return (await isPruned(run, last.state, config.checkpoint.keep)) ? last : undefined;
 }
 
 /**
@@ -278,6 +274,10 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   const config = resolveConfig(settings);
+  if (hooks.resume !== undefined) {
+    const last = await finishedBefore(hooks.resume, config);
+    if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, start);
+  }
   const { run, state: begin } = await openRun(config, hooks);
   const summary = await releasing(
     () => close(run),
