@@ -5,19 +5,12 @@
 import { RlsdError } from "../errors.js";
 import type { HarnessOptions, HarnessStats } from "./harness-options.js";
 import { onAbort } from "./on-abort.js";
+import { type Task, TaskQueue } from "./task-queue.js";
 import type { Sample, Verdict } from "./verifier.js";
 import type { FromWorker } from "./wire.js";
 import { type Ended, WorkerProcess } from "./worker-process.js";
 
 type Fault = "timeout" | "crash" | "out-of-memory";
-
-interface Task {
-  readonly id: number;
-  readonly sample: Sample;
-  resolve(verdict: Verdict): void;
-  reject(reason: unknown): void;
-  done: boolean;
-}
 
 interface Slot {
   readonly process: WorkerProcess;
@@ -39,12 +32,11 @@ const START_ATTEMPTS = 3;
 export class Harness {
   readonly #spec: Readonly<Record<string, unknown>>;
   readonly #options: HarnessOptions;
-  readonly #queue: Task[] = [];
+  readonly #queue = new TaskQueue();
   readonly #slots = new Set<Slot>();
   /** Who waits for a first worker to be ready. */
   readonly #starts: { resolve(): void; reject(reason: unknown): void }[] = [];
   readonly #counts = { judged: 0, timeout: 0, crash: 0, "out-of-memory": 0, aborted: 0, started: 0 };
-  #head = 0;
   #pending = 0;
   #nextId = 0;
   #failedStarts = 0;
@@ -60,7 +52,7 @@ export class Harness {
   get stats(): HarnessStats {
     const { judged, timeout, crash, aborted, started } = this.#counts;
     const outOfMemory = this.#counts["out-of-memory"];
-    const [workersAlive, waiting] = [this.#slots.size, this.#queue.length - this.#head];
+    const [workersAlive, waiting] = [this.#slots.size, this.#queue.length];
     return {
       judged,
       timeouts: timeout,
@@ -76,7 +68,7 @@ export class Harness {
   verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
     if (signal.aborted) return Promise.reject(signal.reason);
     if (this.#disposed) return Promise.reject(new RlsdError("ERR_RLSD_DISPOSED", "The verifier has been disposed of."));
-    if (this.#queue.length - this.#head >= this.#options.maxQueue) {
+    if (this.#queue.length >= this.#options.maxQueue) {
       const message = `${this.#options.maxQueue} samples are waiting for the verifier; await earlier ones or raise "maxQueue".`;
       return Promise.reject(new RlsdError("ERR_RLSD_VERIFIER_QUEUE", message));
     }
@@ -145,9 +137,7 @@ export class Harness {
 
   #rejectAll(error: unknown): void {
     const inFlight = [...this.#slots].flatMap((slot) => slot.tasks);
-    const waiting = this.#queue.splice(0).slice(this.#head);
-    this.#head = 0;
-    for (const task of [...inFlight, ...waiting]) if (!task.done) task.reject(error);
+    for (const task of [...inFlight, ...this.#queue.drain()]) if (!task.done) task.reject(error);
     this.#settleStarts((start) => start.reject(error));
   }
 
@@ -158,21 +148,8 @@ export class Harness {
     for (const slot of this.#slots) if (slot.tasks[0] === task) this.#doom(slot, "abort", task);
   }
 
-  /** The next task that still waits for a verdict. Amortised O(1): the consumed front is dropped in blocks. */
-  #take(): Task | undefined {
-    while (this.#head < this.#queue.length) {
-      const task = this.#queue[this.#head++];
-      if (this.#head > 1024 && this.#head * 2 > this.#queue.length) {
-        this.#queue.splice(0, this.#head);
-        this.#head = 0;
-      }
-      if (task !== undefined && !task.done) return task;
-    }
-    return undefined;
-  }
-
   #feed(): void {
-    const waiting = this.#queue.length - this.#head + this.#starts.length;
+    const waiting = this.#queue.length + this.#starts.length;
     const idle = [...this.#slots].filter((slot) => slot.doomed === undefined && slot.tasks.length === 0).length;
     const missing = Math.min(this.#options.workers - this.#slots.size, waiting - idle);
     for (let i = 0; i < missing; i++) this.#spawn();
@@ -180,7 +157,7 @@ export class Harness {
     for (let depth = 1; depth <= PIPELINE; depth++) {
       for (const slot of this.#slots) {
         if (!slot.ready || slot.doomed !== undefined || slot.tasks.length >= depth) continue;
-        const task = this.#take();
+        const task = this.#queue.take();
         if (task === undefined) return;
         this.#send(slot, task);
       }
@@ -265,16 +242,10 @@ export class Harness {
     if (blamed !== undefined && !blamed.done && slot.tasks.includes(blamed) && fault !== "abort") {
       blamed.resolve(this.#faultVerdict(fault, how));
     }
-    this.#requeue(slot.tasks.filter((task) => !task.done));
+    this.#queue.putBack(slot.tasks.filter((task) => !task.done));
     if (!slot.ready && fault !== "abort") this.#onFailedStart(slot, how);
     if (this.#slots.size === 0) this.#onEmpty?.();
     if (!this.#disposed) this.#feed();
-  }
-
-  #requeue(tasks: readonly Task[]): void {
-    this.#head = Math.max(0, this.#head - tasks.length);
-    if (this.#head === 0) this.#queue.splice(0, 0, ...tasks);
-    else for (const [i, task] of tasks.entries()) this.#queue[this.#head + i] = task;
   }
 
   #faultVerdict(fault: Fault, how: Ended): Verdict {

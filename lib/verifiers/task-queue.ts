@@ -1,0 +1,52 @@
+import type { Sample, Verdict } from "./verifier.js";
+
+/** A sample on its way to a verdict. */
+export interface Task {
+  readonly id: number;
+  readonly sample: Sample;
+  resolve(verdict: Verdict): void;
+  reject(reason: unknown): void;
+  done: boolean;
+}
+
+/** Tasks in the order in which they came. Amortised O(1): the consumed front is dropped in blocks. */
+export class TaskQueue {
+  readonly #tasks: Task[] = [];
+  #head = 0;
+
+  /** How many wait, those included that were settled meanwhile. */
+  get length(): number {
+    return this.#tasks.length - this.#head;
+  }
+
+  push(task: Task): void {
+    this.#tasks.push(task);
+  }
+
+  /** The next task that still waits for a verdict. */
+  take(): Task | undefined {
+    while (this.#head < this.#tasks.length) {
+      const task = this.#tasks[this.#head++];
+      if (this.#head > 1024 && this.#head * 2 > this.#tasks.length) {
+        this.#tasks.splice(0, this.#head);
+        this.#head = 0;
+      }
+      if (task !== undefined && !task.done) return task;
+    }
+    return undefined;
+  }
+
+  /** Tasks that were taken and are to be taken again before all others. */
+  putBack(tasks: readonly Task[]): void {
+    this.#head = Math.max(0, this.#head - tasks.length);
+    if (this.#head === 0) this.#tasks.splice(0, 0, ...tasks);
+    else for (const [i, task] of tasks.entries()) this.#tasks[this.#head + i] = task;
+  }
+
+  /** Everything that waits; the queue is empty afterwards. */
+  drain(): readonly Task[] {
+    const waiting = this.#tasks.splice(0).slice(this.#head);
+    this.#head = 0;
+    return waiting;
+  }
+}
