@@ -38,9 +38,10 @@ export class TaskQueue {
 
   /** Tasks that were taken and are to be taken again before all others. */
   putBack(tasks: readonly Task[]): void {
-    this.#head = Math.max(0, this.#head - tasks.length);
-    if (this.#head === 0) this.#tasks.splice(0, 0, ...tasks);
-    else for (const [i, task] of tasks.entries()) this.#tasks[this.#head + i] = task;
+    // In the places of consumed ones, of which fewer may be left: none may stay where it would be taken twice.
+    const places = Math.min(this.#head, tasks.length);
+    this.#head -= places;
+    this.#tasks.splice(this.#head, places, ...tasks);
   }
 
   /** Everything that waits; the queue is empty afterwards. */
