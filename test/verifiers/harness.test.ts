@@ -1,27 +1,21 @@
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
+import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict } from "../../lib/verifiers/verifier.js";
-import { ensureBuilt, fixture, isAlive, never, sample, until } from "./support.js";
-
-const path = fixture("misbehave.mjs");
-/** Long enough that a busy machine runs an honest sample in time. */
-const DEADLINE = 2000;
-const made: WorkerVerifier[] = [];
-
-function harness(options: Record<string, unknown> = {}): WorkerVerifier {
-  const verifier = createVerifier({
-    type: "module",
-    path,
-    workers: 1,
-    deadlineMs: DEADLINE,
-    ...options,
-  }) as WorkerVerifier;
-  made.push(verifier);
-  return verifier;
-}
+import {
+  DEADLINE,
+  disposeMade,
+  ensureBuilt,
+  fixture,
+  harness,
+  isAlive,
+  MISBEHAVE,
+  never,
+  sample,
+  until,
+} from "./support.js";
 
 /** Process ids of the children of this process, zombies included. */
 function children(): number[] {
@@ -40,9 +34,7 @@ function children(): number[] {
 }
 
 beforeAll(ensureBuilt);
-afterEach(async () => {
-  await Promise.all(made.splice(0).map((verifier) => verifier.dispose?.()));
-});
+afterEach(disposeMade);
 
 test("judges in a worker what it would judge here", async () => {
   const verifier = harness();
@@ -61,7 +53,7 @@ test("what cannot be sent to a worker is an error, and the next sample is judged
   await expect(bad).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_ROW" });
   expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1);
   const options = { bonus: () => 1 };
-  expect(() => createVerifier({ type: "module", path, options })).toThrow(/plain data/);
+  expect(() => createVerifier({ type: "module", path: MISBEHAVE, options })).toThrow(/plain data/);
 });
 
 describe("a fault ends its own sample and no other", () => {
@@ -148,73 +140,6 @@ describe("abort", () => {
   });
 });
 
-describe("a verifier that cannot start is an error, not a reward", () => {
-  test("a file that is not there, when the verifier is made", () => {
-    expect(() => createVerifier({ type: "module", path: "./no-such-file.mjs" })).toThrow(
-      expect.objectContaining({
-        code: "ERR_RLSD_VERIFIER_MODULE",
-        message: expect.stringContaining("no-such-file.mjs"),
-      }),
-    );
-  });
-
-  test("an export that is no function", async () => {
-    const verdict = harness({ export: "notAFunction" }).verify(sample("x"), never);
-    await expect(verdict).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
-  });
-
-  test("a module that fails when it is loaded is named", async () => {
-    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "broken.mjs");
-    writeFileSync(path, 'throw new Error("boom");');
-    await expect(harness({ path }).verify(sample("x"), never)).rejects.toMatchObject({
-      code: "ERR_RLSD_VERIFIER_MODULE",
-      message: `The module ${path} could not be loaded: Error: boom`,
-    });
-  });
-
-  test("a worker that dies before it is ready, after three attempts", async () => {
-    const verifier = harness({ path: fixture("never-starts.mjs") });
-    await expect(verifier.verify(sample("x"), never)).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_START" });
-    expect(verifier.stats.workersStarted).toBe(3);
-  });
-});
-
-describe("start", () => {
-  test("has a worker ready before the first sample, also when asked twice, and then does nothing", async () => {
-    const verifier = harness();
-    await Promise.all([verifier.start?.(), verifier.start?.()]);
-    expect(verifier.stats).toMatchObject({ workersStarted: 1, workersAlive: 1, judged: 0 });
-    await verifier.start?.();
-    expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1);
-    expect(verifier.stats).toMatchObject({ workersStarted: 1, judged: 1 });
-  });
-
-  test("rejects with what keeps the worker from starting, and leaves none behind", async () => {
-    const verifier = harness({ export: "constant" });
-    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
-    await until(() => verifier.stats.workersAlive === 0);
-    expect(verifier.stats.workersStarted).toBe(1);
-  });
-
-  test("of a sum and of a gate starts every part", async () => {
-    const [good, bad] = [harness(), harness({ export: "constant" })];
-    await expect(createVerifier({ type: "sum", parts: [{ verifier: good, name: "a" }] }).start?.()).resolves.toBe(
-      undefined,
-    );
-    expect(good.stats.workersAlive).toBe(1);
-    await expect(createVerifier({ type: "gate", gate: good, verifier: bad }).start?.()).rejects.toThrow("constant");
-  });
-
-  test("that still waits rejects when the verifier is disposed of", async () => {
-    const verifier = harness();
-    const started = verifier.start?.();
-    const rejected = expect(started).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
-    await verifier.dispose?.();
-    await rejected;
-    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
-  });
-});
-
 test("an export that takes options is called with them", async () => {
   const verifier = harness({ export: "withOptions", options: { bonus: 0.5 } });
   expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1.5);
@@ -272,12 +197,12 @@ test("ten thousand failing samples leave no process and no descriptor behind", a
 });
 
 test("a process that is done exits, with idle workers in its hands", () => {
-  const out = execFileSync(process.execPath, [fixture("exits.mjs"), path], { timeout: 120_000, encoding: "utf8" });
+  const out = execFileSync(process.execPath, [fixture("exits.mjs"), MISBEHAVE], { timeout: 120_000, encoding: "utf8" });
   expect(out).toBe("1\n");
 });
 
 test("a worker in an endless loop does not outlive a parent that was killed", async () => {
-  const parent = spawn(process.execPath, [fixture("orphan.mjs"), path], { stdio: ["ignore", "pipe", "inherit"] });
+  const parent = spawn(process.execPath, [fixture("orphan.mjs"), MISBEHAVE], { stdio: ["ignore", "pipe", "inherit"] });
   const pid = await new Promise<number>((resolve) => {
     parent.stdout.once("data", (chunk: Buffer) => resolve(Number(chunk.toString())));
   });

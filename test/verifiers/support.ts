@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
 import type { Sample } from "../../lib/verifiers/verifier.js";
 
 export const root = resolve(__dirname, "../..");
@@ -8,6 +9,24 @@ export const fixture = (name: string) => join(root, "test/fixtures/verifiers", n
 
 export function sample(completion: string, row: Record<string, unknown> = {}, more: Partial<Sample> = {}): Sample {
   return { id: "s", prompt: "p", completion, finish: "stop", row, ...more };
+}
+
+/** A module that does what the completion tells it to. */
+export const MISBEHAVE = fixture("misbehave.mjs");
+/** Long enough that a busy machine runs an honest sample in time. */
+export const DEADLINE = 2000;
+const made: WorkerVerifier[] = [];
+
+/** A module in one worker; see disposeMade. */
+export function harness(options: Record<string, unknown> = {}): WorkerVerifier {
+  const spec = { type: "module", path: MISBEHAVE, workers: 1, deadlineMs: DEADLINE, ...options };
+  const verifier = createVerifier(spec) as WorkerVerifier;
+  made.push(verifier);
+  return verifier;
+}
+
+export async function disposeMade(): Promise<void> {
+  await Promise.all(made.splice(0).map((verifier) => verifier.dispose?.()));
 }
 
 /** A signal that never aborts. */

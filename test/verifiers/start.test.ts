@@ -1,0 +1,75 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createVerifier } from "../../lib/verifiers/registry.js";
+import { disposeMade, ensureBuilt, fixture, harness, never, sample, until } from "./support.js";
+
+beforeAll(ensureBuilt);
+afterEach(disposeMade);
+
+describe("a verifier that cannot start is an error, not a reward", () => {
+  test("a file that is not there, when the verifier is made", () => {
+    expect(() => createVerifier({ type: "module", path: "./no-such-file.mjs" })).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_VERIFIER_MODULE",
+        message: expect.stringContaining("no-such-file.mjs"),
+      }),
+    );
+  });
+
+  test("an export that is no function", async () => {
+    const verdict = harness({ export: "notAFunction" }).verify(sample("x"), never);
+    await expect(verdict).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
+  });
+
+  test("a module that fails when it is loaded is named", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "broken.mjs");
+    writeFileSync(path, 'throw new Error("boom");');
+    await expect(harness({ path }).verify(sample("x"), never)).rejects.toMatchObject({
+      code: "ERR_RLSD_VERIFIER_MODULE",
+      message: `The module ${path} could not be loaded: Error: boom`,
+    });
+  });
+
+  test("a worker that dies before it is ready, after three attempts", async () => {
+    const verifier = harness({ path: fixture("never-starts.mjs") });
+    await expect(verifier.verify(sample("x"), never)).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_START" });
+    expect(verifier.stats.workersStarted).toBe(3);
+  });
+});
+
+describe("start", () => {
+  test("has a worker ready before the first sample, also when asked twice, and then does nothing", async () => {
+    const verifier = harness();
+    await Promise.all([verifier.start?.(), verifier.start?.()]);
+    expect(verifier.stats).toMatchObject({ workersStarted: 1, workersAlive: 1, judged: 0 });
+    await verifier.start?.();
+    expect((await verifier.verify(sample("x", { answer: "x" }), never)).reward).toBe(1);
+    expect(verifier.stats).toMatchObject({ workersStarted: 1, judged: 1 });
+  });
+
+  test("rejects with what keeps the worker from starting, and leaves none behind", async () => {
+    const verifier = harness({ export: "constant" });
+    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_MODULE" });
+    await until(() => verifier.stats.workersAlive === 0);
+    expect(verifier.stats.workersStarted).toBe(1);
+  });
+
+  test("of a sum and of a gate starts every part", async () => {
+    const [good, bad] = [harness(), harness({ export: "constant" })];
+    await expect(createVerifier({ type: "sum", parts: [{ verifier: good, name: "a" }] }).start?.()).resolves.toBe(
+      undefined,
+    );
+    expect(good.stats.workersAlive).toBe(1);
+    await expect(createVerifier({ type: "gate", gate: good, verifier: bad }).start?.()).rejects.toThrow("constant");
+  });
+
+  test("that still waits rejects when the verifier is disposed of", async () => {
+    const verifier = harness();
+    const started = verifier.start?.();
+    const rejected = expect(started).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+    await verifier.dispose?.();
+    await rejected;
+    await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+  });
+});
