@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
-import type { Sample } from "../../lib/verifiers/verifier.js";
+import { createVerifier, type VerifierSpec, type WorkerVerifier } from "../../lib/verifiers/registry.js";
+import type { Sample, Verdict } from "../../lib/verifiers/verifier.js";
 
 export const root = resolve(__dirname, "../..");
 export const fixture = (name: string) => join(root, "test/fixtures/verifiers", name);
@@ -31,6 +31,24 @@ export async function disposeMade(): Promise<void> {
 
 /** A signal that never aborts. */
 export const never: AbortSignal = new AbortController().signal;
+
+/** One verdict of a verifier made for it. */
+export async function judge(
+  spec: VerifierSpec,
+  completion: string,
+  row: Record<string, unknown> = {},
+  more: Partial<Sample> = {},
+): Promise<Verdict> {
+  const verifier = createVerifier(spec);
+  try {
+    return await verifier.verify(sample(completion, row, more), never);
+  } finally {
+    await verifier.dispose?.();
+  }
+}
+
+export const reward = async (...call: Parameters<typeof judge>) => (await judge(...call)).reward;
+export const check = (spec: VerifierSpec, row: Record<string, unknown>) => () => createVerifier(spec).check?.(row);
 
 const sources = ["verifiers", "verifiers/math", "."].flatMap((dir) => {
   const folder = join(root, "lib", dir);

@@ -1,0 +1,84 @@
+import { createVerifier, listVerifiers, type VerifierSpec } from "../../lib/verifiers/registry.js";
+import type { Sample } from "../../lib/verifiers/verifier.js";
+import { check, judge, never, sample } from "./support.js";
+
+describe("combinators", () => {
+  const two = { type: "sum", parts: [{ verifier: "numeric" }, { verifier: { type: "length", max: 3 }, weight: 0.5 }] };
+
+  test("a weighted sum, with every part's verdict in its detail", async () => {
+    const verdict = await judge(two, "7", { answer: 7 });
+    expect(verdict).toMatchObject({ reward: 1.5, detail: { numeric: { reward: 1 }, length: { reward: 1 } } });
+  });
+
+  test("an undecided part makes the sum undecided", async () => {
+    expect(await judge(two, "7", {})).toMatchObject({ reward: null, reason: "numeric: gold" });
+  });
+
+  test("a gate asks the second verifier only where the first is satisfied", async () => {
+    const asked: string[] = [];
+    const second = createVerifier(({ completion }: Sample) => {
+      asked.push(completion);
+      return 0.7;
+    });
+    const gate = createVerifier({ type: "gate", gate: "numeric", verifier: second, otherwise: -0.1 } as VerifierSpec);
+    expect((await gate.verify(sample("7", { answer: 7 }), never)).reward).toBe(0.7);
+    expect(await gate.verify(sample("8", { answer: 7 }), never)).toMatchObject({ reward: -0.1, reason: "gate" });
+    expect(await gate.verify(sample("8", {}), never)).toMatchObject({ reward: null, reason: "gate: gold" });
+    expect(asked).toEqual(["7"]);
+  });
+
+  test("rows are checked by every part", () => {
+    expect(check(two, { answer: "none" })).toThrow(/numeric/);
+  });
+
+  test("two parts of one name need names of their own", () => {
+    const twice = { type: "sum", parts: [{ verifier: "numeric" }, { verifier: "numeric" }] };
+    expect(() => createVerifier(twice)).toThrow(/own name/);
+  });
+});
+
+describe("a function of the user's", () => {
+  test.each([
+    [() => true, { reward: 1 }],
+    [() => 0.25, { reward: 0.25 }],
+    [() => null, { reward: null, reason: "undecided" }],
+    [async () => ({ reward: 2, detail: { why: "so" } }), { reward: 2, detail: { why: "so" } }],
+    [() => Number.NaN, { reward: null, reason: "bad-verdict" }],
+    [
+      () => {
+        throw new Error("oh");
+      },
+      { reward: null, reason: "error" },
+    ],
+  ])("returns what it returns, or null: case %#", async (judgeIt, expected) => {
+    expect(await createVerifier(judgeIt).verify(sample("x"), never)).toMatchObject(expected);
+  });
+
+  test("abort rejects with the reason while it is running", async () => {
+    const controller = new AbortController();
+    const verdict = createVerifier(() => new Promise<number>(() => {})).verify(sample("x"), controller.signal);
+    controller.abort(new Error("enough"));
+    await expect(verdict).rejects.toThrow("enough");
+  });
+});
+
+describe("making a verifier", () => {
+  test("an unknown name, option or value is an error that suggests the right one", () => {
+    expect(() => createVerifier("numerc")).toThrow(/There is no verifier "numerc"\. Did you mean "numeric"\?/);
+    expect(() => createVerifier({ type: "numeric", tolerence: 1 })).toThrow(/no option "tolerence"/);
+    expect(() => createVerifier({ type: "text", deadline: 5 })).toThrow(/Did you mean "deadlineMs"\?/);
+    expect(() => createVerifier({ type: "text", metric: "bleu" })).toThrow(
+      /one of "exact", "wer", "cer".*received "bleu"/,
+    );
+    expect(() => createVerifier({ type: "length", max: 0 })).toThrow(/integer from 1/);
+    expect(() => createVerifier({ type: "length" })).toThrow(/received nothing/);
+    expect(() => createVerifier(3 as unknown as string)).toThrow(/Expected a verifier's name/);
+    expect(() => createVerifier({ type: "http", url: "ftp://x" })).toThrow(/http or https address/);
+  });
+
+  test("every listed verifier has a summary and a known name", () => {
+    const names = listVerifiers().map(({ type }) => type);
+    expect(names).toEqual(expect.arrayContaining(["choice", "numeric", "sum", "gate", "module", "http"]));
+    expect(new Set(names).size).toBe(names.length);
+  });
+});
