@@ -5,6 +5,7 @@ import { completionsOf, finishOf } from "../trainer/data/completions.js";
 import { valueAt } from "../trainer/data/fields.js";
 import { readRows } from "../trainer/data/read-rows.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
+import { startVerifier } from "../verifiers/start.js";
 import type { Sample, Verdict, Verifier } from "../verifiers/verifier.js";
 import { collect, EXIT } from "./command.js";
 
@@ -188,7 +189,7 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   let progress: NodeJS.Timeout | undefined;
   try {
     const total = await checkRows(options.data, fields, verifier);
-    await verifier.start?.();
+    await startVerifier(verifier, controller.signal);
     progress = setInterval(() => io.stderr.write(`rlsd: ${summary.completions} of ${total} judged\n`), PROGRESS_MS);
     let sum = 0;
     let last = "";

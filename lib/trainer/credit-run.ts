@@ -9,6 +9,7 @@ import type { Tokenizer } from "../policy/tokenizer.js";
 import { createPrivilegedBlock } from "../prompt/privileged.js";
 import { spanMask } from "../prompt/spans.js";
 import { fromFunction } from "../verifiers/function.js";
+import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS } from "./algorithms.js";
 import { INITIAL_FOLDER } from "./checkpoint.js";
@@ -233,7 +234,7 @@ export async function* creditCompletions(
   try {
     const { tokenizer, prompter, rollouts, skipped } = await readCompletions(files, config, verifier, student);
     teacher = await teacherOf(config, model, student, load);
-    await verifier.start?.();
+    await startVerifier(verifier, signal);
     hooks.onStart?.(rollouts.length, skipped);
     const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name: "credit" } });
     const rewards = verdicts.map((verdict) => verdict.reward);

@@ -4,6 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
+import { startVerifier } from "../verifiers/start.js";
 import { bestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import { resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
@@ -107,7 +108,7 @@ export async function evaluateModel(
       maxLength: policy.maxLength,
       limit: config.eval.limit,
     });
-    await verifier.start?.();
+    await startVerifier(verifier, hooks.signal);
     const { metrics, predictions } = await evaluate({
       ...text,
       policy,

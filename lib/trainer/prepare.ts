@@ -5,6 +5,7 @@ import { loadChatTemplate } from "../prompt/chat-template.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
 import { createVerifier } from "../verifiers/registry.js";
+import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
@@ -96,13 +97,6 @@ export async function loadPrompts(
   return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };
 }
 
-/** Has the verifier load what it needs; one that cannot is disposed of. */
-export const startVerifier = (verifier: Verifier): Promise<void> =>
-  releasing(
-    async () => verifier.dispose?.(),
-    async () => verifier.start?.(),
-  );
-
 /** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
 export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
   if (tokenizer.size <= policy.vocabSize) return;
@@ -112,8 +106,8 @@ export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: str
   );
 }
 
-/** Everything but weights, checked. Nothing is written. */
-export async function prepare(config: ResolvedConfig, policy: Policy): Promise<Materials> {
+/** Everything but weights, checked. Nothing is written. A verifier that cannot start, or not before `signal`, is disposed of. */
+export async function prepare(config: ResolvedConfig, policy: Policy, signal?: AbortSignal): Promise<Materials> {
   const block = createPrivilegedBlock(config.privileged.template);
   const text = await loadTextParts(config.model, config.data.templateVariables);
   checkVocabulary(policy, text.tokenizer, config.model);
@@ -124,7 +118,10 @@ export async function prepare(config: ResolvedConfig, policy: Policy): Promise<M
     config.data.eval.length === 0
       ? { prompts: [], skipped: 0 }
       : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
-  await startVerifier(verifier);
+  await releasing(
+    async () => verifier.dispose?.(),
+    () => startVerifier(verifier, signal),
+  );
   return {
     ...text,
     block,

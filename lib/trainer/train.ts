@@ -26,7 +26,10 @@ import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
 
 export interface TrainHooks {
-  /** Stops at the next safe point; what was done is saved and the summary says `interrupted`. */
+  /**
+   * Stops at the next safe point; what was done is saved and the summary says `interrupted`. While the verifier still starts,
+   * nothing has been written, and the call rejects with the signal's reason.
+   */
   readonly signal?: AbortSignal | undefined;
   /** After everything is loaded and checked, before the first step. */
   readonly onStart?: ((start: RunStart) => void) | undefined;
@@ -198,7 +201,7 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
   return releasing(
     () => disposeWeights(weights),
     async () => {
-      const materials = await prepare(config, weights.policy);
+      const materials = await prepare(config, weights.policy, hooks.signal);
       const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
       return releasing(async () => materials.verifier.dispose?.(), begin);
     },

@@ -1,6 +1,7 @@
 /** Verifiers made of verifiers. */
 import { RlsdError } from "../errors.js";
 import type { Row } from "./definition.js";
+import { startVerifier } from "./start.js";
 import type { Sample, Verdict, Verifier } from "./verifier.js";
 
 export interface Part {
@@ -16,8 +17,8 @@ function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "start" 
     check(row: Row) {
       for (const part of parts) part.check?.(row);
     },
-    async start() {
-      await Promise.all(parts.map((part) => part.start?.()));
+    async start(signal) {
+      await Promise.all(parts.map((part) => startVerifier(part, signal)));
     },
     async dispose() {
       await Promise.all(parts.map((part) => part.dispose?.()));

@@ -3,14 +3,13 @@
  * pool one process; every other sample is judged as if it had not been there.
  */
 import { RlsdError } from "../errors.js";
+import { type Fault, failedStart, faultVerdict } from "./fault.js";
 import type { HarnessOptions, HarnessStats } from "./harness-options.js";
 import { onAbort } from "./on-abort.js";
-import { type Task, TaskQueue } from "./task-queue.js";
+import { type Task, TaskQueue, type Waiter } from "./task-queue.js";
 import type { Sample, Verdict } from "./verifier.js";
 import type { FromWorker } from "./wire.js";
 import { type Ended, WorkerProcess } from "./worker-process.js";
-
-type Fault = "timeout" | "crash" | "out-of-memory";
 
 interface Slot {
   readonly process: WorkerProcess;
@@ -35,7 +34,7 @@ export class Harness {
   readonly #queue = new TaskQueue();
   readonly #slots = new Set<Slot>();
   /** Who waits for a first worker to be ready. */
-  readonly #starts: { resolve(): void; reject(reason: unknown): void }[] = [];
+  readonly #starts = new Set<Waiter<void>>();
   readonly #counts = { judged: 0, timeout: 0, crash: 0, "out-of-memory": 0, aborted: 0, started: 0 };
   #pending = 0;
   #nextId = 0;
@@ -72,48 +71,65 @@ export class Harness {
       const message = `${this.#options.maxQueue} samples are waiting for the verifier; await earlier ones or raise "maxQueue".`;
       return Promise.reject(new RlsdError("ERR_RLSD_VERIFIER_QUEUE", message));
     }
+    return this.#wait(signal, (waiter: Waiter<Verdict>) => {
+      const task: Task = Object.assign(waiter, { id: this.#nextId++, sample });
+      this.#queue.push(task);
+      this.#feed();
+      return () => this.#abort(task, signal.reason);
+    });
+  }
+
+  /** A promise for what `begin` sets going; until it settles, workers keep the process alive. `begin` returns how to abort. */
+  #wait<T>(signal: AbortSignal | undefined, begin: (waiter: Waiter<T>) => () => void): Promise<T> {
     return new Promise((resolve, reject) => {
+      let forget = () => {};
       const finish = () => {
-        task.done = true;
+        waiter.done = true;
         forget();
         if (--this.#pending === 0) this.#rest();
       };
-      const task: Task = {
-        id: this.#nextId++,
-        sample,
+      const waiter: Waiter<T> = {
         done: false,
-        resolve: (verdict) => {
+        resolve: (value) => {
           finish();
-          resolve(verdict);
+          resolve(value);
         },
         reject: (reason) => {
           finish();
           reject(reason);
         },
       };
-      const forget = onAbort(signal, () => this.#abort(task, signal.reason));
       if (this.#pending++ === 0) this.#wake();
-      this.#queue.push(task);
-      this.#feed();
+      const abort = begin(waiter);
+      if (signal !== undefined && !waiter.done) forget = onAbort(signal, abort);
     });
   }
 
-  /** Resolves once a worker is ready to judge; rejects with what keeps them from being so. */
-  start(): Promise<void> {
+  /** Resolves once a worker is ready to judge; rejects with what keeps them from being so, or with the signal's reason. */
+  start(signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
     if ([...this.#slots].some((slot) => slot.ready)) return Promise.resolve();
     if (this.#disposed) return Promise.reject(new RlsdError("ERR_RLSD_DISPOSED", "The verifier has been disposed of."));
-    return new Promise((resolve, reject) => {
-      this.#starts.push({ resolve, reject });
-      if (this.#pending++ === 0) this.#wake();
+    return this.#wait(signal, (start: Waiter<void>) => {
+      this.#starts.add(start);
       this.#feed();
+      return () => this.#abortStart(start, signal?.reason);
     });
   }
 
-  #settleStarts(settle: (start: { resolve(): void; reject(reason: unknown): void }) => void): void {
-    for (const start of this.#starts.splice(0)) {
-      if (--this.#pending === 0) this.#rest();
+  #settleStarts(settle: (start: Waiter<void>) => void): void {
+    for (const start of this.#starts) {
+      this.#starts.delete(start);
       settle(start);
     }
+  }
+
+  /** A worker for which nobody waits any more does not go on starting. */
+  #abortStart(start: Waiter<void>, reason: unknown): void {
+    this.#starts.delete(start);
+    start.reject(reason);
+    if (this.#pending > 0) return;
+    for (const slot of this.#slots) if (!slot.ready) this.#doom(slot, "abort", undefined);
   }
 
   /** Kills every worker and waits until each is reaped. Samples that still wait reject with ERR_RLSD_DISPOSED. */
@@ -149,7 +165,7 @@ export class Harness {
   }
 
   #feed(): void {
-    const waiting = this.#queue.length + this.#starts.length;
+    const waiting = this.#queue.length + this.#starts.size;
     const idle = [...this.#slots].filter((slot) => slot.doomed === undefined && slot.tasks.length === 0).length;
     const missing = Math.min(this.#options.workers - this.#slots.size, waiting - idle);
     for (let i = 0; i < missing; i++) this.#spawn();
@@ -240,7 +256,8 @@ export class Harness {
     const blamed = doomed === undefined ? slot.tasks[0] : doomed.task;
     const fault = doomed === undefined ? (how.heapExhausted ? "out-of-memory" : "crash") : doomed.fault;
     if (blamed !== undefined && !blamed.done && slot.tasks.includes(blamed) && fault !== "abort") {
-      blamed.resolve(this.#faultVerdict(fault, how));
+      this.#counts[fault]++;
+      blamed.resolve(faultVerdict(fault, how, this.#options));
     }
     this.#queue.putBack(slot.tasks.filter((task) => !task.done));
     if (!slot.ready && fault !== "abort") this.#onFailedStart(slot, how);
@@ -248,22 +265,10 @@ export class Harness {
     if (!this.#disposed) this.#feed();
   }
 
-  #faultVerdict(fault: Fault, how: Ended): Verdict {
-    this.#counts[fault]++;
-    const { onTimeout, onCrash, onMemory, deadlineMs, memoryMb } = this.#options;
-    if (fault === "timeout") return { reward: onTimeout, reason: fault, detail: { deadlineMs } };
-    if (fault === "out-of-memory") return { reward: onMemory, reason: fault, detail: { memoryMb } };
-    const detail = { code: how.code, signal: how.signal, stderr: how.stderr.slice(-500) };
-    return { reward: onCrash, reason: fault, detail };
-  }
-
   #onFailedStart(slot: Slot, how: Ended): void {
     if (slot.failure === undefined && ++this.#failedStarts < START_ATTEMPTS) return;
     this.#failedStarts = 0;
-    const said = how.stderr.trim().split("\n");
-    const why = said.find((line) => /error/i.test(line)) ?? said.at(-1);
-    const message = `The verifier's worker ended before it was ready (code ${how.code}, signal ${how.signal}). ${why}`;
-    this.#rejectAll(slot.failure ?? new RlsdError("ERR_RLSD_VERIFIER_START", message));
+    this.#rejectAll(slot.failure ?? failedStart(how));
   }
 
   /** From rest to work: workers and the memory watch keep the process alive. */

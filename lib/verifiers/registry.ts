@@ -110,7 +110,7 @@ function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown
   const harness = new Harness(spec, readOptions(definition.type, given, harnessReaders));
   return {
     ...(judge.check && { check: judge.check.bind(judge) }),
-    start: () => harness.start(),
+    start: (signal) => harness.start(signal),
     verify: (sample, signal) => harness.verify(sample, signal),
     dispose: () => harness.dispose(),
     get stats() {

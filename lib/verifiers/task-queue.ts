@@ -1,12 +1,16 @@
 import type { Sample, Verdict } from "./verifier.js";
 
-/** A sample on its way to a verdict. */
-export interface Task {
-  readonly id: number;
-  readonly sample: Sample;
-  resolve(verdict: Verdict): void;
+/** Somebody who waits; settled once. */
+export interface Waiter<T> {
+  resolve(value: T): void;
   reject(reason: unknown): void;
   done: boolean;
+}
+
+/** A sample on its way to a verdict. */
+export interface Task extends Waiter<Verdict> {
+  readonly id: number;
+  readonly sample: Sample;
 }
 
 /** Tasks in the order in which they came. Amortised O(1): the consumed front is dropped in blocks. */

@@ -28,8 +28,11 @@ export interface Verdict {
 export interface Verifier {
   /** Throws when the row cannot be judged. Called for every row before training starts. */
   check?(row: Readonly<Record<string, unknown>>): void;
-  /** Loads what judging needs; rejects where that cannot be had. Called once before training starts. */
-  start?(): Promise<void>;
+  /**
+   * Loads what judging needs; rejects where that cannot be had, and with the signal's reason once it aborts. Called once before
+   * training starts.
+   */
+  start?(signal?: AbortSignal): Promise<void>;
   verify(sample: Sample, signal: AbortSignal): Promise<Verdict>;
   dispose?(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVerifier } from "../../lib/verifiers/registry.js";
+import { startVerifier } from "../../lib/verifiers/start.js";
 import { disposeMade, ensureBuilt, fixture, harness, never, sample, until } from "./support.js";
 
 beforeAll(ensureBuilt);
@@ -71,5 +72,36 @@ describe("start", () => {
     await verifier.dispose?.();
     await rejected;
     await expect(verifier.start?.()).rejects.toMatchObject({ code: "ERR_RLSD_DISPOSED" });
+  });
+
+  test("of a worker that never becomes ready rejects when the signal aborts, and leaves none behind", async () => {
+    const parts = [1, 2].map(() => harness({ path: fixture("never-ready.mjs"), startMs: 600_000 }));
+    const [alone, part] = parts;
+    const sum = createVerifier({ type: "sum", parts: [{ verifier: part, name: "a" }] });
+    const controller = new AbortController();
+    const started = [alone!, sum].map((verifier) => verifier.start?.(controller.signal));
+    controller.abort(new Error("enough"));
+    for (const start of started) await expect(start).rejects.toThrow("enough");
+    await until(() => parts.every((verifier) => verifier.stats.workersAlive === 0));
+    await expect(alone!.start?.(controller.signal)).rejects.toThrow("enough");
+    expect(alone!.stats.workersStarted).toBe(1);
+  });
+
+  test("that is aborted takes no worker from another that waits", async () => {
+    const verifier = harness();
+    const controller = new AbortController();
+    const [aborted, other] = [verifier.start?.(controller.signal), verifier.start?.()];
+    controller.abort(new Error("enough"));
+    await expect(aborted).rejects.toThrow("enough");
+    await other;
+    expect(verifier.stats).toMatchObject({ workersStarted: 1, workersAlive: 1 });
+  });
+
+  test("of a caller's own verifier ends with the signal, though it knows none", async () => {
+    const own = { start: () => new Promise<void>(() => {}), verify: async () => ({ reward: 1 }) };
+    const controller = new AbortController();
+    const started = startVerifier(own, controller.signal);
+    controller.abort(new Error("enough"));
+    await expect(started).rejects.toThrow("enough");
   });
 });
