@@ -5,11 +5,13 @@ import { join } from "node:path";
 import { clockTime, createProgress } from "../lib/cli/progress.js";
 import type { RunStart } from "../lib/trainer/train.js";
 import { cliArgs, runCli } from "./support/cli.js";
+import { fixture, isAlive, until } from "./verifiers/support.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
 const clock = join(__dirname, "../assets/clock");
 const broken = join(folder, "broken.mjs");
 writeFileSync(broken, 'throw new Error("boom");');
+const neverReady = fixture("never-ready.mjs");
 /** A file where a folder is wanted. */
 const main = join(__dirname, "../lib/cli/main.ts");
 const rlsd = (...args: string[]) => runCli(args, folder);
@@ -104,6 +106,33 @@ describe("rlsd train", () => {
     const { stdout } = rlsd("train", "--settings");
     expect(stdout).toMatch(/^optimizer\.learningRate +AdamW/m);
   });
+});
+
+test.each([
+  ["train", "train --json", "rlsd: interrupted\n"],
+  ["eval", `eval ${clock} ${join(clock, "eval.jsonl")} --json`, "rlsd: interrupted: nothing was written\n"],
+])("Ctrl-C while the verifier of rlsd %s still starts ends it at once, its worker too", async (name, args, said) => {
+  const pidFile = join(folder, `${name}.pid`);
+  const output = join(folder, `${name}-unstarted`);
+  const reward = ["--set", `reward={type: module, path: ${neverReady}}`, "--set", "rollout.maxTokens=40"];
+  const child = spawn(process.execPath, cliArgs([...args.split(" "), "--output", output, ...reward]), {
+    cwd: folder,
+    env: { ...process.env, RLSD_TEST_PID_FILE: pidFile },
+  });
+  const told = { stdout: "", stderr: "" };
+  for (const stream of ["stdout", "stderr"] as const) {
+    child[stream].on("data", (chunk: Buffer) => {
+      told[stream] += chunk.toString();
+    });
+  }
+  const ended = new Promise((resolve) => child.on("close", resolve));
+  const pid = () => (existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : 0);
+  await until(() => pid() > 0 || child.exitCode !== null);
+  child.kill("SIGINT");
+  expect(await ended).toBe(130);
+  expect(told).toEqual({ stdout: "", stderr: said });
+  expect(existsSync(output)).toBe(false);
+  await until(() => !isAlive(pid()));
 });
 
 describe("rlsd eval", () => {

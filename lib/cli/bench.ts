@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { BenchFlags } from "./bench/options.js";
 import type { Pace } from "./bench/timing.js";
-import { collect, Interrupted, print, printJson } from "./command.js";
+import { collect, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 
 const HELP = `
@@ -79,7 +79,6 @@ async function runBenchCommand(flags: BenchFlags, version: string): Promise<void
   try {
     await measure(flags, version, signal);
   } catch (error) {
-    if (signal.aborted) throw new Interrupted();
     if (!(error instanceof RangeError)) throw error;
     // How long an array may be, and what the system gives, is known by trying.
     const message = `The memory for these sizes could not be had: ${error.message}. Make them smaller.`;

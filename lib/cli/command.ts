@@ -3,8 +3,10 @@ import { RlsdError } from "../errors.js";
 /** What `rlsd` returns to the shell. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
-/** A run that stopped because it was asked to; what it had to say is already printed. */
-export class Interrupted extends Error {}
+/** A run that stopped because it was asked to. Its message, if any, is what remains to be said. */
+export class Interrupted extends Error {
+  override readonly name = "AbortError";
+}
 
 const USAGE_CODES = new Set([
   "ERR_RLSD_CONFIG",
@@ -32,7 +34,10 @@ export function printJson(value: unknown): void {
 
 /** One line for people on stderr; with `json` the same as an object on stdout. */
 export function printError(error: unknown, json: boolean): void {
-  if (error instanceof Interrupted) return;
+  if (error instanceof Interrupted) {
+    if (error.message !== "") process.stderr.write(`rlsd: ${error.message}\n`);
+    return;
+  }
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof RlsdError ? error.code : "ERR_RLSD_UNEXPECTED";
   if (json) printJson({ error: { code, message } });

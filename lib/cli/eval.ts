@@ -38,9 +38,7 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
     if (summary.skipped > 0) print(`${summary.skipped} rows left out: they do not fit`);
     print(`predictions: ${join(summary.folder, "predictions.jsonl")}`);
   } catch (error) {
-    if (!signal.aborted) throw error;
-    print("interrupted: nothing was written");
-    throw new Interrupted();
+    throw error instanceof Interrupted ? new Interrupted("interrupted: nothing was written") : error;
   } finally {
     dispose();
   }
