@@ -48,16 +48,29 @@ struct Control {
   unsigned long long arrivals;  /* of one kernel of one call: see is_last_of_call */
 };
 
-/* In one thread of each block: true for the last block of the grid to come here. */
+/* Both of the following: in one thread of each block, after a barrier of the block. The fence before the count releases
+ * what the block wrote; the one after it, in the thread that saw the others' counts, acquires what they wrote. A barrier
+ * then hands that on to the other threads of the block, which a fence of their own would not: they have seen no count. */
+
+/* True for the last block of the grid to come here. */
 __device__ inline bool is_last_block(unsigned* counter) {
   __threadfence();
-  return atomicAdd(counter, 1u) + 2u == gridDim.x;
+  if (atomicAdd(counter, 1u) + 2u != gridDim.x) return false;
+  __threadfence();
+  return true;
 }
 
 constexpr int kArrivalBits = 16; /* more blocks than a pass has */
 
-/* In one thread of each block: true for the last block of the call to come here. The word need not be cleared before: its
- * upper 48 bits name the call that counts in it, and whatever else it holds counts as none. */
+/* The upper 48 bits of a word in which the blocks of a call count. Neither 0, which a call leaves when it is over, nor all
+ * ones, of which memory may be full. */
+constexpr unsigned long long call_number(unsigned long long nanoseconds) {
+  return (nanoseconds & (~0ull >> (kArrivalBits + 1))) | 1;
+}
+static_assert(call_number(0) != 0 && call_number(~0ull) < ~0ull >> kArrivalBits);
+
+/* True for the last block of the call to come here. The word need not be cleared before: its upper bits name the call that
+ * counts in it, and whatever else it holds counts as none. */
 __device__ inline bool is_last_of_call(unsigned long long* word, unsigned long long call) {
   __threadfence();
   unsigned long long seen = *static_cast<volatile unsigned long long*>(word), mine, before;
@@ -68,6 +81,7 @@ __device__ inline bool is_last_of_call(unsigned long long* word, unsigned long l
     seen = before;
   }
   if (mine - (call << kArrivalBits) != gridDim.x) return false;
+  __threadfence();
   *word = 0; /* a graph that replays the call has its number again */
   return true;
 }

@@ -111,7 +111,6 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
   const bool last = shared->last;
   __syncthreads();
   if (!last) return;
-  __threadfence();
   PolicySums total = no_policy_sums();
   if (examined.error == kNoKey && threadIdx.x < gridDim.x) total = c.parts[threadIdx.x];
   total = reduce_sums(total, shared);
@@ -129,10 +128,11 @@ __global__ void __launch_bounds__(kThreads, 1) policy_tokens_kernel(const __grid
 
 namespace {
 
-/* 48 bits that no earlier call over the same workspace had: calls take longer than the clock's unit. */
-unsigned long long call_number() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-  return (static_cast<unsigned long long>(now) & (~0ull >> kArrivalBits)) | 1;
+/* A call that came to its end leaves no number behind, so that one must only differ from what else memory may hold: that of
+ * a call that was lost with its context, or chance. From the clock, it comes again after 39 hours, which harms nobody. */
+unsigned long long next_call_number() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return call_number(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ rlsd_status launch_policy_tokens(rlsd_context* context, const PolicyTokens& p, c
   const int64_t shares = by_sequence ? 0 : (p.tokens + kThreads - 1) / kThreads;
   const int64_t blocks = std::clamp<int64_t>(std::max(p.sequences, shares), 1, kPassBlocks);
   const Grid grid{static_cast<unsigned>(blocks), 1, sizeof(TokensShared)};
-  const TokensCall call{p, o, out, control, parts, outcome, call_number(), checked, by_sequence};
+  const TokensCall call{p, o, out, control, parts, outcome, next_call_number(), checked, by_sequence};
   return launch(context, "policy_tokens_kernel", grid, policy_tokens_kernel, call);
 }
 

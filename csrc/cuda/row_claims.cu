@@ -133,7 +133,6 @@ __global__ void __launch_bounds__(kThreads, 1) settle_kernel(const __grid_consta
   }
   __syncthreads();
   if (threadIdx.x != 0 || !is_last_block(&c.control->settled)) return;
-  __threadfence();
   const Key error = *static_cast<const volatile Key*>(&c.control->error); /* what the last of the blocks left */
   if (error != kNoKey && key_phase(error) >= kViewPhase) explain_view(c, error, outcome);
 }
