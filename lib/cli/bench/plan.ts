@@ -3,6 +3,7 @@ import { RlsdError } from "../../errors.js";
 import type { DType } from "../../tensor/dtype.js";
 import { bytesPerElement } from "./data.js";
 import type { BenchOptions, Level } from "./options.js";
+import { gib } from "./size.js";
 
 export interface LogitsPlan {
   readonly tokens: number;
@@ -37,8 +38,8 @@ const TOKENS = 65_536;
 const HEAD_TOKENS = 96;
 const QUICK_HEAD = { tokens: 32, vocab: 32_768 };
 /**
- * Each logits tensor is so many times the last-level cache: of the gradient up to one cache is not yet in memory when a
- * call returns, which should be a small part of it. A limit that time sets: 1 GiB, of the widest dtype.
+ * A logits tensor of the narrowest dtype is so many times the last-level cache: of the gradient up to one cache is not yet in
+ * memory when a call returns, which should be a small part of it. A limit that time sets: 1 GiB, of the widest dtype.
  */
 const CACHES = 4;
 const LARGEST_LOGITS_BYTES = 2 ** 30;
@@ -91,8 +92,6 @@ function planHead(o: BenchOptions, budget: number): HeadPlan {
   while (o.vocab === undefined && vocab > 4096 && headBytes({ ...size, vocab }) > budget) vocab = vocab >> 1;
   return { ...size, vocab };
 }
-
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 function refuse(plan: Plan, parts: Partial<Record<Level, number>>, available: number): never {
   const needs = Object.entries(parts).map(([level, bytes]) => `${gib(bytes)} at the level ${level}`);

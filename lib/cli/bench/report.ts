@@ -2,6 +2,7 @@
 import type { Figure } from "./figure.js";
 import type { Level } from "./options.js";
 import type { Report } from "./run.js";
+import { gib } from "./size.js";
 import type { Spread } from "./statistics.js";
 
 interface Column {
@@ -120,8 +121,6 @@ export function levelText(figures: readonly Figure[]): string {
   const legend = first.device === "cpu" ? LEGEND[first.level] : DEVICE_LEGEND;
   return [titleOf(first), ...lines, ...legend.map((line) => `  ${line}`), ""].join("\n");
 }
-
-const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 /** Which machine, before anything is measured. */
 export function machineText({ machine, device, method }: Pick<Report, "machine" | "device" | "method">): string {
