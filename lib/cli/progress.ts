@@ -63,22 +63,12 @@ export function describeEvaluation(metrics: MetricsLine): string {
   return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
 }
 
-/** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
-export function createProgress(screen: Screen, now: () => number = Date.now): Progress {
-  let steps = 0;
-  let first = 0;
-  let shownAt = 0;
-  let began = now();
+/** One line of a screen that changes, below lines that stay. */
+function createLiveLine(screen: Screen) {
   let live = "";
   const clear = () => {
     if (live !== "") screen.write("\r\u001b[2K");
     live = "";
-  };
-  const stay = (text: string) => {
-    const kept = live;
-    clear();
-    screen.write(`${text}\n`);
-    if (kept !== "") show(kept);
   };
   const show = (text: string) => {
     clear();
@@ -86,6 +76,22 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
     live = text.slice(0, Math.max(10, screen.columns - 1));
     screen.write(live);
   };
+  const stay = (text: string) => {
+    const kept = live;
+    clear();
+    screen.write(`${text}\n`);
+    if (kept !== "") show(kept);
+  };
+  return { clear, show, stay };
+}
+
+/** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
+export function createProgress(screen: Screen, now: () => number = Date.now): Progress {
+  let steps = 0;
+  let first = 0;
+  let shownAt = 0;
+  let began = now();
+  const { clear, show, stay } = createLiveLine(screen);
   const expect: Progress["expect"] = ({ config, step }) => {
     steps = config.steps;
     first = step;
