@@ -1,3 +1,4 @@
+import { clockTime, numberIn } from "../report/numbers.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunStart } from "../trainer/train.js";
 
@@ -20,32 +21,19 @@ export interface Screen {
   write(text: string): void;
 }
 
-const numberAt = (metrics: MetricsLine, name: string): number | undefined => {
-  const value = metrics[name];
-  return typeof value === "number" ? value : undefined;
-};
-
 const fixed = (value: number | undefined, digits: number): string =>
   value === undefined ? "-" : value.toFixed(digits);
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
-/** 75 s as 1:15, an hour as 1:00:00. */
-export function clockTime(seconds: number): string {
-  const s = Math.max(0, Math.round(seconds));
-  const [h, m, rest] = [Math.floor(s / 3600), Math.floor(s / 60) % 60, s % 60];
-  const two = (n: number) => String(n).padStart(2, "0");
-  return h > 0 ? `${h}:${two(m)}:${two(rest)}` : `${m}:${two(rest)}`;
-}
-
 /** "reward 0.52  accuracy 52.0%  loss ..." of one step. */
 export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
-  const clips = [numberAt(metrics, "ratioClippedLow"), numberAt(metrics, "ratioClippedHigh")].map(percent).join("/");
-  const credit = [numberAt(metrics, "evidenceClippedLow"), numberAt(metrics, "evidenceClippedHigh")];
+  const clips = [numberIn(metrics, "ratioClippedLow"), numberIn(metrics, "ratioClippedHigh")].map(percent).join("/");
+  const credit = [numberIn(metrics, "evidenceClippedLow"), numberIn(metrics, "evidenceClippedHigh")];
   const parts = [
     `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
-    `reward ${fixed(numberAt(metrics, "reward"), 3)}`,
-    `accuracy ${percent(numberAt(metrics, "accuracy"))}`,
-    `loss ${fixed(numberAt(metrics, "loss"), 4)}`,
+    `reward ${fixed(numberIn(metrics, "reward"), 3)}`,
+    `accuracy ${percent(numberIn(metrics, "accuracy"))}`,
+    `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
     `clip ${clips}`,
     ...(credit[0] === undefined ? [] : [`credit clip ${credit.map(percent).join("/")}`]),
     `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
@@ -55,11 +43,11 @@ export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: n
 }
 
 export function describeEvaluation(metrics: MetricsLine): string {
-  const interval = `${percent(numberAt(metrics, "accuracyLow"))} to ${percent(numberAt(metrics, "accuracyHigh"))}`;
+  const interval = `${percent(numberIn(metrics, "accuracyLow"))} to ${percent(numberIn(metrics, "accuracyHigh"))}`;
   const sampled = Object.entries(metrics)
     .filter(([name]) => /^(avg|pass)@\d+$/.test(name))
     .map(([name, value]) => `  ${name} ${percent(value as number)}`);
-  const accuracy = percent(numberAt(metrics, "accuracy"));
+  const accuracy = percent(numberIn(metrics, "accuracy"));
   return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
 }
 

@@ -2,14 +2,10 @@ import type { MetricsLine } from "../trainer/run-folder.js";
 import { type Chart, chart, type Point, type Series } from "./chart.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";
+import { numberIn } from "./numbers.js";
 import { numberSetting } from "./settings.js";
 
 type Lines = readonly MetricsLine[];
-
-const numberIn = (line: MetricsLine, name: string): number | undefined => {
-  const value = line[name];
-  return typeof value === "number" ? value : undefined;
-};
 
 /** A quantity over the steps at which it is there, with a band between two others. */
 export function points(lines: Lines, name: string, band?: readonly [string, string]): Point[] {

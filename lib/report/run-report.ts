@@ -2,7 +2,7 @@ import type { MetricsLine } from "../trainer/run-folder.js";
 import { curveSections } from "./curves.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";
-import { duration, percent } from "./numbers.js";
+import { duration, numberIn, percent } from "./numbers.js";
 import { page } from "./page.js";
 import { samplesSection } from "./samples.js";
 import { numberSetting, settingText } from "./settings.js";
@@ -28,7 +28,7 @@ export interface RunFacts {
   readonly ms: number;
 }
 
-const numberIn = (line: MetricsLine, name: string): number => (typeof line[name] === "number" ? line[name] : 0);
+const numberOr0 = (line: MetricsLine, name: string): number => numberIn(line, name) ?? 0;
 
 /** What `rlsd report` says of a run. */
 export function factsOf({ name, config, metrics }: RunDigest): RunFacts {
@@ -36,7 +36,7 @@ export function factsOf({ name, config, metrics }: RunDigest): RunFacts {
   const evals = metrics.filter((line) => line.kind === "eval" && typeof line.accuracy === "number");
   const steps = numberSetting(config, "steps");
   const best = evals.reduce<MetricsLine | undefined>(
-    (a, b) => (a === undefined || numberIn(b, "accuracy") > numberIn(a, "accuracy") ? b : a),
+    (a, b) => (a === undefined || numberOr0(b, "accuracy") > numberOr0(a, "accuracy") ? b : a),
     undefined,
   );
   return {
@@ -47,13 +47,13 @@ export function factsOf({ name, config, metrics }: RunDigest): RunFacts {
     ...(steps !== undefined && { steps }),
     ...(best && {
       accuracy: {
-        first: numberIn(evals[0]!, "accuracy"),
-        last: numberIn(evals.at(-1)!, "accuracy"),
-        best: numberIn(best, "accuracy"),
+        first: numberOr0(evals[0]!, "accuracy"),
+        last: numberOr0(evals.at(-1)!, "accuracy"),
+        best: numberOr0(best, "accuracy"),
         bestStep: best.step,
       },
     }),
-    tokens: train.reduce((sum, line) => sum + numberIn(line, "tokens"), 0),
+    tokens: train.reduce((sum, line) => sum + numberOr0(line, "tokens"), 0),
     ms: metrics.reduce((sum, line) => sum + (line.time.total ?? 0), 0),
   };
 }
