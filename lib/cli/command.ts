@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { visible } from "../report/html.js";
 
 /** What `rlsd` returns to the shell. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
@@ -23,28 +24,48 @@ export function exitCodeOf(error: unknown): number {
   return EXIT.failed;
 }
 
+/**
+ * Text for a terminal: names and completions in it are not ours, so that control characters are shown and none obeyed.
+ * Line breaks and tabs stay.
+ */
+export const readable = (text: string): string => text.replaceAll(/[^\n\t]+/g, visible);
+
+/** JSON in one line in which every control character is escaped: what is read from it is the same. */
+export const jsonLine = (value: unknown): string =>
+  JSON.stringify(value).replaceAll(
+    /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+
 export function print(line: string): void {
+  process.stdout.write(`${readable(line)}\n`);
+}
+
+/** Lines with colours of our own, in which what is not ours has been made readable. */
+export function printColoured(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
 /** One JSON document a line, for machines. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value));
+  process.stdout.write(`${jsonLine(value)}\n`);
 }
+
+const tell = (text: string): void => void process.stderr.write(`${readable(text)}\n`);
 
 /** One line for people on stderr; with `json` the same as an object on stdout. */
 export function printError(error: unknown, json: boolean): void {
   if (error instanceof Interrupted) {
-    if (error.message !== "") process.stderr.write(`rlsd: ${error.message}\n`);
+    if (error.message !== "") tell(`rlsd: ${error.message}`);
     return;
   }
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof RlsdError ? error.code : "ERR_RLSD_UNEXPECTED";
   if (json) printJson({ error: { code, message } });
   const expected = error instanceof RlsdError;
-  process.stderr.write(`rlsd: ${message}\n`);
+  tell(`rlsd: ${message}`);
   // What nobody foresaw is a bug: its place is what a report of it needs.
-  if (!expected && error instanceof Error && error.stack) process.stderr.write(`${error.stack}\n`);
+  if (!expected && error instanceof Error && error.stack) tell(error.stack);
 }
 
 /** Collects a repeatable option such as `--set a=1 --set b=2`. */

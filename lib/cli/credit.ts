@@ -3,7 +3,7 @@ import { basename, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
-import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
+import { collect, Interrupted, print, printColoured, printJson, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
 import { onInterrupt } from "./interrupt.js";
 import { slowly } from "./slowly.js";
@@ -82,7 +82,7 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
     add(sample: SampleLine): void {
       report?.add(sample);
       if (flags.json) printJson(sample);
-      else print(`${count === 0 ? `${heatMapLegend(options)}\n` : ""}\n${heatMap(sample, options)}`);
+      else printColoured(`${count === 0 ? `${heatMapLegend(options)}\n` : ""}\n${heatMap(sample, options)}`);
       count++;
       if (sample.teacherLogProbs.length > 0) credited++;
     },

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { registerBench } from "./bench.js";
+import { readable } from "./command.js";
 import { registerCompare } from "./compare.js";
 import { registerCredit } from "./credit.js";
 import { registerDoctor } from "./doctor.js";
@@ -33,6 +34,7 @@ export function createProgram(): Command {
   const program = new Command("rlsd")
     .description("Self-distilled RLVR: train small reasoning models from a verifier, with per-token credit.")
     .version(version())
+    .configureOutput({ outputError: (text, write) => write(readable(text)) })
     .showHelpAfterError("(add --help for usage)");
   for (const register of COMMANDS) register(program);
   return program;

@@ -7,7 +7,7 @@ import { readRows } from "../trainer/data/read-rows.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Sample, Verdict, Verifier } from "../verifiers/verifier.js";
-import { collect, EXIT } from "./command.js";
+import { collect, EXIT, jsonLine, readable } from "./command.js";
 
 export interface ScoreOptions {
   /** A JSONL, JSON or Parquet file: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
@@ -185,7 +185,8 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   const verifier = createVerifier(readSpec(options.verifier));
   const controller = new AbortController();
   const summary: Summary = { rows: 0, completions: 0, judged: 0, undecided: 0, rewardMean: null, reasons: {} };
-  const write = (text: string) => io.stdout.write(`${text}\n`);
+  const print = (text: string) => io.stdout.write(`${readable(text)}\n`);
+  const printJson = (value: unknown) => io.stdout.write(`${jsonLine(value)}\n`);
   let progress: NodeJS.Timeout | undefined;
   try {
     const total = await checkRows(options.data, fields, verifier);
@@ -198,11 +199,12 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
       last = scored.where;
       sum = count(summary, sum, scored.verdict);
       const { verdict, ...place } = scored;
-      if (options.json) write(JSON.stringify({ ...place, ...verdict }));
-      else if (options.explain) write(explain(scored));
+      if (options.json) printJson({ ...place, ...verdict });
+      else if (options.explain) print(explain(scored));
     }
     if (summary.judged > 0) summary.rewardMean = sum / summary.judged;
-    write(options.json ? JSON.stringify({ summary }) : describe(summary));
+    if (options.json) printJson({ summary });
+    else print(describe(summary));
     return EXIT.ok;
   } finally {
     clearInterval(progress);
