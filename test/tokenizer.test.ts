@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createTokenizer, loadTokenizer, type Tokenizer } from "../lib/policy/tokenizer.js";
 import { createChatTemplate, loadChatTemplate } from "../lib/prompt/chat-template.js";
+import { createTemplate } from "../lib/prompt/template.js";
 
 const folder = join(__dirname, "fixtures/models/tokenizer-bpe");
 interface Expected {
@@ -100,5 +101,28 @@ describe("chat template", () => {
     expect(() => createChatTemplate("{% for %}")).toThrow(expect.objectContaining({ code: "ERR_RLSD_CHAT_TEMPLATE" }));
     const refuses = createChatTemplate("{{ raise_exception('roles must alternate') }}");
     expect(() => refuses.render([])).toThrow(/roles must alternate/);
+  });
+
+  test("a range is what it is in Jinja, and no longer than in its sandbox", () => {
+    const shown = (list: string) => createChatTemplate(`{% for i in ${list} %}{{ i }} {% endfor %}`).render([]);
+    expect(shown("range(3)")).toBe("0 1 2 ");
+    expect(shown("range(1, 6, 2)")).toBe("1 3 5 ");
+    expect(shown("range(2, -1, -1)")).toBe("2 1 0 ");
+    expect(shown("range(2, 1)")).toBe("");
+    expect(createChatTemplate("{{ range(100000) | length }}").render([])).toBe("100000");
+    for (const list of ["range(1000000000)", "range(0, 1, 0.000001)"]) {
+      expect(() => shown(list)).toThrow(/cannot render this conversation: range\(\) of more than 100000 numbers/);
+    }
+    expect(() => shown("range(0, 1, 0)")).toThrow(/steps of 0/);
+  });
+
+  test("a template without end is stopped, and then refused without another wait", () => {
+    const nested = "{% set r = range(1000) %}{% for i in r %}{% for j in r %}{% for k in r %}{% endfor %}{% endfor %}";
+    const template = createTemplate(`${nested}{% endfor %}`, 200);
+    expect(() => template.render({})).toThrow("it takes longer than 0.2 s");
+    const again = performance.now();
+    expect(() => template.render({})).toThrow("it takes longer than 0.2 s");
+    expect(performance.now() - again).toBeLessThan(100);
+    expect(createTemplate("{{ a }}").render({ a: 1 })).toBe("1");
   });
 });

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { RlsdError } from "../errors.js";
+import { createTemplate } from "./template.js";
 
 /** One turn of a conversation. */
 export interface ChatMessage {
@@ -48,7 +48,7 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
       throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `chat template: ${what}: ${why}`);
     }
   };
-  const template = attempt("not valid Jinja", () => new Template(source));
+  const template = attempt("not valid Jinja", () => createTemplate(source));
   const special = specialTokens(config);
   return Object.freeze({
     source,

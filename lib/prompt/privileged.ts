@@ -1,7 +1,7 @@
-import { Template } from "@huggingface/jinja";
 import { RlsdError } from "../errors.js";
 import type { ChatMessage } from "./chat-template.js";
 import type { Prompter } from "./prompter.js";
+import { createTemplate, type JinjaTemplate } from "./template.js";
 
 /** What the Jinja template of the privileged block may name. */
 export interface PrivilegedVariables {
@@ -23,9 +23,9 @@ export function createPrivilegedBlock(source: string): PrivilegedBlock {
   const fail = (why: string): never => {
     throw new RlsdError("ERR_RLSD_CONFIG", `"privileged.template": ${why}`);
   };
-  let template: Template;
+  let template: JinjaTemplate;
   try {
-    template = new Template(source);
+    template = createTemplate(source);
   } catch (error) {
     return fail(`not valid Jinja: ${error instanceof Error ? error.message : error}`);
   }
