@@ -1,5 +1,6 @@
 import { pointsText, reachText, seedNote } from "../report/compare-report.js";
 import type { Comparison, Spread } from "../report/comparison.js";
+import { tableLines } from "./table.js";
 
 /** Columns of steps that fit on a line; the first and the last are always among them. */
 const STEPS = 7;
@@ -22,13 +23,7 @@ export function comparisonText(comparison: Comparison): string {
     return [name, ...cells.map((cell) => (cell === undefined ? "-" : accuracy(cell)))];
   });
   const table = [["held-out accuracy", ...steps.map((step) => `step ${step}`)], ...rows];
-  const widths = table[0]!.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
-  const lines = table.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join("  ")
-      .trimEnd(),
-  );
+  const lines = tableLines(table);
   for (const arm of arms.slice(1)) {
     lines.push(reachText(arm, comparison));
     if (arm.difference === undefined) continue;

@@ -1,6 +1,7 @@
 import { tokenName, visible } from "../report/html.js";
 import { signed } from "../report/numbers.js";
 import type { SampleLine } from "../trainer/run-folder.js";
+import { tableLines } from "./table.js";
 
 export interface HeatMapOptions {
   /** Backgrounds in ANSI colours; else strong tokens are followed by their weight. */
@@ -71,14 +72,7 @@ function strongest(sample: SampleLine, clip: number): string[] {
     return [String(t), text, told(student), told(teacher), delta, weight.toFixed(3), told(sample.tokenAdvantages[t])];
   });
   const table = [["place", "token", "log P", "teacher", "delta", "weight", "A"], ...rows];
-  const widths = table[0]!.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
-  return table.map(
-    (row) =>
-      `  ${row
-        .map((cell, i) => cell.padEnd(widths[i]!))
-        .join("  ")
-        .trimEnd()}`,
-  );
+  return tableLines(table).map((line) => `  ${line}`);
 }
 
 /** What the colours mean; once above all heat maps. */

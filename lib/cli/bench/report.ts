@@ -1,4 +1,5 @@
 /** The report for people. */
+import { tableLines } from "../table.js";
 import type { Figure } from "./figure.js";
 import type { Level } from "./options.js";
 import type { Report } from "./run.js";
@@ -111,13 +112,7 @@ export function levelText(figures: readonly Figure[]): string {
   if (first === undefined) return "";
   const columns = COLUMNS[first.level];
   const rows = [columns.map(({ title }) => title), ...figures.map((one) => columns.map(({ cell }) => cell(one)))];
-  const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
-  const lines = rows.map((row) =>
-    row
-      .map((text, i) => (columns[i]?.left ? text.padEnd(widths[i] ?? 0) : text.padStart(widths[i] ?? 0)))
-      .join("  ")
-      .trimEnd(),
-  );
+  const lines = tableLines(rows, (i) => columns[i]?.left === undefined);
   const legend = first.device === "cpu" ? LEGEND[first.level] : DEVICE_LEGEND;
   return [titleOf(first), ...lines, ...legend.map((line) => `  ${line}`), ""].join("\n");
 }
