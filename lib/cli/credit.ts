@@ -3,7 +3,7 @@ import { basename, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
-import { collect, Interrupted, print, printColoured, printJson, wholeNumber } from "./command.js";
+import { collect, print, printColoured, printJson, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
 import { onInterrupt } from "./interrupt.js";
 import { slowly } from "./slowly.js";
@@ -143,9 +143,6 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
       show.add(sample);
     }
     await show.end();
-  } catch (error) {
-    if (signal.aborted) throw new Interrupted();
-    throw error;
   } finally {
     dispose();
   }
