@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
+import { checkInteger } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { groupAdvantages } from "../ops/advantages.js";
 import { rlsdCredit } from "../ops/credit.js";
@@ -12,15 +13,15 @@ import { fromFunction } from "../verifiers/function.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS } from "./algorithms.js";
-import { INITIAL_FOLDER } from "./checkpoint.js";
+import { type Checkpoint, INITIAL_FOLDER } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
-import { completionsOf, finishOf } from "./data/completions.js";
+import { readCompletions } from "./credit-rows.js";
 import { resolveModel } from "./eval-run.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
-import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
-import type { Prompted, Rollout } from "./rollout.js";
+import { createReward } from "./prepare.js";
+import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
@@ -33,7 +34,9 @@ export type CreditSettings = TrainConfig | Readonly<Record<string, unknown>>;
 export interface CreditHooks {
   readonly signal?: AbortSignal | undefined;
   readonly loadPolicy?: LoadPolicy | undefined;
-  /** Before the first score: how many completions there are, and rows left out because they do not fit. */
+  /** Completions at most, those that come first; what is done for the others is little. Default: all. */
+  readonly limit?: number | undefined;
+  /** Before the first score: how many completions there will be, and rows left out because they do not fit. */
   readonly onStart?: ((completions: number, skipped: number) => void) | undefined;
 }
 
@@ -77,44 +80,32 @@ export function signedAdvantages(
 }
 
 /** The teacher that trained this model, or the one that would begin to: see `teacher.kind`. */
-async function teacherOf(config: ResolvedConfig, model: string, student: Policy, load: LoadPolicy): Promise<Teacher> {
-  const checkpoint = resolve(model, "..");
-  const kept = [join(checkpoint, TEACHER_FOLDER), join(checkpoint, "..", INITIAL_FOLDER, TEACHER_FOLDER)];
-  const own = ["frozen", "periodic", "ema"].includes(config.teacher.kind);
-  const found = own ? kept.find((folder) => existsSync(join(folder, "config.json"))) : undefined;
-  return createTeacher(config.teacher, student, load, found === undefined ? undefined : await load(found));
+async function teacherOf(
+  config: ResolvedConfig,
+  checkpoint: Checkpoint | undefined,
+  student: Policy,
+  load: LoadPolicy,
+): Promise<Teacher> {
+  const folder = checkpoint && keptTeacher(config.teacher.kind, checkpoint);
+  const kept = folder !== undefined && existsSync(join(folder, "config.json"));
+  return createTeacher(config.teacher, student, load, kept ? await load(folder) : undefined);
 }
 
-/** The completions of rows as if they had been drawn; log-probs are not there yet. One prompt is one group. */
-function toRollouts(prompts: readonly Prompted[], tokenizer: Tokenizer, policy: Policy): Rollout[] {
-  const end = policy.endTokenIds?.slice(0, 1) ?? [];
-  const groups = new Map<string, { readonly group: number; size: number }>();
-  return prompts.flatMap((prompt) => {
-    const { row, id, where } = prompt.example;
-    const finish = finishOf(row);
-    const own = groups.get(prompt.text) ?? { group: groups.size, size: 0 };
-    groups.set(prompt.text, own);
-    return completionsOf(row).map((text): Rollout => {
-      const tokenIds = Int32Array.from([...tokenizer.encode(text), ...(finish === "stop" ? end : [])]);
-      if (tokenIds.length === 0) throw new RlsdError("ERR_RLSD_DATA", `${where}: a completion has no tokens.`);
-      const name = `${id}#${own.size++}`;
-      return { id: name, group: own.group, prompt, tokenIds, logProbs: new Float32Array(0), finish, text };
-    });
-  });
+/** Where a run has the teacher of a checkpoint; undefined: such a teacher has no weights of its own. */
+function keptTeacher(kind: ResolvedConfig["teacher"]["kind"], { path, teacher }: Checkpoint): string | undefined {
+  if (kind === "frozen") return join(path, "..", INITIAL_FOLDER, TEACHER_FOLDER);
+  return kind === "periodic" || kind === "ema" ? teacher : undefined;
 }
 
-/** Rollouts in the order of their groups, in lots of whole groups. */
-function* lots(rollouts: readonly Rollout[]): Generator<number[]> {
-  const members = new Map<number, number[]>();
-  for (const [i, { group }] of rollouts.entries()) members.set(group, [...(members.get(group) ?? []), i]);
-  let lot: number[] = [];
-  for (const group of members.values()) {
-    lot.push(...group);
-    if (lot.length < AT_ONCE) continue;
-    yield lot;
-    lot = [];
+/** Rollouts in lots of whole groups. */
+function* lots(rollouts: readonly Rollout[]): Generator<{ readonly from: number; readonly to: number }> {
+  let from = 0;
+  for (const [i, { group }] of rollouts.entries()) {
+    if (i - from < AT_ONCE || group === rollouts[i - 1]!.group) continue;
+    yield { from, to: i };
+    from = i;
   }
-  if (lot.length > 0) yield lot;
+  if (from < rollouts.length) yield { from, to: rollouts.length };
 }
 
 interface Scene {
@@ -127,8 +118,10 @@ interface Scene {
 }
 
 /** What the credit makes of one completion. */
-function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { config, tokenizer }: Scene) {
-  const { creditMix, evidenceClip, negativeOnly, clipMode, normalize } = ALGORITHMS.rlsd!.objective(config);
+function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { config, step, tokenizer }: Scene) {
+  const { evidenceClip, negativeOnly, clipMode, normalize } = ALGORITHMS.rlsd!.objective(config);
+  // That of the step which this policy would draw for.
+  const creditMix = ALGORITHMS.rlsd!.creditMix(config, step + 1);
   const { open, close } = config.span;
   const input = {
     logProbs: rollout.logProbs,
@@ -142,20 +135,22 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
   return rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
 }
 
-/** The completions of a lot with their credit, in order. */
+/** The first `wanted` completions of a lot with their credit, in order; the others are there as siblings. */
 async function creditLot(
   drawn: readonly Rollout[],
   verdicts: readonly Judged[],
   advantages: Float32Array,
+  wanted: number,
   scene: Scene,
 ): Promise<SampleLine[]> {
   const { student, teacher, config, step, tokenizer, evidence: options } = scene;
-  const requests = drawn.map(({ prompt, tokenIds }) => ({ prompt: prompt.ids, completion: tokenIds }));
+  const requests = drawn.slice(0, wanted).map(({ prompt, tokenIds }) => ({ prompt: prompt.ids, completion: tokenIds }));
   const { signal } = options;
   const scores = await student.score(requests, { temperature: config.rollout.temperature, ...(signal && { signal }) });
-  const rollouts = drawn.map((one, i) => ({ ...one, logProbs: scores[i]! }));
-  const { evidence } = await gatherEvidence(teacher.policy, rollouts, verdicts, advantages, options);
-  return rollouts.map((rollout, i) => {
+  const rollouts = drawn.map((one, i) => ({ ...one, logProbs: scores[i] ?? one.logProbs }));
+  const worth = advantages.map((advantage, i) => (i < wanted ? advantage : 0));
+  const { evidence } = await gatherEvidence(teacher.policy, rollouts, verdicts, worth, options);
+  return rollouts.slice(0, wanted).map((rollout, i) => {
     const [seen, advantage] = [evidence[i], advantages[i]!];
     const told = seen === undefined ? undefined : creditOne(rollout, advantage, seen, scene);
     const tokenAdvantages = told?.tokenAdvantages ?? new Float32Array(rollout.tokenIds.length).fill(advantage);
@@ -175,32 +170,12 @@ async function creditLot(
   });
 }
 
-/** Rows that fit: their prompt, their completions, and both together. */
-async function readCompletions(files: readonly string[], config: ResolvedConfig, verifier: Verifier, policy: Policy) {
-  const text = await loadTextParts(config.model, config.data.templateVariables);
-  checkVocabulary(policy, text.tokenizer, config.model);
-  const check = (row: Readonly<Record<string, unknown>>) => {
-    completionsOf(row);
-    verifier.check?.(row);
-  };
-  const room = { data: config.data, rollout: { ...config.rollout, maxTokens: 1 } };
-  const options = { ...text, verifier: { check }, maxLength: policy.maxLength };
-  const { prompts, skipped } = await loadPrompts("the data", files, room, options);
-  const rollouts = toRollouts(prompts, text.tokenizer, policy);
-  const long = rollouts.find(({ prompt, tokenIds }) => prompt.ids.length + tokenIds.length > policy.maxLength);
-  if (long !== undefined) {
-    const length = long.prompt.ids.length + long.tokenIds.length;
-    const message = `${long.prompt.example.where}: prompt and completion have ${length} tokens, but the model reads ${policy.maxLength}.`;
-    throw new RlsdError("ERR_RLSD_DATA", message);
-  }
-  return { ...text, rollouts, skipped };
-}
-
 async function sceneOf(directory: string, files: readonly string[], given: CreditSettings) {
-  const { model, settings, step } = await resolveModel(directory);
+  const { settings, ...resolved } = await resolveModel(directory);
+  const { model } = resolved;
   const merged = merge(merge(settings, given as Readonly<Record<string, unknown>>), { model, algorithm: "rlsd" });
   const config = resolveConfig(merge(merged, { data: { train: files, eval: [] } }));
-  return { model, step, config, judged: merged.reward !== undefined };
+  return { ...resolved, config, judged: merged.reward !== undefined };
 }
 
 /** The settings that `creditCompletions` goes by, checked. */
@@ -224,7 +199,8 @@ export async function* creditCompletions(
   given: CreditSettings = {},
   hooks: CreditHooks = {},
 ): AsyncGenerator<SampleLine> {
-  const { model, step, config, judged } = await sceneOf(directory, files, given);
+  const limit = hooks.limit === undefined ? Number.POSITIVE_INFINITY : checkInteger(hooks.limit, "limit", { min: 1 });
+  const { model, step, checkpoint, config, judged } = await sceneOf(directory, files, given);
   const load = hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder));
   const signal = hooks.signal ?? new AbortController().signal;
   const block = createPrivilegedBlock(config.privileged.template);
@@ -232,24 +208,22 @@ export async function* creditCompletions(
   const student = await load(model);
   let teacher: Teacher | undefined;
   try {
-    const { tokenizer, prompter, rollouts, skipped } = await readCompletions(files, config, verifier, student);
-    teacher = await teacherOf(config, model, student, load);
+    // A standard deviation over the batch needs every reward.
+    const read = config.advantage.scale === "batch" ? Number.POSITIVE_INFINITY : limit;
+    const { tokenizer, prompter, rollouts, skipped } = await readCompletions(files, config, verifier, student, read);
+    teacher = await teacherOf(config, checkpoint, student, load);
     await startVerifier(verifier, signal);
-    hooks.onStart?.(rollouts.length, skipped);
+    hooks.onStart?.(Math.min(limit, rollouts.length), skipped);
     const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name: "credit" } });
     const rewards = verdicts.map((verdict) => verdict.reward);
     const groups = rollouts.map((one) => one.group);
     const advantages = signedAdvantages(rewards, groups, config.advantage, config.eval.successThreshold);
     const scene = { config, step, student, teacher, tokenizer, evidence: { config, block, prompter, signal } };
-    for (const lot of lots(rollouts)) {
+    for (const { from, to } of lots(rollouts)) {
+      if (from >= limit) break;
       signal.throwIfAborted();
-      const pick = <T>(all: readonly T[]) => lot.map((i) => all[i]!);
-      yield* await creditLot(
-        pick(rollouts),
-        pick(verdicts),
-        Float32Array.from(lot, (i) => advantages[i]!),
-        scene,
-      );
+      const lot = [rollouts.slice(from, to), verdicts.slice(from, to), advantages.slice(from, to)] as const;
+      yield* await creditLot(...lot, Math.min(limit, to) - from, scene);
     }
   } finally {
     await teacher?.dispose();

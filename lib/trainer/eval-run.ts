@@ -5,7 +5,7 @@ import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
 import { startVerifier } from "../verifiers/start.js";
-import { bestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
+import { bestCheckpoint, type Checkpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import { resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { LineFile, writeWhole, writing } from "./durable.js";
@@ -31,6 +31,8 @@ interface ResolvedModel {
   readonly settings: Tree;
   /** Updates behind it; 0 for a model that is not a run's. */
   readonly step: number;
+  /** Where it lies with what trained it; undefined for a model that is not a run's, whatever folders are beside it. */
+  readonly checkpoint: Checkpoint | undefined;
 }
 
 /** What a folder is: a run (its best checkpoint), a checkpoint, or a model. */
@@ -39,13 +41,16 @@ export async function resolveModel(directory: string): Promise<ResolvedModel> {
   if (existsSync(join(directory, CHECKPOINTS))) {
     const best = await bestCheckpoint(directory);
     if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
-    return { model: best.model, settings: await settingsOf(directory), step: best.state.step };
+    return { model: best.model, settings: await settingsOf(directory), step: best.state.step, checkpoint: best };
   }
   if (existsSync(join(directory, STATE_FILE))) {
-    const { model, state } = await readCheckpoint(directory);
-    return { model, settings: await settingsOf(resolve(directory, "..", "..")), step: state.step };
+    const checkpoint = await readCheckpoint(directory);
+    const { model, state } = checkpoint;
+    return { model, settings: await settingsOf(resolve(directory, "..", "..")), step: state.step, checkpoint };
   }
-  if (existsSync(join(directory, "config.json"))) return { model: directory, settings: {}, step: 0 };
+  if (existsSync(join(directory, "config.json"))) {
+    return { model: directory, settings: {}, step: 0, checkpoint: undefined };
+  }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
     `${directory} is neither a run, nor a checkpoint, nor a model folder (it has no config.json).`,

@@ -39,7 +39,7 @@ export function createReward(reward: RewardSetting): Verifier {
 }
 
 /** The prompt of an example; throws where it cannot be asked of this model. */
-function prompted(example: Example, prompter: Prompter, room: number): Prompted {
+export function prompted(example: Example, prompter: Prompter, room: number): Prompted {
   const { text, ids } = prompter.prompt(example.messages);
   if (room < 1) {
     throw new RlsdError(
