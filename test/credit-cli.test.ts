@@ -221,6 +221,9 @@ test.each([
   [["credit", "LOGGED", "rows.jsonl", "--step", "1"], 2, /choose among a run's logged completions/],
   [["credit", "LOGGED", "rows.jsonl", "--set", "privileged.source=none"], 2, /needs privileged text/],
   [["credit", "LOGGED", "nothing.jsonl"], 1, /nothing\.jsonl/],
+  [["credit", "LOGGED", "--html", "no/x.html"], 1, /cannot write --html no\/x\.html: there is no folder .*no: make it/],
+  [["credit", "nowhere", "nothing.jsonl", "--html", "no/x.html"], 1, /cannot write --html/],
+  [["credit", "LOGGED", "--html", "."], 1, /cannot write --html \.: that is a folder: name a file in it/],
 ])("%j is an error in one line", (args, status, message) => {
   const told = rlsd(...args.map((arg) => (arg === "LOGGED" ? logged : arg)));
   expect({ status: told.status, stdout: told.stdout }).toEqual({ status, stdout: "" });

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
@@ -95,6 +96,19 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
   };
 }
 
+/** Where a page cannot be written, that is better known before anything is scored. */
+async function checkPage(file: string | undefined): Promise<void> {
+  if (file === undefined) return;
+  const isFolder = async (path: string) => (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+  const folder = dirname(resolve(file));
+  const why = !(await isFolder(folder))
+    ? `there is no folder ${folder}: make it, or name another file`
+    : (await isFolder(resolve(file)))
+      ? "that is a folder: name a file in it"
+      : undefined;
+  if (why !== undefined) throw new RlsdError("ERR_RLSD_WRITE", `cannot write --html ${file}: ${why}.`);
+}
+
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const { readRunConfig } = await import("../trainer/run-folder.js");
   if (flags.set !== undefined)
@@ -103,6 +117,7 @@ async function showLogged(run: string, flags: CreditFlags): Promise<void> {
     const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
     throw new RlsdError("ERR_RLSD_USAGE", message);
   }
+  await checkPage(flags.html);
   const config = await readRunConfig(run);
   const limit = flags.limit === undefined ? LOGGED : wholeNumber(flags.limit, "--limit");
   const samples = await loggedSamples(run, flags, limit);
@@ -125,7 +140,8 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
       "--step and --id choose among a run's logged completions: leave them out with rows.",
     );
   }
-  const limit = flags.limit === undefined ? Number.POSITIVE_INFINITY : wholeNumber(flags.limit, "--limit");
+  const limit = flags.limit === undefined ? undefined : wholeNumber(flags.limit, "--limit");
+  await checkPage(flags.html);
   const given = await parseSet(flags.set);
   const config = await creditSettings(directory, files, given);
   const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);
@@ -137,9 +153,8 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
       if (skipped > 0) process.stderr.write(`rlsd: ${skipped} rows left out: they do not fit\n`);
       if (completions > 1000) process.stderr.write(`rlsd: ${completions} completions\n`);
     };
-    for await (const sample of creditCompletions(directory, files, given, { signal, onStart })) {
-      if (count++ >= limit) break;
-      tell(count);
+    for await (const sample of creditCompletions(directory, files, given, { signal, limit, onStart })) {
+      tell(++count);
       show.add(sample);
     }
     await show.end();
