@@ -51,13 +51,58 @@ describe("a comparison", () => {
     expect(rlsd!.difference!.sd).toBeCloseTo(Math.SQRT1_2 * 0.2, 12);
   });
 
-  test("uses the steps that all runs of an arm have, and pairs only what can be paired", () => {
-    const shorter = { name: "short", runs: [run(1, { 0: 0.2, 10: 0.3 }), run(3, { 0: 0.2, 10: 0.3, 20: 0.9 })] };
-    const [, short] = compareArms([base, shorter])!.arms;
-    expect(short!.curve.map(({ step }) => step)).toEqual([0, 10]);
-    expect([short!.difference, short!.reachesBaseline]).toEqual([undefined, undefined]);
+  test("of runs that ended at different steps goes by the end of each, and says so", () => {
+    const early = {
+      name: "early",
+      runs: [run(1, { 0: 0.2, 10: 0.95 }), run(2, { 0: 0.2, 10: 0.3, 20: 0.6, 30: 0.97 }), run(3, { 0: 0.2, 10: 0.9 })],
+    };
+    const both = compareArms([base, early])!;
+    const arm = both.arms[1]!;
+    expect(arm.curve.map(({ step }) => step)).toEqual([0, 10]);
+    expect(arm.ends).toEqual({ from: 10, to: 30 });
+    expect(arm.last.mean).toBeCloseTo((0.95 + 0.97 + 0.9) / 3, 12);
+    // Seed by seed: 0.95 - 0.6 and 0.97 - 0.8.
+    expect([arm.difference!.n, arm.difference!.mean]).toEqual([2, expect.closeTo(0.26, 12)]);
+    // At step 10 the three are at 0.717, which is the baseline's 0.7.
+    expect(arm.reachesBaseline).toBe(10);
+    const told = "Runs ended at different steps (grpo 20, early 10 to 30)";
+    const lines = comparisonText(both).split("\n");
+    expect(lines.slice(0, 3)).toEqual([
+      "held-out accuracy  step 0       step 10       step 20       last",
+      "grpo               20.0% ± 0.0  50.0% ± 14.1  70.0% ± 14.1  70.0% ± 14.1",
+      "early              20.0% ± 0.0  71.7% ± 36.2  -             94.0% ± 3.6",
+    ]);
+    expect(lines.filter((line) => line.startsWith(told))).toHaveLength(1);
+    expect(compareReport("x", both, [base, early])).toContain(told);
+    // As the baseline it is measured by its ends too, and the others' further steps are columns.
+    const turned = compareArms([early, base])!;
+    expect(turned.arms[1]!.reachesBaseline).toBeUndefined();
+    expect(comparisonText(turned)).toMatch(/step 10 +step 20 +last\n/);
+    expect(comparisonText(turned)).toContain("grpo does not reach early's last 94.0% (steps 10 to 30)");
+  });
+
+  test("a run that has ended counts as it ended where the others go on", () => {
+    const slow = { name: "slow", runs: [run(1, { 0: 0.2, 10: 0.7 }), run(2, { 0: 0.2, 10: 0.3, 20: 0.6, 30: 0.7 })] };
+    expect(compareArms([base, slow])!.arms[1]!.reachesBaseline).toBe(30);
+  });
+
+  test("pairs only what can be paired", () => {
     const others = { name: "others", runs: [run(8, { 0: 0, 20: 1 })] };
     expect(compareArms([base, others])!.arms[1]!.difference).toBeUndefined();
+  });
+
+  test("counts a seed once, however many runs have it, and says where that is", () => {
+    const twice = { name: "twice", runs: [run(1, { 0: 0.2, 20: 0.6 }), run(1, { 0: 0.2, 20: 0.8 })] };
+    const both = compareArms([base, twice])!;
+    expect(both.arms.map(({ runs, seeds, repeatedSeeds }) => [runs, seeds, repeatedSeeds])).toEqual([
+      [2, 2, []],
+      [2, 1, [1]],
+    ]);
+    // 0.7 against 0.6: one pair.
+    expect(both.arms[1]!.difference).toEqual({ mean: expect.closeTo(0.1, 12), n: 1 });
+    const told = "twice has seed 1 more than once: its 2 runs are 1 independent one.";
+    expect(comparisonText(both)).toContain(`${told}\nOne seed in an arm: a difference may be chance.`);
+    expect(compareReport("x", both, [base, twice])).toContain(told);
   });
 
   test("is not there where an arm was never evaluated", () => {

@@ -1,12 +1,9 @@
-import { pointsText, reachText, seedNote } from "../report/compare-report.js";
-import type { Comparison, Spread } from "../report/comparison.js";
+import type { ArmResult, Comparison } from "../report/comparison.js";
+import { accuracyText, endsNote, pointsText, reachText, seedNotes } from "../report/comparison-words.js";
 import { tableLines } from "./table.js";
 
 /** Columns of steps that fit on a line; the first and the last are always among them. */
 const STEPS = 7;
-
-const accuracy = ({ mean, sd }: Spread): string =>
-  `${(100 * mean).toFixed(1)}%${sd === undefined ? "" : ` ± ${(100 * sd).toFixed(1)}`}`;
 
 function chosen(steps: readonly number[]): number[] {
   const count = Math.min(STEPS, steps.length);
@@ -14,15 +11,25 @@ function chosen(steps: readonly number[]): number[] {
   return Array.from({ length: count }, (_, i) => at(i));
 }
 
+/** The baseline's steps, and those after its end that others came to. */
+function stepsOf([baseline, ...others]: readonly ArmResult[]): number[] {
+  const own = baseline!.curve.map(({ step }) => step);
+  const later = others.flatMap(({ curve }) => curve.map(({ step }) => step)).filter((step) => step > own.at(-1)!);
+  return [...own, ...[...new Set(later)].sort((a, b) => a - b)];
+}
+
 /** A comparison for a terminal: accuracy by step, and what it comes to. */
 export function comparisonText(comparison: Comparison): string {
   const { arms, baseline } = comparison;
-  const steps = chosen(arms[0]!.curve.map((point) => point.step));
-  const rows = arms.map(({ name, curve }) => {
+  const steps = chosen(stepsOf(arms));
+  const ended = endsNote(comparison);
+  const rows = arms.map(({ name, curve, last }) => {
     const cells = steps.map((step) => curve.find((point) => point.step === step));
-    return [name, ...cells.map((cell) => (cell === undefined ? "-" : accuracy(cell)))];
+    const told = cells.map((cell) => (cell === undefined ? "-" : accuracyText(cell)));
+    return [name, ...told, ...(ended === undefined ? [] : [accuracyText(last)])];
   });
-  const table = [["held-out accuracy", ...steps.map((step) => `step ${step}`)], ...rows];
+  const head = ["held-out accuracy", ...steps.map((step) => `step ${step}`), ...(ended === undefined ? [] : ["last"])];
+  const table = [head, ...rows];
   const lines = tableLines(table);
   for (const arm of arms.slice(1)) {
     lines.push(reachText(arm, comparison));
@@ -31,8 +38,7 @@ export function comparisonText(comparison: Comparison): string {
       `${arm.name} - ${baseline} at the end: ${pointsText(arm.difference)} points, ${arm.difference.n} ${arm.difference.n === 1 ? "seed" : "seeds"} in both`,
     );
   }
-  if (arms.some((arm) => arm.seeds > 1)) lines.push("± is the standard deviation over the seeds");
-  const note = seedNote(comparison);
-  if (note !== undefined) lines.push(note);
-  return lines.join("\n");
+  if (arms.some((arm) => arm.runs > 1)) lines.push("± is the standard deviation over the seeds");
+  if (ended !== undefined) lines.push(ended);
+  return [...lines, ...seedNotes(comparison)].join("\n");
 }

@@ -1,30 +1,11 @@
 import { chart, type Series } from "./chart.js";
-import { type ArmResult, type ComparedArm, type Comparison, differingSettings, type Spread } from "./comparison.js";
+import { type ArmResult, type ComparedArm, type Comparison, differingSettings } from "./comparison.js";
+import { accuracyText, endsNote, endsText, pointsText, reachText, seedNotes } from "./comparison-words.js";
 import { points } from "./curves.js";
 import { type Html, html } from "./html.js";
-import { duration, percent, signed } from "./numbers.js";
+import { duration } from "./numbers.js";
 import { page } from "./page.js";
 import { settingText } from "./settings.js";
-
-const accuracy = ({ mean, sd }: Spread): string =>
-  percent(mean) + (sd === undefined ? "" : ` \u00b1 ${(100 * sd).toFixed(1)}`);
-
-/** A difference in percentage points. */
-export const pointsText = ({ mean, sd }: Spread): string =>
-  signed(100 * mean, 1) + (sd === undefined ? "" : ` \u00b1 ${(100 * sd).toFixed(1)}`);
-
-/** One run an arm shows nothing about its seed's luck, and that must not be overlooked. */
-export const seedNote = ({ arms }: Comparison): string | undefined =>
-  arms.some(({ seeds }) => seeds === 1) ? "One seed in an arm: a difference may be chance." : undefined;
-
-/** How fast an arm was where the baseline ended: the method's claim is steps, so that is told first. */
-export function reachText({ name, reachesBaseline }: ArmResult, { baseline, arms }: Comparison): string {
-  const base = arms[0]!;
-  const last = `${baseline}'s last ${percent(base.last.mean)} (step ${base.curve.at(-1)!.step})`;
-  return reachesBaseline === undefined
-    ? `${name} does not reach ${last}`
-    : `${name} is at ${baseline}'s last ${percent(base.last.mean)} by step ${reachesBaseline} of ${base.curve.at(-1)!.step}`;
-}
 
 function armCurve({ name, curve }: ArmResult, color: number): Series {
   const shown = curve.map(({ step, mean, sd }) => ({
@@ -61,11 +42,11 @@ function charts({ arms: results }: Comparison, arms: readonly ComparedArm[]): Ht
       include: [0, 1],
       series: results.map(armCurve),
     }),
-    chart({ title: "Reward in training", about: "Mean over the seeds", series: over("reward") }),
-    chart({ title: "Entropy", about: "Mean over the seeds", include: [0], series: over("entropy") }),
+    chart({ title: "Reward in training", about: "Mean over the runs that came so far", series: over("reward") }),
+    chart({ title: "Entropy", about: "Mean over the runs that came so far", include: [0], series: over("entropy") }),
     chart({
       title: "Length",
-      about: "Tokens of a completion; mean over the seeds",
+      about: "Tokens of a completion; mean over the runs that came so far",
       include: [0],
       series: over("length"),
     }),
@@ -76,11 +57,11 @@ function charts({ arms: results }: Comparison, arms: readonly ComparedArm[]): Ht
 function resultTable(comparison: Comparison): Html {
   const rows = comparison.arms.map(
     (arm) =>
-      html`<tr><td>${arm.name}</td><td>${arm.seeds}</td><td>${accuracy(arm.last)}</td><td>${accuracy(arm.average)}</td><td>${
+      html`<tr><td>${arm.name}</td><td>${arm.seeds}</td><td>${endsText(arm)}</td><td>${accuracyText(arm.last)}</td><td>${accuracyText(arm.average)}</td><td>${
         arm.reachesBaseline ?? "never"
       }</td><td>${arm.difference ? pointsText(arm.difference) : "\u2013"}</td><td>${arm.stepMs === undefined ? "\u2013" : duration(arm.stepMs)}</td></tr>`,
   );
-  return html`<table><thead><tr><th>arm</th><th>seeds</th><th>last accuracy</th><th>mean over the run</th><th>at ${comparison.baseline}'s last by step</th><th>last \u2212 ${comparison.baseline}'s, by seed</th><th>a step</th></tr></thead><tbody>${rows}</tbody></table>`;
+  return html`<table><thead><tr><th>arm</th><th>seeds</th><th>ended at step</th><th>last accuracy</th><th>mean over the curve</th><th>at ${comparison.baseline}'s last by step</th><th>last \u2212 ${comparison.baseline}'s, by seed</th><th>a step</th></tr></thead><tbody>${rows}</tbody></table>`;
 }
 
 function settingsTable(arms: readonly ComparedArm[]): Html | undefined {
@@ -95,12 +76,12 @@ function settingsTable(arms: readonly ComparedArm[]): Html | undefined {
 
 /** Several ways of training side by side, as a page in one file that loads nothing. */
 export function compareReport(title: string, comparison: Comparison, arms: readonly ComparedArm[]): string {
-  const note = seedNote(comparison);
+  const notes = [endsNote(comparison), ...seedNotes(comparison)].filter((note) => note !== undefined);
   const links = arms.map(
     ({ name, runs }) =>
       html`<li>${name}: ${runs.map(({ name: run, link }) => (link === undefined ? html`${run} ` : html`<a href="${link}">${run}</a> `))}</li>`,
   );
-  const body = html`<header><h1>${title}</h1><ul>${comparison.arms.slice(1).map((arm) => html`<li>${reachText(arm, comparison)}</li>`)}</ul>${note && html`<ul class="warnings"><li>${note}</li></ul>`}</header>
+  const body = html`<header><h1>${title}</h1><ul>${comparison.arms.slice(1).map((arm) => html`<li>${reachText(arm, comparison)}</li>`)}</ul>${notes.length > 0 && html`<ul class="warnings">${notes.map((note) => html`<li>${note}</li>`)}</ul>`}</header>
 <section><h2>Results</h2>${charts(comparison, arms)}<div class="wide">${resultTable(comparison)}</div>
 <p><small>\u00b1 is the standard deviation over the seeds, in percentage points. Seeds are of prompts and completions; where runs begin with the same model, its own spread is not in here.</small></p></section>
 <section><h2>What sets the arms apart</h2>${settingsTable(arms) ?? html`<p>Nothing: they differ in their seeds alone.</p>`}</section>

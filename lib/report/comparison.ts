@@ -27,13 +27,20 @@ export interface Spread {
 /** What an arm did, over its runs. */
 export interface ArmResult {
   readonly name: string;
+  readonly runs: number;
+  /** Different ones among the runs. */
   readonly seeds: number;
+  /** Seeds of more than one run: such runs say no more than one of them. */
+  readonly repeatedSeeds: readonly number[];
   /** Held-out accuracy at the steps that all of the arm's runs have. */
   readonly curve: readonly ({ readonly step: number } & Spread)[];
+  /** Steps of the runs' last evaluations, the first and the last of them: a run may end before its last step. */
+  readonly ends: { readonly from: number; readonly to: number };
+  /** Each run's own last accuracy, wherever it ended. */
   readonly last: Spread;
   /** Accuracy averaged over the curve's steps by trapezoids: what a run was worth on the way. */
   readonly average: Spread;
-  /** The first step of the curve whose mean is at least the baseline's last; absent: none. */
+  /** The first step at which the mean is at least the baseline's last, a run that has ended staying as it is; absent: none. */
   readonly reachesBaseline?: number;
   /** Last accuracy minus the baseline's, seed by seed where both have it; absent for the baseline. */
   readonly difference?: Spread;
@@ -54,10 +61,16 @@ export function spread(values: readonly number[]): Spread {
   return { mean, sd: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (n - 1)), n };
 }
 
-/** Held-out accuracy by step. */
+/** Held-out accuracy by step, steps in order. */
 function accuracies({ metrics }: LoggedRun): Map<number, number> {
   const evals = metrics.filter((line) => line.kind === "eval" && typeof line.accuracy === "number");
-  return new Map(evals.map((line) => [line.step, line.accuracy as number]));
+  return new Map(evals.map((line) => [line.step, line.accuracy as number] as const).sort(([a], [b]) => a - b));
+}
+
+/** The last evaluation of a run. */
+function endOf(curve: ReadonlyMap<number, number>): { readonly step: number; readonly accuracy: number } {
+  const [step, accuracy] = [...curve].at(-1)!;
+  return { step, accuracy };
 }
 
 const commonSteps = (curves: readonly ReadonlyMap<number, number>[]): number[] =>
@@ -85,28 +98,58 @@ interface Curves {
   readonly steps: readonly number[];
 }
 
-/** Last accuracies of two arms, subtracted where they share a seed and both end at the same step. */
+const lastOf = ({ curves }: Curves): Spread => spread(curves.map((curve) => endOf(curve).accuracy));
+
+/** Last accuracy by seed; of a seed that was run more than once the mean. */
+function lastBySeed({ arm, curves }: Curves): Map<number, number> {
+  const values = new Map<number, number[]>();
+  for (const [i, run] of arm.runs.entries()) {
+    const seed = seedOf(run);
+    if (seed !== undefined) values.set(seed, [...(values.get(seed) ?? []), endOf(curves[i]!).accuracy]);
+  }
+  return new Map([...values].map(([seed, all]) => [seed, spread(all).mean]));
+}
+
+/** Last accuracies of two arms, subtracted where they share a seed. */
 function pairedDifference(one: Curves, baseline: Curves): Spread | undefined {
-  const step = one.steps.at(-1)!;
-  if (step !== baseline.steps.at(-1)) return undefined;
-  const lastOf = ({ arm, curves }: Curves) => new Map(arm.runs.map((run, i) => [seedOf(run), curves[i]!.get(step)!]));
-  const base = lastOf(baseline);
-  const pairs = [...lastOf(one)].filter(([seed]) => seed !== undefined && base.has(seed));
+  const base = lastBySeed(baseline);
+  const pairs = [...lastBySeed(one)].filter(([seed]) => base.has(seed));
   return pairs.length === 0 ? undefined : spread(pairs.map(([seed, value]) => value - base.get(seed)!));
+}
+
+/** The first step at which all runs were evaluated or had ended, and are at `target` on average. */
+function reaching({ curves }: Curves, target: number): number | undefined {
+  const ends = curves.map(endOf);
+  const at = (step: number, i: number) =>
+    curves[i]!.get(step) ?? (step > ends[i]!.step ? ends[i]!.accuracy : undefined);
+  const steps = [...new Set(curves.flatMap((curve) => [...curve.keys()]))].sort((a, b) => a - b);
+  return steps.find((step) => {
+    const known = curves.map((_, i) => at(step, i)).filter((value) => value !== undefined);
+    return known.length === curves.length && spread(known).mean >= target;
+  });
+}
+
+/** How many seeds runs have, and which of them more than one run has; a run that names none has one of its own. */
+function seedsOf({ runs }: ComparedArm) {
+  const seeds = runs.map(seedOf).filter((seed) => seed !== undefined);
+  const repeated = new Set(seeds.filter((seed, i) => seeds.indexOf(seed) !== i));
+  return { seeds: new Set(seeds).size + runs.length - seeds.length, repeatedSeeds: [...repeated] };
 }
 
 function resultOf(one: Curves, baseline: Curves): ArmResult {
   const { arm, curves, steps } = one;
   const curve = steps.map((step) => ({ step, ...spread(curves.map((c) => c.get(step)!)) }));
-  const target = spread(baseline.curves.map((c) => c.get(baseline.steps.at(-1)!)!)).mean;
-  const reaches = curve.find((point) => point.mean >= target)?.step;
+  const ends = curves.map((c) => endOf(c).step);
+  const reaches = reaching(one, lastOf(baseline).mean);
   const difference = one === baseline ? undefined : pairedDifference(one, baseline);
   const stepMs = medianStepMs(arm.runs);
   return {
     name: arm.name,
-    seeds: arm.runs.length,
+    runs: arm.runs.length,
+    ...seedsOf(arm),
     curve,
-    last: spread(curves.map((c) => c.get(steps.at(-1)!)!)),
+    ends: { from: Math.min(...ends), to: Math.max(...ends) },
+    last: lastOf(one),
     average: spread(curves.map((c) => average(c, steps))),
     ...(reaches !== undefined && { reachesBaseline: reaches }),
     ...(difference && { difference }),
