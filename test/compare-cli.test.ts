@@ -126,6 +126,12 @@ test.each([
   ],
   [["compare", "--seeds", "0"], /whole number of at least 1 for --seeds/],
   [["compare", "x", "y", "--arm", "a"], /for settings that are to be trained/],
+  [["compare", "x", "y", "--seeds", "4"], /for settings that are to be trained/],
+  [["compare", "x/../y", "./y/"], /x\/\.\.\/y and \.\/y\/ are the same run: name it once/],
+  [["compare", "--set", "seed=abc"], /arm grpo: .*integer.*"seed" but received "abc"/],
+  [["compare", "--arm", "a:seed=7", "--arm", "b"], /arm a: "seed" cannot differ from arm to arm/],
+  [["compare", "--arm", "b", "--arm", "a:output=x"], /arm a: "output" cannot differ from arm to arm/],
+  [["compare", "--set", "output=x"], /"output" is .*x", but each run of a comparison has a folder of its own/],
 ])("%j is wrong usage, and nothing is written", (args, message) => {
   const { status, stderr } = rlsd(...args, "--output", join(folder, "wrong"));
   expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { realpath } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
@@ -10,10 +11,13 @@ import { comparisonText } from "./comparison-text.js";
 interface CompareFlags {
   readonly arm?: readonly string[];
   readonly set?: readonly string[];
-  readonly seeds: string;
+  readonly seeds?: string;
   readonly output?: string;
   readonly json?: boolean;
 }
+
+/** Runs of each arm where --seeds does not say. */
+const SEEDS = "3";
 
 const EXAMPLES = `
 Without --arm the settings are trained twice a seed: with the credit (rlsd) and without it (grpo), the loss otherwise the
@@ -110,7 +114,7 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   const settings = merge(base, await parseSet(flags.set));
   const arms = flags.arm === undefined ? defaultArms(settings) : await parseArms(flags.arm);
   const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
-  const runs = planComparison(settings, arms, wholeNumber(flags.seeds, "--seeds"), output);
+  const runs = planComparison(settings, arms, wholeNumber(flags.seeds ?? SEEDS, "--seeds"), output);
   const json = flags.json ?? false;
   if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}`);
   try {
@@ -128,14 +132,29 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   await conclude(basename(output), loaded, output, json);
 }
 
+/** A run that is named twice would count as two independent ones. */
+async function refuseTwice(folders: readonly string[]): Promise<void> {
+  const seen = new Map<string, string>();
+  for (const folder of folders) {
+    // One that is not there is told where it is read.
+    const real = await realpath(folder).catch(() => resolve(folder));
+    const before = seen.get(real);
+    if (before !== undefined) {
+      throw new RlsdError("ERR_RLSD_USAGE", `${before} and ${folder} are the same run: name it once.`);
+    }
+    seen.set(real, folder);
+  }
+}
+
 async function compareRuns(folders: readonly string[], flags: CompareFlags): Promise<void> {
   const { groupRuns } = await import("../report/comparison.js");
-  if (flags.arm !== undefined || flags.set !== undefined) {
+  if ([flags.arm, flags.seeds, flags.set].some((flag) => flag !== undefined)) {
     throw new RlsdError(
       "ERR_RLSD_USAGE",
-      "--arm and --set are for settings that are to be trained, not for runs that are there.",
+      "--arm, --seeds and --set are for settings that are to be trained, not for runs that are there.",
     );
   }
+  await refuseTwice(folders);
   const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
   const runs = await Promise.all(folders.map((folder) => loadRun(resolve(folder), basename(resolve(folder)), output)));
   await conclude(basename(output), groupRuns(runs), output, flags.json ?? false);
@@ -161,7 +180,7 @@ export function registerCompare(program: Command): void {
       "one YAML or JSON file, or two run folders and more; default: the built-in example",
     )
     .option("--arm <name:key=value>", "a way of training and what it changes; repeatable, also for one name", collect)
-    .option("--seeds <n>", "runs of each arm: the settings' seed and those after it", "3")
+    .option("--seeds <n>", `runs of each arm: the settings' seed and those after it; default: ${SEEDS}`)
     .option("--set <key=value>", "one setting of all arms; repeatable", collect)
     .option("--output <folder>", "where runs, compare.html and compare.json go; default: a new one under runs/")
     .option("--json", "one JSON object a run, then one of the comparison")

@@ -1,5 +1,6 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { differingPaths } from "../leaves.js";
 import { type ResolvedConfig, resolveConfig } from "./config.js";
@@ -40,22 +41,37 @@ export function defaultArms(settings: Settings): Arm[] {
  * @throws RlsdError ERR_RLSD_CONFIG, naming the arm
  */
 export function planComparison(settings: Settings, arms: readonly Arm[], seeds: number, output: string): ComparedRun[] {
-  const first = typeof settings.seed === "number" ? settings.seed : 1;
-  const runs = Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) =>
+  if (settings.output !== undefined && settings.output !== "") {
+    const message = `"output" is ${show(settings.output)}, but each run of a comparison has a folder of its own: leave it out, and name the folder of all with --output.`;
+    throw new RlsdError("ERR_RLSD_CONFIG", message);
+  }
+  let first = 1;
+  for (const arm of arms) {
+    try {
+      requireOwn(arm);
+      // With the seed as it was given, so that one that is none is told.
+      const config = resolveConfig(merge(settings, arm.settings));
+      requireEvaluation(config);
+      first = config.seed;
+    } catch (error) {
+      if (!(error instanceof RlsdError)) throw error;
+      throw new RlsdError(error.code, `arm ${arm.name}: ${error.message}`, { cause: error });
+    }
+  }
+  return Array.from({ length: seeds }, (_, i) => first + i).flatMap((seed) =>
     arms.map((arm) => {
       const folder = join(output, arm.name, `seed-${seed}`);
       return { arm: arm.name, seed, folder, settings: { ...merge(settings, arm.settings), seed, output: folder } };
     }),
   );
-  for (const run of runs.slice(0, arms.length)) {
-    try {
-      requireEvaluation(resolveConfig(run.settings));
-    } catch (error) {
-      if (!(error instanceof RlsdError)) throw error;
-      throw new RlsdError(error.code, `arm ${run.arm}: ${error.message}`, { cause: error });
-    }
-  }
-  return runs;
+}
+
+/** What every run of an arm is given, an arm cannot set. */
+function requireOwn({ settings }: Arm): void {
+  const name = ["seed", "output"].find((one) => Object.hasOwn(settings, one));
+  if (name === undefined) return;
+  const instead = name === "seed" ? "the seeds are the same for all arms: --set seed=N is the first" : "see --output";
+  throw new RlsdError("ERR_RLSD_CONFIG", `"${name}" cannot differ from arm to arm (${instead}).`);
 }
 
 /** What arms are compared by: better missed before hours of training than after. */
