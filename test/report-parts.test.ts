@@ -53,6 +53,18 @@ describe("numbers", () => {
     expect(ticks(7, 7, 4).length).toBeGreaterThan(1);
     expect(ticks(0, 0, 4).length).toBeGreaterThan(1);
   });
+
+  test.each([
+    [0.3, 0.1 + 0.2],
+    [-0.1 - 0.2, -0.3],
+    [1e-7, 1e-7],
+    [1e6, 1e6 + 1e-9],
+    [0.7, 0.7 + 1e-8],
+  ])("an axis from %d to %d has ticks that differ, with both between them", (low, high) => {
+    const marks = ticks(low, high, 4);
+    expect(new Set(marks).size).toBe(marks.length);
+    expect([marks.length > 1, marks[0]! <= low + 1e-9, marks.at(-1)! >= high - 1e-9]).toEqual([true, true, true]);
+  });
 });
 
 describe("a chart", () => {
@@ -92,6 +104,11 @@ describe("a chart", () => {
     expect(few).toHaveLength(100);
     expect(few.at(-1)).toEqual({ x: 299_999, y: 0.5, low: 0, high: 1 });
     expect(chart({ ...one, series: [{ name: "s", points }] })!.text.length).toBeLessThan(60_000);
+  });
+
+  test("of a constant that was averaged has numbers in it alone", () => {
+    const points = Array.from({ length: 500 }, (_, x) => ({ x, y: 0.7 }));
+    expect(chart({ ...one, include: [], series: [{ name: "s", points }] })!.text).not.toContain("NaN");
   });
 
   test("with more series than colours begins them again: each has one that the page knows", () => {

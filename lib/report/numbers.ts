@@ -35,7 +35,9 @@ export function duration(ms: number): string {
 
 /** The steps of an axis: multiples of 1, 2 or 5 times a power of ten that cover [low, high] with about `count` gaps. */
 export function ticks(low: number, high: number, count: number): number[] {
-  const span = high > low ? high - low : Math.max(Math.abs(high), 1);
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  // Values that only rounding sets apart are one: their gaps would be too small for the ticks' decimals.
+  const span = high - low > 1e-9 * size ? high - low : size || 1;
   const rough = span / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((m) => m * power >= rough * (1 - 1e-9))! * power;
