@@ -1,4 +1,8 @@
 import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { createCreditReport } from "../lib/report/credit-report.js";
 import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
 import { factsOf, runReport } from "../lib/report/run-report.js";
 import { warningsOf } from "../lib/report/warnings.js";
@@ -230,4 +234,19 @@ describe("the report of a run", () => {
     expect(text).toContain("0 of 4");
     expect(text.slice(0, text.indexOf("<script>"))).not.toMatch(/undefined|unknown|NaN/);
   });
+});
+
+test("a page of completions in a file holds those that it shows, however many there are", async () => {
+  setFlagsFromString("--expose-gc");
+  const report = createCreditReport("rows", config);
+  const held = Array.from({ length: 1000 }, (_, i) => {
+    const one = sample({ id: `row#${i}` });
+    report.add(one);
+    return new WeakRef(one);
+  });
+  // What a WeakRef was made of stays until the end of its turn.
+  await setImmediate();
+  runInNewContext("gc")();
+  expect(held.filter((one) => one.deref() !== undefined).length).toBeLessThan(300);
+  expect(report.end()).toContain("200 of 1000 completions: the first. A teacher spoke about 1000.");
 });

@@ -24,7 +24,7 @@ export interface RunReport extends RunFacts {
 
 /**
  * Writes a run as one page that loads nothing: what was reached, what to look at, completions with the credit of every
- * token, curves. The run may still be going on; memory does not grow with its length.
+ * token, curves. The run may still be going on. Memory grows by one line of metrics a step, not with the samples.
  *
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; ERR_RLSD_RUN_FOLDER where there is no run, or a file of it is damaged; ERR_RLSD_WRITE
  */

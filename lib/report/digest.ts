@@ -163,9 +163,8 @@ function createTokenCredit() {
   };
 }
 
-/** Reads samples one by one; what it holds does not grow with the run. */
-export function createDigest(steps: number) {
-  const choice = createChoice(steps);
+/** What is added up over all samples, one by one. It holds sums alone: at most one a place, and four a token of the vocabulary. */
+export function createTally() {
   const profile = createProfile();
   const tokens = createTokenCredit();
   let sampleCount = 0;
@@ -173,20 +172,34 @@ export function createDigest(steps: number) {
   return {
     add(sample: SampleLine): void {
       sampleCount++;
-      choice.add(sample);
       const told = excesses(sample);
       if (told.length === 0) return;
       creditedCount++;
       profile.add(sample, told);
       tokens.add(sample, told);
     },
-    end(): Pick<RunDigest, "samples" | "sampleCount" | "creditedCount" | "tokens" | "profile"> {
-      return { samples: choice.end(), sampleCount, creditedCount, tokens: tokens.end(), profile: profile.end() };
+    end(): Pick<RunDigest, "sampleCount" | "creditedCount" | "tokens" | "profile"> {
+      return { sampleCount, creditedCount, tokens: tokens.end(), profile: profile.end() };
     },
   };
 }
 
-/** Everything a report needs, from a run's lines in their order. */
+/** A tally and a choice of samples. Of these it holds those of the step that it reads, and a few of `steps` others. */
+export function createDigest(steps: number) {
+  const choice = createChoice(steps);
+  const tally = createTally();
+  return {
+    add(sample: SampleLine): void {
+      choice.add(sample);
+      tally.add(sample);
+    },
+    end(): Pick<RunDigest, "samples" | "sampleCount" | "creditedCount" | "tokens" | "profile"> {
+      return { samples: choice.end(), ...tally.end() };
+    },
+  };
+}
+
+/** Everything a report needs, from a run's lines in their order. It holds every line of metrics, and few samples. */
 export async function digestRun(
   source: {
     readonly name: string;
