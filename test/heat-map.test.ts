@@ -1,4 +1,7 @@
+import { createBeforeAfter } from "../lib/cli/before-after.js";
+import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import type { Prediction } from "../lib/trainer/evaluate.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 
 const ESC = "\u001b";
@@ -78,6 +81,27 @@ test("nothing that a model writes reaches the terminal as a command", () => {
     expect(own).not.toMatch(/[\p{Cc}\u202a-\u202e]/u);
     expect(own).toContain("␛[2J");
   }
+});
+
+test("nor does what it answered before and after, or the name of an arm", () => {
+  const hostile = "\u001b]0;title\u0007\u009b31m a\n\n b\r";
+  const prediction = (text: string) => {
+    const messages = [{ role: "user", content: hostile }];
+    const rollout = { id: "e#0", text, prompt: { text: hostile, example: { messages } } };
+    return { greedy: true, rollout, verdict: { reward: 0, detail: {} } } as unknown as Prediction;
+  };
+  const seen = createBeforeAfter();
+  for (const text of [hostile, "x".repeat(1000)]) seen.see([prediction(text)]);
+  const spread = { mean: 0.5, n: 1 };
+  const arm = { name: hostile, runs: 1, seeds: 1, repeatedSeeds: [], ends: { from: 1, to: 1 } };
+  const arms = [{ ...arm, curve: [{ step: 1, ...spread }], last: spread, average: spread }];
+  for (const text of [seen.text()!, comparisonText({ baseline: hostile, arms })]) {
+    expect(text.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+    expect(text).toContain("\u241b]0;title\u2407\ufffd31m a");
+  }
+  const [question, before, after] = seen.text()!.split("\n");
+  expect(question).toMatch(/^question {3}\S.* a \| b$/);
+  expect([before!.endsWith(" a | b  (reward 0)"), after!.length]).toEqual([true, 263]);
 });
 
 test("a line break is shown and kept, and its background ends with the line", () => {

@@ -1,11 +1,11 @@
 import type { Prediction } from "../trainer/evaluate.js";
+import { oneLine } from "./one-line.js";
 
-const oneLine = (text: string): string => {
-  const flat = text.trim().replaceAll(/\s*\n\s*/g, " | ");
-  return flat.length > 240 ? `${flat.slice(0, 237)}...` : flat;
-};
+/** Characters of a question and of an answer. */
+const MOST = 240;
 
-const judged = ({ rollout, verdict }: Prediction) => `${oneLine(rollout.text)}  (reward ${verdict.reward ?? "none"})`;
+const judged = ({ rollout, verdict }: Prediction) =>
+  `${oneLine(rollout.text, MOST)}  (reward ${verdict.reward ?? "none"})`;
 
 /** One held-out question that was answered wrong at first, and what became of it. */
 export function createBeforeAfter(): {
@@ -26,7 +26,7 @@ export function createBeforeAfter(): {
       if (before === undefined || after === undefined) return undefined;
       const question = before.rollout.prompt.example.messages.findLast((message) => message.role === "user");
       return [
-        `question   ${oneLine(question?.content ?? before.rollout.prompt.text)}`,
+        `question   ${oneLine(question?.content ?? before.rollout.prompt.text, MOST)}`,
         `  before   ${judged(before)}`,
         `  after    ${judged(after)}`,
       ].join("\n");

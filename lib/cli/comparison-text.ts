@@ -1,5 +1,6 @@
 import type { ArmResult, Comparison } from "../report/comparison.js";
 import { accuracyText, endsNote, pointsText, reachText, seedNotes } from "../report/comparison-words.js";
+import { visible } from "../report/html.js";
 import { tableLines } from "./table.js";
 
 /** Columns of steps that fit on a line; the first and the last are always among them. */
@@ -40,5 +41,6 @@ export function comparisonText(comparison: Comparison): string {
   }
   if (arms.some((arm) => arm.runs > 1)) lines.push("± is the standard deviation over the seeds");
   if (ended !== undefined) lines.push(ended);
-  return [...lines, ...seedNotes(comparison)].join("\n");
+  // A name may be made of settings, and those of anything.
+  return [...lines, ...seedNotes(comparison)].map(visible).join("\n");
 }

@@ -1,6 +1,7 @@
 import { tokenName, visible } from "../report/html.js";
 import { signed } from "../report/numbers.js";
 import type { SampleLine } from "../trainer/run-folder.js";
+import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
 
 export interface HeatMapOptions {
@@ -19,12 +20,6 @@ const SHADES = [0.05, 0.25, 0.5, 0.85];
 const STRONGEST = 5;
 
 const paint = (text: string, shade: number): string => `\u001b[48;5;${shade};38;5;16m${text}\u001b[0m`;
-
-/** A paragraph in a line. */
-const oneLine = (text: string, most: number): string => {
-  const flat = visible(text.trim().replaceAll(/\s*\n\s*/g, " | "));
-  return flat.length > most ? `${flat.slice(0, most - 3)}...` : flat;
-};
 
 /** Tokens that the teacher spoke about and the loss saw, with their place. */
 function weighted(sample: SampleLine): { t: number; weight: number }[] {
