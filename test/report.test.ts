@@ -229,6 +229,18 @@ describe("the report of a run", () => {
     expect(titles(more)).toEqual(["Loss", "KL", "Time of a step"]);
   });
 
+  test("draws the clip of the weights, the default where the run set none", async () => {
+    const told = await digestOf([line(1, { evidenceWeightP50: 1 })], []);
+    const guides = (objective: object) => {
+      const text = runReport({ ...told, config: { ...config, config: { ...config.config, objective } } });
+      const [chart] = text.slice(text.indexOf("<b>Evidence weights")).split("</figure>");
+      const ticks = [...chart!.matchAll(/text-anchor="end">([^<]*)/g)].map((match) => Number(match[1]));
+      return [chart!.match(/class="guide"/g)!.length, ticks[0], ticks.at(-1)];
+    };
+    expect(guides({})).toEqual([3, 0.8, 1.2]);
+    expect(guides({ evidenceClip: 0.5 })).toEqual([3, 0.5, 1.5]);
+  });
+
   test("a run that has not begun has a page too", async () => {
     const text = runReport(await digestOf([], []));
     expect(text).toContain("0 of 4");

@@ -3,7 +3,7 @@ import { type Chart, chart, type Point, type Series } from "./chart.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";
 import { numberIn } from "./numbers.js";
-import { numberSetting } from "./settings.js";
+import { clipOf } from "./settings.js";
 
 type Lines = readonly MetricsLine[];
 
@@ -55,7 +55,7 @@ function results(train: Lines, evals: Lines): Chart[] {
   ];
 }
 
-function credit(train: Lines, clip: number | undefined): Chart[] {
+function credit(train: Lines, clip: number): Chart[] {
   const quantiles = points(train, "evidenceWeightP50", ["evidenceWeightP05", "evidenceWeightP95"]);
   const inner = points(train, "evidenceWeightP50", ["evidenceWeightP25", "evidenceWeightP75"]);
   return [
@@ -66,7 +66,7 @@ function credit(train: Lines, clip: number | undefined): Chart[] {
         { name: "median, 5% to 95%", points: quantiles, color: 0 },
         { name: "25% to 75%", points: inner, color: 0 },
       ],
-      guides: clip === undefined ? [1] : [1 - clip, 1, 1 + clip],
+      guides: [1 - clip, 1, 1 + clip],
     },
     {
       title: "Evidence by verdict",
@@ -175,7 +175,7 @@ export function curveSections({ metrics, config }: RunDigest) {
   const evals = metrics.filter((line) => line.kind === "eval");
   return {
     results: section("Results", results(train, evals)),
-    credit: section("Evidence", credit(train, numberSetting(config, "objective.evidenceClip"))),
+    credit: section("Evidence", credit(train, clipOf(config))),
     completions: section("Completions", rollouts(train)),
     optimization: section("Optimization", optimization(train)),
     cost: section("Cost", costs(train)),

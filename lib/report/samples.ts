@@ -2,10 +2,7 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
-import { numberSetting } from "./settings.js";
-
-/** Colours are full at this distance of a weight from 1: the clip of the run, or what the method's default is. */
-export const DEFAULT_CLIP = 0.2;
+import { clipOf } from "./settings.js";
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);
@@ -64,7 +61,7 @@ export function samplesSection(
   chosen: string,
 ): Html | undefined {
   if (samples.length === 0) return undefined;
-  const clip = numberSetting(config, "objective.evidenceClip") ?? DEFAULT_CLIP;
+  const clip = clipOf(config);
   const steps = [...new Set(samples.map((sample) => sample.step))];
   const scale = [1 - clip, 1 - clip / 2, 1, 1 + clip / 2, 1 + clip].map(
     (weight) => html` <span class="t" style="${tint(weight, clip)}">${short(weight)}</span>`,

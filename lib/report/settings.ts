@@ -13,6 +13,9 @@ export function numberSetting(config: RunConfig, path: string): number | undefin
   return typeof value === "number" ? value : undefined;
 }
 
+/** evidenceClip: weights go this far from 1, and colours are full there. The method's default where the run does not set it. */
+export const clipOf = (config: RunConfig): number => numberSetting(config, "objective.evidenceClip") ?? 0.2;
+
 /** A setting in a line: a text as it is, anything else as JSON; undefined where it is not there. */
 export function settingText(config: RunConfig, path: string): string | undefined {
   const value = setting(config, path);
