@@ -104,16 +104,15 @@ async function conclude(title: string, arms: readonly ComparedArm[], output: str
   else print(`${comparisonText(comparison)}\nreport ${report}`);
 }
 
-const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-
 async function compareSettings(file: string | undefined, flags: CompareFlags): Promise<void> {
   const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
   const { defaultArms, planComparison } = await import("../trainer/compare.js");
   const { exampleSettings } = await import("../trainer/example/config.js");
+  const { newFolder } = await import("../trainer/new-folder.js");
   const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
   const settings = merge(base, await parseSet(flags.set));
   const arms = flags.arm === undefined ? defaultArms(settings) : await parseArms(flags.arm);
-  const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
+  const output = resolve(flags.output ?? newFolder("compare"));
   const runs = planComparison(settings, arms, wholeNumber(flags.seeds ?? SEEDS, "--seeds"), output);
   const json = flags.json ?? false;
   if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}`);
@@ -148,6 +147,7 @@ async function refuseTwice(folders: readonly string[]): Promise<void> {
 
 async function compareRuns(folders: readonly string[], flags: CompareFlags): Promise<void> {
   const { groupRuns } = await import("../report/comparison.js");
+  const { newFolder } = await import("../trainer/new-folder.js");
   if ([flags.arm, flags.seeds, flags.set].some((flag) => flag !== undefined)) {
     throw new RlsdError(
       "ERR_RLSD_USAGE",
@@ -155,7 +155,7 @@ async function compareRuns(folders: readonly string[], flags: CompareFlags): Pro
     );
   }
   await refuseTwice(folders);
-  const output = resolve(flags.output ?? join("runs", `${stamp()}-compare`));
+  const output = resolve(flags.output ?? newFolder("compare"));
   const runs = await Promise.all(folders.map((folder) => loadRun(resolve(folder), basename(resolve(folder)), output)));
   await conclude(basename(output), groupRuns(runs), output, flags.json ?? false);
 }

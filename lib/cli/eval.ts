@@ -19,13 +19,14 @@ Examples:
 async function runEval(directory: string, files: readonly string[], flags: EvalFlags): Promise<void> {
   const { parseSet, merge } = await import("../trainer/config-file.js");
   const { evaluateModel } = await import("../trainer/eval-run.js");
+  const { newFolder } = await import("../trainer/new-folder.js");
   let settings = await parseSet(flags.set);
   if (flags.samples !== undefined) {
     const samples = wholeNumber(flags.samples, "--samples");
     const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
     settings = merge({ eval: { samples, passAt } }, settings);
   }
-  const output = flags.output ?? join("runs", `${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-eval`);
+  const output = flags.output ?? newFolder("eval");
   const { signal, dispose } = onInterrupt(() => {});
   try {
     const summary = await evaluateModel(directory, files, output, settings, { signal });

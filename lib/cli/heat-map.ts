@@ -1,5 +1,5 @@
 import { tokenName, visible } from "../report/html.js";
-import { signed } from "../report/numbers.js";
+import { mean, signed } from "../report/numbers.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
@@ -86,14 +86,13 @@ export function heatMapLegend({ color, clip }: HeatMapOptions): string {
 export function heatMap(sample: SampleLine, o: HeatMapOptions): string {
   const { step, id, reward, advantage, prompt, privileged, tokenIds } = sample;
   const weights = weighted(sample).map(({ weight }) => weight);
-  const mean = weights.reduce((a, b) => a + b, 0) / weights.length;
   const facts = [
     `${visible(id)}`,
     `step ${step}`,
     `reward ${reward ?? "none"}`,
     `A ${signed(advantage)}`,
     `${tokenIds.length} tokens`,
-    weights.length > 0 ? `mean weight ${mean.toFixed(3)}` : "no teacher was asked",
+    weights.length > 0 ? `mean weight ${mean(weights).toFixed(3)}` : "no teacher was asked",
   ];
   const lines = [facts.join("  "), `  prompt   ${oneLine(prompt, 200)}`];
   if (privileged !== null) lines.push(`  teacher  ${oneLine(privileged, 200)}`);

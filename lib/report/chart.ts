@@ -1,5 +1,5 @@
 import { type Html, html } from "./html.js";
-import { duration, short, ticks } from "./numbers.js";
+import { duration, mean, short, ticks } from "./numbers.js";
 
 export interface Point {
   readonly x: number;
@@ -37,8 +37,6 @@ const [WIDTH, HEIGHT] = [360, 190];
 const EDGE = { left: 46, right: 10, top: 8, bottom: 24 };
 /** Points that are drawn of a line: more than a chart of this width can show. */
 const MOST_POINTS = 240;
-
-const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 const FORMATS: Readonly<Record<Unit, (value: number) => string>> = {
   number: short,

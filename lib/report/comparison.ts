@@ -1,5 +1,6 @@
 import { differingPaths, leavesOf } from "../leaves.js";
 import type { MetricsLine, RunConfig } from "../trainer/run-folder.js";
+import { mean } from "./numbers.js";
 import { numberSetting } from "./settings.js";
 
 /** A run with what was logged of it. */
@@ -56,9 +57,9 @@ export interface Comparison {
 
 export function spread(values: readonly number[]): Spread {
   const n = values.length;
-  const mean = values.reduce((a, b) => a + b, 0) / n;
-  if (n < 2) return { mean, n };
-  return { mean, sd: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (n - 1)), n };
+  const middle = mean(values);
+  if (n < 2) return { mean: middle, n };
+  return { mean: middle, sd: Math.sqrt(values.reduce((sum, v) => sum + (v - middle) ** 2, 0) / (n - 1)), n };
 }
 
 /** Held-out accuracy by step, steps in order. */
@@ -107,7 +108,7 @@ function lastBySeed({ arm, curves }: Curves): Map<number, number> {
     const seed = seedOf(run);
     if (seed !== undefined) values.set(seed, [...(values.get(seed) ?? []), endOf(curves[i]!).accuracy]);
   }
-  return new Map([...values].map(([seed, all]) => [seed, spread(all).mean]));
+  return new Map([...values].map(([seed, all]) => [seed, mean(all)]));
 }
 
 /** Last accuracies of two arms, subtracted where they share a seed. */
@@ -125,7 +126,7 @@ function reaching({ curves }: Curves, target: number): number | undefined {
   const steps = [...new Set(curves.flatMap((curve) => [...curve.keys()]))].sort((a, b) => a - b);
   return steps.find((step) => {
     const known = curves.map((_, i) => at(step, i)).filter((value) => value !== undefined);
-    return known.length === curves.length && spread(known).mean >= target;
+    return known.length === curves.length && mean(known) >= target;
   });
 }
 

@@ -1,3 +1,6 @@
+/** NaN of no values. */
+export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
 /** Short enough for a label: 0.0123, 12.3, 1234, 1.2e-7. */
 export function short(value: number): string {
   if (!Number.isFinite(value)) return "not finite";

@@ -1,6 +1,6 @@
 import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
-import { percent } from "./numbers.js";
+import { mean, percent } from "./numbers.js";
 
 /** Something in a run's metrics that its owner should look at. */
 export interface Warning {
@@ -12,7 +12,6 @@ export interface Warning {
 const numbers = (lines: readonly MetricsLine[], name: string): number[] =>
   lines.flatMap((line) => (typeof line[name] === "number" ? [line[name]] : []));
 
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 type Rule = (late: readonly MetricsLine[], all: readonly MetricsLine[]) => Warning | undefined;

@@ -1,0 +1,5 @@
+import { join } from "node:path";
+
+/** A new folder for something that is done now, named so that folders sort by time: runs/2026-01-31T09-15-00-eval. */
+export const newFolder = (what: string): string =>
+  join("runs", `${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${what}`);
