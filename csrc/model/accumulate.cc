@@ -109,8 +109,7 @@ class Accumulation {
 
   void want_gradients(rlsd_policy_outputs* o) {
     o->gradient_hidden = matrix(m_->activations.d_hidden, rows_.rows, m_->config.hidden);
-    o->gradient_head =
-        matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
+    o->gradient_head = m_->head_gradient();
   }
 
   rlsd_status one_pass() {

@@ -52,6 +52,7 @@ void lay_out(Arena* arena, const Config& c, int64_t n, bool gradients, Activatio
   a->hidden = arena->take(n * c.hidden);
   a->norm = arena->take(n * c.hidden);
   a->product = arena->take(n * c.intermediate);
+  a->low = arena->take(n * c.rank);
   if (!gradients) return;
   a->dx = arena->take(n * c.hidden);
   a->d_hidden = arena->take(n * c.hidden);
@@ -65,6 +66,7 @@ void lay_out(Arena* arena, const Config& c, int64_t n, bool gradients, Activatio
   a->d_out = arena->take(n * c.q_width());
   a->dq_raw = c.qk_norm ? arena->take(n * c.q_width()) : a->dq;
   a->dk_raw = c.qk_norm ? arena->take(n * c.kv_width()) : a->dk;
+  a->d_low = arena->take(n * c.rank);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
  * Kept per layer for the backward pass: what cannot be recomputed by a norm or a product of
  * elements. Floats per row and layer: 2 hidden + 2 q_width + 2 kv_width + 2 intermediate + heads +
  * 2, and with q/k norms another q_width + kv_width + heads + kv_heads. Without gradients one
- * layer's memory serves all. */
+ * layer's memory serves all. Adapters keep nothing: x A^T is made anew by the backward pass. */
 #ifndef RLSD_MODEL_ACTIVATIONS_H_
 #define RLSD_MODEL_ACTIVATIONS_H_
 
@@ -29,6 +29,7 @@ struct Activations {
   float *x_end, *final_rstd,
       *hidden;           /* residual stream at the end; its norm, which the head reads */
   float *norm, *product; /* (N, H), (N, I): recomputed by the backward pass */
+  float *low, *d_low;    /* (N, rank): between an adapter's two products */
   /* gradients, all overwritten; absent without them */
   float *dx, *d_hidden, *d_norm;    /* (N, H) */
   float *d_product, *d_gate, *d_up; /* (N, I) */

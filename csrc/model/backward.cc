@@ -1,5 +1,5 @@
 /* Backward pass, the forward's steps in reverse. Parameter gradients are added to; norms and silu *
- * up are recomputed from what the forward kept. */
+ * up are recomputed from what the forward kept. With adapters theirs are the only ones. */
 #include "model/model.h"
 
 namespace rlsd::model {
@@ -22,6 +22,7 @@ class Backward {
       RLSD_CHECK(feed_forward(i));
       RLSD_CHECK(attention(i));
     }
+    if (c_.has_adapters()) return RLSD_OK;
     return t_.embedding_backward(context(),
                                  matrix(gradient(m_->layout.embedding), c_.vocab, c_.hidden),
                                  matrix(a_->dx, n_, c_.hidden), rows_.ids);
@@ -34,9 +35,9 @@ class Backward {
   rlsd_status norm_backward(float* d_x, int64_t weight, const float* d_out, const float* x,
                             const float* rstd, int64_t rows, int64_t columns) {
     return t_.rms_norm_backward(context(), matrix(d_x, rows, columns),
-                                vector(gradient(weight), columns), matrix(d_out, rows, columns),
-                                matrix(x, rows, columns), vector(m_->at(weight), columns),
-                                vector(rstd, rows));
+                                vector(c_.has_adapters() ? nullptr : gradient(weight), columns),
+                                matrix(d_out, rows, columns), matrix(x, rows, columns),
+                                vector(m_->at(weight), columns), vector(rstd, rows));
   }
 
   rlsd_status recompute_norm(float* to, const float* x, float* rstd, int64_t weight) {
@@ -45,14 +46,35 @@ class Backward {
   }
 
   /* Of y = x W^T + b: dW += dy^T x, db += sum of dy's rows, and dx = dy W, added to with beta 1. */
-  rlsd_status linear_backward(float* d_x, double beta, const float* d_y, const float* x,
-                              int64_t out, int64_t in, int64_t weight, int64_t bias) {
-    const rlsd_tensor dy = matrix(d_y, n_, out);
-    RLSD_CHECK(m_->device.matmul(matrix(gradient(weight), out, in), dy, matrix(x, n_, in), true,
-                                 false, 1.0));
-    if (bias >= 0) RLSD_CHECK(t_.bias_backward(context(), vector(gradient(bias), out), dy));
-    return m_->device.matmul(matrix(d_x, n_, in), dy, matrix(m_->at(weight), out, in), false, false,
-                             beta);
+  rlsd_status linear_backward(int64_t layer, Projection p, float* d_x, double beta,
+                              const float* d_y, const float* x_data) {
+    const LinearOffsets& w = m_->layout.layers[static_cast<size_t>(layer)].linear[p];
+    const rlsd_tensor dy = matrix(d_y, n_, w.out), x = matrix(x_data, n_, w.in);
+    const rlsd_tensor dx = matrix(d_x, n_, w.in);
+    if (!c_.has_adapters()) {
+      const rlsd_tensor dw = matrix(gradient(w.weight), w.out, w.in);
+      RLSD_CHECK(m_->device.matmul(dw, dy, x, true, false, 1.0));
+      if (w.bias >= 0) {
+        RLSD_CHECK(t_.bias_backward(context(), vector(gradient(w.bias), w.out), dy));
+      }
+    }
+    RLSD_CHECK(m_->device.matmul(dx, dy, matrix(m_->at(w.weight), w.out, w.in), false, false, beta));
+    const AdapterOffsets at = m_->adapter_of(layer, p);
+    return at.a < 0 ? RLSD_OK : adapter_backward(at, dx, dy, x);
+  }
+
+  /* Of y += scale (x A^T) B^T: dB += dy^T (scale x A^T), and with d_low = scale dy B
+   * dA += d_low^T x, dx += d_low A. */
+  rlsd_status adapter_backward(AdapterOffsets at, rlsd_tensor dx, rlsd_tensor dy, rlsd_tensor x) {
+    const int64_t rank = c_.rank, in = x.shape[1], out = dy.shape[1];
+    const rlsd_tensor low = matrix(a_->low, n_, rank), d_low = matrix(a_->d_low, n_, rank);
+    RLSD_CHECK(adapter_low(m_, at, x, a_->low));
+    RLSD_CHECK(m_->device.matmul(matrix(gradient(at.b), out, rank), dy, low, true, false, 1.0));
+    RLSD_CHECK(m_->device.matmul(d_low, dy, matrix(m_->adapter_at(at.b), out, rank), false, false,
+                                 0.0));
+    RLSD_CHECK(t_.scale(context(), vector(a_->d_low, n_ * rank), c_.adapter_scale));
+    RLSD_CHECK(m_->device.matmul(matrix(gradient(at.a), rank, in), d_low, x, true, false, 1.0));
+    return m_->device.matmul(dx, d_low, matrix(m_->adapter_at(at.a), rank, in), false, false, 1.0);
   }
 
   rlsd_status feed_forward(int64_t i) {
@@ -62,15 +84,12 @@ class Backward {
     RLSD_CHECK(recompute_norm(a_->norm, l.middle, l.rstd2, w.norm2));
     RLSD_CHECK(t_.silu_mul(context(), matrix(a_->product, n_, width), matrix(l.gate, n_, width),
                            matrix(l.up, n_, width)));
-    RLSD_CHECK(linear_backward(a_->d_product, 0.0, a_->dx, a_->product, c_.hidden, width, w.down,
-                               w.down_bias));
+    RLSD_CHECK(linear_backward(i, kDown, a_->d_product, 0.0, a_->dx, a_->product));
     RLSD_CHECK(t_.silu_mul_backward(context(), matrix(a_->d_gate, n_, width),
                                     matrix(a_->d_up, n_, width), matrix(a_->d_product, n_, width),
                                     matrix(l.gate, n_, width), matrix(l.up, n_, width)));
-    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->d_gate, a_->norm, width, c_.hidden, w.gate,
-                               w.gate_bias));
-    RLSD_CHECK(
-        linear_backward(a_->d_norm, 1.0, a_->d_up, a_->norm, width, c_.hidden, w.up, w.up_bias));
+    RLSD_CHECK(linear_backward(i, kGate, a_->d_norm, 0.0, a_->d_gate, a_->norm));
+    RLSD_CHECK(linear_backward(i, kUp, a_->d_norm, 1.0, a_->d_up, a_->norm));
     return add_norm_gradient(w.norm2, l.middle, l.rstd2);
   }
 
@@ -84,8 +103,7 @@ class Backward {
   rlsd_status attention(int64_t i) {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
-    RLSD_CHECK(
-        linear_backward(a_->d_out, 0.0, a_->dx, l.out, c_.hidden, c_.q_width(), w.o, w.o_bias));
+    RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, a_->dx, l.out));
     RLSD_CHECK(attention_scores(l));
     RLSD_CHECK(unrotate(a_->dq, c_.heads));
     RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
@@ -96,12 +114,9 @@ class Backward {
                                c_.head_dim));
     }
     RLSD_CHECK(recompute_norm(a_->norm, l.x, l.rstd1, w.norm1));
-    RLSD_CHECK(linear_backward(a_->d_norm, 0.0, a_->dq_raw, a_->norm, c_.q_width(), c_.hidden, w.q,
-                               w.q_bias));
-    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dk_raw, a_->norm, c_.kv_width(), c_.hidden, w.k,
-                               w.k_bias));
-    RLSD_CHECK(linear_backward(a_->d_norm, 1.0, a_->dv, a_->norm, c_.kv_width(), c_.hidden, w.v,
-                               w.v_bias));
+    RLSD_CHECK(linear_backward(i, kQ, a_->d_norm, 0.0, a_->dq_raw, a_->norm));
+    RLSD_CHECK(linear_backward(i, kK, a_->d_norm, 1.0, a_->dk_raw, a_->norm));
+    RLSD_CHECK(linear_backward(i, kV, a_->d_norm, 1.0, a_->dv, a_->norm));
     return add_norm_gradient(w.norm1, l.x, l.rstd1);
   }
 
@@ -128,7 +143,7 @@ class Backward {
 
   rlsd_status unrotate(float* x, int64_t heads) {
     return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions,
-                   m_->inverse_frequencies.floats(), c_.rope_factor, -1);
+                   m_->frequencies(), c_.rope_factor, -1);
   }
 
   Model* m_;

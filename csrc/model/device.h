@@ -55,6 +55,8 @@ class Device {
   rlsd_context* context() { return &context_; }
   uint64_t used() const { return used_; }
   uint64_t available() const { return used_ < limit_ ? limit_ - used_ : 0; }
+  /* Counts memory that this device reads and another one owns; negative: no more. */
+  void charge(int64_t bytes) { used_ += static_cast<uint64_t>(bytes); }
 
   rlsd_status fail(rlsd_status status, const char* format, ...)
       __attribute__((format(printf, 3, 4)));

@@ -71,8 +71,7 @@ class Distillation {
     RLSD_CHECK(forward(m_, rows, true, &m_->activations));
     args.student = hidden_scores(m_, m_->activations.hidden, rows.rows, args.student.rows);
     args.gradient_hidden = matrix(m_->activations.d_hidden, rows.rows, m_->config.hidden);
-    args.gradient_head =
-        matrix(m_->gradient_at(m_->layout.head), m_->config.vocab, m_->config.hidden);
+    args.gradient_head = m_->head_gradient();
     uint64_t bytes = 0;
     RLSD_CHECK(device_.table().distill_loss_workspace(device_.context(), &args, &bytes));
     RLSD_CHECK(device_.workspace(bytes));

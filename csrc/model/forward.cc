@@ -1,17 +1,26 @@
 /* Forward pass of a pre-norm decoder, layer by layer, over packed rows:
  *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated
- *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd */
+ *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd
+ * Where W has an adapter, y W^T + b gains scale (y A^T) B^T. */
 #include "model/model.h"
 #include "model/shared_rows.h"
 
 namespace rlsd::model {
 namespace {
 
-/* to = from W^T + bias, W (out, in). beta 1 adds to what is there. */
-rlsd_status linear(Model* m, float* to, const float* from, int64_t rows, int64_t out, int64_t in,
-                   int64_t weight, int64_t bias, double beta) {
-  return m->device.matmul(matrix(to, rows, out), matrix(from, rows, in),
-                          matrix(m->at(weight), out, in), false, true, beta, m->at(bias));
+/* to (rows, out) = from (rows, in) through a layer's matrix. beta 1 adds to what is there. */
+rlsd_status linear(Model* m, int64_t layer, Projection p, float* to, const float* from,
+                   int64_t rows, double beta, const Activations* a) {
+  const LinearOffsets& w = m->layout.layers[static_cast<size_t>(layer)].linear[p];
+  const rlsd_tensor y = matrix(to, rows, w.out), x = matrix(from, rows, w.in);
+  RLSD_CHECK(m->device.matmul(y, x, matrix(m->at(w.weight), w.out, w.in), false, true, beta,
+                              m->at(w.bias)));
+  const AdapterOffsets at = m->adapter_of(layer, p);
+  if (at.a < 0) return RLSD_OK;
+  RLSD_CHECK(adapter_low(m, at, x, a->low));
+  const int64_t rank = m->config.rank;
+  return m->device.matmul(y, matrix(a->low, rows, rank), matrix(m->adapter_at(at.b), w.out, rank),
+                          false, true, 1.0);
 }
 
 rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows, int64_t columns,
@@ -71,21 +80,29 @@ rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, const Expans
 
 }  // namespace
 
+rlsd_status adapter_low(Model* m, AdapterOffsets at, rlsd_tensor x, float* low) {
+  const int64_t rows = x.shape[0], rank = m->config.rank;
+  RLSD_CHECK(m->device.matmul(matrix(low, rows, rank), x,
+                              matrix(m->adapter_at(at.a), rank, x.shape[1]), false, true, 0.0));
+  return m->device.table().scale(m->device.context(), vector(low, rows * rank),
+                                 m->config.adapter_scale);
+}
+
 rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positions,
                     Activations* a) {
   const Config& c = m->config;
   const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   RLSD_CHECK(norm(m, a->norm, l.rstd1, l.x, rows, c.hidden, w.norm1));
-  RLSD_CHECK(linear(m, l.q_raw, a->norm, rows, c.q_width(), c.hidden, w.q, w.q_bias, 0.0));
-  RLSD_CHECK(linear(m, l.k_raw, a->norm, rows, c.kv_width(), c.hidden, w.k, w.k_bias, 0.0));
-  RLSD_CHECK(linear(m, l.v, a->norm, rows, c.kv_width(), c.hidden, w.v, w.v_bias, 0.0));
+  RLSD_CHECK(linear(m, layer, kQ, l.q_raw, a->norm, rows, 0.0, a));
+  RLSD_CHECK(linear(m, layer, kK, l.k_raw, a->norm, rows, 0.0, a));
+  RLSD_CHECK(linear(m, layer, kV, l.v, a->norm, rows, 0.0, a));
   if (c.qk_norm) {
     RLSD_CHECK(norm(m, l.q, l.q_rstd, l.q_raw, rows * c.heads, c.head_dim, w.q_norm));
     RLSD_CHECK(norm(m, l.k, l.k_rstd, l.k_raw, rows * c.kv_heads, c.head_dim, w.k_norm));
   }
   const rlsd_backend_v1& table = m->device.table();
-  const float* frequencies = m->inverse_frequencies.floats();
+  const float* frequencies = m->frequencies();
   RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,
                         frequencies, c.rope_factor, 1));
   return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions,
@@ -97,15 +114,15 @@ rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, A
   const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   if (l.middle != l.x) RLSD_CHECK(m->device.copy(l.middle, l.x, rows * c.hidden));
-  RLSD_CHECK(linear(m, l.middle, l.out, rows, c.hidden, c.q_width(), w.o, w.o_bias, 1.0));
+  RLSD_CHECK(linear(m, layer, kO, l.middle, l.out, rows, 1.0, a));
   RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
-  RLSD_CHECK(linear(m, l.gate, a->norm, rows, c.intermediate, c.hidden, w.gate, w.gate_bias, 0.0));
-  RLSD_CHECK(linear(m, l.up, a->norm, rows, c.intermediate, c.hidden, w.up, w.up_bias, 0.0));
+  RLSD_CHECK(linear(m, layer, kGate, l.gate, a->norm, rows, 0.0, a));
+  RLSD_CHECK(linear(m, layer, kUp, l.up, a->norm, rows, 0.0, a));
   RLSD_CHECK(m->device.table().silu_mul(
       m->device.context(), matrix(a->product, rows, c.intermediate),
       matrix(l.gate, rows, c.intermediate), matrix(l.up, rows, c.intermediate)));
   if (x_next != l.middle) RLSD_CHECK(m->device.copy(x_next, l.middle, rows * c.hidden));
-  return linear(m, x_next, a->product, rows, c.hidden, c.intermediate, w.down, w.down_bias, 1.0);
+  return linear(m, layer, kDown, x_next, a->product, rows, 1.0, a);
 }
 
 rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {

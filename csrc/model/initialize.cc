@@ -63,4 +63,22 @@ rlsd_status initialize(Model* m, uint64_t seed, double deviation, bool scale_res
   return RLSD_OK;
 }
 
+rlsd_status initialize_adapters(Model* m, uint64_t seed) {
+  constexpr size_t kNormalStreams = size_t{1} << 20; /* the weights' own streams come first */
+  std::vector<float> values;
+  for (size_t i = 0; i < m->adapters.parameters.size(); i += 2) { /* A; its B stays 0 */
+    const Parameter& a = m->adapters.parameters[i];
+    const uint64_t key = stream_key(seed, kNormalStreams + i);
+    const double bound = 1.0 / std::sqrt(static_cast<double>(a.columns));
+    values.resize(static_cast<size_t>(a.count()));
+    for (size_t k = 0; k < values.size(); ++k) {
+      const PhiloxBlock random = philox(key, k, 0);
+      values[k] =
+          static_cast<float>(bound * (2.0 * philox_uniform(random.word[0], random.word[1]) - 1.0));
+    }
+    RLSD_CHECK(m->write(Block::kWeights, a.offset, a.count(), RLSD_F32, values.data()));
+  }
+  return RLSD_OK;
+}
+
 }  // namespace rlsd::model

@@ -1,10 +1,14 @@
 /* Shape of a decoder and the place of each parameter in the one block that holds them all.
  *
  * Matrices come first, norms and biases last: weight decay is for [0, decaying) alone. Every
- * parameter starts on a cache line; the gaps are 0 in weights, gradients and optimizer state. */
+ * parameter starts on a cache line; the gaps are 0 in weights, gradients and optimizer state.
+ *
+ * Low-rank adapters (LoRA, arXiv 2106.09685) have a block of their own: y = W x becomes
+ * y = W x + scale B (A x) with A (rank, in) and B (out, rank), and A and B alone are trained. */
 #ifndef RLSD_MODEL_LAYOUT_H_
 #define RLSD_MODEL_LAYOUT_H_
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -17,7 +21,11 @@ struct Config {
   double norm_eps;
   double rope_factor; /* multiplies cosines and sines */
   bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+  int64_t rank = 0;         /* of the adapters; 0: there are none */
+  double adapter_scale = 0; /* alpha / rank, or alpha / sqrt(rank) */
+  uint32_t adapted = 0;     /* bit p: the matrix of projection p has an adapter */
 
+  bool has_adapters() const { return rank > 0; }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
@@ -34,24 +42,48 @@ struct Parameter {
   int64_t count() const { return (rows > 0 ? rows : 1) * columns; }
 };
 
-/* Offsets of one layer's parameters; -1: the model has none. */
-struct LayerOffsets {
-  int64_t q = -1, k = -1, v = -1, o = -1, gate = -1, up = -1, down = -1;
-  int64_t norm1 = -1, norm2 = -1, q_norm = -1, k_norm = -1;
-  int64_t q_bias = -1, k_bias = -1, v_bias = -1, o_bias = -1, gate_bias = -1, up_bias = -1,
-          down_bias = -1;
+/* A layer's matrices, in the order of their place in the block. */
+enum Projection { kQ, kK, kV, kO, kGate, kUp, kDown, kProjections };
+
+/* y (out) = W x (in) + b; -1: no bias. */
+struct LinearOffsets {
+  int64_t weight = -1, bias = -1, out = 0, in = 0;
 };
 
-struct Layout {
+/* Offsets of one layer's parameters; -1: the model has none. */
+struct LayerOffsets {
+  std::array<LinearOffsets, kProjections> linear;
+  int64_t norm1 = -1, norm2 = -1, q_norm = -1, k_norm = -1;
+};
+
+/* Parameters one after another in one block of floats. */
+struct ParameterBlock {
   std::vector<Parameter> parameters;
+  int64_t decaying = 0;        /* floats of the matrices */
+  int64_t count = 0;           /* floats in all, gaps included */
+  int64_t parameter_count = 0; /* without gaps */
+
+  /* The offset of a new parameter at the end. */
+  int64_t add(std::string name, int64_t rows, int64_t columns);
+};
+
+struct Layout : ParameterBlock {
   std::vector<LayerOffsets> layers;
   int64_t embedding = -1, head = -1, final_norm = -1; /* a tied head is the embedding */
-  int64_t decaying = 0;                               /* floats of the matrices */
-  int64_t count = 0;                                  /* floats in all, gaps included */
-  int64_t parameter_count = 0;                        /* without gaps */
+};
+
+/* Offsets of an adapter; -1: the matrix has none. */
+struct AdapterOffsets {
+  int64_t a = -1, b = -1;
+};
+
+struct AdapterLayout : ParameterBlock {
+  std::vector<std::array<AdapterOffsets, kProjections>> layers;
 };
 
 Layout make_layout(const Config& config);
+/* Names are those of the PEFT library's files. */
+AdapterLayout make_adapter_layout(const Config& config);
 
 }  // namespace rlsd::model
 

@@ -1,9 +1,11 @@
 /* One decoder: its weights, and once it is trained its gradient and AdamW's moments; each one block
- * of float32. */
+ * of float32. Models that differ in their adapters alone share the weights, which nobody may change
+ * then. */
 #ifndef RLSD_MODEL_MODEL_H_
 #define RLSD_MODEL_MODEL_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "model/activations.h"
@@ -14,6 +16,15 @@ namespace rlsd::model {
 
 enum class Block { kWeights, kGradient, kFirstMoment, kSecondMoment };
 
+/* What several models may read; its memory is given back with the last of them. */
+struct Weights {
+  Weights(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit)
+      : device(table, ordinal, threads, memory_limit) {}
+
+  Device device; /* owns the buffers: they go first */
+  Buffer inverse_frequencies, block;
+};
+
 struct Model {
   /* `batch_tokens`: rows that one forward and backward pass holds at once; a longer sequence has
    * its own pass. */
@@ -22,12 +33,34 @@ struct Model {
 
   /* Allocates the weights, all 0. */
   rlsd_status create(const float* inverse_frequencies);
+  /* Takes the weights of a model of the same shape; allocates the adapters, all 0. */
+  rlsd_status share(const Model& other);
   /* Gives all memory back; only create may follow. */
   void release();
 
-  const float* at(int64_t offset) const { return offset < 0 ? nullptr : weights.floats() + offset; }
+  const float* at(int64_t offset) const {
+    return offset < 0 ? nullptr : weights->block.floats() + offset;
+  }
+  const float* adapter_at(int64_t offset) const { return adapter.floats() + offset; }
+  const float* frequencies() const { return weights->inverse_frequencies.floats(); }
+
+  /* What is trained: the adapters where there are any, else the weights. Gradient and moments have
+   * its offsets. */
+  const ParameterBlock& trained() const {
+    return config.has_adapters() ? static_cast<const ParameterBlock&>(adapters) : layout;
+  }
+  Buffer& trained_weights() { return config.has_adapters() ? adapter : weights->block; }
   float* gradient_at(int64_t offset) const { return gradient.floats() + offset; }
+  AdapterOffsets adapter_of(int64_t layer, Projection p) const {
+    return config.has_adapters() ? adapters.layers[static_cast<size_t>(layer)][p]
+                                 : AdapterOffsets{};
+  }
   rlsd_tensor head() const { return matrix(at(layout.head), config.vocab, config.hidden); }
+  /* Without data where the head is not trained. */
+  rlsd_tensor head_gradient() const {
+    return matrix(config.has_adapters() ? nullptr : gradient_at(layout.head), config.vocab,
+                  config.hidden);
+  }
 
   /* Zeroed memory for the gradient, when there is none yet. */
   rlsd_status need_gradient();
@@ -38,19 +71,27 @@ struct Model {
   rlsd_status write(Block block, int64_t offset, int64_t count, int32_t dtype, const void* from);
   rlsd_status read(Block block, int64_t offset, int64_t count, int32_t dtype, void* to);
 
-  /* Weights = other's (1 - rate) + own rate. */
+  /* What is trained = other's (1 - rate) + own rate. */
   rlsd_status copy_from(Model& other, double rate);
+  /* Weights = those that `source` has with its adapters: W + scale B A. */
+  rlsd_status merge(Model& source);
 
   const Config config;
   const Layout layout;
+  const AdapterLayout adapters;
   const int64_t batch_tokens;
   Device device;
-  Buffer weights, gradient, first_moment, second_moment, inverse_frequencies;
+  std::shared_ptr<Weights> weights;
+  Buffer adapter, gradient, first_moment, second_moment;
   Activations activations;
   Buffer integers, scores; /* small arrays of the call that runs */
   int64_t updates = 0;
 
  private:
+  rlsd_status take(std::shared_ptr<Weights> from);
+  /* Fails where a change of what is trained would change another model. */
+  rlsd_status check_own();
+  rlsd_status merge_one(const Model& source, const LinearOffsets& linear, AdapterOffsets at);
   Buffer* block_of(Block block);
   Buffer staging_;
 };
@@ -95,6 +136,9 @@ rlsd_status project(Model* model, int64_t layer, int64_t rows, const int32_t* po
                     Activations* a);
 rlsd_status finish_layer(Model* model, int64_t layer, int64_t rows, float* x_next, Activations* a);
 rlsd_status final_norm(Model* model, int64_t rows, Activations* a);
+
+/* low (rows, rank) = scale x A^T */
+rlsd_status adapter_low(Model* model, AdapterOffsets at, rlsd_tensor x, float* low);
 
 }  // namespace rlsd::model
 

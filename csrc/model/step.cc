@@ -9,7 +9,7 @@ namespace {
 rlsd_status update_range(Model* m, const StepOptions& o, double decay, double gradient_scale,
                          int64_t begin, int64_t end) {
   rlsd_adamw_args args = {};
-  args.weight = vector(m->weights.floats() + begin, end - begin);
+  args.weight = vector(m->trained_weights().floats() + begin, end - begin);
   args.m = vector(m->first_moment.floats() + begin, end - begin);
   args.v = vector(m->second_moment.floats() + begin, end - begin);
   args.gradient = vector(m->gradient.floats() + begin, end - begin);
@@ -30,15 +30,15 @@ rlsd_status step(Model* m, const StepOptions& o, double* gradient_norm, bool* sk
   RLSD_CHECK(m->need_moments());
   double squared = 0.0;
   RLSD_CHECK(m->device.table().squared_norm(
-      m->device.context(), vector(m->gradient.floats(), m->layout.count), &squared));
+      m->device.context(), vector(m->gradient.floats(), m->trained().count), &squared));
   *gradient_norm = std::sqrt(squared);
   *skipped = !std::isfinite(*gradient_norm);
   if (!*skipped) {
     /* torch.nn.utils.clip_grad_norm_ adds the same 1e-6 */
     const double scale = std::min(1.0, o.max_gradient_norm / (*gradient_norm + 1e-6));
     m->updates += 1;
-    RLSD_CHECK(update_range(m, o, o.weight_decay, scale, 0, m->layout.decaying));
-    RLSD_CHECK(update_range(m, o, 0.0, scale, m->layout.decaying, m->layout.count));
+    RLSD_CHECK(update_range(m, o, o.weight_decay, scale, 0, m->trained().decaying));
+    RLSD_CHECK(update_range(m, o, 0.0, scale, m->trained().decaying, m->trained().count));
   }
   return m->clear_gradient();
 }

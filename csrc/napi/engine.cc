@@ -14,7 +14,7 @@ namespace {
 using model::Block;
 using model::Model;
 
-constexpr size_t kConfigFields = 15;
+constexpr size_t kConfigFields = 18;
 constexpr size_t kPlaceFields = 5;
 
 model::Config decode_config(const double* f) {
@@ -34,6 +34,9 @@ model::Config decode_config(const double* f) {
   c.o_bias = f[12] != 0;
   c.mlp_bias = f[13] != 0;
   c.qk_norm = f[14] != 0;
+  c.rank = static_cast<int64_t>(f[15]);
+  c.adapter_scale = f[16];
+  c.adapted = static_cast<uint32_t>(f[17]);
   return c;
 }
 
@@ -46,13 +49,17 @@ napi_value number_array(napi_env env, const std::vector<double>& values) {
   return array;
 }
 
-/* engineLayout(config): { names, rows (0: a vector), columns, offsets, count, parameterCount } */
+/* engineLayout(config): { names, rows (0: a vector), columns, offsets, count, parameterCount } of
+ * what is trained: the adapters where the config has them, else the weights */
 napi_value layout(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
   if (!args.valid())
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
-  const model::Layout l = model::make_layout(decode_config(fields));
+  const model::Config config = decode_config(fields);
+  const model::ParameterBlock l =
+      config.has_adapters() ? static_cast<model::ParameterBlock>(model::make_adapter_layout(config))
+                            : model::make_layout(config);
   napi_value result, names, name;
   std::vector<double> rows, columns, offsets;
   napi_create_object(env, &result);
@@ -111,6 +118,33 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   return enqueue(args, m, 0, [m, frequencies] { return m->create(frequencies); });
 }
 
+/* engineShare(model, other): the model, which has no memory yet, reads other's weights and has
+ * adapters of its own where its config says so */
+napi_value share(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0), other = args.model(1);
+  return enqueue(args, m, 0, [=] { return m->share(*other); });
+}
+
+/* engineMerge(model, source): weights = source's with its adapters */
+napi_value merge(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0), source = args.model(1);
+  if (args.valid() && (m->config.has_adapters() || m->layout.count != source->layout.count)) {
+    args.invalidate();
+  }
+  return enqueue(args, m, 0, [=] { return m->merge(*source); });
+}
+
+/* engineInitializeAdapters(model, seedLow, seedHigh): A uniform, B 0 */
+napi_value initialize_adapters(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const uint64_t seed =
+      static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
+  return enqueue(args, m, 0, [=] { return model::initialize_adapters(m.get(), seed); });
+}
+
 /* engineInitialize(model, seedLow, seedHigh, deviation, scaleResidual) */
 napi_value initialize(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
@@ -147,7 +181,7 @@ Range read_range(EngineArgs* args) {
   const size_t size = dtype_bytes(r.dtype);
   r.count = static_cast<int64_t>(bytes.count / size);
   r.data = bytes.data;
-  if (bytes.count % size != 0 || r.offset < 0 || r.offset + r.count > r.model->layout.count)
+  if (bytes.count % size != 0 || r.offset < 0 || r.offset + r.count > r.model->trained().count)
     args->invalidate();
   return r;
 }
@@ -173,7 +207,7 @@ napi_value copy(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0), other = args.model(1);
   const double rate = args.number(2);
-  if (args.valid() && m->layout.count != other->layout.count) args.invalidate();
+  if (args.valid() && m->trained().count != other->trained().count) args.invalidate();
   return enqueue(args, m, 0, [=] { return m->copy_from(*other, rate); });
 }
 
@@ -233,6 +267,9 @@ void init_engine(napi_env env, napi_value exports) {
   define(env, exports, "engineOpen", open_model);
   define(env, exports, "engineAllocate", allocate);
   define(env, exports, "engineInitialize", initialize);
+  define(env, exports, "engineInitializeAdapters", initialize_adapters);
+  define(env, exports, "engineShare", share);
+  define(env, exports, "engineMerge", merge);
   define(env, exports, "engineWrite", write);
   define(env, exports, "engineRead", read);
   define(env, exports, "engineCopy", copy);

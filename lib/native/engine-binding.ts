@@ -5,7 +5,7 @@ export interface EngineHandle {
   readonly handle?: never;
 }
 
-/** Places of the parameters in a model's block of floats. */
+/** Places in its block of floats of what is trained: a model's parameters, or those of its adapters. */
 export interface EngineLayout {
   readonly names: readonly string[];
   /** 0: a vector. */
@@ -17,7 +17,7 @@ export interface EngineLayout {
   readonly parameterCount: number;
 }
 
-/** Blocks of a model: weights, gradient, and AdamW's two moments. */
+/** Blocks of a model: what is trained, its gradient, and AdamW's two moments. */
 export const BLOCK = { weights: 0, gradient: 1, firstMoment: 2, secondMoment: 3 } as const;
 
 /** A promise of 0 or of a failure; a number when the call could not be queued. */
@@ -41,6 +41,11 @@ export interface EngineBinding {
     deviation: number,
     scaleResidual: number,
   ): Queued;
+  engineInitializeAdapters(model: EngineHandle, seedLow: number, seedHigh: number): Queued;
+  /** `model`, instead of engineAllocate, reads the weights of `other`. */
+  engineShare(model: EngineHandle, other: EngineHandle): Queued;
+  /** The weights of `model` become those that `source` has with its adapters. */
+  engineMerge(model: EngineHandle, source: EngineHandle): Queued;
   engineWrite(model: EngineHandle, block: number, offset: number, dtype: number, bytes: Uint8Array): Queued;
   engineRead(model: EngineHandle, block: number, offset: number, dtype: number, bytes: Uint8Array): Queued;
   engineCopy(model: EngineHandle, other: EngineHandle, rate: number): Queued;

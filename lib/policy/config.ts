@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
+import { encodeLora, type LoraConfig } from "./lora.js";
 import type { RopeConfig } from "./rope.js";
 
 export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3";
@@ -126,7 +127,6 @@ function parseRope(f: Fields, maxLength: number): RopeConfig {
   return rope;
 }
 
-/** A number, a list of them, or nothing. */
 /** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
 const MOST_LAYERS = 65536;
 
@@ -136,6 +136,7 @@ function layerCount(f: Fields): number {
   throw f.fail(`num_hidden_layers ${layers} is not supported: expected at most ${MOST_LAYERS}`);
 }
 
+/** A number, a list of them, or nothing. */
 function endTokens(f: Fields, vocabSize: number): number[] {
   const value = f.get("eos_token_id") ?? [];
   const ids: readonly unknown[] = Array.isArray(value) ? value : [value];
@@ -268,7 +269,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
 }
 
 /** The numbers that csrc/napi/engine.cc reads, in its order. */
-export function encodeConfig(c: ModelConfig): Float64Array {
+export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
   return Float64Array.of(
     c.vocabSize,
     c.hiddenSize,
@@ -285,5 +286,6 @@ export function encodeConfig(c: ModelConfig): Float64Array {
     Number(c.outputBias),
     Number(c.mlpBias),
     Number(c.qkNorm),
+    ...encodeLora(lora),
   );
 }

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { checkInteger, checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
@@ -10,7 +11,16 @@ import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
-import { allocateModel, type NativeModel, readParameter, settled, settledValue } from "./native-model.js";
+import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
+import {
+  allocateModel,
+  layoutOf,
+  type NativeModel,
+  readParameter,
+  settled,
+  settledValue,
+  shareModel,
+} from "./native-model.js";
 import type {
   Completion,
   DistillBatch,
@@ -60,26 +70,38 @@ export class EnginePolicy implements Policy {
   readonly maxLength: number;
   readonly endTokenIds: readonly number[];
   readonly parameterCount: number;
+  readonly trainedParameterCount: number;
   readonly config: ModelConfig;
+  readonly lora: LoraConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
   /** Settles when the last call so far has. */
   #turn: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | undefined;
   readonly #model: NativeModel;
   readonly #origin: PolicyOrigin;
+  /** Folder that has these weights, those under the adapters; undefined: none has them. */
+  #place: string | undefined;
 
-  constructor(model: NativeModel, origin: PolicyOrigin) {
+  constructor(model: NativeModel, origin: PolicyOrigin, place?: string) {
     this.#model = model;
     this.#origin = origin;
+    this.#place = place;
     this.config = model.config;
+    this.lora = model.lora;
     this.vocabSize = model.config.vocabSize;
     this.maxLength = model.config.maxLength;
     this.endTokenIds = model.config.endTokenIds;
-    this.parameterCount = model.layout.parameterCount;
+    this.trainedParameterCount = model.layout.parameterCount;
+    const under = model.lora === undefined ? 0 : layoutOf(model.config).parameterCount;
+    this.parameterCount = under + this.trainedParameterCount;
     this.tokenizer = origin.tokenizer;
   }
 
   /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
+  #changed(): void {
+    if (this.lora === undefined) this.#place = undefined;
+  }
+
   async #inTurn<T>(body: () => Promise<T>, others: readonly EnginePolicy[] = []): Promise<T> {
     const policies = [this, ...others];
     for (const policy of policies) policy.#checkAlive();
@@ -158,11 +180,12 @@ export class EnginePolicy implements Policy {
     const encoded = encodeStep(options);
     return this.#inTurn(async () => {
       const [gradientNorm, skipped] = await settledValue(native.engineStep(this.#model.handle, encoded));
+      this.#changed();
       return { gradientNorm, skipped: skipped !== 0 };
     });
   }
 
-  /** Names of the parameters, as in the model's safetensors file. */
+  /** Names of the parameters that are trained, as in the safetensors file that `save` writes. */
   get parameterNames(): readonly string[] {
     return this.#model.layout.names;
   }
@@ -180,7 +203,7 @@ export class EnginePolicy implements Policy {
     });
   }
 
-  /** Overwrites one parameter; row-major, as readParameter gives it. */
+  /** Overwrites one parameter that is trained; row-major, as readParameter gives it. */
   async writeParameter(name: string, values: Float32Array): Promise<void> {
     const { layout, handle } = this.#model;
     const index = layout.names.indexOf(name);
@@ -189,12 +212,16 @@ export class EnginePolicy implements Policy {
     const copy = ownCopy(values, Float32Array, "values", count);
     if (copy === undefined) throw invalid(`a Float32Array of ${count}`, "values", values);
     const offset = layout.offsets[index] as number;
-    await this.#inTurn(() =>
-      settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer))),
-    );
+    await this.#inTurn(() => {
+      this.#changed();
+      return settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer)));
+    });
   }
 
-  /** Bytes that weights, gradient, optimizer state, activations and scratch memory take now. */
+  /**
+   * Bytes that weights, gradient, optimizer state, activations and scratch memory take now. Weights that several policies
+   * read count in each.
+   */
   async memoryBytes(): Promise<number> {
     return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
   }
@@ -202,15 +229,50 @@ export class EnginePolicy implements Policy {
   /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */
   activationBytes(tokens: number, gradients: boolean): number {
     checkInteger(tokens, "tokens", { min: 1 });
-    return native.engineActivationBytes(encodeConfig(this.config), tokens, Number(gradients));
+    return native.engineActivationBytes(encodeConfig(this.config, this.lora), tokens, Number(gradients));
   }
 
   async snapshot(): Promise<EnginePolicy> {
     return this.#inTurn(async () => {
-      const { config, layout, placement, handle } = this.#model;
-      const copy = await allocateModel(config, layout, placement);
+      const { config, layout, lora, placement, handle } = this.#model;
+      const copy =
+        lora === undefined ? await allocateModel(config, layout, placement) : await shareModel(this.#model, lora);
       await settled(native.engineCopy(copy.handle, handle, 0));
-      return new EnginePolicy(copy, this.#origin);
+      return new EnginePolicy(copy, this.#origin, this.#place);
+    });
+  }
+
+  async withLora(options: LoraOptions = {}): Promise<EnginePolicy> {
+    const { seed, ...lora } = resolveLora(options);
+    if (this.lora !== undefined) {
+      const message = "The policy has adapters already: train those, or call merge() and put new ones on the result.";
+      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+    }
+    return this.#inTurn(async () => {
+      const model = await shareModel(this.#model, lora);
+      await settled(native.engineInitializeAdapters(model.handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32)));
+      return new EnginePolicy(model, this.#origin, this.#place);
+    });
+  }
+
+  /** The policies of `base` and `merge` are made from one with adapters. */
+  #requireLora(): void {
+    if (this.lora !== undefined) return;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "The policy has no adapters: it is its own base.");
+  }
+
+  async base(): Promise<EnginePolicy> {
+    this.#requireLora();
+    return this.#inTurn(async () => new EnginePolicy(await shareModel(this.#model), this.#origin, this.#place));
+  }
+
+  async merge(): Promise<EnginePolicy> {
+    this.#requireLora();
+    return this.#inTurn(async () => {
+      const { config, placement, handle } = this.#model;
+      const whole = await allocateModel(config, layoutOf(config), placement);
+      await settled(native.engineMerge(whole.handle, handle));
+      return new EnginePolicy(whole, this.#origin);
     });
   }
 
@@ -222,15 +284,21 @@ export class EnginePolicy implements Policy {
     if (own.names.join() !== theirs.names.join() || own.offsets.join() !== theirs.offsets.join()) {
       throw new RlsdError(
         "ERR_RLSD_INVALID_ARGUMENT",
-        `Expected a policy of the same shape, but it has ${other.parameterCount} parameters and this one ${this.parameterCount}.`,
+        `Expected a policy of the same shape, but it trains ${other.trainedParameterCount} parameters and this one ${this.trainedParameterCount}.`,
       );
     }
     if (other === this) return;
-    await this.#inTurn(() => settled(native.engineCopy(this.#model.handle, other.#model.handle, rate)), [other]);
+    await this.#inTurn(() => {
+      this.#changed();
+      return settled(native.engineCopy(this.#model.handle, other.#model.handle, rate));
+    }, [other]);
   }
 
   async save(directory: string, o: SaveOptions = {}): Promise<void> {
-    await this.#inTurn(() => saveModel(this.#model, this.#origin, directory, o));
+    await this.#inTurn(async () => {
+      await saveModel(this.#model, { ...this.#origin, place: this.#place }, directory, o);
+      if (this.lora === undefined && (o.dtype ?? "f32") === "f32") this.#place = resolve(directory);
+    });
   }
 
   async loadOptimizer(directory: string): Promise<void> {

@@ -1,21 +1,34 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
+import { ADAPTER_CONFIG, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, readModelFolder } from "./model-folder.js";
-import { allocateModel, layoutOf, loadParameters, type Placement, settled } from "./native-model.js";
+import { findParameters, type ParameterSource, readModelFolder, takeParameters } from "./model-folder.js";
+import {
+  allocateModel,
+  layoutOf,
+  loadParameters,
+  type NativeModel,
+  type Placement,
+  settled,
+  shareModel,
+} from "./native-model.js";
 import type { RopeConfig } from "./rope.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
 export interface PolicyOptions extends Placement {
+  /** Folder of the model that a folder of adapters stands on. Default: what its adapter_config.json says. */
+  readonly base?: string | undefined;
   /** Sequences that are sampled at once, at most; bounds the cache. Default 256. */
   readonly maxSequences?: number | undefined;
 }
 
 const PLACEMENT_FIELDS = new Set(["threads", "memoryLimit", "batchTokens", "maxSequences"] as const);
+const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base"]);
 
-function checkPlacement(o: PolicyOptions): void {
+function checkPlacement(o: Omit<PolicyOptions, "base">): void {
   for (const name of PLACEMENT_FIELDS) {
     if (o[name] !== undefined) checkInteger(o[name], name, { min: 1 });
   }
@@ -30,29 +43,64 @@ function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""
   return createTokenizer(json, text(companions.get("tokenizer_config.json")), join(directory, "tokenizer.json"));
 }
 
+/** Fills a model from files; gives its memory back where that fails. */
+async function filled(model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> {
+  try {
+    await loadParameters(model, sources);
+    return model;
+  } catch (error) {
+    await settled(native.engineRelease(model.handle));
+    throw error;
+  }
+}
+
+/** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
+async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
+  const { lora, base, companions: own, sources } = await readAdapterFolder(directory, options.base);
+  const { config, json, companions: theirs } = await readModelFolder(base);
+  const weights = await findParameters(base, config, layoutOf(config));
+  const adapters = takeParameters(directory, layoutOf(config, lora), sources, ADAPTER_CONFIG);
+  const [extra] = sources.keys();
+  if (extra !== undefined) {
+    const message = `${directory}: tensor "${extra}" is no adapter that this engine computes`;
+    throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
+  }
+  const companions = own.has("tokenizer.json") ? own : theirs;
+  const tokenizer = tokenizerOf(companions, companions === own ? directory : base);
+  const under = await filled(await allocateModel(config, layoutOf(config), options), weights);
+  try {
+    const model = await filled(await shareModel(under, lora), adapters);
+    return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, resolve(base));
+  } finally {
+    await settled(native.engineRelease(under.handle));
+  }
+}
+
 /**
  * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
- * tokenizer. F32, F16 and BF16 weights load; all are held and computed with as float32.
+ * tokenizer. F32, F16 and BF16 weights load; all are held and computed with as float32. A folder of the PEFT library
+ * (adapter_config.json, adapter_model.safetensors) gives the model it stands on with its adapters, which alone are
+ * trained.
  *
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
 export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
   if (typeof directory !== "string") throw invalid("a path", "directory", directory);
-  checkObject(options, "options", PLACEMENT_FIELDS);
+  checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
+  if (options.base !== undefined && typeof options.base !== "string") throw invalid("a path", "base", options.base);
+  if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
+  if (options.base !== undefined) {
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
+  }
   const { config, json, companions } = await readModelFolder(directory);
   const layout = layoutOf(config);
   const sources = await findParameters(directory, config, layout);
   const tokenizer = tokenizerOf(companions, directory);
-  const model = await allocateModel(config, layout, options);
-  try {
-    await loadParameters(model, sources);
-  } catch (error) {
-    await settled(native.engineRelease(model.handle));
-    throw error;
-  }
-  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences });
+  const model = await filled(await allocateModel(config, layout, options), sources);
+  const origin = { json, companions, tokenizer, maxSequences: options.maxSequences };
+  return new EnginePolicy(model, origin, resolve(directory));
 }
 
 /** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */
@@ -84,7 +132,7 @@ export interface NewModelConfig {
   readonly endTokenIds?: readonly number[] | undefined;
 }
 
-export interface CreateOptions extends PolicyOptions {
+export interface CreateOptions extends Omit<PolicyOptions, "base"> {
   /** The weights are a function of it. Default 0. */
   readonly seed?: number | undefined;
   /** Standard deviation of every matrix. Default 0.02. */

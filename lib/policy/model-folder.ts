@@ -28,7 +28,7 @@ export interface ModelFolder {
   readonly companions: ReadonlyMap<string, Uint8Array>;
 }
 
-async function readOptional(file: string): Promise<Buffer | undefined> {
+export async function readOptional(file: string): Promise<Buffer | undefined> {
   try {
     return await readFile(file);
   } catch (error) {
@@ -37,7 +37,7 @@ async function readOptional(file: string): Promise<Buffer | undefined> {
   }
 }
 
-function parseObject(bytes: Buffer, file: string): Record<string, unknown> {
+export function parseObject(bytes: Buffer, file: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString("utf8"));
@@ -48,17 +48,23 @@ function parseObject(bytes: Buffer, file: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
+/** The small files of a folder, by their names. */
+export async function readCompanions(directory: string): Promise<ReadonlyMap<string, Uint8Array>> {
+  const companions = new Map<string, Uint8Array>();
+  for (const name of COMPANIONS) {
+    const content = await readOptional(join(directory, name));
+    if (content !== undefined) companions.set(name, content);
+  }
+  return companions;
+}
+
 /** Configuration and small files of a Hugging Face folder. */
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
   if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
   const json = parseObject(bytes, file);
-  const companions = new Map<string, Uint8Array>();
-  for (const name of COMPANIONS) {
-    const content = await readOptional(join(directory, name));
-    if (content !== undefined) companions.set(name, content);
-  }
+  const companions = await readCompanions(directory);
   const generation = companions.get("generation_config.json");
   const generationFile = join(directory, "generation_config.json");
   const generationJson = generation === undefined ? {} : parseObject(Buffer.from(generation), generationFile);
@@ -100,9 +106,12 @@ async function weightFiles(directory: string): Promise<Map<string, Set<string> |
   return files;
 }
 
-async function readHeaders(directory: string): Promise<Map<string, ParameterSource>> {
+/** What the headers of safetensors files say; with a set, the tensors that a file must have. */
+export async function readHeaders(
+  files: ReadonlyMap<string, ReadonlySet<string> | undefined>,
+): Promise<Map<string, ParameterSource>> {
   const sources = new Map<string, ParameterSource>();
-  for (const [file, expected] of await weightFiles(directory)) {
+  for (const [file, expected] of files) {
     const handle = await openForReading(file);
     try {
       const { tensors } = await readHeader(handle, file);
@@ -137,21 +146,18 @@ function isIgnored(name: string, config: ModelConfig): boolean {
 const shapeOf = (layout: EngineLayout, i: number): number[] =>
   layout.rows[i] === 0 ? [layout.columns[i] as number] : [layout.rows[i] as number, layout.columns[i] as number];
 
-/**
- * Where each parameter of the layout lies, in the layout's order; every name, shape and type checked before anything
- * is allocated.
- */
-export async function findParameters(
+/** The source of each parameter, in the layout's order, taken out of `sources`; `says`: what tells the shapes. */
+export function takeParameters(
   directory: string,
-  config: ModelConfig,
   layout: EngineLayout,
-): Promise<ParameterSource[]> {
-  const sources = await readHeaders(directory);
-  const found = layout.names.map((name, i) => {
+  sources: Map<string, ParameterSource>,
+  says: string,
+): ParameterSource[] {
+  return layout.names.map((name, i) => {
     const source = sources.get(name);
     const shape = shapeOf(layout, i);
     if (source === undefined) {
-      throw fileError(directory, `tensor "${name}" is missing: expected [${shape.join(", ")}], as config.json says`);
+      throw fileError(directory, `tensor "${name}" is missing: expected [${shape.join(", ")}], as ${says} says`);
     }
     const { entry, file } = source;
     if (entry.shape.join() !== shape.join()) {
@@ -163,6 +169,19 @@ export async function findParameters(
     sources.delete(name);
     return source;
   });
+}
+
+/**
+ * Where each parameter of the layout lies, in the layout's order; every name, shape and type checked before anything
+ * is allocated.
+ */
+export async function findParameters(
+  directory: string,
+  config: ModelConfig,
+  layout: EngineLayout,
+): Promise<ParameterSource[]> {
+  const sources = await readHeaders(await weightFiles(directory));
+  const found = takeParameters(directory, layout, sources, "config.json");
   const extra = [...sources.values()].find((s) => !isIgnored(s.name, config));
   if (extra !== undefined) {
     throw new RlsdError(

@@ -13,6 +13,7 @@ import {
 import { native } from "../native/load.js";
 import { throwUnlessDone } from "../native/status.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
+import type { LoraConfig } from "./lora.js";
 import { openForReading, type ParameterSource } from "./model-folder.js";
 import { inverseFrequencies } from "./rope.js";
 import { readExactly, type TensorEntry } from "./safetensors.js";
@@ -63,19 +64,19 @@ function defaultBatchTokens(config: Float64Array): number {
 export interface NativeModel {
   readonly handle: EngineHandle;
   readonly config: ModelConfig;
+  /** Its adapters; undefined: it has none, and its weights are what is trained. */
+  readonly lora?: LoraConfig | undefined;
+  /** Of what is trained. */
   readonly layout: EngineLayout;
   readonly placement: Placement;
 }
 
-export const layoutOf = (config: ModelConfig): EngineLayout => native.engineLayout(encodeConfig(config));
+/** Of the weights, or of the adapters. */
+export const layoutOf = (config: ModelConfig, lora?: LoraConfig): EngineLayout =>
+  native.engineLayout(encodeConfig(config, lora));
 
-/** Memory for the weights, all 0. */
-export async function allocateModel(
-  config: ModelConfig,
-  layout: EngineLayout,
-  placement: Placement,
-): Promise<NativeModel> {
-  const encoded = encodeConfig(config);
+function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig): EngineHandle {
+  const encoded = encodeConfig(config, lora);
   const place = Float64Array.of(
     0,
     0,
@@ -83,9 +84,26 @@ export async function allocateModel(
     placement.memoryLimit ?? defaultMemoryLimit(),
     placement.batchTokens ?? defaultBatchTokens(encoded),
   );
-  const handle = native.engineOpen(encoded, place);
+  return native.engineOpen(encoded, place);
+}
+
+/** Memory for the weights, all 0. */
+export async function allocateModel(
+  config: ModelConfig,
+  layout: EngineLayout,
+  placement: Placement,
+): Promise<NativeModel> {
+  const handle = openModel(config, placement);
   await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim)));
   return { handle, config, layout, placement };
+}
+
+/** A model that reads the weights of another, with adapters of its own, all 0, or without any. */
+export async function shareModel(other: NativeModel, lora?: LoraConfig): Promise<NativeModel> {
+  const { config, placement } = other;
+  const handle = openModel(config, placement, lora);
+  await settled(native.engineShare(handle, other.handle));
+  return { handle, config, lora, layout: layoutOf(config, lora), placement };
 }
 
 /** Streams one tensor of a file into a parameter's place in a block. */

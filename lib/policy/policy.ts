@@ -1,6 +1,7 @@
 import type { DistillLossOptions } from "../objectives/distill-options.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
+import type { LoraConfig, LoraOptions } from "./lora.js";
 
 /** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
 export interface SamplingOptions {
@@ -113,6 +114,10 @@ export interface Policy {
   /** Longest sequence, prompt and completion together. */
   readonly maxLength: number;
   readonly parameterCount: number;
+  /** Of them, those that `step` changes. Absent: all. */
+  readonly trainedParameterCount?: number | undefined;
+  /** The adapters that are trained in the place of the weights. Absent: it has none. */
+  readonly lora?: LoraConfig | undefined;
   /** Ids that end a completion. Absent: not known. */
   readonly endTokenIds?: readonly number[] | undefined;
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
@@ -136,7 +141,19 @@ export interface Policy {
   snapshot(): Promise<Policy>;
   /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
-  /** Weights (`model.safetensors`, `config.json`, tokenizer files) and, with `optimizer`, its state. Written aside, flushed, renamed. */
+  /**
+   * A policy of the same weights with adapters on them, which alone it trains. The weights are shared, not copied: nobody
+   * may change them until one of the two is disposed of. Absent: it cannot.
+   */
+  withLora?(options?: LoraOptions): Promise<Policy>;
+  /** The policy without its adapters; it reads the same weights. */
+  base?(): Promise<Policy>;
+  /** A copy of its own weights, its adapters added to them. */
+  merge?(): Promise<Policy>;
+  /**
+   * Weights (`model.safetensors`, `config.json`, tokenizer files) and, with `optimizer`, its state. Written aside, flushed,
+   * renamed. A policy with adapters writes these alone (`adapter_model.safetensors`, `adapter_config.json`).
+   */
   save(directory: string, o?: { optimizer?: boolean; dtype?: "f32" | "bf16" | "f16" }): Promise<void>;
   loadOptimizer(directory: string): Promise<void>;
   dispose(): Promise<void>;

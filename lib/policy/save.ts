@@ -5,6 +5,7 @@ import { checkInteger, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
 import type { PolicyOrigin } from "./engine-policy.js";
 import { makeFolder } from "./folder.js";
 import { openForReading } from "./model-folder.js";
@@ -18,6 +19,11 @@ export interface SaveOptions {
   readonly dtype?: "f32" | "bf16" | "f16" | undefined;
   /** A larger model is written in several files with an index. Default 5e9. */
   readonly maxShardBytes?: number | undefined;
+}
+
+export interface SaveOrigin extends PolicyOrigin {
+  /** Folder that has the weights under the adapters. */
+  readonly place: string | undefined;
 }
 
 const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes"]);
@@ -74,12 +80,12 @@ async function writeWeights(
   limit: number,
 ): Promise<void> {
   const plans = plansOf(model, dtype);
-  const parts = shards(plans, limit);
+  const parts = model.lora === undefined ? shards(plans, limit) : [plans];
   const map: Record<string, string> = {};
   for (const [i, part] of parts.entries()) {
     const number = (n: number): string => String(n).padStart(5, "0");
-    const file =
-      parts.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(parts.length)}.safetensors`;
+    const whole = model.lora === undefined ? "model.safetensors" : ADAPTER_WEIGHTS;
+    const file = parts.length === 1 ? whole : `model-${number(i + 1)}-of-${number(parts.length)}.safetensors`;
     for (const plan of part) map[plan.name] = file;
     await writeSafetensors(join(aside, file), part, { format: "pt" }, (plan) =>
       readParameter(model, BLOCK.weights, model.layout.names.indexOf(plan.name), dtype),
@@ -88,6 +94,23 @@ async function writeWeights(
   if (parts.length === 1) return;
   const index = { metadata: { total_size: dataBytes(plans) }, weight_map: map };
   await writeFlushed(join(aside, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`);
+}
+
+/** What tells how the tensors are to be read: config.json, or adapter_config.json. */
+async function writeDescription(model: NativeModel, origin: SaveOrigin, aside: string, dtype: string): Promise<void> {
+  const write = (name: string, json: object) => writeFlushed(join(aside, name), `${JSON.stringify(json, null, 2)}\n`);
+  if (model.lora !== undefined) return write(ADAPTER_CONFIG, adapterJson(model.lora, origin.place ?? null));
+  const { torch_dtype: _, ...json } = origin.json;
+  return write("config.json", { ...json, dtype });
+}
+
+/** A folder is a model's or its adapters', never both: readers would take the one for the other. */
+async function refuseOtherKind(model: NativeModel, directory: string): Promise<void> {
+  const names: string[] = await readdir(directory).catch(() => []);
+  const other = model.lora === undefined ? ADAPTER_CONFIG : "config.json";
+  if (!names.includes(other)) return;
+  const [own, found] = model.lora === undefined ? ["a model", "adapters"] : ["adapters", "a model"];
+  throw new RlsdError("ERR_RLSD_SAVE", `${directory} holds ${found}: save ${own} to a folder of their own.`);
 }
 
 async function writeOptimizer(model: NativeModel, aside: string): Promise<void> {
@@ -130,20 +153,20 @@ async function publish(aside: string, directory: string): Promise<void> {
  * Everything is written and flushed in a folder beside `directory` before a file of `directory` is touched, so that a
  * save that fails leaves the old files whole.
  */
-export async function saveModel(model: NativeModel, origin: PolicyOrigin, path: string, o: SaveOptions): Promise<void> {
+export async function saveModel(model: NativeModel, origin: SaveOrigin, path: string, o: SaveOptions): Promise<void> {
   checkObject(o, "options", SAVE_FIELDS);
   const { dtype = "f32", optimizer = false, maxShardBytes = 5e9 } = o;
   if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
   checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });
   if (typeof path !== "string" || path === "") throw invalid("a path", "directory", path);
   const directory = resolve(path);
+  await refuseOtherKind(model, directory);
   const aside = join(dirname(directory), `.${basename(directory)}.${randomBytes(6).toString("hex")}`);
   try {
     await makeFolder(aside);
     await writeWeights(model, aside, TYPES[dtype], maxShardBytes);
     if (optimizer) await writeOptimizer(model, aside);
-    const { torch_dtype: _, ...json } = origin.json;
-    await writeFlushed(join(aside, "config.json"), `${JSON.stringify({ ...json, dtype: NAMES[dtype] }, null, 2)}\n`);
+    await writeDescription(model, origin, aside, NAMES[dtype]);
     for (const [name, content] of origin.companions) await writeFlushed(join(aside, name), content);
     await syncDirectory(aside);
     await publish(aside, directory);

@@ -64,14 +64,16 @@ rlsd_status rms_norm_backward(rlsd_context* context, rlsd_tensor d_x, rlsd_tenso
                 "rms_norm_backward: expected f32 matrices and weights.");
   }
   const int64_t rows = x.shape[0], columns = x.shape[1];
-  /* d_weight first: d_x may be d_out's own memory. */
-  rlsd_status status = parallel_rows(context, columns, 2 * rows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < rows; ++i) {
-      add_weight_row(f32(d_weight) + begin, f32(d_out) + i * d_out.stride[0] + begin,
-                     f32(x) + i * x.stride[0] + begin, f32(rstd)[i], end - begin);
-    }
-  });
-  if (status != RLSD_OK) return status;
+  if (d_weight.data != nullptr) { /* first: d_x may be d_out's own memory */
+    const rlsd_status status =
+        parallel_rows(context, columns, 2 * rows, [&](int64_t begin, int64_t end) {
+          for (int64_t i = 0; i < rows; ++i) {
+            add_weight_row(f32(d_weight) + begin, f32(d_out) + i * d_out.stride[0] + begin,
+                           f32(x) + i * x.stride[0] + begin, f32(rstd)[i], end - begin);
+          }
+        });
+    if (status != RLSD_OK) return status;
+  }
   return parallel_rows(context, rows, 4 * columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       norm_row_backward(f32(d_x) + i * d_x.stride[0], f32(d_out) + i * d_out.stride[0],

@@ -392,6 +392,7 @@ typedef struct rlsd_backend_v1 {
 
   /* model: backward. Parameter gradients are added to, activation gradients overwritten. */
   rlsd_status (*embedding_backward)(rlsd_context*, rlsd_tensor d_table, rlsd_tensor d_out, const int32_t* ids);
+  /* d_weight with data NULL is not wanted. */
   rlsd_status (*rms_norm_backward)(rlsd_context*, rlsd_tensor d_x, rlsd_tensor d_weight, rlsd_tensor d_out,
                                    rlsd_tensor x, rlsd_tensor weight, rlsd_tensor rstd);
   rlsd_status (*attention_backward)(rlsd_context*, const rlsd_attention_args*);

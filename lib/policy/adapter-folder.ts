@@ -1,0 +1,130 @@
+import { stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { RlsdError } from "../errors.js";
+import { LORA_TARGETS, type LoraConfig, type LoraTarget } from "./lora.js";
+import { type ParameterSource, parseObject, readCompanions, readHeaders, readOptional } from "./model-folder.js";
+import { fileError } from "./safetensors.js";
+
+/** The files of the PEFT library, in both directions. */
+export const ADAPTER_CONFIG = "adapter_config.json";
+export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
+
+export interface AdapterFolder {
+  readonly lora: LoraConfig;
+  /** Folder of the model that the adapters stand on. */
+  readonly base: string;
+  readonly companions: ReadonlyMap<string, Uint8Array>;
+  /** Tensors of the file, to be taken out one by one. */
+  readonly sources: Map<string, ParameterSource>;
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+export const isAdapterFolder = (directory: string): Promise<boolean> => exists(join(directory, ADAPTER_CONFIG));
+
+/** What changes the mathematics and is not computed here, with the values that leave it off. */
+const OFF: Readonly<Record<string, readonly unknown[]>> = {
+  peft_type: ["LORA"],
+  bias: ["none"],
+  use_dora: [false],
+  lora_bias: [false],
+  fan_in_fan_out: [false],
+  modules_to_save: [],
+  rank_pattern: [],
+  alpha_pattern: [],
+  megatron_config: [],
+  trainable_token_indices: [],
+  target_parameters: [],
+  use_qalora: [false],
+  alora_invocation_tokens: [],
+};
+
+const isEmpty = (value: unknown): boolean =>
+  value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
+
+function parseAdapter(json: Readonly<Record<string, unknown>>, file: string): Omit<LoraConfig, "targets"> {
+  for (const [name, allowed] of Object.entries(OFF)) {
+    const value = json[name];
+    if (isEmpty(value) || allowed.includes(value)) continue;
+    const expected = allowed.length === 0 ? "nothing" : JSON.stringify(allowed[0]);
+    const message = `${file}: ${name} ${JSON.stringify(value)} is not supported: expected ${expected}`;
+    throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
+  }
+  const { r: rank, lora_alpha: alpha, use_rslora: rankStabilized = false } = json;
+  if (!Number.isSafeInteger(rank) || (rank as number) < 1 || (rank as number) > 65536) {
+    throw fileError(file, `expected a whole number from 1 to 65536 for r but found ${JSON.stringify(rank)}`);
+  }
+  if (typeof alpha !== "number" || !Number.isFinite(alpha) || alpha <= 0) {
+    throw fileError(file, `expected a number above 0 for lora_alpha but found ${JSON.stringify(alpha)}`);
+  }
+  return { rank: rank as number, alpha, rankStabilized: rankStabilized === true };
+}
+
+/** From the tensors themselves: `target_modules` may also be a pattern. */
+function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string): LoraTarget[] {
+  const present = (target: LoraTarget) => [...sources.keys()].some((name) => name.includes(`.${target}.lora_`));
+  const targets = LORA_TARGETS.filter(present);
+  if (targets.length > 0) return targets;
+  throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}`);
+}
+
+/** The folder that an adapter says it stands on: as it stands there, or from the adapter's own folder. */
+async function baseOf(directory: string, named: unknown, file: string): Promise<string> {
+  const mend = `say where the model is by the option "base", or in ${file} as "base_model_name_or_path"`;
+  if (typeof named !== "string" || named === "") {
+    throw fileError(file, `does not name the model that it stands on: ${mend}`);
+  }
+  for (const folder of [resolve(named), resolve(directory, named)]) {
+    if (await exists(join(folder, "config.json"))) return folder;
+  }
+  throw fileError(file, `stands on ${named}, which is no model folder here: ${mend}`);
+}
+
+/**
+ * Adapters as the PEFT library saves them.
+ *
+ * @param base folder of the model they stand on; default: what adapter_config.json says
+ */
+export async function readAdapterFolder(directory: string, base?: string): Promise<AdapterFolder> {
+  const file = join(directory, ADAPTER_CONFIG);
+  const bytes = await readOptional(file);
+  if (bytes === undefined) throw fileError(file, "does not exist");
+  const json = parseObject(bytes, file);
+  const parsed = parseAdapter(json, file);
+  const weights = join(directory, ADAPTER_WEIGHTS);
+  const sources = await readHeaders(new Map([[weights, undefined]]));
+  return {
+    lora: { ...parsed, targets: targetsOf(sources, weights) },
+    base: base ?? (await baseOf(directory, json.base_model_name_or_path, file)),
+    companions: await readCompanions(directory),
+    sources,
+  };
+}
+
+/** adapter_config.json, for the PEFT library as for us. `base` null: the model was never saved. */
+export const adapterJson = (lora: LoraConfig, base: string | null): Record<string, unknown> => ({
+  peft_type: "LORA",
+  task_type: "CAUSAL_LM",
+  base_model_name_or_path: base,
+  r: lora.rank,
+  lora_alpha: lora.alpha,
+  lora_dropout: 0,
+  use_rslora: lora.rankStabilized,
+  target_modules: lora.targets,
+  bias: "none",
+  fan_in_fan_out: false,
+  modules_to_save: null,
+  inference_mode: true,
+});
+
+/** Where the tokenizer and the chat template of a folder lie: adapters may leave them to their model. */
+export async function textFolder(directory: string): Promise<string> {
+  if ((await exists(join(directory, "tokenizer.json"))) || !(await isAdapterFolder(directory))) return directory;
+  const file = join(directory, ADAPTER_CONFIG);
+  const bytes = await readOptional(file);
+  return baseOf(directory, bytes && parseObject(bytes, file).base_model_name_or_path, file);
+}
