@@ -11,8 +11,8 @@ export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 
 export interface AdapterFolder {
   readonly lora: LoraConfig;
-  /** Folder of the model that the adapters stand on. */
-  readonly base: string;
+  /** The model that they stand on, by adapter_config.json: a folder, or a name that is none. */
+  readonly named: unknown;
   readonly companions: ReadonlyMap<string, Uint8Array>;
   /** Tensors of the file, to be taken out one by one. */
   readonly sources: Map<string, ParameterSource>;
@@ -72,8 +72,9 @@ function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string):
   throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}`);
 }
 
-/** The folder that an adapter says it stands on: as it stands there, or from the adapter's own folder. */
-async function baseOf(directory: string, named: unknown, file: string): Promise<string> {
+/** The folder of the model that adapters stand on, by what they say: as it is, or from their own folder. */
+export async function baseOf(directory: string, named: unknown): Promise<string> {
+  const file = join(directory, ADAPTER_CONFIG);
   const mend = `say where the model is by the option "base", or in ${file} as "base_model_name_or_path"`;
   if (typeof named !== "string" || named === "") {
     throw fileError(file, `does not name the model that it stands on: ${mend}`);
@@ -84,22 +85,22 @@ async function baseOf(directory: string, named: unknown, file: string): Promise<
   throw fileError(file, `stands on ${named}, which is no model folder here: ${mend}`);
 }
 
-/**
- * Adapters as the PEFT library saves them.
- *
- * @param base folder of the model they stand on; default: what adapter_config.json says
- */
-export async function readAdapterFolder(directory: string, base?: string): Promise<AdapterFolder> {
+async function readDescription(directory: string): Promise<Record<string, unknown>> {
   const file = join(directory, ADAPTER_CONFIG);
   const bytes = await readOptional(file);
   if (bytes === undefined) throw fileError(file, "does not exist");
-  const json = parseObject(bytes, file);
-  const parsed = parseAdapter(json, file);
+  return parseObject(bytes, file);
+}
+
+/** Adapters as the PEFT library saves them. */
+export async function readAdapterFolder(directory: string): Promise<AdapterFolder> {
+  const json = await readDescription(directory);
+  const parsed = parseAdapter(json, join(directory, ADAPTER_CONFIG));
   const weights = join(directory, ADAPTER_WEIGHTS);
   const sources = await readHeaders(new Map([[weights, undefined]]));
   return {
     lora: { ...parsed, targets: targetsOf(sources, weights) },
-    base: base ?? (await baseOf(directory, json.base_model_name_or_path, file)),
+    named: json.base_model_name_or_path,
     companions: await readCompanions(directory),
     sources,
   };
@@ -121,10 +122,12 @@ export const adapterJson = (lora: LoraConfig, base: string | null): Record<strin
   inference_mode: true,
 });
 
-/** Where the tokenizer and the chat template of a folder lie: adapters may leave them to their model. */
-export async function textFolder(directory: string): Promise<string> {
-  if ((await exists(join(directory, "tokenizer.json"))) || !(await isAdapterFolder(directory))) return directory;
-  const file = join(directory, ADAPTER_CONFIG);
-  const bytes = await readOptional(file);
-  return baseOf(directory, bytes && parseObject(bytes, file).base_model_name_or_path, file);
+/** A model's folder itself; of adapters the folder of the model that they stand on. */
+export async function modelUnder(directory: string): Promise<string> {
+  if (!(await isAdapterFolder(directory))) return directory;
+  return baseOf(directory, (await readDescription(directory)).base_model_name_or_path);
 }
+
+/** Where the tokenizer and the chat template of a folder lie: adapters may leave them to their model. */
+export const textFolder = async (directory: string): Promise<string> =>
+  (await exists(join(directory, "tokenizer.json"))) ? directory : modelUnder(directory);

@@ -7,6 +7,7 @@ import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
+import { mergedModel, newAdapters, readAdapters } from "./adapters.js";
 import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
@@ -21,6 +22,7 @@ import {
   settledValue,
   shareModel,
 } from "./native-model.js";
+import type { PolicyOrigin } from "./origin.js";
 import type {
   Completion,
   DistillBatch,
@@ -35,34 +37,11 @@ import type {
 } from "./policy.js";
 import { loadOptimizer, type SaveOptions, saveModel } from "./save.js";
 import { packSequences } from "./sequences.js";
+import { encodeStep } from "./step-options.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-/** What a policy keeps of the folder it came from, to write it again. */
-export interface PolicyOrigin {
-  readonly json: Readonly<Record<string, unknown>>;
-  readonly companions: ReadonlyMap<string, Uint8Array>;
-  readonly tokenizer?: Tokenizer | undefined;
-  /** Sequences sampled at once, at most. */
-  readonly maxSequences?: number | undefined;
-}
-
-const STEP_FIELDS = new Set(["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"]);
 const SCORE_FIELDS = new Set(["temperature", "signal"]);
 const PASS_FIELDS = new Set(["lossScale", "signal"]);
-
-function encodeStep(o: StepOptions): Float64Array {
-  checkObject(o, "options", STEP_FIELDS);
-  const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
-  if (!(maxGradientNorm > 0)) throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
-  return Float64Array.of(
-    checkNumber(o.learningRate, "learningRate", { min: 0 }),
-    checkNumber(weightDecay, "weightDecay", { min: 0 }),
-    checkNumber(betas[0], "betas[0]", { min: 0, below: 1 }),
-    checkNumber(betas[1], "betas[1]", { min: 0, below: 1 }),
-    checkNumber(eps, "eps", { min: 0 }),
-    maxGradientNorm,
-  );
-}
 
 /** The native decoder. Made by `loadPolicy` and `createPolicy`. */
 export class EnginePolicy implements Policy {
@@ -97,11 +76,12 @@ export class EnginePolicy implements Policy {
     this.tokenizer = origin.tokenizer;
   }
 
-  /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
+  /** No folder has these weights any more. */
   #changed(): void {
     if (this.lora === undefined) this.#place = undefined;
   }
 
+  /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
   async #inTurn<T>(body: () => Promise<T>, others: readonly EnginePolicy[] = []): Promise<T> {
     const policies = [this, ...others];
     for (const policy of policies) policy.#checkAlive();
@@ -243,37 +223,37 @@ export class EnginePolicy implements Policy {
   }
 
   async withLora(options: LoraOptions = {}): Promise<EnginePolicy> {
-    const { seed, ...lora } = resolveLora(options);
+    const lora = resolveLora(options);
     if (this.lora !== undefined) {
       const message = "The policy has adapters already: train those, or call merge() and put new ones on the result.";
       throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
     }
-    return this.#inTurn(async () => {
-      const model = await shareModel(this.#model, lora);
-      await settled(native.engineInitializeAdapters(model.handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32)));
-      return new EnginePolicy(model, this.#origin, this.#place);
-    });
+    return this.#sharing(() => newAdapters(this.#model, lora));
   }
 
-  /** The policies of `base` and `merge` are made from one with adapters. */
-  #requireLora(): void {
-    if (this.lora !== undefined) return;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "The policy has no adapters: it is its own base.");
+  async withAdapters(directory: string): Promise<EnginePolicy> {
+    if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+    return this.#sharing(() => readAdapters(this.#model, directory));
   }
 
   async base(): Promise<EnginePolicy> {
     this.#requireLora();
-    return this.#inTurn(async () => new EnginePolicy(await shareModel(this.#model), this.#origin, this.#place));
+    return this.#sharing(() => shareModel(this.#model));
   }
 
   async merge(): Promise<EnginePolicy> {
     this.#requireLora();
-    return this.#inTurn(async () => {
-      const { config, placement, handle } = this.#model;
-      const whole = await allocateModel(config, layoutOf(config), placement);
-      await settled(native.engineMerge(whole.handle, handle));
-      return new EnginePolicy(whole, this.#origin);
-    });
+    return this.#inTurn(async () => new EnginePolicy(await mergedModel(this.#model), this.#origin));
+  }
+
+  /** A policy that reads these weights. */
+  async #sharing(make: () => Promise<NativeModel>): Promise<EnginePolicy> {
+    return this.#inTurn(async () => new EnginePolicy(await make(), this.#origin, this.#place));
+  }
+
+  #requireLora(): void {
+    if (this.lora !== undefined) return;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "The policy has no adapters: it is its own base.");
   }
 
   async copyFrom(other: Policy, rate = 0): Promise<void> {

@@ -2,19 +2,12 @@ import { join, resolve } from "node:path";
 import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
-import { ADAPTER_CONFIG, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
+import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
+import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, type ParameterSource, readModelFolder, takeParameters } from "./model-folder.js";
-import {
-  allocateModel,
-  layoutOf,
-  loadParameters,
-  type NativeModel,
-  type Placement,
-  settled,
-  shareModel,
-} from "./native-model.js";
+import { findParameters, readModelFolder } from "./model-folder.js";
+import { allocateModel, filled, layoutOf, type Placement, settled, shareModel } from "./native-model.js";
 import type { RopeConfig } from "./rope.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
@@ -43,33 +36,18 @@ function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""
   return createTokenizer(json, text(companions.get("tokenizer_config.json")), join(directory, "tokenizer.json"));
 }
 
-/** Fills a model from files; gives its memory back where that fails. */
-async function filled(model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> {
-  try {
-    await loadParameters(model, sources);
-    return model;
-  } catch (error) {
-    await settled(native.engineRelease(model.handle));
-    throw error;
-  }
-}
-
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
-  const { lora, base, companions: own, sources } = await readAdapterFolder(directory, options.base);
+  const folder = await readAdapterFolder(directory);
+  const base = options.base ?? (await baseOf(directory, folder.named));
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
-  const adapters = takeParameters(directory, layoutOf(config, lora), sources, ADAPTER_CONFIG);
-  const [extra] = sources.keys();
-  if (extra !== undefined) {
-    const message = `${directory}: tensor "${extra}" is no adapter that this engine computes`;
-    throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
-  }
-  const companions = own.has("tokenizer.json") ? own : theirs;
-  const tokenizer = tokenizerOf(companions, companions === own ? directory : base);
+  const adapters = adapterSources(directory, config, folder);
+  const companions = folder.companions.has("tokenizer.json") ? folder.companions : theirs;
+  const tokenizer = tokenizerOf(companions, companions === theirs ? base : directory);
   const under = await filled(await allocateModel(config, layoutOf(config), options), weights);
   try {
-    const model = await filled(await shareModel(under, lora), adapters);
+    const model = await filled(await shareModel(under, folder.lora), adapters);
     return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, resolve(base));
   } finally {
     await settled(native.engineRelease(under.handle));

@@ -125,7 +125,7 @@ export async function writeParameter(
 }
 
 /** Streams each parameter's data into its place. */
-export async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
+async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
   for (const file of new Set(sources.map((source) => source.file))) {
     const handle = await openForReading(file);
     try {
@@ -135,6 +135,17 @@ export async function loadParameters(model: NativeModel, sources: readonly Param
     } finally {
       await handle.close();
     }
+  }
+}
+
+/** Fills a model from files; gives its memory back where that fails. */
+export async function filled(model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> {
+  try {
+    await loadParameters(model, sources);
+    return model;
+  } catch (error) {
+    await settled(native.engineRelease(model.handle));
+    throw error;
   }
 }
 

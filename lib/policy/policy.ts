@@ -146,6 +146,8 @@ export interface Policy {
    * may change them until one of the two is disposed of. Absent: it cannot.
    */
   withLora?(options?: LoraOptions): Promise<Policy>;
+  /** A policy of the same weights with the adapters of a folder of the PEFT library, in the place of its own. Absent: it cannot. */
+  withAdapters?(directory: string): Promise<Policy>;
   /** The policy without its adapters; it reads the same weights. */
   base?(): Promise<Policy>;
   /** A copy of its own weights, its adapters added to them. */

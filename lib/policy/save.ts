@@ -6,10 +6,10 @@ import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
-import type { PolicyOrigin } from "./engine-policy.js";
 import { makeFolder } from "./folder.js";
 import { openForReading } from "./model-folder.js";
 import { type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
+import type { PolicyOrigin } from "./origin.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
 
 export interface SaveOptions {

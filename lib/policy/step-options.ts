@@ -1,0 +1,19 @@
+import { checkNumber, checkObject, invalid } from "../check.js";
+import type { StepOptions } from "./policy.js";
+
+const FIELDS = new Set(["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"]);
+
+/** Checked, as csrc/napi/engine.cc reads them. */
+export function encodeStep(o: StepOptions): Float64Array {
+  checkObject(o, "options", FIELDS);
+  const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
+  if (!(maxGradientNorm > 0)) throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
+  return Float64Array.of(
+    checkNumber(o.learningRate, "learningRate", { min: 0 }),
+    checkNumber(weightDecay, "weightDecay", { min: 0 }),
+    checkNumber(betas[0], "betas[0]", { min: 0, below: 1 }),
+    checkNumber(betas[1], "betas[1]", { min: 0, below: 1 }),
+    checkNumber(eps, "eps", { min: 0 }),
+    maxGradientNorm,
+  );
+}
