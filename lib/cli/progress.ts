@@ -88,11 +88,11 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
   return {
     expect,
     start(start) {
-      const { config, parameters, rows, skipped, step, folder } = start;
+      const { config, parameters, trained, rows, skipped, step, folder } = start;
       expect(start);
       const left = skipped.train + skipped.eval;
       stay(
-        `${config.algorithm}: ${parameters.toLocaleString("en")} parameters, ${rows.train} rows, ${rows.eval} held out` +
+        `${config.algorithm}: ${parameters.toLocaleString("en")} parameters${trained < parameters ? ` (${trained.toLocaleString("en")} trained)` : ""}, ${rows.train} rows, ${rows.eval} held out` +
           `${left > 0 ? `, ${left} rows left out` : ""}\n${folder}${step > 0 ? `\ngoing on after step ${step}` : ""}`,
       );
     },

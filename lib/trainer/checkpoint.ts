@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
+import type { ResolvedConfig } from "./config.js";
 import { flush, writeWhole, writing } from "./durable.js";
 import { CHECKPOINTS, type Offsets, type RunFolder } from "./run-folder.js";
 import { TEACHER_FOLDER, type Teacher } from "./teacher.js";
@@ -68,6 +69,12 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_CHECKPOINT", `${file} cannot be used: ${why}`, { cause: error });
   }
+}
+
+/** Where a checkpoint's run has its teacher's own weights; undefined: such a teacher has none. */
+export function savedTeacher(kind: ResolvedConfig["teacher"]["kind"], from: Checkpoint): string | undefined {
+  if (kind === "frozen") return join(from.path, "..", INITIAL_FOLDER, TEACHER_FOLDER);
+  return kind === "periodic" || kind === "ema" ? from.teacher : undefined;
 }
 
 /** Complete checkpoints, oldest first. Whatever was being written when a run died has another name. */

@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { LORA_TARGETS } from "../policy/lora.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -41,7 +42,7 @@ const fields = {
 
 /** Every setting of a run. docs/training.md prints this table. */
 export const trainSchema = {
-  model: text("", "folder with config.json, model.safetensors and tokenizer.json"),
+  model: text("", "folder with config.json, model.safetensors and tokenizer.json, or of adapters on one"),
   output: text("", "run folder; empty: a new one under runs/"),
   algorithm: oneOf(Object.keys(ALGORITHMS), "rlsd", "how the update is made"),
   seed: integer(1, "of prompts, rollouts and intervals"),
@@ -104,8 +105,18 @@ export const trainSchema = {
     decay: integer(0, "steps down to 0; 0: never"),
     stepBase: integer(1, "number of the first step: 1 official code, 0 ms-swift", { min: 0, max: 1 }),
   },
+  lora: {
+    rank: integer(0, "of low-rank adapters, which are trained in the place of the weights; 0: the weights are"),
+    alpha: nullable(number(1, "", { min: 1e-6 }), "adapters are scaled by alpha / rank; null: 2 rank"),
+    rankStabilized: flag(false, "scaled by alpha / sqrt(rank) instead"),
+    targets: listOf(oneOf(LORA_TARGETS, "q_proj", ""), LORA_TARGETS, "matrices of each layer that have one"),
+  },
   teacher: {
-    kind: oneOf(["frozen", "shared", "periodic", "ema", "external"], "frozen", "whose weights the teacher has"),
+    kind: oneOf(
+      ["frozen", "shared", "periodic", "ema", "base", "external"],
+      "frozen",
+      "whose weights the teacher has; base: the model without its adapters",
+    ),
     every: integer(10, "periodic: copied from the student after every so many updates", { min: 1 }),
     rate: number(0.99, "ema: share of its own weights that it keeps in an update", { min: 0, max: 1 }),
     model: text("", "external: folder of the model"),
@@ -201,6 +212,7 @@ function checkTogether(config: ResolvedConfig): void {
   if (teacher.kind === "external" && teacher.model === "") {
     fail('"teacher.kind" is external: expected a folder for "teacher.model".');
   }
+  if (config.lora.targets.length === 0) fail('Expected at least one matrix for "lora.targets".');
   if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
     fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
   }

@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { checkInteger } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { groupAdvantages } from "../ops/advantages.js";
@@ -13,7 +12,7 @@ import { fromFunction } from "../verifiers/function.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS } from "./algorithms.js";
-import { type Checkpoint, INITIAL_FOLDER } from "./checkpoint.js";
+import { type Checkpoint, savedTeacher } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { readCompletions } from "./credit-rows.js";
@@ -24,7 +23,8 @@ import { createReward } from "./prepare.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
-import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
+import { loadBeside } from "./student.js";
+import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
 
 /** Completions that are scored in one call, at least: groups are not cut. */
 const AT_ONCE = 32;
@@ -86,15 +86,9 @@ async function teacherOf(
   student: Policy,
   load: LoadPolicy,
 ): Promise<Teacher> {
-  const folder = checkpoint && keptTeacher(config.teacher.kind, checkpoint);
-  const kept = folder !== undefined && existsSync(join(folder, "config.json"));
-  return createTeacher(config.teacher, student, load, kept ? await load(folder) : undefined);
-}
-
-/** Where a run has the teacher of a checkpoint; undefined: such a teacher has no weights of its own. */
-function keptTeacher(kind: ResolvedConfig["teacher"]["kind"], { path, teacher }: Checkpoint): string | undefined {
-  if (kind === "frozen") return join(path, "..", INITIAL_FOLDER, TEACHER_FOLDER);
-  return kind === "periodic" || kind === "ema" ? teacher : undefined;
+  const folder = checkpoint && savedTeacher(config.teacher.kind, checkpoint);
+  const kept = folder !== undefined && existsSync(folder);
+  return createTeacher(config.teacher, student, load, kept ? await loadBeside(student, folder, load) : undefined);
 }
 
 /** Rollouts in lots of whole groups. */

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { modelUnder } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
@@ -9,6 +10,7 @@ import { privilegedText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
+import { loadStudent } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
@@ -23,6 +25,8 @@ interface Spread {
 export interface DryRun {
   readonly config: ResolvedConfig;
   readonly parameters: number;
+  /** Of them, those that are trained: all, or those of the adapters. */
+  readonly trained: number;
   readonly maxLength: number;
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
   readonly promptTokens: Spread;
@@ -52,7 +56,8 @@ function spread(values: readonly number[]): Spread {
 
 /** Bytes of one token in the key and value cache, from the model's own configuration. */
 async function cacheBytesPerToken(model: string): Promise<number> {
-  const json = JSON.parse(await readFile(join(model, "config.json"), "utf8")) as Record<string, number | undefined>;
+  const file = join(await modelUnder(model), "config.json");
+  const json = JSON.parse(await readFile(file, "utf8")) as Record<string, number | undefined>;
   const heads = json.num_attention_heads ?? 1;
   const headDim = json.head_dim ?? (json.hidden_size ?? 0) / heads;
   return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
@@ -60,16 +65,19 @@ async function cacheBytesPerToken(model: string): Promise<number> {
 
 async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
   const weights = 4 * policy.parameterCount;
+  const trained = 4 * (policy.trainedParameterCount ?? policy.parameterCount);
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
   const teaches = algorithm.teacherView(config, Math.max(1, config.creditSchedule.warmup)) !== "none";
   const sequences = config.rollout.prompts * config.rollout.count;
   return {
     weights,
-    gradient: weights,
-    optimizer: 2 * weights,
-    teacher: teaches && kind !== "shared" ? weights : 0,
-    reference: algorithm.objective(config).klCoef > 0 ? weights : 0,
+    gradient: trained,
+    optimizer: 2 * trained,
+    teacher: teaches
+      ? { shared: 0, base: 0, external: weights, frozen: trained, periodic: trained, ema: trained }[kind]
+      : 0,
+    reference: algorithm.objective(config).klCoef > 0 ? trained : 0,
     keyValueCache: sequences * (longest + config.rollout.maxTokens) * (await cacheBytesPerToken(config.model)),
   };
 }
@@ -124,7 +132,7 @@ export async function dryRun(
   hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
   const config = resolveConfig(settings);
-  const policy = await (hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder)))(config.model);
+  const policy = await loadStudent(config, undefined, hooks.loadPolicy ?? ((folder) => loadPolicy(folder)));
   try {
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
@@ -135,6 +143,7 @@ export async function dryRun(
     return {
       config,
       parameters: policy.parameterCount,
+      trained: policy.trainedParameterCount ?? policy.parameterCount,
       maxLength: policy.maxLength,
       rows: {
         train: materials.train.length,
@@ -177,7 +186,7 @@ export function dryRunText(plan: DryRun): string {
     ? `made from completions (${config.privileged.source})`
     : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;
   return [
-    `model      ${config.model}: ${plan.parameters.toLocaleString("en")} parameters, ${plan.maxLength} tokens`,
+    `model      ${config.model}: ${plan.parameters.toLocaleString("en")} parameters${plan.trained < plan.parameters ? ` (${plan.trained.toLocaleString("en")} trained)` : ""}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +

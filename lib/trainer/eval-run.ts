@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
+import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { makeFolder } from "../policy/folder.js";
 import { loadPolicy } from "../policy/load.js";
 import { startVerifier } from "../verifiers/start.js";
@@ -35,7 +36,7 @@ interface ResolvedModel {
   readonly checkpoint: Checkpoint | undefined;
 }
 
-/** What a folder is: a run (its best checkpoint), a checkpoint, or a model. */
+/** What a folder is: a run (its best checkpoint), a checkpoint, or a model or adapters of one. */
 export async function resolveModel(directory: string): Promise<ResolvedModel> {
   const settingsOf = async (run: string): Promise<Tree> => ({ ...(await readRunConfig(run)).config });
   if (existsSync(join(directory, CHECKPOINTS))) {
@@ -48,12 +49,12 @@ export async function resolveModel(directory: string): Promise<ResolvedModel> {
     const { model, state } = checkpoint;
     return { model, settings: await settingsOf(resolve(directory, "..", "..")), step: state.step, checkpoint };
   }
-  if (existsSync(join(directory, "config.json"))) {
+  if (existsSync(join(directory, "config.json")) || existsSync(join(directory, ADAPTER_CONFIG))) {
     return { model: directory, settings: {}, step: 0, checkpoint: undefined };
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
-    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has no config.json).`,
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json).`,
   );
 }
 

@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { textFolder } from "../policy/adapter-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { loadTokenizer, type Tokenizer } from "../policy/tokenizer.js";
 import { loadChatTemplate } from "../prompt/chat-template.js";
@@ -61,13 +62,14 @@ export interface TextParts {
   readonly prompter: Prompter;
 }
 
-/** Tokenizer and chat template of a model's folder. */
+/** Tokenizer and chat template of a model's folder, or of the adapters of one. */
 export async function loadTextParts(
   model: string,
   templateVariables: Readonly<Record<string, unknown>> = {},
 ): Promise<TextParts> {
-  const tokenizer = await loadTokenizer(model);
-  const template = await loadChatTemplate(model);
+  const folder = await textFolder(model);
+  const tokenizer = await loadTokenizer(folder);
+  const template = await loadChatTemplate(folder);
   return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };
 }
 

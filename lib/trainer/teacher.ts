@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { RlsdError } from "../errors.js";
 import type { Policy } from "../policy/policy.js";
 import type { ResolvedConfig } from "./config.js";
 
@@ -32,6 +33,22 @@ function moving(policy: Policy, afterUpdate: (step: number) => Promise<void>): T
   };
 }
 
+/** Weights that never change and that a run need not save: they lie somewhere else. */
+const given = (policy: Policy): Teacher => ({
+  policy,
+  afterUpdate: nothing,
+  constant: false,
+  save: nothing,
+  dispose: () => policy.dispose(),
+});
+
+async function baseOf(student: Policy): Promise<Policy> {
+  if (student.lora !== undefined && student.base !== undefined) return student.base();
+  const message =
+    '"teacher.kind" is base, but the policy has no adapters that a base could be without: set "lora.rank".';
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+}
+
 /**
  * The teacher of a run. `restored` is the teacher of the checkpoint that the run goes on from; without it the teacher
  * starts as the student is now.
@@ -45,10 +62,8 @@ export async function createTeacher(
   if (settings.kind === "shared") {
     return { policy: student, constant: false, afterUpdate: nothing, save: nothing, dispose: nothing };
   }
-  if (settings.kind === "external") {
-    const policy = await load(settings.model);
-    return { policy, constant: false, afterUpdate: nothing, save: nothing, dispose: () => policy.dispose() };
-  }
+  if (settings.kind === "external") return given(await load(settings.model));
+  if (settings.kind === "base") return given(await baseOf(student));
   const own = restored ?? (await student.snapshot());
   switch (settings.kind) {
     case "frozen":

@@ -50,6 +50,8 @@ export interface RunStart {
   readonly folder: string;
   readonly config: ResolvedConfig;
   readonly parameters: number;
+  /** Of them, those that are trained: all, or those of the adapters. */
+  readonly trained: number;
   readonly rows: { readonly train: number; readonly eval: number };
   readonly skipped: { readonly train: number; readonly eval: number };
   /** Updates made before, in a run that goes on. */
@@ -197,7 +199,7 @@ async function openPrepared(o: {
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
   const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
   const from = hooks.resume === undefined ? undefined : await lastCheckpoint(resolve(hooks.resume));
-  const weights = await loadWeights(config, hooks.resume, from, load);
+  const weights = await loadWeights(config, from, load);
   return releasing(
     () => disposeWeights(weights),
     async () => {
@@ -227,10 +229,12 @@ async function close({ folder, journal, materials, weights }: Run): Promise<void
 /** All of a run that is open, and what it came to. `start` is when it was called. */
 async function complete(run: Run, begin: RunState, start: number): Promise<TrainSummary> {
   const { config, hooks, folder, materials, accuracies } = run;
+  const { policy } = run.weights;
   hooks.onStart?.({
     folder: folder.path,
     config,
-    parameters: run.weights.policy.parameterCount,
+    parameters: policy.parameterCount,
+    trained: policy.trainedParameterCount ?? policy.parameterCount,
     rows: { train: materials.train.length, eval: materials.eval.length },
     skipped: materials.skipped,
     step: begin.step,

@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS } from "./algorithms.js";
-import { type Checkpoint, INITIAL_FOLDER, saveInitial } from "./checkpoint.js";
+import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
-import { giveUpAll } from "./durable.js";
-import { CHECKPOINTS, type RunFolder } from "./run-folder.js";
+import { giveUpAll, releasing } from "./durable.js";
+import type { RunFolder } from "./run-folder.js";
+import { loadBeside, loadStudent } from "./student.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
 /** Weights of a run: as they were given, or as the checkpoint has them. */
@@ -19,32 +20,28 @@ const REFERENCE_FOLDER = "reference";
 /** The policy, the teacher if any step asks one, and the KL reference if there is a KL term. */
 export async function loadWeights(
   config: ResolvedConfig,
-  run: string | undefined,
   from: Checkpoint | undefined,
   load: LoadPolicy,
 ): Promise<Weights> {
-  const policy = await load(from?.model ?? config.model);
-  if (from !== undefined) await policy.loadOptimizer(from.model);
-  const initial = join(run ?? "", CHECKPOINTS, INITIAL_FOLDER);
   const algorithm = ALGORITHMS[config.algorithm]!;
   const teaches = Array.from({ length: config.steps }, (_, i) => algorithm.teacherView(config, i + 1));
+  const policy = await loadStudent(config, from, load);
   let teacher: Teacher | undefined;
-  if (teaches.some((view) => view !== "none")) {
-    const { kind } = config.teacher;
-    const own = kind === "frozen" || kind === "periodic" || kind === "ema";
-    const restored =
-      from !== undefined && own
-        ? await load(kind === "frozen" ? join(initial, TEACHER_FOLDER) : from.teacher)
-        : undefined;
-    teacher = await createTeacher(config.teacher, policy, load, restored);
-  }
-  const withKl = algorithm.objective(config).klCoef > 0;
-  const reference = !withKl
-    ? undefined
-    : from === undefined
-      ? await policy.snapshot()
-      : await load(join(initial, REFERENCE_FOLDER));
-  return { policy, teacher, reference };
+  return releasing(
+    () => disposeWeights({ policy, teacher, reference: undefined }),
+    async () => {
+      if (from !== undefined) await policy.loadOptimizer(from.model);
+      if (teaches.some((view) => view !== "none")) {
+        const saved = from && savedTeacher(config.teacher.kind, from);
+        const restored = saved === undefined ? undefined : await loadBeside(policy, saved, load);
+        teacher = await createTeacher(config.teacher, policy, load, restored);
+      }
+      if (!(algorithm.objective(config).klCoef > 0)) return { policy, teacher, reference: undefined };
+      const kept = from && join(from.path, "..", INITIAL_FOLDER, REFERENCE_FOLDER);
+      const reference = kept === undefined ? await policy.snapshot() : await loadBeside(policy, kept, load);
+      return { policy, teacher, reference };
+    },
+  );
 }
 
 /** Saves what a run's checkpoints need not hold each time. */

@@ -1,0 +1,73 @@
+import { isDeepStrictEqual } from "node:util";
+import { RlsdError } from "../errors.js";
+import { isAdapterFolder } from "../policy/adapter-folder.js";
+import { type LoraConfig, resolveLora } from "../policy/lora.js";
+import type { Policy } from "../policy/policy.js";
+import type { Checkpoint } from "./checkpoint.js";
+import type { ResolvedConfig } from "./config.js";
+import type { LoadPolicy } from "./teacher.js";
+
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+};
+
+const CANNOT = "the policy that was loaded cannot have adapters: only those of the built-in engine can.";
+
+const told = (lora: LoraConfig | undefined): string => {
+  if (lora === undefined) return "none";
+  const { rank, alpha, rankStabilized, targets } = lora;
+  return `rank ${rank}, alpha ${alpha}${rankStabilized ? " (rank-stabilised)" : ""} on ${targets.join(", ")}`;
+};
+
+function adaptersOf({ lora }: ResolvedConfig): LoraConfig {
+  const { seed: _, ...adapters } = resolveLora({ ...lora, alpha: lora.alpha ?? undefined });
+  return adapters;
+}
+
+async function withNew(model: Policy, config: ResolvedConfig): Promise<Policy> {
+  if (model.lora !== undefined) {
+    return fail(
+      `"lora.rank" is ${config.lora.rank}, but ${config.model} holds adapters already: set it to 0 to train those, or put them into the weights first (rlsd merge).`,
+    );
+  }
+  if (model.withLora === undefined) return fail(`"lora.rank": ${CANNOT}`);
+  return model.withLora({ ...adaptersOf(config), seed: config.seed });
+}
+
+/** Adapters of a checkpoint: those that the settings mean, or nothing may be trained. */
+async function withSaved(model: Policy, folder: string, config: ResolvedConfig): Promise<Policy> {
+  if (model.withAdapters === undefined) return fail(`${folder}: ${CANNOT}`);
+  const policy = await model.withAdapters(folder);
+  const wanted = config.lora.rank > 0 ? adaptersOf(config) : model.lora;
+  if (isDeepStrictEqual(policy.lora, wanted)) return policy;
+  await policy.dispose();
+  return fail(
+    `"lora": the run goes on with its adapters (${told(policy.lora)}), but the settings mean others (${told(wanted)}): leave them as they were, or begin a new run.`,
+  );
+}
+
+/** The policy that a run trains: the model of its settings, with new adapters where these want some; or the checkpoint's. */
+export async function loadStudent(
+  config: ResolvedConfig,
+  from: Checkpoint | undefined,
+  load: LoadPolicy,
+): Promise<Policy> {
+  if (from !== undefined && !(await isAdapterFolder(from.model))) {
+    if (config.lora.rank === 0) return load(from.model);
+    return fail('"lora.rank": the run trains all weights: leave it at 0, or begin a new run from its checkpoint.');
+  }
+  const model = await load(config.model);
+  if (from === undefined && config.lora.rank === 0) return model;
+  try {
+    // The weights are shared: they live on with the adapters.
+    return from === undefined ? await withNew(model, config) : await withSaved(model, from.model, config);
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** Weights that were saved beside the student's: adapters are put on the weights that it has already. */
+export async function loadBeside(student: Policy, folder: string, load: LoadPolicy): Promise<Policy> {
+  if (student.withAdapters !== undefined && (await isAdapterFolder(folder))) return student.withAdapters(folder);
+  return load(folder);
+}
