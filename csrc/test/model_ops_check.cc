@@ -161,6 +161,12 @@ void norms() {
   check_value("rms_norm", out, formula(in));
   check_gradient("rms_norm_backward: x, overwritten", d_x, formula, in, 0, c);
   check_gradient("rms_norm_backward: weight", d_weight, formula, in, 1, c);
+  Array d_x_alone({rows, columns}, 7.0);
+  rlsd_tensor unwanted = d_weight.tensor;
+  unwanted.data = nullptr;
+  backend->rms_norm_backward(context, d_x_alone.tensor, unwanted, d_out.tensor, x.tensor,
+                             weight.tensor, rstd.tensor);
+  report("rms_norm_backward: x alone, the same bits", d_x_alone.data == d_x.data, 0.0);
 }
 
 void gates() {

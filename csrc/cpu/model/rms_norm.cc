@@ -59,12 +59,13 @@ rlsd_status rms_norm(rlsd_context* context, rlsd_tensor out, rlsd_tensor rstd, r
 rlsd_status rms_norm_backward(rlsd_context* context, rlsd_tensor d_x, rlsd_tensor d_weight,
                               rlsd_tensor d_out, rlsd_tensor x, rlsd_tensor weight,
                               rlsd_tensor rstd) {
-  if (!is_f32(d_x, 2) || !is_f32(d_weight, 1) || !is_f32(d_out, 2) || !is_f32(x, 2)) {
+  const bool wanted = d_weight.data != nullptr;
+  if (!is_f32(d_x, 2) || (wanted && !is_f32(d_weight, 1)) || !is_f32(d_out, 2) || !is_f32(x, 2)) {
     return fail(context, RLSD_UNSUPPORTED, -1,
                 "rms_norm_backward: expected f32 matrices and weights.");
   }
   const int64_t rows = x.shape[0], columns = x.shape[1];
-  if (d_weight.data != nullptr) { /* first: d_x may be d_out's own memory */
+  if (wanted) { /* first: d_x may be d_out's own memory */
     const rlsd_status status =
         parallel_rows(context, columns, 2 * rows, [&](int64_t begin, int64_t end) {
           for (int64_t i = 0; i < rows; ++i) {
