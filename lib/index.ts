@@ -55,6 +55,7 @@ export {
   type NewModelConfig,
   type PolicyOptions,
 } from "./policy/load.js";
+export type { LoraConfig, LoraOptions, LoraTarget } from "./policy/lora.js";
 export type {
   Completion,
   DistillBatch,
@@ -85,6 +86,7 @@ export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";
 export { exampleSettings } from "./trainer/example/config.js";
+export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
 export {
   type MetricsLine,
   type RunConfig,

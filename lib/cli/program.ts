@@ -6,6 +6,7 @@ import { registerCompare } from "./compare.js";
 import { registerCredit } from "./credit.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
+import { registerExport } from "./export.js";
 import { registerPretrain } from "./pretrain.js";
 import { registerReport } from "./report.js";
 import { registerScore } from "./score.js";
@@ -22,6 +23,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerCompare,
   registerReport,
   registerEval,
+  registerExport,
   registerScore,
   registerCredit,
   registerPretrain,

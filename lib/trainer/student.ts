@@ -27,7 +27,7 @@ function adaptersOf({ lora }: ResolvedConfig): LoraConfig {
 async function withNew(model: Policy, config: ResolvedConfig): Promise<Policy> {
   if (model.lora !== undefined) {
     return fail(
-      `"lora.rank" is ${config.lora.rank}, but ${config.model} holds adapters already: set it to 0 to train those, or put them into the weights first (rlsd merge).`,
+      `"lora.rank" is ${config.lora.rank}, but ${config.model} holds adapters already: set it to 0 to train those, or put them into the weights first (rlsd export).`,
     );
   }
   if (model.withLora === undefined) return fail(`"lora.rank": ${CANNOT}`);

@@ -1,0 +1,60 @@
+import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
+import type { ExportSummary } from "../trainer/export-model.js";
+import { print, printJson } from "./command.js";
+
+/** Between two words of progress; nothing is said of what takes less. */
+const PROGRESS_MS = 2000;
+
+interface ExportFlags {
+  readonly dtype: string;
+  readonly base?: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  $ rlsd export runs/first ./clock                the run's best checkpoint
+  $ rlsd export runs/first ./clock --dtype bf16   in half the bytes
+  $ rlsd export ./adapters ./merged --base ./qwen3-0.6b`;
+
+function describe({ model, folder, step, parameters, dtype, merged }: ExportSummary): string {
+  const lines = [`model     ${model}${step > 0 ? `, after step ${step}` : ""}`];
+  if (merged !== null)
+    lines.push(`adapters  rank ${merged.rank} on ${merged.targets.join(", ")}: added to the weights`);
+  return [...lines, `written   ${folder}: ${parameters.toLocaleString("en")} parameters as ${dtype}`].join("\n");
+}
+
+async function runExport(directory: string, output: string, flags: ExportFlags): Promise<void> {
+  const { EXPORT_DTYPES, exportModel } = await import("../trainer/export-model.js");
+  const dtype = EXPORT_DTYPES.find((name) => name === flags.dtype);
+  if (dtype === undefined) {
+    const message = `Expected ${EXPORT_DTYPES.join(", ")} for --dtype but received "${flags.dtype}".`;
+    throw new RlsdError("ERR_RLSD_USAGE", message);
+  }
+  let stage = "reading";
+  const progress = setInterval(() => process.stderr.write(`rlsd: ${stage}\n`), PROGRESS_MS);
+  try {
+    const onStage = (next: string): void => {
+      stage = next;
+    };
+    const summary = await exportModel(directory, output, { dtype, base: flags.base, onStage });
+    if (flags.json) printJson(summary);
+    else print(describe(summary));
+  } finally {
+    clearInterval(progress);
+  }
+}
+
+export function registerExport(program: Command): void {
+  program
+    .command("export")
+    .description("write a run's model as one Hugging Face folder, adapters added to its weights")
+    .argument("<directory>", "run, checkpoint, model folder, or adapters")
+    .argument("<output>", "new folder")
+    .option("--dtype <type>", "of the weights: f32, bf16 or f16", "f32")
+    .option("--base <folder>", "the model under the adapters; default: what they say themselves")
+    .option("--json", "one JSON object")
+    .addHelpText("after", EXAMPLES)
+    .action((directory: string, output: string, flags: ExportFlags) => runExport(directory, output, flags));
+}
