@@ -22,6 +22,22 @@ void normal_pair(uint64_t key, uint64_t counter, double* a, double* b) {
   *b = radius * std::sin(kTwoPi * u2);
 }
 
+/* Independent numbers in +-bound. */
+rlsd_status fill_uniform(Model* m, const Parameter& p, uint64_t key, double bound) {
+  std::vector<float> chunk;
+  for (int64_t first = 0; first < p.count(); first += kChunk) {
+    chunk.resize(static_cast<size_t>(std::min(kChunk, p.count() - first)));
+    for (size_t i = 0; i < chunk.size(); ++i) {
+      const PhiloxBlock random = philox(key, static_cast<uint64_t>(first) + i, 0);
+      const double u = philox_uniform(random.word[0], random.word[1]);
+      chunk[i] = static_cast<float>(bound * (2.0 * u - 1.0));
+    }
+    RLSD_CHECK(m->write(Block::kWeights, p.offset + first, static_cast<int64_t>(chunk.size()),
+                        RLSD_F32, chunk.data()));
+  }
+  return RLSD_OK;
+}
+
 rlsd_status fill(Model* m, const Parameter& p, uint64_t key, double deviation) {
   std::vector<float> chunk;
   for (int64_t first = 0; first < p.count(); first += kChunk) {
@@ -65,18 +81,10 @@ rlsd_status initialize(Model* m, uint64_t seed, double deviation, bool scale_res
 
 rlsd_status initialize_adapters(Model* m, uint64_t seed) {
   constexpr size_t kNormalStreams = size_t{1} << 20; /* the weights' own streams come first */
-  std::vector<float> values;
   for (size_t i = 0; i < m->adapters.parameters.size(); i += 2) { /* A; its B stays 0 */
     const Parameter& a = m->adapters.parameters[i];
-    const uint64_t key = stream_key(seed, kNormalStreams + i);
     const double bound = 1.0 / std::sqrt(static_cast<double>(a.columns));
-    values.resize(static_cast<size_t>(a.count()));
-    for (size_t k = 0; k < values.size(); ++k) {
-      const PhiloxBlock random = philox(key, k, 0);
-      values[k] =
-          static_cast<float>(bound * (2.0 * philox_uniform(random.word[0], random.word[1]) - 1.0));
-    }
-    RLSD_CHECK(m->write(Block::kWeights, a.offset, a.count(), RLSD_F32, values.data()));
+    RLSD_CHECK(fill_uniform(m, a, stream_key(seed, kNormalStreams + i), bound));
   }
   return RLSD_OK;
 }

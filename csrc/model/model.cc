@@ -54,6 +54,12 @@ rlsd_status Model::share(const Model& other) {
     return device.fail(RLSD_INVALID_ARGUMENT, "Expected the weights of a model of the same shape.");
   }
   RLSD_CHECK(take(other.weights));
+  const rlsd_status status = add_adapters();
+  if (status != RLSD_OK) release(); /* else the weights would have a reader that nobody knows of */
+  return status;
+}
+
+rlsd_status Model::add_adapters() {
   if (!config.has_adapters()) return RLSD_OK;
   const uint64_t bytes = static_cast<uint64_t>(adapters.count) * sizeof(float);
   RLSD_CHECK(device.allocate(&adapter, bytes, "The adapters"));

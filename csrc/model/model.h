@@ -89,6 +89,7 @@ struct Model {
 
  private:
   rlsd_status take(std::shared_ptr<Weights> from);
+  rlsd_status add_adapters();
   /* Fails where a change of what is trained would change another model. */
   rlsd_status check_own();
   rlsd_status merge_one(const Model& source, const LinearOffsets& linear, AdapterOffsets at);
