@@ -2,9 +2,9 @@ import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, type AdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import type { ModelConfig } from "./config.js";
-import type { LoraConfig } from "./lora.js";
-import { type ParameterSource, takeParameters } from "./model-folder.js";
-import { allocateModel, filled, layoutOf, type NativeModel, settled, shareModel } from "./native-model.js";
+import { encodeLora, type LoraConfig } from "./lora.js";
+import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
+import { allocateModel, filled, layoutOf, type NativeModel, orReleased, settled, shareModel } from "./native-model.js";
 
 /** Where each adapter of a folder lies; every name, shape and type checked against the model they are for. */
 export function adapterSources(
@@ -13,7 +13,12 @@ export function adapterSources(
   { lora, sources }: Pick<AdapterFolder, "lora" | "sources">,
 ): ParameterSource[] {
   const left = new Map(sources);
-  const found = takeParameters(directory, layoutOf(config, lora), left, ADAPTER_CONFIG);
+  const found = takeParameters(
+    directory,
+    layoutOf(config, lora),
+    left,
+    `${ADAPTER_CONFIG} and the model that they stand on say`,
+  );
   const [extra] = left.keys();
   if (extra === undefined) return found;
   const message = `${directory}: tensor "${extra}" is no adapter that this engine computes`;
@@ -26,8 +31,11 @@ export async function newAdapters(
   { seed, ...lora }: LoraConfig & { readonly seed: number },
 ): Promise<NativeModel> {
   const model = await shareModel(under, lora);
-  await settled(native.engineInitializeAdapters(model.handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32)));
-  return model;
+  const { handle } = model;
+  return orReleased(
+    model,
+    settled(native.engineInitializeAdapters(handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32))),
+  );
 }
 
 /** The weights of `under`, without adapters that it has, with those of a folder. */
@@ -40,6 +48,32 @@ export async function readAdapters(under: NativeModel, directory: string): Promi
 /** A copy of the weights with the adapters added to them. */
 export async function mergedModel({ config, placement, handle }: NativeModel): Promise<NativeModel> {
   const whole = await allocateModel(config, layoutOf(config), placement);
-  await settled(native.engineMerge(whole.handle, handle));
-  return whole;
+  return orReleased(whole, settled(native.engineMerge(whole.handle, handle)));
+}
+
+/** A copy of what is trained: of the weights, or of the adapters on the same weights. */
+export async function copiedModel(model: NativeModel): Promise<NativeModel> {
+  const { config, layout, lora, placement, handle } = model;
+  const copy = await (lora === undefined ? allocateModel(config, layout, placement) : shareModel(model, lora));
+  return orReleased(copy, settled(native.engineCopy(copy.handle, handle, 0)));
+}
+
+const refuse = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+};
+
+/** What `theirs` trains can be copied to `own`, and means the same there. */
+export function checkAlike(own: NativeModel, theirs: NativeModel): void {
+  const parameters = ({ layout }: NativeModel) =>
+    layout.names.map((name, i) => `${name} [${shapeOf(layout, i).join(", ")}]`);
+  const [here, there] = [parameters(own), parameters(theirs)];
+  const at = Array.from({ length: Math.max(here.length, there.length) }, (_, i) => i).find((i) => here[i] !== there[i]);
+  if (at !== undefined) {
+    refuse(
+      `Expected a policy of the same shape, but it trains ${there[at] ?? "nothing"} where this one trains ${here[at] ?? "nothing"}.`,
+    );
+  }
+  const [scale, other] = [encodeLora(own.lora)[1], encodeLora(theirs.lora)[1]];
+  if (scale !== other)
+    refuse(`Expected adapters with the scale ${scale} but received those of a policy with ${other}.`);
 }

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { checkInteger, checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
@@ -7,22 +6,15 @@ import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
-import { mergedModel, newAdapters, readAdapters } from "./adapters.js";
+import { checkAlike, copiedModel, mergedModel, newAdapters, readAdapters } from "./adapters.js";
 import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
-import {
-  allocateModel,
-  layoutOf,
-  type NativeModel,
-  readParameter,
-  settled,
-  settledValue,
-  shareModel,
-} from "./native-model.js";
+import { layoutOf, type NativeModel, readParameter, settled, settledValue, shareModel } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
+import { Home } from "./place.js";
 import type {
   Completion,
   DistillBatch,
@@ -58,13 +50,13 @@ export class EnginePolicy implements Policy {
   #disposed: Promise<void> | undefined;
   readonly #model: NativeModel;
   readonly #origin: PolicyOrigin;
-  /** Folder that has these weights, those under the adapters; undefined: none has them. */
-  #place: string | undefined;
+  /** Of the weights, those under the adapters. */
+  readonly #home: Home;
 
-  constructor(model: NativeModel, origin: PolicyOrigin, place?: string) {
+  constructor(model: NativeModel, origin: PolicyOrigin, home = new Home()) {
     this.#model = model;
     this.#origin = origin;
-    this.#place = place;
+    this.#home = home;
     this.config = model.config;
     this.lora = model.lora;
     this.vocabSize = model.config.vocabSize;
@@ -78,7 +70,7 @@ export class EnginePolicy implements Policy {
 
   /** No folder has these weights any more. */
   #changed(): void {
-    if (this.lora === undefined) this.#place = undefined;
+    if (this.lora === undefined) this.#home.move();
   }
 
   /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
@@ -192,9 +184,9 @@ export class EnginePolicy implements Policy {
     const copy = ownCopy(values, Float32Array, "values", count);
     if (copy === undefined) throw invalid(`a Float32Array of ${count}`, "values", values);
     const offset = layout.offsets[index] as number;
-    await this.#inTurn(() => {
+    await this.#inTurn(async () => {
+      await settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer)));
       this.#changed();
-      return settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer)));
     });
   }
 
@@ -214,11 +206,8 @@ export class EnginePolicy implements Policy {
 
   async snapshot(): Promise<EnginePolicy> {
     return this.#inTurn(async () => {
-      const { config, layout, lora, placement, handle } = this.#model;
-      const copy =
-        lora === undefined ? await allocateModel(config, layout, placement) : await shareModel(this.#model, lora);
-      await settled(native.engineCopy(copy.handle, handle, 0));
-      return new EnginePolicy(copy, this.#origin, this.#place);
+      const copy = await copiedModel(this.#model);
+      return new EnginePolicy(copy, this.#origin, this.lora === undefined ? this.#home.copy() : this.#home);
     });
   }
 
@@ -248,7 +237,7 @@ export class EnginePolicy implements Policy {
 
   /** A policy that reads these weights. */
   async #sharing(make: () => Promise<NativeModel>): Promise<EnginePolicy> {
-    return this.#inTurn(async () => new EnginePolicy(await make(), this.#origin, this.#place));
+    return this.#inTurn(async () => new EnginePolicy(await make(), this.#origin, this.#home));
   }
 
   #requireLora(): void {
@@ -259,25 +248,18 @@ export class EnginePolicy implements Policy {
   async copyFrom(other: Policy, rate = 0): Promise<void> {
     checkNumber(rate, "rate", { min: 0, max: 1 });
     if (!(other instanceof EnginePolicy)) throw invalid("a policy of this engine", "other", other);
-    const own = this.#model.layout;
-    const theirs = other.#model.layout;
-    if (own.names.join() !== theirs.names.join() || own.offsets.join() !== theirs.offsets.join()) {
-      throw new RlsdError(
-        "ERR_RLSD_INVALID_ARGUMENT",
-        `Expected a policy of the same shape, but it trains ${other.trainedParameterCount} parameters and this one ${this.trainedParameterCount}.`,
-      );
-    }
+    checkAlike(this.#model, other.#model);
     if (other === this) return;
-    await this.#inTurn(() => {
+    await this.#inTurn(async () => {
+      await settled(native.engineCopy(this.#model.handle, other.#model.handle, rate));
       this.#changed();
-      return settled(native.engineCopy(this.#model.handle, other.#model.handle, rate));
     }, [other]);
   }
 
   async save(directory: string, o: SaveOptions = {}): Promise<void> {
     await this.#inTurn(async () => {
-      await saveModel(this.#model, { ...this.#origin, place: this.#place }, directory, o);
-      if (this.lora === undefined && (o.dtype ?? "f32") === "f32") this.#place = resolve(directory);
+      const place = await saveModel(this.#model, { ...this.#origin, under: this.#home.folder }, directory, o);
+      if (place !== undefined) this.#home.move(place);
     });
   }
 

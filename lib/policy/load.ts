@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
@@ -6,8 +6,9 @@ import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js"
 import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, readModelFolder } from "./model-folder.js";
+import { findParameters, GENERATION_CONFIG, readModelFolder } from "./model-folder.js";
 import { allocateModel, filled, layoutOf, type Placement, settled, shareModel } from "./native-model.js";
+import { Home, placeOf } from "./place.js";
 import type { RopeConfig } from "./rope.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 
@@ -36,19 +37,32 @@ function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""
   return createTokenizer(json, text(companions.get("tokenizer_config.json")), join(directory, "tokenizer.json"));
 }
 
+/** The small files of a model with those of `text` that say how text becomes tokens: its tokenizer is one of them all. */
+function withText(
+  model: ReadonlyMap<string, Uint8Array>,
+  text: ReadonlyMap<string, Uint8Array>,
+): ReadonlyMap<string, Uint8Array> {
+  const generation = model.get(GENERATION_CONFIG);
+  const files = new Map(text);
+  files.delete(GENERATION_CONFIG);
+  return generation === undefined ? files : files.set(GENERATION_CONFIG, generation);
+}
+
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
   const base = options.base ?? (await baseOf(directory, folder.named));
+  const home = new Home(await placeOf(base));
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
   const adapters = adapterSources(directory, config, folder);
-  const companions = folder.companions.has("tokenizer.json") ? folder.companions : theirs;
-  const tokenizer = tokenizerOf(companions, companions === theirs ? base : directory);
+  const own = folder.companions.has("tokenizer.json");
+  const companions = own ? withText(theirs, folder.companions) : theirs;
+  const tokenizer = tokenizerOf(companions, own ? directory : base);
   const under = await filled(await allocateModel(config, layoutOf(config), options), weights);
   try {
     const model = await filled(await shareModel(under, folder.lora), adapters);
-    return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, resolve(base));
+    return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
   } finally {
     await settled(native.engineRelease(under.handle));
   }
@@ -72,13 +86,13 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
   }
+  const home = new Home(await placeOf(directory));
   const { config, json, companions } = await readModelFolder(directory);
   const layout = layoutOf(config);
   const sources = await findParameters(directory, config, layout);
   const tokenizer = tokenizerOf(companions, directory);
   const model = await filled(await allocateModel(config, layout, options), sources);
-  const origin = { json, companions, tokenizer, maxSequences: options.maxSequences };
-  return new EnginePolicy(model, origin, resolve(directory));
+  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
 
 /** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */

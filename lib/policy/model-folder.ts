@@ -5,9 +5,12 @@ import type { EngineLayout } from "../native/engine-binding.js";
 import { type ModelConfig, parseConfig } from "./config.js";
 import { fileError, readHeader, type TensorEntry } from "./safetensors.js";
 
+/** Has end tokens that config.json may lack: a part of the model's configuration. */
+export const GENERATION_CONFIG = "generation_config.json";
+
 /** Small files of a model's folder that a save writes again. */
 const COMPANIONS = [
-  "generation_config.json",
+  GENERATION_CONFIG,
   "tokenizer.json",
   "tokenizer_config.json",
   "chat_template.jinja",
@@ -65,8 +68,8 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
   if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
-  const generation = companions.get("generation_config.json");
-  const generationFile = join(directory, "generation_config.json");
+  const generation = companions.get(GENERATION_CONFIG);
+  const generationFile = join(directory, GENERATION_CONFIG);
   const generationJson = generation === undefined ? {} : parseObject(Buffer.from(generation), generationFile);
   return { config: parseConfig(json, generationJson, file), json, companions };
 }
@@ -143,10 +146,10 @@ function isIgnored(name: string, config: ModelConfig): boolean {
   return name.endsWith("rotary_emb.inv_freq") || (name === "lm_head.weight" && config.tieEmbeddings);
 }
 
-const shapeOf = (layout: EngineLayout, i: number): number[] =>
+export const shapeOf = (layout: EngineLayout, i: number): number[] =>
   layout.rows[i] === 0 ? [layout.columns[i] as number] : [layout.rows[i] as number, layout.columns[i] as number];
 
-/** The source of each parameter, in the layout's order, taken out of `sources`; `says`: what tells the shapes. */
+/** The source of each parameter, in the layout's order, taken out of `sources`; `says`: "X says", of the shapes. */
 export function takeParameters(
   directory: string,
   layout: EngineLayout,
@@ -157,7 +160,7 @@ export function takeParameters(
     const source = sources.get(name);
     const shape = shapeOf(layout, i);
     if (source === undefined) {
-      throw fileError(directory, `tensor "${name}" is missing: expected [${shape.join(", ")}], as ${says} says`);
+      throw fileError(directory, `tensor "${name}" is missing: expected [${shape.join(", ")}], as ${says}`);
     }
     const { entry, file } = source;
     if (entry.shape.join() !== shape.join()) {
@@ -181,7 +184,7 @@ export async function findParameters(
   layout: EngineLayout,
 ): Promise<ParameterSource[]> {
   const sources = await readHeaders(await weightFiles(directory));
-  const found = takeParameters(directory, layout, sources, "config.json");
+  const found = takeParameters(directory, layout, sources, "config.json says");
   const extra = [...sources.values()].find((s) => !isIgnored(s.name, config));
   if (extra !== undefined) {
     throw new RlsdError(

@@ -138,16 +138,20 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
   }
 }
 
-/** Fills a model from files; gives its memory back where that fails. */
-export async function filled(model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> {
+/** A new model once `work` on it is done; where that fails it gives its memory back, and weights that it shares. */
+export async function orReleased(model: NativeModel, work: Promise<void>): Promise<NativeModel> {
   try {
-    await loadParameters(model, sources);
+    await work;
     return model;
   } catch (error) {
     await settled(native.engineRelease(model.handle));
     throw error;
   }
 }
+
+/** Fills a new model from files. */
+export const filled = (model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> =>
+  orReleased(model, loadParameters(model, sources));
 
 /** The elements of one parameter in a block, as bytes of the given type. */
 export async function* readParameter(

@@ -7,9 +7,10 @@ import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
 import { makeFolder } from "./folder.js";
-import { openForReading } from "./model-folder.js";
+import { openForReading, shapeOf } from "./model-folder.js";
 import { type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
+import { newPlace, type Place } from "./place.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
 
 export interface SaveOptions {
@@ -23,7 +24,7 @@ export interface SaveOptions {
 
 export interface SaveOrigin extends PolicyOrigin {
   /** Folder that has the weights under the adapters. */
-  readonly place: string | undefined;
+  readonly under: string | undefined;
 }
 
 const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes"]);
@@ -37,11 +38,7 @@ const MOMENTS = [
 ] as const;
 
 const plansOf = ({ layout }: NativeModel, dtype: TensorPlan["dtype"], prefix = ""): TensorPlan[] =>
-  layout.names.map((name, i) => {
-    const rows = layout.rows[i] as number;
-    const columns = layout.columns[i] as number;
-    return { name: prefix + name, shape: rows === 0 ? [columns] : [rows, columns], dtype };
-  });
+  layout.names.map((name, i) => ({ name: prefix + name, shape: shapeOf(layout, i), dtype }));
 
 /** Runs of tensors of at most `limit` bytes, or of one tensor. */
 function shards(plans: readonly TensorPlan[], limit: number): TensorPlan[][] {
@@ -99,7 +96,7 @@ async function writeWeights(
 /** What tells how the tensors are to be read: config.json, or adapter_config.json. */
 async function writeDescription(model: NativeModel, origin: SaveOrigin, aside: string, dtype: string): Promise<void> {
   const write = (name: string, json: object) => writeFlushed(join(aside, name), `${JSON.stringify(json, null, 2)}\n`);
-  if (model.lora !== undefined) return write(ADAPTER_CONFIG, adapterJson(model.lora, origin.place ?? null));
+  if (model.lora !== undefined) return write(ADAPTER_CONFIG, adapterJson(model.lora, origin.under ?? null));
   const { torch_dtype: _, ...json } = origin.json;
   return write("config.json", { ...json, dtype });
 }
@@ -151,9 +148,14 @@ async function publish(aside: string, directory: string): Promise<void> {
 
 /**
  * Everything is written and flushed in a folder beside `directory` before a file of `directory` is touched, so that a
- * save that fails leaves the old files whole.
+ * save that fails leaves the old files whole. The place of the weights, where they are a model's and lost nothing.
  */
-export async function saveModel(model: NativeModel, origin: SaveOrigin, path: string, o: SaveOptions): Promise<void> {
+export async function saveModel(
+  model: NativeModel,
+  origin: SaveOrigin,
+  path: string,
+  o: SaveOptions,
+): Promise<Place | undefined> {
   checkObject(o, "options", SAVE_FIELDS);
   const { dtype = "f32", optimizer = false, maxShardBytes = 5e9 } = o;
   if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
@@ -169,7 +171,9 @@ export async function saveModel(model: NativeModel, origin: SaveOrigin, path: st
     await writeDescription(model, origin, aside, NAMES[dtype]);
     for (const [name, content] of origin.companions) await writeFlushed(join(aside, name), content);
     await syncDirectory(aside);
+    const place = model.lora === undefined ? await newPlace(directory) : undefined;
     await publish(aside, directory);
+    return dtype === "f32" ? place : undefined;
   } catch (cause) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
     if (cause instanceof RlsdError) throw cause;
