@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { LORA_TARGETS, type LoraConfig, type LoraTarget } from "./lora.js";
 import { type ParameterSource, parseObject, readCompanions, readHeaders, readOptional } from "./model-folder.js";
@@ -41,6 +42,19 @@ const OFF: Readonly<Record<string, readonly unknown[]>> = {
   target_parameters: [],
   use_qalora: [false],
   alora_invocation_tokens: [],
+  layer_replication: [],
+  layers_to_transform: [],
+  arrow_config: [],
+  kasa_config: [],
+  monteclora_config: [],
+  use_bdlora: [],
+  // The others change the weights under the adapters too, each time that they are put on them.
+  init_lora_weights: [true, false, "gaussian", "eva", "orthogonal", "mica"],
+};
+
+const MENDS: Readonly<Record<string, string>> = {
+  init_lora_weights:
+    "; save_pretrained(path_initial_model_for_weight_conversion=...) of the PEFT library gives such files",
 };
 
 const isEmpty = (value: unknown): boolean =>
@@ -51,17 +65,21 @@ function parseAdapter(json: Readonly<Record<string, unknown>>, file: string): Om
     const value = json[name];
     if (isEmpty(value) || allowed.includes(value)) continue;
     const expected = allowed.length === 0 ? "nothing" : JSON.stringify(allowed[0]);
-    const message = `${file}: ${name} ${JSON.stringify(value)} is not supported: expected ${expected}`;
+    const message = `${file}: ${name} ${show(value)} is not supported: expected ${expected}${MENDS[name] ?? ""}`;
     throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
   }
-  const { r: rank, lora_alpha: alpha, use_rslora: rankStabilized = false } = json;
+  const { r: rank, lora_alpha: alpha } = json;
+  const rankStabilized = json.use_rslora ?? false;
   if (!Number.isSafeInteger(rank) || (rank as number) < 1 || (rank as number) > 65536) {
-    throw fileError(file, `expected a whole number from 1 to 65536 for r but found ${JSON.stringify(rank)}`);
+    throw fileError(file, `expected a whole number from 1 to 65536 for r but found ${show(rank)}`);
   }
   if (typeof alpha !== "number" || !Number.isFinite(alpha) || alpha <= 0) {
-    throw fileError(file, `expected a number above 0 for lora_alpha but found ${JSON.stringify(alpha)}`);
+    throw fileError(file, `expected a number above 0 for lora_alpha but found ${show(alpha)}`);
   }
-  return { rank: rank as number, alpha, rankStabilized: rankStabilized === true };
+  if (typeof rankStabilized !== "boolean") {
+    throw fileError(file, `expected true or false for use_rslora but found ${show(rankStabilized)}`);
+  }
+  return { rank: rank as number, alpha, rankStabilized };
 }
 
 /** From the tensors themselves: `target_modules` may also be a pattern. */
