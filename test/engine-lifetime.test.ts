@@ -132,6 +132,17 @@ describe("memory", () => {
     expect(held! - first!).toBeGreaterThan(180);
     expect(last! - first!).toBeLessThan(25);
   });
+
+  test("policies that share weights take their memory once, and the last of them gives it back", () => {
+    const { alone, together, last, after } = JSON.parse(child("shared", "--expose-gc").stdout) as Record<
+      string,
+      number
+    >;
+    // The weights take 54 MB.
+    expect(together! - alone!).toBeLessThan(27);
+    expect(Math.abs(last! - together!)).toBeLessThan(27);
+    expect(last! - after!).toBeGreaterThan(40);
+  });
 });
 
 describe("endings", () => {

@@ -1,4 +1,4 @@
-// What must run in a process of its own: engine-child.ts memory | exit | terminate | worker
+// What must run in a process of its own: engine-child.ts memory | shared | exit | terminate | worker
 import { parentPort, Worker } from "node:worker_threads";
 import { createPolicy, rlsd } from "../../lib/index.js";
 
@@ -26,6 +26,19 @@ async function memory(): Promise<void> {
   const first = await useOnce();
   const { after } = await useOnce();
   process.stdout.write(JSON.stringify({ held: first.held, first: first.after, last: after }));
+}
+
+async function shared(): Promise<void> {
+  const base = await createPolicy({ vocabSize: 1000, hiddenSize: 512, numLayers: 3, numHeads: 8, maxLength: 64 });
+  const alone = resident();
+  const policy = await base.withLora({ rank: 2 });
+  const readers = [policy, await policy.base(), await policy.snapshot(), await base.withLora({ rank: 1 })];
+  const together = resident();
+  await base.dispose();
+  for (const reader of readers.slice(1)) await reader.dispose();
+  const last = resident();
+  await policy.dispose();
+  process.stdout.write(JSON.stringify({ alone, together, last, after: resident() }));
 }
 
 async function busy(): Promise<void> {
@@ -58,5 +71,5 @@ async function inWorker(): Promise<void> {
   parentPort?.postMessage("working");
 }
 
-const modes: Readonly<Record<string, () => Promise<void>>> = { memory, exit, terminate, worker: inWorker };
+const modes: Readonly<Record<string, () => Promise<void>>> = { memory, shared, exit, terminate, worker: inWorker };
 void modes[process.argv[2] ?? ""]?.();
