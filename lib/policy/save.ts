@@ -106,8 +106,11 @@ async function refuseOtherKind(model: NativeModel, directory: string): Promise<v
   const names: string[] = await readdir(directory).catch(() => []);
   const other = model.lora === undefined ? ADAPTER_CONFIG : "config.json";
   if (!names.includes(other)) return;
-  const [own, found] = model.lora === undefined ? ["a model", "adapters"] : ["adapters", "a model"];
-  throw new RlsdError("ERR_RLSD_SAVE", `${directory} holds ${found}: save ${own} to a folder of their own.`);
+  const message =
+    model.lora === undefined
+      ? `${directory} holds adapters: save a model to a folder of its own.`
+      : `${directory} holds a model: save adapters to a folder of their own.`;
+  throw new RlsdError("ERR_RLSD_SAVE", message);
 }
 
 async function writeOptimizer(model: NativeModel, aside: string): Promise<void> {

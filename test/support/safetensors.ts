@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 export interface HostTensor {
   readonly dtype: string;
@@ -47,4 +47,19 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
 export function sameBits(a: HostTensor["data"], b: HostTensor["data"]): boolean {
   const bytes = (x: HostTensor["data"]): Buffer => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
   return a.constructor === b.constructor && bytes(a).equals(bytes(b));
+}
+
+/** A safetensors file of these tensors, one after another. */
+export function writeTensors(file: string, tensors: ReadonlyMap<string, HostTensor>): void {
+  let end = 0;
+  const header: Record<string, unknown> = {};
+  for (const [name, { dtype, shape, data }] of tensors) {
+    header[name] = { dtype, shape, data_offsets: [end, end + data.byteLength] };
+    end += data.byteLength;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const start = Buffer.alloc(8);
+  start.writeBigUInt64LE(BigInt(json.length));
+  const parts = [...tensors.values()].map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  writeFileSync(file, Buffer.concat([start, json, ...parts]));
 }
