@@ -58,7 +58,8 @@ class Backward {
         RLSD_CHECK(t_.bias_backward(context(), vector(gradient(w.bias), w.out), dy));
       }
     }
-    RLSD_CHECK(m_->device.matmul(dx, dy, matrix(m_->at(w.weight), w.out, w.in), false, false, beta));
+    RLSD_CHECK(
+        m_->device.matmul(dx, dy, matrix(m_->at(w.weight), w.out, w.in), false, false, beta));
     const AdapterOffsets at = m_->adapter_of(layer, p);
     return at.a < 0 ? RLSD_OK : adapter_backward(at, dx, dy, x);
   }
@@ -70,8 +71,8 @@ class Backward {
     const rlsd_tensor low = matrix(a_->low, n_, rank), d_low = matrix(a_->d_low, n_, rank);
     RLSD_CHECK(adapter_low(m_, at, x, a_->low));
     RLSD_CHECK(m_->device.matmul(matrix(gradient(at.b), out, rank), dy, low, true, false, 1.0));
-    RLSD_CHECK(m_->device.matmul(d_low, dy, matrix(m_->adapter_at(at.b), out, rank), false, false,
-                                 0.0));
+    RLSD_CHECK(
+        m_->device.matmul(d_low, dy, matrix(m_->adapter_at(at.b), out, rank), false, false, 0.0));
     RLSD_CHECK(t_.scale(context(), vector(a_->d_low, n_ * rank), c_.adapter_scale));
     RLSD_CHECK(m_->device.matmul(matrix(gradient(at.a), rank, in), d_low, x, true, false, 1.0));
     return m_->device.matmul(dx, d_low, matrix(m_->adapter_at(at.a), rank, in), false, false, 1.0);
@@ -142,8 +143,8 @@ class Backward {
   }
 
   rlsd_status unrotate(float* x, int64_t heads) {
-    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions,
-                   m_->frequencies(), c_.rope_factor, -1);
+    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->frequencies(),
+                   c_.rope_factor, -1);
   }
 
   Model* m_;

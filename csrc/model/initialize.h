@@ -10,7 +10,8 @@ namespace rlsd::model {
  * did. A parameter's numbers depend on the seed and its place in the layout alone. */
 rlsd_status initialize(Model* model, uint64_t seed, double deviation, bool scale_residual);
 
-/* LoRA's usual start: A uniform in +-1 / sqrt(in), B 0, so that the model is as without adapters. */
+/* LoRA's usual start: A uniform in +-1 / sqrt(in), B 0, so that the model is as without adapters.
+ */
 rlsd_status initialize_adapters(Model* model, uint64_t seed);
 
 }  // namespace rlsd::model

@@ -190,12 +190,12 @@ rlsd_status Model::merge(Model& source) {
 /* W += (scale B) A */
 rlsd_status Model::merge_one(const Model& source, const LinearOffsets& w, AdapterOffsets at) {
   const int64_t rank = source.config.rank, count = w.out * rank;
-  RLSD_CHECK(device.reserve(&staging_, static_cast<uint64_t>(count) * sizeof(float),
-                            "Staging memory"));
+  RLSD_CHECK(
+      device.reserve(&staging_, static_cast<uint64_t>(count) * sizeof(float), "Staging memory"));
   float* const scaled = staging_.floats();
   RLSD_CHECK(device.copy(scaled, source.adapter_at(at.b), count));
-  RLSD_CHECK(device.table().scale(device.context(), vector(scaled, count),
-                                  source.config.adapter_scale));
+  RLSD_CHECK(
+      device.table().scale(device.context(), vector(scaled, count), source.config.adapter_scale));
   return device.matmul(matrix(this->at(w.weight), w.out, w.in), matrix(scaled, w.out, rank),
                        matrix(source.adapter_at(at.a), rank, w.in), false, false, 1.0);
 }
