@@ -1,4 +1,13 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { reportRun } from "../lib/index.js";
@@ -31,12 +40,13 @@ test("rlsd train leaves a report and says where; --no-report leaves it out", () 
 });
 
 test("a report that cannot be written fails no training", () => {
-  const blocked = join(folder, "blocked");
+  const blocked = join(folder, "\u001b[2Jblocked");
   mkdirSync(join(blocked, "report.html", "in the way"), { recursive: true });
   const { status, stdout, stderr } = rlsd("train", "--output", blocked, ...quick);
   expect(status).toBe(0);
   expect(stdout).toContain("done after step 3");
-  expect(stderr).toMatch(/^rlsd: no report: /);
+  expect(stderr).toMatch(/^rlsd: no report: .*\u241b\[2Jblocked.*: that is a folder/);
+  expect(stderr).not.toContain("\u001b");
 });
 
 test("rlsd report writes the page again, elsewhere, and in numbers", () => {
@@ -90,8 +100,14 @@ test("what is wrong is said in one line", () => {
   expect(existsSync(join(empty, "report.html"))).toBe(false);
   expect(rlsd("report", run, "--steps", "0")).toMatchObject({ status: 2, stdout: "" });
   expect(rlsd("report")).toMatchObject({ status: 2 });
+  // Before the samples are read: this run's are damaged.
+  const damaged = join(folder, "damaged");
+  cpSync(run, damaged, { recursive: true });
+  writeFileSync(join(damaged, "samples.jsonl"), "null\n");
   writeFileSync(join(folder, "file"), "");
-  const { status, stderr } = rlsd("report", run, "--output", join(folder, "file", "page.html"));
-  expect([status, stderr]).toEqual([1, expect.stringMatching(/^rlsd: cannot write .*a part of the path is a file/)]);
+  const output = (...path: string[]) => rlsd("report", damaged, "--output", join(folder, ...path)).stderr;
+  expect(output("file", "page.html")).toMatch(/^rlsd: cannot write .*: there is no folder .*file: make it/);
+  expect(output("nodir", "page.html")).toMatch(/^rlsd: cannot write .*: there is no folder .*nodir: make it/);
+  expect(output(".")).toMatch(/^rlsd: cannot write .*: that is a folder/);
   expect(rlsd("report", "--help").stdout).toContain("$ rlsd report runs/first");
 });

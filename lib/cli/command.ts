@@ -51,7 +51,8 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${jsonLine(value)}\n`);
 }
 
-const tell = (text: string): void => void process.stderr.write(`${readable(text)}\n`);
+/** A line on stderr. */
+export const tell = (text: string): void => void process.stderr.write(`${readable(text)}\n`);
 
 /** One line for people on stderr; with `json` the same as an object on stdout. */
 export function printError(error: unknown, json: boolean): void {

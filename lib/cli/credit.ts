@@ -1,12 +1,12 @@
 import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
 import { collect, print, printColoured, printJson, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
 import { onInterrupt } from "./interrupt.js";
+import { checkPage } from "./page-file.js";
 import { slowly } from "./slowly.js";
 
 interface CreditFlags {
@@ -95,28 +95,16 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
   };
 }
 
-/** Where a page cannot be written, that is better known before anything is scored. */
-async function checkPage(file: string | undefined): Promise<void> {
-  if (file === undefined) return;
-  const isFolder = async (path: string) => (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
-  const folder = dirname(resolve(file));
-  const why = !(await isFolder(folder))
-    ? `there is no folder ${folder}: make it, or name another file`
-    : (await isFolder(resolve(file)))
-      ? "that is a folder: name a file in it"
-      : undefined;
-  if (why !== undefined) throw new RlsdError("ERR_RLSD_WRITE", `cannot write --html ${file}: ${why}.`);
-}
-
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const { readRunConfig } = await import("../trainer/run-folder.js");
+  const { ADAPTER_CONFIG } = await import("../policy/adapter-folder.js");
   if (flags.set !== undefined)
     throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
-  if (existsSync(join(run, "tokenizer.json"))) {
+  if (["tokenizer.json", ADAPTER_CONFIG].some((name) => existsSync(join(run, name)))) {
     const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
     throw new RlsdError("ERR_RLSD_USAGE", message);
   }
-  await checkPage(flags.html);
+  await checkPage("--html", flags.html);
   const config = await readRunConfig(run);
   const limit = flags.limit === undefined ? LOGGED : wholeNumber(flags.limit, "--limit");
   const samples = await loggedSamples(run, flags, limit);
@@ -140,7 +128,7 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
     );
   }
   const limit = flags.limit === undefined ? undefined : wholeNumber(flags.limit, "--limit");
-  await checkPage(flags.html);
+  await checkPage("--html", flags.html);
   const given = await parseSet(flags.set);
   const config = await creditSettings(directory, files, given);
   const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);

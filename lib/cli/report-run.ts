@@ -2,6 +2,7 @@ import { basename, join, resolve } from "node:path";
 import { checkInteger } from "../check.js";
 import type { RunFacts } from "../report/run-report.js";
 import type { Warning } from "../report/warnings.js";
+import { checkPage } from "./page-file.js";
 
 /** Steps of which completions are shown where nothing else is said. */
 export const REPORT_STEPS = 8;
@@ -38,6 +39,7 @@ export async function reportRun(run: string, o: ReportOptions = {}): Promise<Run
   const { output = join(run, REPORT_FILE), onSample } = o;
   const steps = checkInteger(o.steps ?? REPORT_STEPS, "steps", { min: 1 });
   const config = await readRunConfig(run);
+  await checkPage("the report", output);
   const source = { name: basename(resolve(run)), config, metrics: readMetrics(run), samples: readSamples(run) };
   const digest = await digestRun(source, { steps, ...(onSample && { onSample }) });
   await writeReport(resolve(output), runReport(digest));

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { print, printJson, wholeNumber } from "./command.js";
+import { print, printJson, tell, wholeNumber } from "./command.js";
 import { REPORT_STEPS, reportRun } from "./report-run.js";
 import { slowly } from "./slowly.js";
 
@@ -21,7 +21,7 @@ export async function reportAfterTraining(folder: string): Promise<string | unde
   try {
     return (await reportRun(folder, { onSample: slowly("samples read") })).report;
   } catch (error) {
-    process.stderr.write(`rlsd: no report: ${error instanceof Error ? error.message : error}\n`);
+    tell(`rlsd: no report: ${error instanceof Error ? error.message : error}`);
     return undefined;
   }
 }
