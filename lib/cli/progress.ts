@@ -1,5 +1,6 @@
 import { clockTime, numberIn } from "../report/numbers.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
+import { parametersText } from "../trainer/student.js";
 import type { RunStart } from "../trainer/train.js";
 
 export interface Progress {
@@ -88,11 +89,11 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
   return {
     expect,
     start(start) {
-      const { config, parameters, trained, rows, skipped, step, folder } = start;
+      const { config, rows, skipped, step, folder } = start;
       expect(start);
       const left = skipped.train + skipped.eval;
       stay(
-        `${config.algorithm}: ${parameters.toLocaleString("en")} parameters${trained < parameters ? ` (${trained.toLocaleString("en")} trained)` : ""}, ${rows.train} rows, ${rows.eval} held out` +
+        `${config.algorithm}: ${parametersText(start)}, ${rows.train} rows, ${rows.eval} held out` +
           `${left > 0 ? `, ${left} rows left out` : ""}\n${folder}${step > 0 ? `\ngoing on after step ${step}` : ""}`,
       );
     },

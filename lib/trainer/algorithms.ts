@@ -88,3 +88,12 @@ const credited: Algorithm = {
 
 /** By name. A new way of making an update is one more entry. */
 export const ALGORITHMS: Readonly<Record<string, Algorithm>> = { rlsd: credited, grpo: plain };
+
+/** Whether any step of a run asks its teacher. */
+export function asksTeacher(config: ResolvedConfig): boolean {
+  const { teacherView } = ALGORITHMS[config.algorithm]!;
+  for (let step = 1; step <= config.steps; step++) {
+    if (teacherView(config, step) !== "none") return true;
+  }
+  return false;
+}

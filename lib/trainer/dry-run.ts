@@ -4,14 +4,14 @@ import { modelUnder } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
-import { ALGORITHMS } from "./algorithms.js";
+import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { privilegedText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
-import { loadStudent } from "./student.js";
-import type { LoadPolicy } from "./teacher.js";
+import { loadStudent, type ParameterCounts, parametersOf, parametersText } from "./student.js";
+import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
 interface Spread {
@@ -22,11 +22,8 @@ interface Spread {
 }
 
 /** What a run would be. Sizes are bytes, lengths tokens. */
-export interface DryRun {
+export interface DryRun extends ParameterCounts {
   readonly config: ResolvedConfig;
-  readonly parameters: number;
-  /** Of them, those that are trained: all, or those of the adapters. */
-  readonly trained: number;
   readonly maxLength: number;
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
   readonly promptTokens: Spread;
@@ -64,17 +61,16 @@ async function cacheBytesPerToken(model: string): Promise<number> {
 }
 
 async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
-  const weights = 4 * policy.parameterCount;
-  const trained = 4 * (policy.trainedParameterCount ?? policy.parameterCount);
+  const counts = parametersOf(policy);
+  const [weights, trained] = [4 * counts.parameters, 4 * counts.trained];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  const teaches = algorithm.teacherView(config, Math.max(1, config.creditSchedule.warmup)) !== "none";
   const sequences = config.rollout.prompts * config.rollout.count;
   return {
     weights,
     gradient: trained,
     optimizer: 2 * trained,
-    teacher: teaches
+    teacher: asksTeacher(config)
       ? { shared: 0, base: 0, external: weights, frozen: trained, periodic: trained, ema: trained }[kind]
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? trained : 0,
@@ -90,9 +86,7 @@ function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Po
   const counts = { whole: 0, cut: 0, noRoom: 0, none: 0 };
   const lengths: number[] = [];
   const firstWithout: string[] = [];
-  const teaches =
-    ALGORITHMS[config.algorithm]!.teacherView(config, Math.max(1, config.creditSchedule.warmup)) !== "none";
-  for (const prompt of fromRollouts || !teaches ? [] : materials.train) {
+  for (const prompt of fromRollouts || !asksTeacher(config) ? [] : materials.train) {
     const text = textOf(prompt, config);
     if (text === null || text === "") {
       counts.none++;
@@ -134,6 +128,7 @@ export async function dryRun(
   const config = resolveConfig(settings);
   const policy = await loadStudent(config, undefined, hooks.loadPolicy ?? ((folder) => loadPolicy(folder)));
   try {
+    if (asksTeacher(config)) checkTeacher(config.teacher, policy);
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
     const promptTokens = spread(materials.train.map((prompt) => prompt.ids.length));
@@ -142,8 +137,7 @@ export async function dryRun(
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
     return {
       config,
-      parameters: policy.parameterCount,
-      trained: policy.trainedParameterCount ?? policy.parameterCount,
+      ...parametersOf(policy),
       maxLength: policy.maxLength,
       rows: {
         train: materials.train.length,
@@ -186,7 +180,7 @@ export function dryRunText(plan: DryRun): string {
     ? `made from completions (${config.privileged.source})`
     : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;
   return [
-    `model      ${config.model}: ${plan.parameters.toLocaleString("en")} parameters${plan.trained < plan.parameters ? ` (${plan.trained.toLocaleString("en")} trained)` : ""}, ${plan.maxLength} tokens`,
+    `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +

@@ -7,6 +7,12 @@ import type { Checkpoint } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { LoadPolicy } from "./teacher.js";
 
+export interface ParameterCounts {
+  readonly parameters: number;
+  /** Of them, those that are trained: all, or those of the adapters. */
+  readonly trained: number;
+}
+
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
 };
@@ -64,6 +70,18 @@ export async function loadStudent(
   } finally {
     await model.dispose();
   }
+}
+
+/** How many parameters a policy has, and how many of them are trained: all, or those of its adapters. */
+export const parametersOf = ({ parameterCount, trainedParameterCount }: Policy): ParameterCounts => ({
+  parameters: parameterCount,
+  trained: trainedParameterCount ?? parameterCount,
+});
+
+/** "88,384 parameters", and how many are trained where some are not. */
+export function parametersText({ parameters, trained }: ParameterCounts): string {
+  const part = trained < parameters ? ` (${trained.toLocaleString("en")} trained)` : "";
+  return `${parameters.toLocaleString("en")} parameters${part}`;
 }
 
 /** Weights that were saved beside the student's: adapters are put on the weights that it has already. */

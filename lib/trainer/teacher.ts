@@ -42,8 +42,9 @@ const given = (policy: Policy): Teacher => ({
   dispose: () => policy.dispose(),
 });
 
-async function baseOf(student: Policy): Promise<Policy> {
-  if (student.lora !== undefined && student.base !== undefined) return student.base();
+/** Whether such a teacher can be had of the policy. */
+export function checkTeacher({ kind }: ResolvedConfig["teacher"], student: Policy): void {
+  if (kind !== "base" || (student.lora !== undefined && student.base !== undefined)) return;
   const message =
     '"teacher.kind" is base, but the policy has no adapters that a base could be without: set "lora.rank".';
   throw new RlsdError("ERR_RLSD_CONFIG", message);
@@ -59,11 +60,12 @@ export async function createTeacher(
   load: LoadPolicy,
   restored?: Policy,
 ): Promise<Teacher> {
+  checkTeacher(settings, student);
   if (settings.kind === "shared") {
     return { policy: student, constant: false, afterUpdate: nothing, save: nothing, dispose: nothing };
   }
   if (settings.kind === "external") return given(await load(settings.model));
-  if (settings.kind === "base") return given(await baseOf(student));
+  if (settings.kind === "base") return given(await student.base!());
   const own = restored ?? (await student.snapshot());
   switch (settings.kind) {
     case "frozen":

@@ -21,6 +21,7 @@ import { type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
+import { type ParameterCounts, parametersOf } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
@@ -46,12 +47,9 @@ export interface TrainHooks {
   readonly resume?: string | undefined;
 }
 
-export interface RunStart {
+export interface RunStart extends ParameterCounts {
   readonly folder: string;
   readonly config: ResolvedConfig;
-  readonly parameters: number;
-  /** Of them, those that are trained: all, or those of the adapters. */
-  readonly trained: number;
   readonly rows: { readonly train: number; readonly eval: number };
   readonly skipped: { readonly train: number; readonly eval: number };
   /** Updates made before, in a run that goes on. */
@@ -229,12 +227,10 @@ async function close({ folder, journal, materials, weights }: Run): Promise<void
 /** All of a run that is open, and what it came to. `start` is when it was called. */
 async function complete(run: Run, begin: RunState, start: number): Promise<TrainSummary> {
   const { config, hooks, folder, materials, accuracies } = run;
-  const { policy } = run.weights;
   hooks.onStart?.({
     folder: folder.path,
     config,
-    parameters: policy.parameterCount,
-    trained: policy.trainedParameterCount ?? policy.parameterCount,
+    ...parametersOf(run.weights.policy),
     rows: { train: materials.train.length, eval: materials.eval.length },
     skipped: materials.skipped,
     step: begin.step,
