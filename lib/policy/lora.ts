@@ -29,7 +29,7 @@ export interface LoraOptions {
 
 const FIELDS = new Set(["rank", "alpha", "rankStabilized", "targets", "seed"]);
 /** Beyond it an adapter is no smaller than what it stands on, in any model that there is. */
-const MOST_RANK = 65536;
+export const MOST_RANK = 65536;
 
 const isTarget = (name: unknown): name is LoraTarget => LORA_TARGETS.some((target) => target === name);
 

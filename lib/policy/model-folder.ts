@@ -75,7 +75,7 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
 }
 
 /** The weight files of a folder: one, or those that the index of a sharded model names. */
-async function weightFiles(directory: string): Promise<Map<string, Set<string> | undefined>> {
+export async function weightFiles(directory: string): Promise<Map<string, Set<string> | undefined>> {
   const single = join(directory, "model.safetensors");
   if (
     await stat(single).then(

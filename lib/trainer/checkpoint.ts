@@ -41,11 +41,13 @@ interface SavedState {
   readonly version: 1;
   readonly state: RunState;
   readonly offsets: Offsets;
+  /** Fingerprint of the weights under the adapters; absent: all weights are in the checkpoint. */
+  readonly base?: string | undefined;
 }
 
 export interface Checkpoint extends SavedState {
   readonly path: string;
-  /** Weights, configuration and tokenizer, as any model folder; and the optimizer's state. */
+  /** Weights, configuration and tokenizer, as any model folder, or adapters of one; and the optimizer's state. */
   readonly model: string;
   readonly teacher: string;
 }
@@ -149,11 +151,11 @@ export async function saveInitial(folder: RunFolder, parts: Readonly<Record<stri
 export async function saveCheckpoint(
   folder: RunFolder,
   state: RunState,
-  parts: { readonly policy: Policy; readonly teacher: Teacher | undefined },
+  parts: { readonly policy: Policy; readonly teacher: Teacher | undefined; readonly base: string | undefined },
 ): Promise<string> {
   await folder.flush();
   const path = join(folder.checkpoints, nameOf(state.step));
-  const saved: SavedState = { version: 1, state, offsets: folder.offsets };
+  const saved: SavedState = { version: 1, state, offsets: folder.offsets, base: parts.base };
   await writeFolder(path, async (aside) => {
     await parts.policy.save(join(aside, MODEL_FOLDER), { optimizer: true, dtype: "f32" });
     await parts.teacher?.save(aside);

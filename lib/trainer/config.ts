@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import { LORA_TARGETS } from "../policy/lora.js";
+import { LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -106,7 +106,10 @@ export const trainSchema = {
     stepBase: integer(1, "number of the first step: 1 official code, 0 ms-swift", { min: 0, max: 1 }),
   },
   lora: {
-    rank: integer(0, "of low-rank adapters, which are trained in the place of the weights; 0: the weights are"),
+    rank: integer(0, "of low-rank adapters, which are trained in the place of the weights; 0: the weights are", {
+      min: 0,
+      max: MOST_RANK,
+    }),
     alpha: nullable(number(1, "", { min: 1e-6 }), "adapters are scaled by alpha / rank; null: 2 rank"),
     rankStabilized: flag(false, "scaled by alpha / sqrt(rank) instead"),
     targets: listOf(oneOf(LORA_TARGETS, "q_proj", ""), LORA_TARGETS, "matrices of each layer that have one"),

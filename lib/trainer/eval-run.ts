@@ -14,6 +14,7 @@ import { evaluate, type Prediction } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
 import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig, rounded } from "./run-folder.js";
+import { requireBase } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 
 type Tree = Record<string, unknown>;
@@ -36,18 +37,21 @@ interface ResolvedModel {
   readonly checkpoint: Checkpoint | undefined;
 }
 
+async function resolveCheckpoint(checkpoint: Checkpoint, run: string): Promise<ResolvedModel> {
+  const { model, state } = checkpoint;
+  await requireBase(checkpoint, model);
+  return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
+}
+
 /** What a folder is: a run (its best checkpoint), a checkpoint, or a model or adapters of one. */
 export async function resolveModel(directory: string): Promise<ResolvedModel> {
-  const settingsOf = async (run: string): Promise<Tree> => ({ ...(await readRunConfig(run)).config });
   if (existsSync(join(directory, CHECKPOINTS))) {
     const best = await bestCheckpoint(directory);
     if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
-    return { model: best.model, settings: await settingsOf(directory), step: best.state.step, checkpoint: best };
+    return resolveCheckpoint(best, directory);
   }
   if (existsSync(join(directory, STATE_FILE))) {
-    const checkpoint = await readCheckpoint(directory);
-    const { model, state } = checkpoint;
-    return { model, settings: await settingsOf(resolve(directory, "..", "..")), step: state.step, checkpoint };
+    return resolveCheckpoint(await readCheckpoint(directory), resolve(directory, "..", ".."));
   }
   if (existsSync(join(directory, "config.json")) || existsSync(join(directory, ADAPTER_CONFIG))) {
     return { model: directory, settings: {}, step: 0, checkpoint: undefined };

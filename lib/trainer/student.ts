@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
-import { isAdapterFolder } from "../policy/adapter-folder.js";
+import { isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
+import { fingerprint } from "../policy/fingerprint.js";
 import { type LoraConfig, resolveLora } from "../policy/lora.js";
 import type { Policy } from "../policy/policy.js";
 import type { Checkpoint } from "./checkpoint.js";
@@ -40,10 +41,33 @@ async function withNew(model: Policy, config: ResolvedConfig): Promise<Policy> {
   return model.withLora({ ...adaptersOf(config), seed: config.seed });
 }
 
+/** Of the weights that adapters of that folder, or new ones on it, stand on. A hook's policy may come from no such folder. */
+export const baseFingerprint = (model: string): Promise<string | undefined> =>
+  modelUnder(model)
+    .then(fingerprint)
+    .catch(() => undefined);
+
+/** Adapters mean nothing on other weights than those that they were trained on. */
+export async function requireBase({ base }: Checkpoint, model: string): Promise<void> {
+  if (base === undefined) return;
+  const under = await modelUnder(model);
+  const found = await fingerprint(under).catch((cause: unknown) => {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `the run's adapters stand on the model in ${under}, which cannot be read: ${why}. Put it back, or let "model" say where it is now.`;
+    throw new RlsdError("ERR_RLSD_MODEL", message, { cause });
+  });
+  if (found === base) return;
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `the run's adapters were trained on other weights than ${under} has now: put those back, or begin a new run.`,
+  );
+}
+
 /** Adapters of a checkpoint: those that the settings mean, or nothing may be trained. */
-async function withSaved(model: Policy, folder: string, config: ResolvedConfig): Promise<Policy> {
-  if (model.withAdapters === undefined) return fail(`${folder}: ${CANNOT}`);
-  const policy = await model.withAdapters(folder);
+async function withSaved(model: Policy, folder: string, config: ResolvedConfig, load: LoadPolicy): Promise<Policy> {
+  if (model.withAdapters === undefined && config.lora.rank > 0) return fail(`"lora.rank": ${CANNOT}`);
+  // A hook's policies may have adapters in a way of their own.
+  const policy = await (model.withAdapters?.(folder) ?? load(folder));
   const wanted = config.lora.rank > 0 ? adaptersOf(config) : model.lora;
   if (isDeepStrictEqual(policy.lora, wanted)) return policy;
   await policy.dispose();
@@ -62,11 +86,12 @@ export async function loadStudent(
     if (config.lora.rank === 0) return load(from.model);
     return fail('"lora.rank": the run trains all weights: leave it at 0, or begin a new run from its checkpoint.');
   }
+  if (from !== undefined) await requireBase(from, config.model);
   const model = await load(config.model);
   if (from === undefined && config.lora.rank === 0) return model;
   try {
     // The weights are shared: they live on with the adapters.
-    return from === undefined ? await withNew(model, config) : await withSaved(model, from.model, config);
+    return from === undefined ? await withNew(model, config) : await withSaved(model, from.model, config, load);
   } finally {
     await model.dispose();
   }

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import type { Policy } from "../policy/policy.js";
-import { ALGORITHMS } from "./algorithms.js";
+import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
 import type { RunFolder } from "./run-folder.js";
-import { loadBeside, loadStudent } from "./student.js";
+import { baseFingerprint, loadBeside, loadStudent } from "./student.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
 /** Weights of a run: as they were given, or as the checkpoint has them. */
@@ -13,6 +13,8 @@ export interface Weights {
   readonly policy: Policy;
   readonly teacher: Teacher | undefined;
   readonly reference: Policy | undefined;
+  /** Fingerprint of the weights under the adapters; undefined: there are none, or no folder has them. */
+  readonly base: string | undefined;
 }
 
 const REFERENCE_FOLDER = "reference";
@@ -23,23 +25,23 @@ export async function loadWeights(
   from: Checkpoint | undefined,
   load: LoadPolicy,
 ): Promise<Weights> {
-  const algorithm = ALGORITHMS[config.algorithm]!;
-  const teaches = Array.from({ length: config.steps }, (_, i) => algorithm.teacherView(config, i + 1));
   const policy = await loadStudent(config, from, load);
   let teacher: Teacher | undefined;
   return releasing(
     () => disposeWeights({ policy, teacher, reference: undefined }),
     async () => {
+      const base = policy.lora && (await baseFingerprint(config.model));
       if (from !== undefined) await policy.loadOptimizer(from.model);
-      if (teaches.some((view) => view !== "none")) {
+      if (asksTeacher(config)) {
         const saved = from && savedTeacher(config.teacher.kind, from);
         const restored = saved === undefined ? undefined : await loadBeside(policy, saved, load);
         teacher = await createTeacher(config.teacher, policy, load, restored);
       }
-      if (!(algorithm.objective(config).klCoef > 0)) return { policy, teacher, reference: undefined };
+      if (!(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0))
+        return { policy, teacher, reference: undefined, base };
       const kept = from && join(from.path, "..", INITIAL_FOLDER, REFERENCE_FOLDER);
       const reference = kept === undefined ? await policy.snapshot() : await loadBeside(policy, kept, load);
-      return { policy, teacher, reference };
+      return { policy, teacher, reference, base };
     },
   );
 }
@@ -51,7 +53,7 @@ export const saveConstants = (folder: RunFolder, { teacher, reference }: Weights
     ...(reference && { [REFERENCE_FOLDER]: reference }),
   });
 
-export async function disposeWeights({ policy, teacher, reference }: Weights): Promise<void> {
+export async function disposeWeights({ policy, teacher, reference }: Omit<Weights, "base">): Promise<void> {
   await giveUpAll(
     () => teacher?.dispose(),
     () => reference?.dispose(),
