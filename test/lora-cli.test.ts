@@ -39,6 +39,7 @@ const COUNTS = "97,088 parameters (8,704 trained)";
 
 test("a run says how many parameters it trains; so does a plan, with memory for those alone", () => {
   expect(stdout).toContain(`rlsd: ${COUNTS}, 2000 rows, 4 held out`);
+  expect(readFileSync(join(run, "report.html"), "utf8")).toContain("</code>, adapters of rank 4, judged by");
   const plan = ["train", yaml, "--dry-run", "--set", "objective.klCoef=0.1"];
   expect(told(...plan)).toContain(`${model}: ${COUNTS}, 128 tokens`);
   const json = (...set: string[]) => JSON.parse(told(...plan, "--json", ...set.flatMap((one) => ["--set", one])));

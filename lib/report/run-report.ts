@@ -65,9 +65,10 @@ function fact(value: string, name: string): Html {
 function header(facts: RunFacts, digest: RunDigest): Html {
   const { accuracy, step, steps, tokens, ms } = facts;
   const said = (name: string) => settingText(digest.config, name);
+  const rank = numberSetting(digest.config, "lora.rank") ?? 0;
   const [reward, teacher, source] = [said("reward"), said("teacher.kind"), said("privileged.source")];
   return html`<header><h1>${facts.name}</h1>
-<p class="soft">${facts.algorithm} on <code>${facts.model}</code>${reward && html`, judged by <code>${reward}</code>`}${
+<p class="soft">${facts.algorithm} on <code>${facts.model}</code>${rank > 0 && `, adapters of rank ${rank}`}${reward && html`, judged by <code>${reward}</code>`}${
     teacher && source && `, teacher ${teacher} with ${source}`
   }; rlsd ${digest.config.version}</p>
 <ul class="facts">${accuracy && fact(`${percent(accuracy.first)} \u2192 ${percent(accuracy.last)}`, "held-out accuracy")}${
