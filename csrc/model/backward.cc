@@ -58,8 +58,7 @@ class Backward {
         RLSD_CHECK(t_.bias_backward(context(), vector(gradient(w.bias), w.out), dy));
       }
     }
-    RLSD_CHECK(
-        m_->device.matmul(dx, dy, matrix(m_->at(w.weight), w.out, w.in), false, false, beta));
+    RLSD_CHECK(m_->device.matmul(dx, dy, m_->weight(w.weight, w.out, w.in), false, false, beta));
     const AdapterOffsets at = m_->adapter_of(layer, p);
     return at.a < 0 ? RLSD_OK : adapter_backward(at, dx, dy, x);
   }

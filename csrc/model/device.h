@@ -29,6 +29,7 @@ class Buffer {
   void reset();
   bool empty() const { return data_ == nullptr; }
   uint64_t bytes() const { return bytes_; }
+  void* data() const { return data_; }
   float* floats() const { return static_cast<float*>(data_); }
   int32_t* ints() const { return static_cast<int32_t*>(data_); }
 

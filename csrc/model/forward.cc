@@ -13,8 +13,8 @@ rlsd_status linear(Model* m, int64_t layer, Projection p, float* to, const float
                    int64_t rows, double beta, const Activations* a) {
   const LinearOffsets& w = m->layout.layers[static_cast<size_t>(layer)].linear[p];
   const rlsd_tensor y = matrix(to, rows, w.out), x = matrix(from, rows, w.in);
-  RLSD_CHECK(m->device.matmul(y, x, matrix(m->at(w.weight), w.out, w.in), false, true, beta,
-                              m->at(w.bias)));
+  RLSD_CHECK(
+      m->device.matmul(y, x, m->weight(w.weight, w.out, w.in), false, true, beta, m->at(w.bias)));
   const AdapterOffsets at = m->adapter_of(layer, p);
   if (at.a < 0) return RLSD_OK;
   RLSD_CHECK(adapter_low(m, at, x, a->low));
@@ -73,8 +73,8 @@ rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, const Expans
   RLSD_CHECK(gather_rows(m, e->q, l.q, e->distinct_of, n, u, c.q_width()));
   RLSD_CHECK(gather_rows(m, e->k, l.k, e->distinct_of, n, u, c.kv_width()));
   RLSD_CHECK(gather_rows(m, e->v, l.v, e->distinct_of, n, u, c.kv_width()));
-  RLSD_CHECK(attention(m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences,
-                           e->first_query}));
+  RLSD_CHECK(attention(
+      m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences, e->first_query}));
   return gather_rows(m, l.out, e->out, e->packed_of, u, n, c.q_width());
 }
 
@@ -136,7 +136,7 @@ rlsd_status run_layers(Model* m, const DeviceRows& rows, const Expansion* expans
   const Config& c = m->config;
   RLSD_CHECK(
       m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
-                                  matrix(m->at(m->layout.embedding), c.vocab, c.hidden), rows.ids));
+                                  m->weight(m->layout.embedding, c.vocab, c.hidden), rows.ids));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;

@@ -162,8 +162,7 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
   Activations* a = &activations_;
   RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), false, a));
   RLSD_CHECK(device.table().embedding(device.context(), matrix(a->layers[0].x, n, c.hidden),
-                                      matrix(m_->at(m_->layout.embedding), c.vocab, c.hidden),
-                                      ids));
+                                      m_->weight(m_->layout.embedding, c.vocab, c.hidden), ids));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     RLSD_CHECK(project(m_, i, n, positions, a));

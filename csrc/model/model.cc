@@ -6,6 +6,12 @@
 #include "core/memory.h"
 
 namespace rlsd::model {
+namespace {
+
+/* Elements that are widened at a time where there is room for some alone. */
+constexpr int64_t kChunk = int64_t{1} << 20;
+
+}  // namespace
 
 Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
              const Config& c, int64_t tokens)
@@ -15,24 +21,26 @@ Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uin
       batch_tokens(tokens),
       device(table, ordinal, threads, memory_limit) {}
 
-rlsd_status Model::create(const float* frequencies) {
+rlsd_status Model::create(const float* frequencies, int32_t dtype) {
   RLSD_CHECK(device.check_entries());
-  rlsd_context* const c = device.context();
-  auto made = std::make_shared<Weights>(&device.table(), c->device, c->threads, device.available());
-  const uint64_t half = static_cast<uint64_t>(config.head_dim / 2) * sizeof(float);
-  const uint64_t bytes = static_cast<uint64_t>(layout.count) * sizeof(float);
-  Device& owner = made->device;
-  /* The small block first: glibc gives a thread's very first block, if large, an arena that it
-   * never gives back. */
-  rlsd_status status = owner.allocate(&made->inverse_frequencies, half, "Rotary frequencies");
-  if (status == RLSD_OK) status = owner.allocate(&made->block, bytes, "The model's weights");
-  if (status != RLSD_OK) {
-    std::memcpy(c->error, owner.context()->error, RLSD_ERROR_BYTES);
-    return status;
-  }
-  RLSD_CHECK(device.upload(made->inverse_frequencies.floats(), frequencies, half));
-  RLSD_CHECK(device.zero(made->block.floats(), layout.count));
+  const rlsd_context& place = *device.context();
+  auto made = std::make_shared<Weights>(place, &device.table(), device.available(), layout);
+  RLSD_CHECK(told(made->create(frequencies, config.head_dim / 2, dtype), *made));
   return take(std::move(made));
+}
+
+/* The words of the weights' own device become this model's. */
+rlsd_status Model::told(rlsd_status status, Weights& of) {
+  if (status != RLSD_OK) {
+    std::memcpy(device.context()->error, of.device.context()->error, RLSD_ERROR_BYTES);
+  }
+  return status;
+}
+
+rlsd_tensor Model::weight(int64_t offset, int64_t rows, int64_t columns) const {
+  rlsd_tensor t = matrix(static_cast<const float*>(weights->address(offset)), rows, columns);
+  t.dtype = weights->type_at(offset);
+  return t;
 }
 
 rlsd_status Model::take(std::shared_ptr<Weights> from) {
@@ -84,10 +92,18 @@ rlsd_status Model::check_own() {
                      "adapters that stand on them, or dispose of those policies first.");
 }
 
+rlsd_status Model::widen() {
+  const uint64_t before = weights->device.used();
+  const rlsd_status status = told(weights->widen(device.available()), *weights);
+  device.charge(static_cast<int64_t>(weights->device.used() - before));
+  return status;
+}
+
 rlsd_status Model::need_gradient() {
   RLSD_CHECK(check_own());
+  if (!config.has_adapters()) RLSD_CHECK(widen());
   if (!gradient.empty()) return RLSD_OK;
-  RLSD_CHECK(device.allocate(&gradient, trained_weights().bytes(), "The model's gradient"));
+  RLSD_CHECK(device.allocate(&gradient, trained_bytes(), "The model's gradient"));
   return clear_gradient();
 }
 
@@ -98,32 +114,26 @@ rlsd_status Model::clear_gradient() {
 rlsd_status Model::need_moments() {
   for (Buffer* moment : {&first_moment, &second_moment}) {
     if (!moment->empty()) continue;
-    RLSD_CHECK(device.allocate(moment, trained_weights().bytes(), "AdamW's moments"));
+    RLSD_CHECK(device.allocate(moment, trained_bytes(), "AdamW's moments"));
     RLSD_CHECK(device.zero(moment->floats(), trained().count));
   }
   return RLSD_OK;
 }
 
-Buffer* Model::block_of(Block block) {
+const Buffer& Model::block_of(Block block) const {
   switch (block) {
     case Block::kWeights:
-      return &trained_weights();
+      return adapter;
     case Block::kGradient:
-      return &gradient;
+      return gradient;
     case Block::kFirstMoment:
-      return &first_moment;
+      return first_moment;
     default:
-      return &second_moment;
+      return second_moment;
   }
 }
 
 namespace {
-
-rlsd_tensor typed(const void* data, int64_t count, int32_t dtype) {
-  rlsd_tensor t = vector(static_cast<const float*>(data), count);
-  t.dtype = dtype;
-  return t;
-}
 
 uint64_t bytes_of(int64_t count, int32_t dtype) {
   return static_cast<uint64_t>(count * element_bytes(dtype));
@@ -131,52 +141,102 @@ uint64_t bytes_of(int64_t count, int32_t dtype) {
 
 }  // namespace
 
+/* Host elements of some type into memory of that type, or of float32. */
+rlsd_status Model::store(rlsd_tensor to, int32_t dtype, const void* from) {
+  const uint64_t bytes = bytes_of(to.shape[0], dtype);
+  if (to.dtype == dtype) return device.upload(to.data, from, bytes);
+  RLSD_CHECK(device.reserve(&staging_, bytes, "Staging memory"));
+  RLSD_CHECK(device.upload(staging_.data(), from, bytes));
+  return device.table().convert(device.context(), to, typed(staging_.data(), to.shape[0], dtype));
+}
+
+/* Memory of some type as host elements of any: a 16-bit type becomes another one by way of
+ * float32. */
+rlsd_status Model::fetch(rlsd_tensor from, int32_t dtype, void* to) {
+  const int64_t count = from.shape[0];
+  const uint64_t bytes = bytes_of(count, dtype), wide = bytes_of(count, RLSD_F32);
+  if (from.dtype == dtype) return device.download(to, from.data, bytes);
+  RLSD_CHECK(device.reserve(&staging_, wide + bytes, "Staging memory"));
+  if (from.dtype != RLSD_F32) {
+    const rlsd_tensor floats = vector(staging_.floats(), count);
+    RLSD_CHECK(device.table().convert(device.context(), floats, from));
+    if (dtype == RLSD_F32) return device.download(to, floats.data, bytes);
+    from = floats;
+  }
+  const rlsd_tensor narrow = typed(staging_.floats() + count, count, dtype);
+  RLSD_CHECK(device.table().convert(device.context(), narrow, from));
+  return device.download(to, narrow.data, bytes);
+}
+
 rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dtype,
                          const void* from) {
-  if (block == Block::kWeights) RLSD_CHECK(check_own());
+  if (block == Block::kWeights && !config.has_adapters()) {
+    RLSD_CHECK(check_own());
+    const int32_t held = weights->type_at(offset);
+    const bool as_held = held == RLSD_F32 || held == dtype;
+    if (!as_held || weights->alike(offset, count) < count) RLSD_CHECK(widen());
+    return store(weights->range(offset, count), dtype, from);
+  }
   if (block == Block::kFirstMoment || block == Block::kSecondMoment) RLSD_CHECK(need_moments());
   if (block == Block::kGradient) RLSD_CHECK(need_gradient());
-  float* const to = block_of(block)->floats() + offset;
-  const uint64_t bytes = bytes_of(count, dtype);
-  if (dtype == RLSD_F32) return device.upload(to, from, bytes);
-  RLSD_CHECK(device.reserve(&staging_, bytes, "Staging memory"));
-  RLSD_CHECK(device.upload(staging_.floats(), from, bytes));
-  return device.table().convert(device.context(), vector(to, count),
-                                typed(staging_.floats(), count, dtype));
+  return store(vector(block_of(block).floats() + offset, count), dtype, from);
 }
 
 rlsd_status Model::read(Block block, int64_t offset, int64_t count, int32_t dtype, void* to) {
-  const Buffer* source = block_of(block);
-  const uint64_t bytes = bytes_of(count, dtype);
-  if (source->empty()) { /* nothing was accumulated yet */
-    std::memset(to, 0, bytes);
+  if (block == Block::kWeights && !config.has_adapters()) {
+    const int64_t first = weights->alike(offset, count);
+    RLSD_CHECK(fetch(weights->range(offset, first), dtype, to));
+    if (first == count) return RLSD_OK;
+    void* const rest = static_cast<char*>(to) + bytes_of(first, dtype);
+    return fetch(weights->range(offset + first, count - first), dtype, rest);
+  }
+  if (block_of(block).empty()) { /* nothing was accumulated yet */
+    std::memset(to, 0, bytes_of(count, dtype));
     return RLSD_OK;
   }
-  const float* const from = source->floats() + offset;
-  if (dtype == RLSD_F32) return device.download(to, from, bytes);
-  RLSD_CHECK(device.reserve(&staging_, bytes, "Staging memory"));
-  RLSD_CHECK(device.table().convert(device.context(), typed(staging_.floats(), count, dtype),
-                                    vector(from, count)));
-  return device.download(to, staging_.floats(), bytes);
+  return fetch(vector(block_of(block).floats() + offset, count), dtype, to);
 }
 
-rlsd_status Model::copy_from(Model& other, double rate) {
-  RLSD_CHECK(check_own());
-  const int64_t count = trained().count;
-  float* const own = trained_weights().floats();
-  const float* const theirs = other.trained_weights().floats();
+/* own rate + theirs (1 - rate) = (own rate / (1 - rate) + theirs) (1 - rate) */
+rlsd_status Model::blend(float* own, const float* theirs, int64_t count, double rate) {
   if (rate == 0.0) return device.copy(own, theirs, count);
-  if (rate == 1.0) return RLSD_OK;
-  /* own rate + other (1 - rate) = (own rate / (1 - rate) + other) (1 - rate) */
   const rlsd_backend_v1& table = device.table();
   RLSD_CHECK(table.scale(device.context(), vector(own, count), rate / (1.0 - rate)));
   RLSD_CHECK(table.residual_add(device.context(), vector(own, count), vector(theirs, count)));
   return table.scale(device.context(), vector(own, count), 1.0 - rate);
 }
 
+rlsd_status Model::copy_from(Model& other, double rate) {
+  RLSD_CHECK(check_own());
+  if (rate == 1.0) return RLSD_OK;
+  if (!config.has_adapters()) return copy_weights(*other.weights, rate);
+  return blend(adapter.floats(), other.adapter.floats(), adapters.count, rate);
+}
+
+/* Weights = from (1 - rate) + own rate; of the same type they are copied as they are. */
+rlsd_status Model::copy_weights(const Weights& from, double rate) {
+  if (rate == 0.0 && weights->dtype == from.dtype) {
+    return device.table().copy(device.context(), weights->block.data(), from.block.data(),
+                               from.block.bytes(), RLSD_DEVICE_TO_DEVICE);
+  }
+  RLSD_CHECK(widen());
+  float* const own = weights->block.floats();
+  int64_t begin = 0;
+  for (int64_t n; from.dtype != RLSD_F32 && begin < from.matrices; begin += n) {
+    n = std::min(kChunk, from.matrices - begin);
+    RLSD_CHECK(device.reserve(&staging_, bytes_of(n, RLSD_F32), "Staging memory"));
+    RLSD_CHECK(device.table().convert(device.context(), vector(staging_.floats(), n),
+                                      from.range(begin, n)));
+    RLSD_CHECK(blend(own + begin, staging_.floats(), n, rate));
+  }
+  const auto* const rest = static_cast<const float*>(from.address(begin));
+  return blend(own + begin, rest, from.count - begin, rate);
+}
+
 rlsd_status Model::merge(Model& source) {
   RLSD_CHECK(check_own());
-  RLSD_CHECK(device.copy(weights->block.floats(), source.at(0), layout.count));
+  RLSD_CHECK(copy_weights(*source.weights, 0.0));
+  RLSD_CHECK(widen());
   for (int64_t i = 0; i < config.layers; ++i) {
     for (size_t p = 0; p < kProjections; ++p) {
       const AdapterOffsets at = source.adapter_of(i, static_cast<Projection>(p));
@@ -196,7 +256,7 @@ rlsd_status Model::merge_one(const Model& source, const LinearOffsets& w, Adapte
   RLSD_CHECK(device.copy(scaled, source.adapter_at(at.b), count));
   RLSD_CHECK(
       device.table().scale(device.context(), vector(scaled, count), source.config.adapter_scale));
-  return device.matmul(matrix(this->at(w.weight), w.out, w.in), matrix(scaled, w.out, rank),
+  return device.matmul(weight(w.weight, w.out, w.in), matrix(scaled, w.out, rank),
                        matrix(source.adapter_at(at.a), rank, w.in), false, false, 1.0);
 }
 

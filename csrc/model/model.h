@@ -1,5 +1,5 @@
-/* One decoder: its weights, and once it is trained its gradient and AdamW's moments; each one block
- * of float32. Models that differ in their adapters alone share the weights, which nobody may change
+/* One decoder: its weights, and once it is trained its gradient and AdamW's moments, each in one
+ * block. Models that differ in their adapters alone share the weights, which nobody may change
  * then. */
 #ifndef RLSD_MODEL_MODEL_H_
 #define RLSD_MODEL_MODEL_H_
@@ -11,19 +11,11 @@
 #include "model/activations.h"
 #include "model/device.h"
 #include "model/layout.h"
+#include "model/weights.h"
 
 namespace rlsd::model {
 
 enum class Block { kWeights, kGradient, kFirstMoment, kSecondMoment };
-
-/* What several models may read; its memory is given back with the last of them. */
-struct Weights {
-  Weights(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit)
-      : device(table, ordinal, threads, memory_limit) {}
-
-  Device device; /* owns the buffers: they go first */
-  Buffer inverse_frequencies, block;
-};
 
 struct Model {
   /* `batch_tokens`: rows that one forward and backward pass holds at once; a longer sequence has
@@ -31,16 +23,18 @@ struct Model {
   Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
         const Config& c, int64_t batch_tokens);
 
-  /* Allocates the weights, all 0. */
-  rlsd_status create(const float* inverse_frequencies);
+  /* Allocates the weights, all 0; `dtype` is that of the matrices until one is changed. */
+  rlsd_status create(const float* inverse_frequencies, int32_t dtype);
   /* Takes the weights of a model of the same shape; allocates the adapters, all 0. */
   rlsd_status share(const Model& other);
   /* Gives all memory back; only create may follow. */
   void release();
 
+  /* A norm or a bias. */
   const float* at(int64_t offset) const {
-    return offset < 0 ? nullptr : weights->block.floats() + offset;
+    return offset < 0 ? nullptr : static_cast<const float*>(weights->address(offset));
   }
+  rlsd_tensor weight(int64_t offset, int64_t rows, int64_t columns) const;
   const float* adapter_at(int64_t offset) const { return adapter.floats() + offset; }
   const float* frequencies() const { return weights->inverse_frequencies.floats(); }
 
@@ -49,13 +43,17 @@ struct Model {
   const ParameterBlock& trained() const {
     return config.has_adapters() ? static_cast<const ParameterBlock&>(adapters) : layout;
   }
-  Buffer& trained_weights() { return config.has_adapters() ? adapter : weights->block; }
+  uint64_t trained_bytes() const { return static_cast<uint64_t>(trained().count) * sizeof(float); }
+  /* Float32 once there is a gradient. */
+  float* trained_weights() const {
+    return config.has_adapters() ? adapter.floats() : weights->block.floats();
+  }
   float* gradient_at(int64_t offset) const { return gradient.floats() + offset; }
   AdapterOffsets adapter_of(int64_t layer, Projection p) const {
     return config.has_adapters() ? adapters.layers[static_cast<size_t>(layer)][p]
                                  : AdapterOffsets{};
   }
-  rlsd_tensor head() const { return matrix(at(layout.head), config.vocab, config.hidden); }
+  rlsd_tensor head() const { return weight(layout.head, config.vocab, config.hidden); }
   /* Without data where the head is not trained. */
   rlsd_tensor head_gradient() const {
     return matrix(config.has_adapters() ? nullptr : gradient_at(layout.head), config.vocab,
@@ -90,10 +88,17 @@ struct Model {
  private:
   rlsd_status take(std::shared_ptr<Weights> from);
   rlsd_status add_adapters();
+  rlsd_status told(rlsd_status status, Weights& of);
   /* Fails where a change of what is trained would change another model. */
   rlsd_status check_own();
   rlsd_status merge_one(const Model& source, const LinearOffsets& linear, AdapterOffsets at);
-  Buffer* block_of(Block block);
+  /* Makes the weights, which are this model's own, float32. */
+  rlsd_status widen();
+  rlsd_status copy_weights(const Weights& from, double rate);
+  rlsd_status blend(float* own, const float* theirs, int64_t count, double rate);
+  rlsd_status store(rlsd_tensor to, int32_t dtype, const void* from);
+  rlsd_status fetch(rlsd_tensor from, int32_t dtype, void* to);
+  const Buffer& block_of(Block block) const;
   Buffer staging_;
 };
 

@@ -9,7 +9,7 @@ namespace {
 rlsd_status update_range(Model* m, const StepOptions& o, double decay, double gradient_scale,
                          int64_t begin, int64_t end) {
   rlsd_adamw_args args = {};
-  args.weight = vector(m->trained_weights().floats() + begin, end - begin);
+  args.weight = vector(m->trained_weights() + begin, end - begin);
   args.m = vector(m->first_moment.floats() + begin, end - begin);
   args.v = vector(m->second_moment.floats() + begin, end - begin);
   args.gradient = vector(m->gradient.floats() + begin, end - begin);

@@ -109,13 +109,17 @@ napi_value open_model(napi_env env, napi_callback_info info) {
                                    decode_config(fields), static_cast<int64_t>(place[4])));
 }
 
-/* engineAllocate(model, inverseFrequencies) */
+/* engineAllocate(model, inverseFrequencies, dtype): dtype of the matrices */
 napi_value allocate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
   const size_t half = m != nullptr ? static_cast<size_t>(m->config.head_dim / 2) : 0;
   const auto* frequencies = args.data<float>(1, napi_float32_array, half);
-  return enqueue(args, m, 0, [m, frequencies] { return m->create(frequencies); });
+  const double dtype = args.number(2);
+  if (args.valid() && (dtype < RLSD_F32 || dtype > RLSD_BF16)) args.invalidate();
+  return enqueue(args, m, 0, [m, frequencies, dtype] {
+    return m->create(frequencies, static_cast<int32_t>(dtype));
+  });
 }
 
 /* engineShare(model, other): the model, which has no memory yet, reads other's weights and has
@@ -222,7 +226,7 @@ napi_value release(napi_env env, napi_callback_info info) {
 }
 
 /* engineState(model, updates): sets the count of updates unless it is negative; resolves [memory
- * bytes, updates] */
+ * bytes, updates, dtype of the matrices] */
 napi_value state(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
@@ -232,7 +236,9 @@ napi_value state(napi_env env, napi_callback_info info) {
       args, m, 0,
       [=] {
         if (updates >= 0) m->updates = static_cast<int64_t>(updates);
-        *result = {static_cast<double>(m->device.used()), static_cast<double>(m->updates)};
+        const int32_t dtype = m->weights != nullptr ? m->weights->dtype : RLSD_F32;
+        *result = {static_cast<double>(m->device.used()), static_cast<double>(m->updates),
+                   static_cast<double>(dtype)};
         return RLSD_OK;
       },
       [result](napi_env e) { return number_array(e, *result); });

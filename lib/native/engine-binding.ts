@@ -33,7 +33,8 @@ export interface EngineBinding {
   engineLayout(config: Float64Array): EngineLayout;
   engineActivationBytes(config: Float64Array, tokens: number, gradients: number): number;
   engineOpen(config: Float64Array, place: Float64Array): EngineHandle;
-  engineAllocate(model: EngineHandle, inverseFrequencies: Float32Array): Queued;
+  /** `dtype` is that of the matrices until one of them is changed, which makes them float32. */
+  engineAllocate(model: EngineHandle, inverseFrequencies: Float32Array, dtype: number): Queued;
   engineInitialize(
     model: EngineHandle,
     seedLow: number,
@@ -50,7 +51,7 @@ export interface EngineBinding {
   engineRead(model: EngineHandle, block: number, offset: number, dtype: number, bytes: Uint8Array): Queued;
   engineCopy(model: EngineHandle, other: EngineHandle, rate: number): Queued;
   engineRelease(model: EngineHandle): Queued;
-  engineState(model: EngineHandle, updates: number): QueuedValue<[memoryBytes: number, updates: number]>;
+  engineState(model: EngineHandle, updates: number): QueuedValue<[memoryBytes: number, updates: number, dtype: number]>;
   engineStep(model: EngineHandle, options: Float64Array): QueuedValue<[gradientNorm: number, skipped: number]>;
   engineCancel(cancelId: number): void;
   engineScore(

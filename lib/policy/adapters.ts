@@ -4,7 +4,16 @@ import { ADAPTER_CONFIG, type AdapterFolder, readAdapterFolder } from "./adapter
 import type { ModelConfig } from "./config.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
-import { allocateModel, filled, layoutOf, type NativeModel, orReleased, settled, shareModel } from "./native-model.js";
+import {
+  allocateModel,
+  filled,
+  layoutOf,
+  type NativeModel,
+  orReleased,
+  settled,
+  settledValue,
+  shareModel,
+} from "./native-model.js";
 
 /** Where each adapter of a folder lies; every name, shape and type checked against the model they are for. */
 export function adapterSources(
@@ -51,10 +60,11 @@ export async function mergedModel({ config, placement, handle }: NativeModel): P
   return orReleased(whole, settled(native.engineMerge(whole.handle, handle)));
 }
 
-/** A copy of what is trained: of the weights, or of the adapters on the same weights. */
+/** A copy of what is trained: of the weights, in the type that they are held in, or of the adapters on the same weights. */
 export async function copiedModel(model: NativeModel): Promise<NativeModel> {
   const { config, layout, lora, placement, handle } = model;
-  const copy = await (lora === undefined ? allocateModel(config, layout, placement) : shareModel(model, lora));
+  const [, , dtype] = await settledValue(native.engineState(handle, -1));
+  const copy = await (lora === undefined ? allocateModel(config, layout, placement, dtype) : shareModel(model, lora));
   return orReleased(copy, settled(native.engineCopy(copy.handle, handle, 0)));
 }
 

@@ -7,7 +7,7 @@ import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
 import { findParameters, GENERATION_CONFIG, readModelFolder } from "./model-folder.js";
-import { allocateModel, filled, layoutOf, type Placement, settled, shareModel } from "./native-model.js";
+import { allocateModel, filled, layoutOf, type Placement, readModel, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
 import type { RopeConfig } from "./rope.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
@@ -59,7 +59,7 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
   const own = folder.companions.has("tokenizer.json");
   const companions = own ? withText(theirs, folder.companions) : theirs;
   const tokenizer = tokenizerOf(companions, own ? directory : base);
-  const under = await filled(await allocateModel(config, layoutOf(config), options), weights);
+  const under = await readModel(config, options, weights);
   try {
     const model = await filled(await shareModel(under, folder.lora), adapters);
     return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
@@ -70,7 +70,8 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
 
 /**
  * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
- * tokenizer. F32, F16 and BF16 weights load; all are held and computed with as float32. A folder of the PEFT library
+ * tokenizer. F32, F16 and BF16 weights load and are computed with as float32; they are held in their own type until they are trained
+ * or overwritten. A folder of the PEFT library
  * (adapter_config.json, adapter_model.safetensors) gives the model it stands on with its adapters, which alone are
  * trained.
  *
@@ -88,10 +89,9 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   }
   const home = new Home(await placeOf(directory));
   const { config, json, companions } = await readModelFolder(directory);
-  const layout = layoutOf(config);
-  const sources = await findParameters(directory, config, layout);
+  const sources = await findParameters(directory, config, layoutOf(config));
   const tokenizer = tokenizerOf(companions, directory);
-  const model = await filled(await allocateModel(config, layout, options), sources);
+  const model = await readModel(config, options, sources);
   return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
 

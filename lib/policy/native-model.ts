@@ -20,7 +20,8 @@ import { readExactly, type TensorEntry } from "./safetensors.js";
 
 /** Bytes read from a file, or from a model, at a time. */
 const CHUNK_BYTES = 4 << 20;
-const DTYPE_CODES: Readonly<Record<string, number>> = { F32: 0, F16: 1, BF16: 2 };
+const DTYPE_CODES = { F32: 0, F16: 1, BF16: 2 } as const;
+const codeOf = (dtype: string): number => DTYPE_CODES[dtype as keyof typeof DTYPE_CODES];
 
 export interface Placement {
   /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
@@ -87,14 +88,15 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
   return native.engineOpen(encoded, place);
 }
 
-/** Memory for the weights, all 0. */
+/** Memory for the weights, all 0; `dtype` is that of the matrices until one of them is changed. */
 export async function allocateModel(
   config: ModelConfig,
   layout: EngineLayout,
   placement: Placement,
+  dtype: number = DTYPE_CODES.F32,
 ): Promise<NativeModel> {
   const handle = openModel(config, placement);
-  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim)));
+  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), dtype));
   return { handle, config, layout, placement };
 }
 
@@ -120,7 +122,7 @@ export async function writeParameter(
     const bytes = new Uint8Array(Math.min(CHUNK_BYTES, entry.end - at));
     await readExactly(handle, bytes, at, file);
     const offset = (model.layout.offsets[index] as number) + (at - entry.start) / width;
-    await settled(native.engineWrite(model.handle, block, offset, DTYPE_CODES[entry.dtype] as number, bytes));
+    await settled(native.engineWrite(model.handle, block, offset, codeOf(entry.dtype), bytes));
   }
 }
 
@@ -136,6 +138,23 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
       await handle.close();
     }
   }
+}
+
+/** Type of all matrices in the files, which then are held in it; float32 where they have several. */
+function heldType(layout: EngineLayout, sources: readonly ParameterSource[]): number {
+  const types = new Set(sources.filter((_, i) => layout.rows[i] !== 0).map(({ entry }) => entry.dtype));
+  const [type = "F32"] = types;
+  return types.size === 1 ? codeOf(type) : DTYPE_CODES.F32;
+}
+
+/** The weights of files, in the type that they have there. */
+export async function readModel(
+  config: ModelConfig,
+  placement: Placement,
+  sources: readonly ParameterSource[],
+): Promise<NativeModel> {
+  const layout = layoutOf(config);
+  return filled(await allocateModel(config, layout, placement, heldType(layout, sources)), sources);
 }
 
 /** A new model once `work` on it is done; where that fails it gives its memory back, and weights that it shares. */
@@ -166,7 +185,7 @@ export async function* readParameter(
   for (let at = 0; at < count; at += step) {
     const bytes = new Uint8Array(Math.min(step, count - at) * width);
     const offset = (model.layout.offsets[index] as number) + at;
-    await settled(native.engineRead(model.handle, block, offset, DTYPE_CODES[dtype] as number, bytes));
+    await settled(native.engineRead(model.handle, block, offset, codeOf(dtype), bytes));
     yield bytes;
   }
 }

@@ -1,4 +1,6 @@
 /* out (N, H) = table[ids]; the gradient adds each row of d_out to its id's row of d_table. */
+#include "core/memory.h"
+#include "cpu/matmul_kernels.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
 
@@ -6,14 +8,15 @@ namespace rlsd::cpu {
 
 rlsd_status embedding(rlsd_context* context, rlsd_tensor out, rlsd_tensor table,
                       const int32_t* ids) {
-  if (!is_f32(out, 2) || !is_f32(table, 2)) {
-    return fail(context, RLSD_UNSUPPORTED, -1, "embedding: expected f32 matrices.");
+  if (!is_f32(out, 2) || !is_float(table.dtype) || table.rank != 2 || table.stride[1] != 1) {
+    return fail(context, RLSD_UNSUPPORTED, -1, "embedding: expected a table of floats for f32.");
   }
-  const int64_t width = out.shape[1];
+  const int64_t width = out.shape[1], row_bytes = table.stride[0] * element_bytes(table.dtype);
+  const auto widen = matmul_kernels().widen[table.dtype];
   return parallel_rows(context, out.shape[0], width, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(f32(out) + i * out.stride[0], f32(table) + ids[i] * table.stride[0],
-                  static_cast<size_t>(width) * sizeof(float));
+      widen(f32(out) + i * out.stride[0], static_cast<const char*>(table.data) + ids[i] * row_bytes,
+            width);
     }
   });
 }

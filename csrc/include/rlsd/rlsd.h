@@ -365,7 +365,7 @@ typedef struct rlsd_backend_v1 {
   rlsd_status (*distill_loss)(rlsd_context*, const rlsd_distill_args*);
 
   /* model: forward */
-  /* out (N, H) = table[ids] */
+  /* out (N, H) = table[ids], widened */
   rlsd_status (*embedding)(rlsd_context*, rlsd_tensor out, rlsd_tensor table, const int32_t* ids);
   /* out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps) per row of x (R, C); rstd (R) f32 */
   rlsd_status (*rms_norm)(rlsd_context*, rlsd_tensor out, rlsd_tensor rstd, rlsd_tensor x, rlsd_tensor weight,
