@@ -172,9 +172,8 @@ rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dty
                          const void* from) {
   if (block == Block::kWeights && !config.has_adapters()) {
     RLSD_CHECK(check_own());
-    const int32_t held = weights->type_at(offset);
-    const bool as_held = held == RLSD_F32 || held == dtype;
-    if (!as_held || weights->alike(offset, count) < count) RLSD_CHECK(widen());
+    const bool as_held = weights->dtype == dtype && weights->alike(offset, count) == count;
+    if (!as_held) RLSD_CHECK(widen());
     return store(weights->range(offset, count), dtype, from);
   }
   if (block == Block::kFirstMoment || block == Block::kSecondMoment) RLSD_CHECK(need_moments());

@@ -1,6 +1,7 @@
 /* The parameters of a model in one block: matrices in float32 or in the 16-bit type of the files
  * they came from, then norms and biases in float32. Products widen as they read, exactly, so that
- * the type decides how much memory is held and read, and no bit of a result. */
+ * the type decides how much memory is held and read, and no bit of a result. While it is a 16-bit
+ * type, that type has every parameter exactly, norms and biases too. */
 #ifndef RLSD_MODEL_WEIGHTS_H_
 #define RLSD_MODEL_WEIGHTS_H_
 

@@ -315,6 +315,23 @@ void decoding() {
   report("attention_decode gives attention's bits, row by row", same, 0.0);
 }
 
+/* Rows of a table of each type, whose numbers all three types hold exactly. */
+void embeddings(rlsd_context* context, const std::vector<int32_t>& ids, int64_t columns) {
+  Values table(7 * columns), wanted;
+  for (size_t i = 0; i < table.size(); ++i) table[i] = (static_cast<double>(i % 201) - 100) / 64;
+  for (int32_t id : ids)
+    wanted.insert(wanted.end(), &table[id * columns], &table[id * columns] + columns);
+  for (int32_t dtype : {RLSD_F32, RLSD_F16, RLSD_BF16}) {
+    Array wide(table, {7, columns}), narrow(table, {7, columns});
+    Array out({static_cast<int64_t>(ids.size()), columns}, 7.0);
+    narrow.tensor.dtype = dtype;
+    backend->convert(context, narrow.tensor, wide.tensor);
+    backend->embedding(context, out.tensor, narrow.tensor, ids.data());
+    const bool same = out.data == std::vector<float>(wanted.begin(), wanted.end());
+    report("embedding widens its table exactly", same, 0.0);
+  }
+}
+
 void sums_over_rows() {
   const int64_t rows = 40, columns = 70;
   const Values c = noise(rows * columns, 13);
@@ -330,6 +347,7 @@ void sums_over_rows() {
     }
   }
   Context context(2);
+  embeddings(context, ids, columns);
   Array d_out(c, {rows, columns}), d_table({7, columns}, 0.5), d_bias({columns}, 0.5);
   backend->embedding_backward(context, d_table.tensor, d_out.tensor, ids.data());
   backend->bias_backward(context, d_bias.tensor, d_out.tensor);

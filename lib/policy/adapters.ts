@@ -7,11 +7,11 @@ import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js
 import {
   allocateModel,
   filled,
+  heldType,
   layoutOf,
   type NativeModel,
   orReleased,
   settled,
-  settledValue,
   shareModel,
 } from "./native-model.js";
 
@@ -63,8 +63,9 @@ export async function mergedModel({ config, placement, handle }: NativeModel): P
 /** A copy of what is trained: of the weights, in the type that they are held in, or of the adapters on the same weights. */
 export async function copiedModel(model: NativeModel): Promise<NativeModel> {
   const { config, layout, lora, placement, handle } = model;
-  const [, , dtype] = await settledValue(native.engineState(handle, -1));
-  const copy = await (lora === undefined ? allocateModel(config, layout, placement, dtype) : shareModel(model, lora));
+  const copy = await (lora === undefined
+    ? allocateModel(config, layout, placement, await heldType(model))
+    : shareModel(model, lora));
   return orReleased(copy, settled(native.engineCopy(copy.handle, handle, 0)));
 }
 

@@ -12,7 +12,16 @@ import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
-import { layoutOf, type NativeModel, readParameter, settled, settledValue, shareModel } from "./native-model.js";
+import {
+  type HeldType,
+  heldType,
+  layoutOf,
+  type NativeModel,
+  readParameter,
+  settled,
+  settledValue,
+  shareModel,
+} from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { Home } from "./place.js";
 import type {
@@ -196,6 +205,10 @@ export class EnginePolicy implements Policy {
    */
   async memoryBytes(): Promise<number> {
     return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
+  }
+
+  async heldType(): Promise<HeldType> {
+    return this.#inTurn(() => heldType(this.#model));
   }
 
   /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */

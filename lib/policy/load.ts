@@ -70,10 +70,9 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
 
 /**
  * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
- * tokenizer. F32, F16 and BF16 weights load and are computed with as float32; they are held in their own type until they are trained
- * or overwritten. A folder of the PEFT library
- * (adapter_config.json, adapter_model.safetensors) gives the model it stands on with its adapters, which alone are
- * trained.
+ * tokenizer. F32, F16 and BF16 weights load and are computed with as float32; matrices are held in the type of the
+ * file until they are trained or overwritten. A folder of the PEFT library (adapter_config.json,
+ * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained.
  *
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY

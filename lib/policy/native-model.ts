@@ -21,6 +21,9 @@ import { readExactly, type TensorEntry } from "./safetensors.js";
 /** Bytes read from a file, or from a model, at a time. */
 const CHUNK_BYTES = 4 << 20;
 const DTYPE_CODES = { F32: 0, F16: 1, BF16: 2 } as const;
+/** By the same codes. */
+const HELD_TYPES = ["f32", "f16", "bf16"] as const;
+export type HeldType = (typeof HELD_TYPES)[number];
 const codeOf = (dtype: string): number => DTYPE_CODES[dtype as keyof typeof DTYPE_CODES];
 
 export interface Placement {
@@ -93,10 +96,12 @@ export async function allocateModel(
   config: ModelConfig,
   layout: EngineLayout,
   placement: Placement,
-  dtype: number = DTYPE_CODES.F32,
+  dtype: HeldType = "f32",
 ): Promise<NativeModel> {
   const handle = openModel(config, placement);
-  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), dtype));
+  await settled(
+    native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), HELD_TYPES.indexOf(dtype)),
+  );
   return { handle, config, layout, placement };
 }
 
@@ -106,6 +111,12 @@ export async function shareModel(other: NativeModel, lora?: LoraConfig): Promise
   const handle = openModel(config, placement, lora);
   await settled(native.engineShare(handle, other.handle));
   return { handle, config, lora, layout: layoutOf(config, lora), placement };
+}
+
+/** The type in which the matrices of the weights are held now, which has every parameter exactly. */
+export async function heldType({ handle }: NativeModel): Promise<HeldType> {
+  const [, , dtype] = await settledValue(native.engineState(handle, -1));
+  return HELD_TYPES[dtype] ?? "f32";
 }
 
 /** Streams one tensor of a file into a parameter's place in a block. */
@@ -140,11 +151,11 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
   }
 }
 
-/** Type of all matrices in the files, which then are held in it; float32 where they have several. */
-function heldType(layout: EngineLayout, sources: readonly ParameterSource[]): number {
-  const types = new Set(sources.filter((_, i) => layout.rows[i] !== 0).map(({ entry }) => entry.dtype));
-  const [type = "F32"] = types;
-  return types.size === 1 ? codeOf(type) : DTYPE_CODES.F32;
+/** The type of all tensors in the files, in which the matrices are held; float32 where there are several. */
+function typeOf(sources: readonly ParameterSource[]): HeldType {
+  const types = new Set(sources.map(({ entry }) => codeOf(entry.dtype)));
+  const [type = 0] = types;
+  return (types.size === 1 && HELD_TYPES[type]) || "f32";
 }
 
 /** The weights of files, in the type that they have there. */
@@ -153,8 +164,7 @@ export async function readModel(
   placement: Placement,
   sources: readonly ParameterSource[],
 ): Promise<NativeModel> {
-  const layout = layoutOf(config);
-  return filled(await allocateModel(config, layout, placement, heldType(layout, sources)), sources);
+  return filled(await allocateModel(config, layoutOf(config), placement, typeOf(sources)), sources);
 }
 
 /** A new model once `work` on it is done; where that fails it gives its memory back, and weights that it shares. */

@@ -139,6 +139,11 @@ export interface Policy {
   step(options: StepOptions): Promise<StepResult>;
   /** A copy of the weights alone: no gradient, no optimizer state. */
   snapshot(): Promise<Policy>;
+  /**
+   * The type in which its weights, those under its adapters, lie in memory; it has each of them exactly. That of the files
+   * they came from, until they are trained or overwritten. Absent: f32.
+   */
+  heldType?(): Promise<"f32" | "bf16" | "f16">;
   /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
   /**

@@ -8,7 +8,7 @@ import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
 import { makeFolder } from "./folder.js";
 import { openForReading, shapeOf } from "./model-folder.js";
-import { type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
+import { heldType, type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { newPlace, type Place } from "./place.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
@@ -176,7 +176,7 @@ export async function saveModel(
     await syncDirectory(aside);
     const place = model.lora === undefined ? await newPlace(directory) : undefined;
     await publish(aside, directory);
-    return dtype === "f32" ? place : undefined;
+    return dtype === "f32" || dtype === (await heldType(model)) ? place : undefined;
   } catch (cause) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
     if (cause instanceof RlsdError) throw cause;

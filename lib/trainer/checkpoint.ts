@@ -140,7 +140,10 @@ async function writeFolder(path: string, fill: (aside: string) => Promise<void>)
 export async function saveInitial(folder: RunFolder, parts: Readonly<Record<string, Policy>>): Promise<void> {
   if (Object.keys(parts).length === 0) return;
   await writeFolder(join(folder.checkpoints, INITIAL_FOLDER), async (aside) => {
-    for (const [name, policy] of Object.entries(parts)) await policy.save(join(aside, name), { dtype: "f32" });
+    for (const [name, policy] of Object.entries(parts)) {
+      const held = policy.lora === undefined ? await policy.heldType?.() : undefined;
+      await policy.save(join(aside, name), { dtype: held ?? "f32" });
+    }
   });
 }
 

@@ -62,18 +62,22 @@ async function cacheBytesPerToken(model: string): Promise<number> {
 
 async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
   const counts = parametersOf(policy);
-  const [weights, trained] = [4 * counts.parameters, 4 * counts.trained];
+  const trained = 4 * counts.trained;
+  const under = counts.parameters - counts.trained;
+  const width = ((await policy.heldType?.()) ?? "f32") === "f32" ? 4 : 2;
+  // Of a model that is not trained; of one that is, what is copied before the first update.
+  const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
   const sequences = config.rollout.prompts * config.rollout.count;
   return {
-    weights,
+    weights: under > 0 ? model + trained : trained,
     gradient: trained,
     optimizer: 2 * trained,
     teacher: asksTeacher(config)
-      ? { shared: 0, base: 0, external: weights, frozen: trained, periodic: trained, ema: trained }[kind]
+      ? { shared: 0, base: 0, external: model, frozen: copy, periodic: trained, ema: trained }[kind]
       : 0,
-    reference: algorithm.objective(config).klCoef > 0 ? trained : 0,
+    reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
     keyValueCache: sequences * (longest + config.rollout.maxTokens) * (await cacheBytesPerToken(config.model)),
   };
 }
