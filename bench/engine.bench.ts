@@ -1,5 +1,15 @@
 /** What the policy engine does in a second: sampling, scoring and training, at the example's size and at a real one's. */
-import { createPolicy, type EnginePolicy, grpo, type NewModelConfig, type ScoreRequest } from "../lib/index.js";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  createPolicy,
+  type EnginePolicy,
+  grpo,
+  loadPolicy,
+  type NewModelConfig,
+  type ScoreRequest,
+} from "../lib/index.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 interface Workload {
@@ -94,26 +104,61 @@ async function trained(w: Workload, rank: number): Promise<EnginePolicy> {
   }
 }
 
-/** Passes of every rank in turn, so that a busy minute is everybody's. */
+/** Median seconds of a call of each policy, in turn, so that a busy minute is everybody's; one round warms up. */
+async function inTurn(
+  policies: readonly EnginePolicy[],
+  rounds: number,
+  call: (policy: EnginePolicy) => Promise<unknown>,
+): Promise<number[]> {
+  const times: number[][] = policies.map(() => []);
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, policy] of policies.entries()) {
+      const start = performance.now();
+      await call(policy);
+      if (round > 0) times[i]!.push((performance.now() - start) / 1000);
+    }
+  }
+  return times.map(median);
+}
+
+/** The same weights held as float32 and as bfloat16. */
+async function heldTypes(w: Workload, rounds: number): Promise<(string | number)[][]> {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-bench-"));
+  await using made = await createPolicy(w.model, INITIAL);
+  await made.save(join(folder, "bf16"), { dtype: "bf16" });
+  const narrow = await loadPolicy(join(folder, "bf16"));
+  await narrow.save(join(folder, "f32"));
+  const policies = [await loadPolicy(join(folder, "f32")), narrow];
+  try {
+    const { prompts, sampling, sequences, total } = await drawn(narrow, w);
+    const held = await Promise.all(policies.map((policy) => policy.heldType()));
+    const drawing = await inTurn(policies, rounds, (policy) => policy.generate(prompts, sampling));
+    const scoring = await inTurn(policies, rounds, (policy) => policy.score(sequences));
+    const tokens = sequences.length * w.completionTokens;
+    return held.map((type, i) => {
+      const weights = ((type === "f32" ? 4 : 2) * made.parameterCount) / 2 ** 20;
+      const [draw, score] = [drawing[i]!, scoring[i]!];
+      return [type, weights, tokens / draw, drawing[0]! / draw, total / score, scoring[0]! / score];
+    });
+  } finally {
+    await Promise.all(policies.map((policy) => policy.dispose()));
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 async function adapters(w: Workload, rounds: number): Promise<(string | number)[][]> {
   const policies = await Promise.all(RANKS.map((rank) => trained(w, rank)));
   try {
     const { sequences, advantages, total } = await drawn(policies[0]!, w);
-    const times: number[][] = RANKS.map(() => []);
-    for (let round = 0; round <= rounds; round++) {
-      for (const [i, policy] of policies.entries()) {
-        const start = performance.now();
-        await policy.accumulate({ sequences, advantages }, grpo());
-        await policy.step({ learningRate: 0 });
-        if (round > 0) times[i]!.push((performance.now() - start) / 1000);
-      }
-    }
-    const fullTime = median(times[0]!);
+    const times = await inTurn(policies, rounds, async (policy) => {
+      await policy.accumulate({ sequences, advantages }, grpo());
+      await policy.step({ learningRate: 0 });
+    });
     const held = await Promise.all(policies.map((policy) => policy.memoryBytes()));
     return policies.map((policy, i) => {
-      const time = median(times[i]!);
+      const time = times[i]!;
       const name = RANKS[i] === 0 ? "all weights" : `adapters of rank ${RANKS[i]}`;
-      return [name, policy.trainedParameterCount / 1e6, total / time, fullTime / time, held[i]! / 2 ** 20];
+      return [name, policy.trainedParameterCount / 1e6, total / time, times[0]! / time, held[i]! / 2 ** 20];
     });
   } finally {
     await Promise.all(policies.map((policy) => policy.dispose()));
@@ -133,6 +178,12 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
         "drawn: 64 and 16 sequences at once, prompts included in the time; scored and trained: prompts and completions",
         "float32 throughout; random weights, so that nothing ends early",
       ],
+    },
+    {
+      title: `The same weights, held as float32 and as bfloat16: ${workload.name}`,
+      columns: ["held as", "weights (MiB)", "drawn tokens / s", "times as fast", "scored tokens / s", "times as fast"],
+      rows: await heldTypes(workload, quick ? 3 : 9),
+      notes: ["the same bits; the two in turn"],
     },
     {
       title: `Training all weights, and adapters alone: ${workload.name}`,

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import type { TrainConfig } from "../../lib/trainer/config.js";
 import { exampleSettings } from "../../lib/trainer/example/config.js";
 
-/** The built-in example in a folder of its own, a few small steps of it, with adapters on a copy of its model. */
+/** The built-in example in a folder of its own, a few small steps of it on a copy of its model, with adapters. */
 export function clockTask(): { folder: string; settings: TrainConfig & { model: string; output: string } } {
-  const folder = mkdtempSync(join(tmpdir(), "rlsd-lora-"));
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-clock-"));
   const example = exampleSettings();
   const model = join(folder, "model");
   cpSync(example.model!, model, { recursive: true });
