@@ -1,7 +1,9 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runCli } from "./support/cli.js";
+import { newFolder } from "../lib/trainer/new-folder.js";
+import { cliArgs, runCli } from "./support/cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-output-"));
 /** Sets the title of the window, clears the screen, in both of its spellings, turns the direction of writing round. */
@@ -37,4 +39,60 @@ test("so is what a completion says; lines stay lines, and JSON is read as it was
   expect(stdout.split("\n").length).toBeGreaterThan(4);
   const [first] = rlsd(rows, ...score, "--json").stdout.split("\n");
   expect(JSON.parse(first!).id).toBe(EVIL);
+});
+
+/** A run that never ends by itself, and whose output is lost. */
+function lose(name: string, tail: string) {
+  const run = join(folder, name);
+  const args = ["train", "--set", "steps=100000", "--set", "eval.every=0", "--set", "checkpoint.every=0"];
+  const words = [process.execPath, ...cliArgs([...args, "--json", "--output", run])];
+  const command = words.map((word) => `'${word}'`).join(" ");
+  const { stderr } = spawnSync("sh", ["-c", `{ ${command}; echo "status $?" >&2; } ${tail}`], {
+    encoding: "utf8",
+    cwd: folder,
+  });
+  return { stderr, checkpoints: readdirSync(join(run, "checkpoints")), files: readdirSync(run) };
+}
+
+const onLinux = process.platform === "linux" ? test : test.skip;
+
+onLinux.each([
+  ["a reader that went away", "gone", "| head -n 1"],
+  ["a full disk", "full", "> /dev/full"],
+])("training saves when its output is lost: %s", (_, name, tail) => {
+  const { stderr, checkpoints, files } = lose(name, tail);
+  expect(stderr).toMatch(/^rlsd: the output can no longer be written: stopping at the next safe point and saving\n/);
+  expect(stderr).toMatch(/status 130\n$/);
+  expect(checkpoints.filter((entry) => entry.startsWith("step-")).length).toBe(1);
+  expect(files).not.toContain("run.lock");
+});
+
+onLinux("what has nothing to save ends at once, and says why where nobody chose it", () => {
+  const list = [process.execPath, ...cliArgs(["train", "--settings"])].map((word) => `'${word}'`).join(" ");
+  const sh = (tail: string) =>
+    spawnSync("sh", ["-c", `{ ${list}; echo "status $?" >&2; } ${tail}`], { encoding: "utf8" });
+  expect(sh("| head -n 1").stderr).toBe("status 0\n");
+  expect(sh("> /dev/full").stderr).toMatch(/^rlsd: cannot write the output: ENOSPC.*\nstatus 1\n$/);
+});
+
+test("with --json a command line that is not understood is one object as well", () => {
+  const { status, stdout } = runCli(["train", "--json", "--nonsense"], folder);
+  expect(status).toBe(2);
+  expect(JSON.parse(stdout)).toEqual({ error: { code: "ERR_RLSD_USAGE", message: "unknown option '--nonsense'" } });
+});
+
+test("a folder for something that is done now is a new one", () => {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    const first = newFolder("x");
+    mkdirSync(first, { recursive: true });
+    for (let i = 0; i < 3; i++) {
+      const next = newFolder("x");
+      expect(existsSync(next)).toBe(false);
+      mkdirSync(next);
+    }
+  } finally {
+    process.chdir(before);
+  }
 });

@@ -69,7 +69,7 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
   const live = process.stdout.isTTY === true && !json;
   const write = (text: string) => void process.stdout.write(text);
   const progress = createProgress({ live, columns: process.stdout.columns ?? 80, write });
-  const { signal, dispose } = onInterrupt((text) => json || progress.note(text));
+  const { signal, dispose } = onInterrupt((text) => json || progress.note(text), { saves: true });
   try {
     for (const [i, run] of runs.entries()) {
       const onStep = live ? progress.step : undefined;

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { CommanderError } from "commander";
-import { EXIT, exitCodeOf, printError } from "./command.js";
+import { EXIT, exitCodeOf, printError, printJson } from "./command.js";
+import { onOutputLost } from "./interrupt.js";
 import { createProgram } from "./program.js";
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -18,17 +19,19 @@ async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(argv, { from: "user" });
     return typeof process.exitCode === "number" ? process.exitCode : EXIT.ok;
   } catch (error) {
-    // Commander has printed its own message by now; --help and --version arrive here with exit code 0.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    printError(error, argv.includes("--json"));
+    const json = argv.includes("--json");
+    if (error instanceof CommanderError) {
+      // Commander has printed its own message by now; --help and --version arrive here with exit code 0.
+      if (error.exitCode === 0) return EXIT.ok;
+      const message = error.message.replace(/^error: /, "");
+      if (json) printJson({ error: { code: "ERR_RLSD_USAGE", message } });
+      return EXIT.usage;
+    }
+    printError(error, json);
     return exitCodeOf(error);
   }
 }
 
-// A reader that went away (`rlsd ... | head`) is no error of ours.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(EXIT.ok);
-  throw error;
-});
+process.stdout.on("error", onOutputLost);
 
 process.exitCode = await main(process.argv.slice(2));

@@ -95,7 +95,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       });
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
-  const { signal, dispose } = onInterrupt((text) => progress?.note(text));
+  const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
   try {
     const summary = await train(settings, {
       signal,

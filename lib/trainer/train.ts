@@ -17,6 +17,7 @@ import { giveUpAll, releasing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import { afterEvaluation, checkpointDue, evaluationDue, lastStepMade } from "./milestones.js";
+import { newFolder } from "./new-folder.js";
 import { type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
@@ -71,13 +72,6 @@ export interface TrainSummary {
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
-}
-
-/** A folder name that sorts by time: runs/2026-01-31T09-15-00-rlsd. */
-function newRunPath(config: ResolvedConfig): string {
-  if (config.output !== "") return config.output;
-  const now = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  return join("runs", `${now}-${config.algorithm}`);
 }
 
 /** The run between its steps. */
@@ -154,7 +148,9 @@ type Unlock = () => Promise<void>;
 
 async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Checkpoint | undefined, unlock?: Unlock) {
   const settings = { version: packageVersion(), config };
-  if (hooks.resume === undefined || unlock === undefined) return RunFolder.create(newRunPath(config), settings);
+  if (hooks.resume === undefined || unlock === undefined) {
+    return RunFolder.create(config.output || newFolder(config.algorithm), settings);
+  }
   const offsets = from?.offsets ?? { metrics: 0, samples: 0 };
   const folder = await RunFolder.resume(hooks.resume, settings, offsets, unlock);
   return releasing(
