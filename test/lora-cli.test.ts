@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runCli } from "./support/cli.js";
 import { clockTask } from "./support/clock-task.js";
@@ -101,6 +101,31 @@ test("a run, its checkpoint and its bare adapters are evaluated and credited ali
   expect(parsed(credit(bare, alone, ...base))).toEqual(parsed(credited[0]!));
   const nothing = rlsd("credit", bare);
   expect([nothing.status, nothing.stderr]).toEqual([2, expect.stringMatching(/is a model, not a run/)]);
+});
+
+test("the model under the adapters may have moved, once --base says where it is", () => {
+  const moved = join(folder, "moved");
+  renameSync(model, moved);
+  try {
+    const set = ["--set", "reward=numeric", "--set", "rollout.maxTokens=40"];
+    const out = (name: string) => ["--output", join(folder, `moved-${name}`)];
+    const calls = [
+      ["eval", run, rows, ...set, ...out("run")],
+      ["eval", bare, rows, ...set, ...out("bare")],
+      ["credit", run, rows, ...set],
+      ["export", run, join(folder, "exported")],
+    ];
+    for (const call of calls) {
+      const { status, stderr } = rlsd(...call);
+      expect([call, status, stderr]).toEqual([call, 1, expect.stringMatching(/^rlsd: .*model, which .*"base"/)]);
+      expect(told(...call, "--base", moved, "--json")).not.toBe("");
+    }
+    const refused = rlsd(...calls[0]!, "--base", join(folder, "nowhere"));
+    expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/let "base" name .* \(--base\)/)]);
+    expect(rlsd("credit", run, "--base", moved).status).toBe(2);
+  } finally {
+    renameSync(moved, model);
+  }
 });
 
 test("reports and comparisons take runs with adapters", () => {

@@ -1,6 +1,6 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { evaluateModel, loadPolicy } from "../lib/index.js";
+import { creditCompletions, evaluateModel, exportModel, loadPolicy } from "../lib/index.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { type MetricsLine, readMetrics } from "../lib/trainer/run-folder.js";
@@ -166,7 +166,7 @@ describe("the weights under the adapters", () => {
     await expect(resume(run)).rejects.toMatchObject({
       code: "ERR_RLSD_MODEL",
       message: expect.stringMatching(
-        /stand on the model in .*base, which cannot be read: .*Put it back, or let "model"/,
+        /stand on the weights in .*base, which cannot be read: .*Put them back, or let "model" name the folder/,
       ),
     });
     await resume({ ...run, model: join(folder, "moved") });
@@ -188,6 +188,19 @@ describe("the weights under the adapters", () => {
     for (const directory of [run.output, join(run.output, "checkpoints/step-000004")]) {
       await expect(evaluateModel(directory, settings.data!.train!, output)).rejects.toMatchObject({ code, message });
     }
+    // Nor where they are named apart from the run.
+    renameSync(now, base);
+    const hooks = { base: now };
+    cpSync(base, now, { recursive: true });
+    for (const body of [
+      evaluateModel(run.output, settings.data!.train!, output, {}, hooks),
+      exportModel(run.output, output, hooks),
+      creditCompletions(run.output, [], {}, hooks).next(),
+    ]) {
+      await expect(body).rejects.toMatchObject({ code, message });
+    }
+    expect(existsSync(output)).toBe(false);
+    rmSync(base, { recursive: true });
     mkdirSync(base);
     await expect(resume({ ...run, steps: 5 })).rejects.toMatchObject({ code });
   });

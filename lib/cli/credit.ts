@@ -17,6 +17,7 @@ interface CreditFlags {
   readonly html?: string;
   /** undefined: as the terminal and NO_COLOR, FORCE_COLOR say. */
   readonly color?: boolean;
+  readonly base?: string;
   readonly json?: boolean;
 }
 
@@ -100,6 +101,8 @@ async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const { ADAPTER_CONFIG } = await import("../policy/adapter-folder.js");
   if (flags.set !== undefined)
     throw new RlsdError("ERR_RLSD_USAGE", "--set is for rows: name the files to be credited.");
+  if (flags.base !== undefined)
+    throw new RlsdError("ERR_RLSD_USAGE", "--base is for rows: name the files to be credited.");
   if (["tokenizer.json", ADAPTER_CONFIG].some((name) => existsSync(join(run, name)))) {
     const message = `${run} is a model, not a run, and has logged nothing: name the rows to be credited, rlsd credit ${run} ROWS.`;
     throw new RlsdError("ERR_RLSD_USAGE", message);
@@ -130,7 +133,7 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
   const limit = flags.limit === undefined ? undefined : wholeNumber(flags.limit, "--limit");
   await checkPage("--html", flags.html);
   const given = await parseSet(flags.set);
-  const config = await creditSettings(directory, files, given);
+  const config = await creditSettings(directory, files, given, { base: flags.base });
   const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);
   const { signal, dispose } = onInterrupt(() => {});
   const tell = slowly("completions credited");
@@ -140,7 +143,12 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
       if (skipped > 0) process.stderr.write(`rlsd: ${skipped} rows left out: they do not fit\n`);
       if (completions > 1000) process.stderr.write(`rlsd: ${completions} completions\n`);
     };
-    for await (const sample of creditCompletions(directory, files, given, { signal, limit, onStart })) {
+    for await (const sample of creditCompletions(directory, files, given, {
+      signal,
+      limit,
+      onStart,
+      base: flags.base,
+    })) {
       tell(++count);
       show.add(sample);
     }
@@ -160,6 +168,7 @@ export function registerCredit(program: Command): void {
     .option("--id <id>", "logged completions of this row")
     .option("--limit <n>", "completions at most; default: 4 of a log, all rows")
     .option("--set <key=value>", "one setting for rows, as --set reward=math; repeatable", collect)
+    .option("--base <folder>", "the model under adapters, for rows; default: what they say themselves")
     .option("--html <file>", "a page besides")
     .option("--color", "colours also where there is no terminal")
     .option("--no-color", "weights in numbers instead")

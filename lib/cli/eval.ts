@@ -7,6 +7,7 @@ interface EvalFlags {
   readonly set?: readonly string[];
   readonly samples?: string;
   readonly output?: string;
+  readonly base?: string;
   readonly json?: boolean;
 }
 
@@ -29,7 +30,7 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
   const output = flags.output ?? newFolder("eval");
   const { signal, dispose } = onInterrupt(() => {});
   try {
-    const summary = await evaluateModel(directory, files, output, settings, { signal });
+    const summary = await evaluateModel(directory, files, output, settings, { signal, base: flags.base });
     if (flags.json) return printJson(summary);
     const { describeEvaluation } = await import("./progress.js");
     print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
@@ -54,6 +55,7 @@ export function registerEval(program: Command): void {
     .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
     .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect)
     .option("--output <folder>", "where predictions.jsonl and metrics.json go; default: a new one under runs/")
+    .option("--base <folder>", "the model under adapters; default: what they say themselves")
     .option("--json", "one JSON object")
     .addHelpText("after", EXAMPLES)
     .action((directory: string, files: string[], flags: EvalFlags) => runEval(directory, files, flags));

@@ -5,7 +5,7 @@ import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
 import { completionsOf, finishOf } from "./data/completions.js";
 import { loadDataset, settleProblems } from "./data/dataset.js";
-import { checkVocabulary, loadTextParts, prompted, type TextParts } from "./prepare.js";
+import { checkVocabulary, prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 
 export interface ReadCompletions extends TextParts {
@@ -60,11 +60,11 @@ function toRollouts(prompts: readonly Prompted[], group: number, tokenizer: Toke
 export async function readCompletions(
   files: readonly string[],
   config: ResolvedConfig,
+  text: TextParts,
   verifier: Verifier,
   policy: Policy,
   limit: number,
 ): Promise<ReadCompletions> {
-  const text = await loadTextParts(config.model, config.data.templateVariables);
   checkVocabulary(policy, text.tokenizer, config.model);
   const groups = new Map<string, Prompted[]>();
   let found = 0;

@@ -3,7 +3,6 @@ import { checkInteger } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { groupAdvantages } from "../ops/advantages.js";
 import { rlsdCredit } from "../ops/credit.js";
-import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import { createPrivilegedBlock } from "../prompt/privileged.js";
@@ -16,10 +15,11 @@ import { type Checkpoint, savedTeacher } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { readCompletions } from "./credit-rows.js";
-import { resolveModel } from "./eval-run.js";
+import { releasing } from "./durable.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
-import { createReward } from "./prepare.js";
+import { createReward, loadTextParts } from "./prepare.js";
+import { loaderOf, type ModelSource, type ResolvedModel, resolveModel } from "./resolve-model.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
@@ -31,9 +31,8 @@ const AT_ONCE = 32;
 
 export type CreditSettings = TrainConfig | Readonly<Record<string, unknown>>;
 
-export interface CreditHooks {
+export interface CreditHooks extends ModelSource {
   readonly signal?: AbortSignal | undefined;
-  readonly loadPolicy?: LoadPolicy | undefined;
   /** Completions at most, those that come first; what is done for the others is little. Default: all. */
   readonly limit?: number | undefined;
   /** Before the first score: how many completions there will be, and rows left out because they do not fit. */
@@ -164,12 +163,24 @@ async function creditLot(
   });
 }
 
-async function sceneOf(directory: string, files: readonly string[], given: CreditSettings) {
-  const { settings, ...resolved } = await resolveModel(directory);
-  const { model } = resolved;
+function settle({ model, settings }: ResolvedModel, files: readonly string[], given: CreditSettings) {
   const merged = merge(merge(settings, given as Readonly<Record<string, unknown>>), { model, algorithm: "rlsd" });
   const config = resolveConfig(merge(merged, { data: { train: files, eval: [] } }));
-  return { ...resolved, config, judged: merged.reward !== undefined };
+  return { config, judged: merged.reward !== undefined };
+}
+
+/** What is credited, and by what settings. */
+async function open(found: ResolvedModel, files: readonly string[], given: CreditSettings, source: ModelSource) {
+  const settled = settle(found, files, given);
+  const load = loaderOf(source, found);
+  const student = await load(found.model);
+  return releasing(
+    () => student.dispose(),
+    async () => {
+      const text = await loadTextParts(found.model, settled.config.data.templateVariables, source.base);
+      return { ...found, ...settled, load, student, text };
+    },
+  );
 }
 
 /** The settings that `creditCompletions` goes by, checked. */
@@ -177,7 +188,8 @@ export const creditSettings = async (
   directory: string,
   files: readonly string[],
   given: CreditSettings = {},
-): Promise<ResolvedConfig> => (await sceneOf(directory, files, given)).config;
+  source: ModelSource = {},
+): Promise<ResolvedConfig> => settle(await resolveModel(directory, source), files, given).config;
 
 /**
  * What RLSD would credit, token by token, in completions that exist already: the model is the student, the teacher that
@@ -194,17 +206,24 @@ export async function* creditCompletions(
   hooks: CreditHooks = {},
 ): AsyncGenerator<SampleLine> {
   const limit = hooks.limit === undefined ? Number.POSITIVE_INFINITY : checkInteger(hooks.limit, "limit", { min: 1 });
-  const { model, step, checkpoint, config, judged } = await sceneOf(directory, files, given);
-  const load = hooks.loadPolicy ?? ((folder: string) => loadPolicy(folder));
+  const found = await resolveModel(directory, hooks);
+  const { step, checkpoint, config, judged, load, student, text } = await open(found, files, given, hooks);
   const signal = hooks.signal ?? new AbortController().signal;
-  const block = createPrivilegedBlock(config.privileged.template);
-  const verifier = judged ? createReward(config.reward) : fromColumn();
-  const student = await load(model);
   let teacher: Teacher | undefined;
+  let verifier: Verifier | undefined;
   try {
+    const block = createPrivilegedBlock(config.privileged.template);
+    verifier = judged ? createReward(config.reward) : fromColumn();
     // A standard deviation over the batch needs every reward.
     const read = config.advantage.scale === "batch" ? Number.POSITIVE_INFINITY : limit;
-    const { tokenizer, prompter, rollouts, skipped } = await readCompletions(files, config, verifier, student, read);
+    const { tokenizer, prompter, rollouts, skipped } = await readCompletions(
+      files,
+      config,
+      text,
+      verifier,
+      student,
+      read,
+    );
     teacher = await teacherOf(config, checkpoint, student, load);
     await startVerifier(verifier, signal);
     hooks.onStart?.(Math.min(limit, rollouts.length), skipped);
@@ -221,7 +240,7 @@ export async function* creditCompletions(
     }
   } finally {
     await teacher?.dispose();
-    await verifier.dispose?.();
+    await verifier?.dispose?.();
     await student.dispose();
   }
 }

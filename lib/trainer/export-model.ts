@@ -6,7 +6,7 @@ import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
 import type { LoraConfig } from "../policy/lora.js";
 import { writing } from "./durable.js";
-import { resolveModel } from "./eval-run.js";
+import { resolveModel } from "./resolve-model.js";
 
 export const EXPORT_DTYPES = ["f32", "bf16", "f16"] as const;
 
@@ -76,7 +76,7 @@ export async function exportModel(
   }
   const folder = resolve(output);
   await refuseUsed(folder);
-  const { model, step } = await resolveModel(directory);
+  const { model, step } = await resolveModel(directory, { base });
   onStage?.("reading");
   const loaded = await loadPolicy(model, { base });
   const { lora } = loaded;

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { textFolder } from "../policy/adapter-folder.js";
 import type { Policy } from "../policy/policy.js";
@@ -62,12 +64,13 @@ export interface TextParts {
   readonly prompter: Prompter;
 }
 
-/** Tokenizer and chat template of a model's folder, or of the adapters of one. */
+/** Tokenizer and chat template of a model's folder, or of the adapters of one; `base`: where that is. */
 export async function loadTextParts(
   model: string,
   templateVariables: Readonly<Record<string, unknown>> = {},
+  base?: string,
 ): Promise<TextParts> {
-  const folder = await textFolder(model);
+  const folder = base === undefined || existsSync(join(model, "tokenizer.json")) ? await textFolder(model) : base;
   const tokenizer = await loadTokenizer(folder);
   const template = await loadChatTemplate(folder);
   return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };

@@ -41,25 +41,27 @@ async function withNew(model: Policy, config: ResolvedConfig): Promise<Policy> {
   return model.withLora({ ...adaptersOf(config), seed: config.seed });
 }
 
-/** Of the weights that adapters of that folder, or new ones on it, stand on. A hook's policy may come from no such folder. */
-export const baseFingerprint = (model: string): Promise<string | undefined> =>
-  modelUnder(model)
-    .then(fingerprint)
-    .catch(() => undefined);
+/** Of the weights that adapters of that folder, or new ones on it, stand on. */
+export const baseFingerprint = (model: string): Promise<string> => modelUnder(model).then(fingerprint);
 
-/** Adapters mean nothing on other weights than those that they were trained on. */
-export async function requireBase({ base }: Checkpoint, model: string): Promise<void> {
+/**
+ * Adapters mean nothing on other weights than those that they were trained on.
+ *
+ * @param given where these weights are; default: what the folder `model` says
+ * @param mend what to do where they are no longer there
+ */
+export async function requireBase({ base }: Checkpoint, model: string, mend: string, given?: string): Promise<void> {
   if (base === undefined) return;
-  const under = await modelUnder(model);
+  const under = given ?? (await modelUnder(model));
   const found = await fingerprint(under).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `the run's adapters stand on the model in ${under}, which cannot be read: ${why}. Put it back, or let "model" say where it is now.`;
+    const message = `the run's adapters stand on the weights in ${under}, which cannot be read: ${why}. Put them back, or ${mend}.`;
     throw new RlsdError("ERR_RLSD_MODEL", message, { cause });
   });
   if (found === base) return;
   throw new RlsdError(
     "ERR_RLSD_MODEL",
-    `the run's adapters were trained on other weights than ${under} has now: put those back, or begin a new run.`,
+    `the run's adapters were trained on other weights than ${under} has now: put those back, or ${mend}.`,
   );
 }
 
@@ -86,7 +88,6 @@ export async function loadStudent(
     if (config.lora.rank === 0) return load(from.model);
     return fail('"lora.rank": the run trains all weights: leave it at 0, or begin a new run from its checkpoint.');
   }
-  if (from !== undefined) await requireBase(from, config.model);
   const model = await load(config.model);
   if (from === undefined && config.lora.rank === 0) return model;
   try {

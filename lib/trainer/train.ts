@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
-import { loadPolicy } from "../policy/load.js";
 import {
   type Checkpoint,
   INITIAL_STATE,
@@ -39,7 +38,10 @@ export interface TrainHooks {
   readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
   /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
   readonly privileged?: PrivilegedFunction | undefined;
-  /** How a model folder becomes a policy. Default: the built-in engine. */
+  /**
+   * How a model folder becomes a policy. Default: the built-in engine. A hook answers for what adapters stand on: a run that
+   * goes on is not held to the weights that it began with.
+   */
   readonly loadPolicy?: LoadPolicy | undefined;
   /**
    * Goes on with the run in this folder, from its last checkpoint. One that is finished is left as it is: nothing is loaded
@@ -191,9 +193,8 @@ async function openPrepared(o: {
 }
 
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
-  const load = hooks.loadPolicy ?? ((directory: string) => loadPolicy(directory));
   const from = hooks.resume === undefined ? undefined : await lastCheckpoint(resolve(hooks.resume));
-  const weights = await loadWeights(config, from, load);
+  const weights = await loadWeights(config, from, hooks.loadPolicy);
   return releasing(
     () => disposeWeights(weights),
     async () => {

@@ -1,11 +1,12 @@
 import { join } from "node:path";
+import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
 import type { RunFolder } from "./run-folder.js";
-import { baseFingerprint, loadBeside, loadStudent } from "./student.js";
+import { baseFingerprint, loadBeside, loadStudent, requireBase } from "./student.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
 /** Weights of a run: as they were given, or as the checkpoint has them. */
@@ -13,24 +14,32 @@ export interface Weights {
   readonly policy: Policy;
   readonly teacher: Teacher | undefined;
   readonly reference: Policy | undefined;
-  /** Fingerprint of the weights under the adapters; undefined: there are none, or no folder has them. */
+  /** Fingerprint of the weights under the adapters; undefined: there are none, or a hook knows where they lie. */
   readonly base: string | undefined;
 }
 
 const REFERENCE_FOLDER = "reference";
 
-/** The policy, the teacher if any step asks one, and the KL reference if there is a KL term. */
+const MEND = 'let "model" name the folder where they are now (--set model=...)';
+
+/**
+ * The policy, the teacher if any step asks one, and the KL reference if there is a KL term. `hook`: how a folder becomes a
+ * policy; what weights it has then is not told by the folder.
+ */
 export async function loadWeights(
   config: ResolvedConfig,
   from: Checkpoint | undefined,
-  load: LoadPolicy,
+  hook: LoadPolicy | undefined,
 ): Promise<Weights> {
+  const load = hook ?? ((directory: string) => loadPolicy(directory));
+  if (from !== undefined && hook === undefined) await requireBase(from, config.model, MEND);
   const policy = await loadStudent(config, from, load);
   let teacher: Teacher | undefined;
   return releasing(
     () => disposeWeights({ policy, teacher, reference: undefined }),
     async () => {
-      const base = policy.lora && (await baseFingerprint(config.model));
+      const folderTells = policy.lora !== undefined && hook === undefined;
+      const base = folderTells ? await baseFingerprint(config.model) : undefined;
       if (from !== undefined) await policy.loadOptimizer(from.model);
       if (asksTeacher(config)) {
         const saved = from && savedTeacher(config.teacher.kind, from);

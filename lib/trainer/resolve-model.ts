@@ -1,0 +1,64 @@
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { invalid } from "../check.js";
+import { RlsdError } from "../errors.js";
+import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
+import { loadPolicy } from "../policy/load.js";
+import { bestCheckpoint, type Checkpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
+import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
+import { requireBase } from "./student.js";
+import type { LoadPolicy } from "./teacher.js";
+
+export interface ModelSource {
+  /** How a model folder becomes a policy. Default: the built-in engine. */
+  readonly loadPolicy?: LoadPolicy | undefined;
+  /** Folder of the model under the adapters, where it is no longer what they say. For the built-in engine alone. */
+  readonly base?: string | undefined;
+}
+
+export interface ResolvedModel {
+  readonly model: string;
+  /** Those it was trained by; none for a model that is not a run's. */
+  readonly settings: Record<string, unknown>;
+  /** Updates behind it; 0 for a model that is not a run's. */
+  readonly step: number;
+  /** Where it lies with what trained it; undefined for a model that is not a run's, whatever folders are beside it. */
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+const MEND = 'let "base" name the folder where they are now (--base)';
+
+async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSource): Promise<ResolvedModel> {
+  const { model, state } = checkpoint;
+  if (o.loadPolicy === undefined) await requireBase(checkpoint, model, MEND, o.base);
+  return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
+}
+
+/** What a folder is: a run (its best checkpoint), a checkpoint, or a model or adapters of one. */
+export async function resolveModel(directory: string, o: ModelSource = {}): Promise<ResolvedModel> {
+  const { base } = o;
+  if (base !== undefined && (typeof base !== "string" || base === "")) throw invalid("a path", "base", base);
+  if (base !== undefined && o.loadPolicy !== undefined) {
+    const message = '"base" is for the built-in engine: a loadPolicy of your own says itself what adapters stand on.';
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+  }
+  if (existsSync(join(directory, CHECKPOINTS))) {
+    const best = await bestCheckpoint(directory);
+    if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
+    return resolveCheckpoint(best, directory, o);
+  }
+  if (existsSync(join(directory, STATE_FILE))) {
+    return resolveCheckpoint(await readCheckpoint(directory), resolve(directory, "..", ".."), o);
+  }
+  if (existsSync(join(directory, "config.json")) || existsSync(join(directory, ADAPTER_CONFIG))) {
+    return { model: directory, settings: {}, step: 0, checkpoint: undefined };
+  }
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json).`,
+  );
+}
+
+/** How that model is loaded, and a teacher that is another one. */
+export const loaderOf = ({ loadPolicy: hook, base }: ModelSource, { model }: ResolvedModel): LoadPolicy =>
+  hook ?? ((folder) => loadPolicy(folder, folder === model ? { base } : {}));
