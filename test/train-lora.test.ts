@@ -1,6 +1,6 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { creditCompletions, evaluateModel, exportModel, loadPolicy } from "../lib/index.js";
+import { createPolicy, creditCompletions, evaluateModel, exportModel, loadPolicy } from "../lib/index.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { type MetricsLine, readMetrics } from "../lib/trainer/run-folder.js";
@@ -153,6 +153,27 @@ test("a run goes on with the adapters that it has, or not at all", async () => {
   // The same said in other words.
   const same = { ...lora, alpha: 4, targets: ["down_proj", "q_proj", "q_proj"] as const };
   expect(await resume({ ...adapters, lora: same })).toMatchObject({ stopped: "done", step: 4 });
+});
+
+test("a hook answers itself for the weights under the adapters: the model's folder is not theirs", async () => {
+  const shape = JSON.parse(readFileSync(join(model, "config.json"), "utf8"));
+  const loadPolicy = () =>
+    createPolicy({
+      vocabSize: shape.vocab_size,
+      hiddenSize: 32,
+      numLayers: 1,
+      numHeads: 2,
+      maxLength: shape.max_position_embeddings,
+    });
+  const { checkpoint } = await train({ ...named("hooked"), steps: 1 }, { loadPolicy });
+  expect(JSON.parse(readFileSync(join(checkpoint, "state.json"), "utf8"))).not.toHaveProperty("base");
+  const own = join(folder, "first/checkpoints/step-000004/state.json");
+  expect(JSON.parse(readFileSync(own, "utf8"))).toHaveProperty("base", expect.stringMatching(/^[0-9a-f]{64}$/));
+  const base = { loadPolicy, base: model };
+  await expect(evaluateModel(checkpoint, [], join(folder, "unused"), {}, base)).rejects.toMatchObject({
+    code: "ERR_RLSD_INVALID_ARGUMENT",
+    message: expect.stringMatching(/^"base" is for the built-in engine/),
+  });
 });
 
 describe("the weights under the adapters", () => {
