@@ -163,6 +163,25 @@ test("settings changed when a run goes on are its settings from then on", async 
   expect((await train(again, { loadPolicy: load, resume: settings.output })).step).toBe(3);
 });
 
+test.each([
+  [
+    { teacher: { kind: "shared" } },
+    { teacher: { kind: "frozen" } },
+    /"teacher\.kind" frozen means .* had .*"kind":"shared"/,
+  ],
+  [{ teacher: { kind: "frozen" } }, { teacher: { kind: "ema" } }, /"teacher\.kind" ema means .* had .*"kind":"frozen"/],
+  [{ objective: {} }, { objective: { klCoef: 0.1 } }, /"objective\.klCoef" above 0 means .* had .*"objective" \{\}/],
+] as const)("a run that began with %j cannot go on with %j, and that is said", async (begun, other, message) => {
+  const { settings } = tinyTask();
+  const hooks = { loadPolicy: TinyPolicy.load };
+  await train({ ...settings, ...begun, steps: 2 }, hooks);
+  const files = () => readdirSync(settings.output, { recursive: true, encoding: "utf8" }).sort();
+  const before = files();
+  const on = train({ ...settings, ...other, steps: 3 }, { ...hooks, resume: settings.output });
+  await expect(on).rejects.toMatchObject({ code: "ERR_RLSD_CONFIG", message: expect.stringMatching(message) });
+  expect(files()).toEqual(before);
+});
+
 test("a finished run is left as it is: nothing is loaded, nothing written; one that was not evaluated yet is", async () => {
   const { settings } = tinyTask();
   const { output } = settings;

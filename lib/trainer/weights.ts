@@ -1,11 +1,14 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { show } from "../check.js";
+import { RlsdError } from "../errors.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
-import type { RunFolder } from "./run-folder.js";
+import { type RunFolder, readRunConfig } from "./run-folder.js";
 import { baseFingerprint, loadBeside, loadStudent, requireBase } from "./student.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
@@ -20,7 +23,31 @@ export interface Weights {
 
 const REFERENCE_FOLDER = "reference";
 
+/** Weights that a run keeps from its start on, beside the student's; it has none where its settings did not mean any then. */
+async function loadKept(
+  o: { readonly policy: Policy; readonly from: Checkpoint; readonly load: LoadPolicy },
+  folder: string,
+  means: string,
+  part: "teacher" | "objective",
+): Promise<Policy> {
+  if (existsSync(folder)) return loadBeside(o.policy, folder, o.load);
+  const { config } = await readRunConfig(join(o.from.path, "..", ".."));
+  const was = `"algorithm" ${show(config.algorithm)}, "${part}" ${show(config[part])}`;
+  throw new RlsdError(
+    "ERR_RLSD_CONFIG",
+    `${means}, but the run has kept no such weights in ${folder}: so far it had ${was}. Leave these as they were, or begin a new run with "model" at its checkpoint.`,
+  );
+}
+
 const MEND = 'let "model" name the folder where they are now (--set model=...)';
+
+const savedReference = (policy: Policy, from: Checkpoint, load: LoadPolicy): Promise<Policy> =>
+  loadKept(
+    { policy, from, load },
+    join(from.path, "..", INITIAL_FOLDER, REFERENCE_FOLDER),
+    '"objective.klCoef" above 0 means a KL reference',
+    "objective",
+  );
 
 /**
  * The policy, the teacher if any step asks one, and the KL reference if there is a KL term. `hook`: how a folder becomes a
@@ -42,14 +69,18 @@ export async function loadWeights(
       const base = folderTells ? await baseFingerprint(config.model) : undefined;
       if (from !== undefined) await policy.loadOptimizer(from.model);
       if (asksTeacher(config)) {
-        const saved = from && savedTeacher(config.teacher.kind, from);
-        const restored = saved === undefined ? undefined : await loadBeside(policy, saved, load);
+        const { kind } = config.teacher;
+        const folder = from && savedTeacher(kind, from);
+        const means = `"teacher.kind" ${kind} means a teacher with weights of its own`;
+        const restored =
+          from === undefined || folder === undefined
+            ? undefined
+            : await loadKept({ policy, from, load }, folder, means, "teacher");
         teacher = await createTeacher(config.teacher, policy, load, restored);
       }
       if (!(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0))
         return { policy, teacher, reference: undefined, base };
-      const kept = from && join(from.path, "..", INITIAL_FOLDER, REFERENCE_FOLDER);
-      const reference = kept === undefined ? await policy.snapshot() : await loadBeside(policy, kept, load);
+      const reference = from === undefined ? await policy.snapshot() : await savedReference(policy, from, load);
       return { policy, teacher, reference, base };
     },
   );
