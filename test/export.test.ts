@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -62,6 +63,18 @@ describe("a model of adapters", () => {
   test("of a checkpoint is that checkpoint's", async () => {
     const output = join(folder, "first-step");
     expect(await exportModel(join(adapters, "checkpoints/step-000001"), output)).toMatchObject({ step: 1 });
+  });
+
+  test("is that of the run's next best checkpoint where the run removes the one that is being read", async () => {
+    const running = join(folder, "running");
+    cpSync(adapters, running, { recursive: true });
+    const second = join(running, "checkpoints/step-000002");
+    const stages: string[] = [];
+    const onStage = (stage: string) => {
+      if (stages.push(stage) === 1) renameSync(second, `${second}.partial`);
+    };
+    expect(await exportModel(running, join(folder, "raced"), { onStage })).toMatchObject({ step: 1 });
+    expect(stages).toEqual(["reading", "reading", "merging", "writing"]);
   });
 
   test("takes half the bytes as bfloat16, which the configuration says", async () => {

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
@@ -99,12 +100,23 @@ export async function lastCheckpoint(run: string): Promise<Checkpoint | undefine
   return last && readCheckpoint(last.path);
 }
 
-/** The checkpoint with the best evaluation, or the last where none was evaluated. */
-export async function bestCheckpoint(run: string): Promise<Checkpoint | undefined> {
-  const last = await lastCheckpoint(run);
-  const step = last?.state.best?.step;
-  const found = (await listCheckpoints(join(run, CHECKPOINTS))).find((one) => one.step === step);
-  return found === undefined ? last : readCheckpoint(found.path);
+/**
+ * Runs a body on the checkpoint with the best evaluation, or the last where none was evaluated; undefined: there is none. A
+ * run that goes on may remove it meanwhile: then again, on what is the best by then.
+ */
+export async function onBestCheckpoint<T>(run: string, body: (best: Checkpoint | undefined) => Promise<T>): Promise<T> {
+  for (;;) {
+    const all = await listCheckpoints(join(run, CHECKPOINTS));
+    let path = all.at(-1)?.path;
+    if (path === undefined) return body(undefined);
+    try {
+      const last = await readCheckpoint(path);
+      path = all.find((one) => one.step === last.state.best?.step)?.path ?? path;
+      return await body(path === last.path ? last : await readCheckpoint(path));
+    } catch (error) {
+      if (existsSync(path)) throw error;
+    }
+  }
 }
 
 const isPartial = (name: string): boolean => name.endsWith(".partial");

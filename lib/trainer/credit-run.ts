@@ -19,7 +19,7 @@ import { releasing } from "./durable.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
 import { createReward, loadTextParts } from "./prepare.js";
-import { loaderOf, type ModelSource, type ResolvedModel, resolveModel } from "./resolve-model.js";
+import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
@@ -189,7 +189,7 @@ export const creditSettings = async (
   files: readonly string[],
   given: CreditSettings = {},
   source: ModelSource = {},
-): Promise<ResolvedConfig> => settle(await resolveModel(directory, source), files, given).config;
+): Promise<ResolvedConfig> => withModel(directory, source, async (found) => settle(found, files, given).config);
 
 /**
  * What RLSD would credit, token by token, in completions that exist already: the model is the student, the teacher that
@@ -206,8 +206,8 @@ export async function* creditCompletions(
   hooks: CreditHooks = {},
 ): AsyncGenerator<SampleLine> {
   const limit = hooks.limit === undefined ? Number.POSITIVE_INFINITY : checkInteger(hooks.limit, "limit", { min: 1 });
-  const found = await resolveModel(directory, hooks);
-  const { step, checkpoint, config, judged, load, student, text } = await open(found, files, given, hooks);
+  const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
+  const { step, checkpoint, config, judged, load, student, text } = opened;
   const signal = hooks.signal ?? new AbortController().signal;
   let teacher: Teacher | undefined;
   let verifier: Verifier | undefined;

@@ -9,7 +9,7 @@ import { LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
 import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
-import { loaderOf, type ModelSource, type ResolvedModel, resolveModel } from "./resolve-model.js";
+import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import { rounded } from "./run-folder.js";
 
 export interface EvalSummary {
@@ -81,8 +81,8 @@ export async function evaluateModel(
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
   await refuseFile(output);
-  const found = await resolveModel(directory, hooks);
-  const { model, config, held, policy, text, verifier } = await open(found, files, given, hooks);
+  const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
+  const { model, config, held, policy, text, verifier } = opened;
   try {
     const { prompts, skipped } = await loadPrompts("the data", held, config, {
       ...text,

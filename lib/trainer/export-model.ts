@@ -6,7 +6,7 @@ import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
 import type { LoraConfig } from "../policy/lora.js";
 import { writing } from "./durable.js";
-import { resolveModel } from "./resolve-model.js";
+import { withModel } from "./resolve-model.js";
 
 export const EXPORT_DTYPES = ["f32", "bf16", "f16"] as const;
 
@@ -76,9 +76,10 @@ export async function exportModel(
   }
   const folder = resolve(output);
   await refuseUsed(folder);
-  const { model, step } = await resolveModel(directory, { base });
-  onStage?.("reading");
-  const loaded = await loadPolicy(model, { base });
+  const { model, step, loaded } = await withModel(directory, { base }, async (found) => {
+    onStage?.("reading");
+    return { ...found, loaded: await loadPolicy(found.model, { base }) };
+  });
   const { lora } = loaded;
   const policy = await plain(loaded, onStage);
   try {

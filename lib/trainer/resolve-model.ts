@@ -4,7 +4,7 @@ import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
-import { bestCheckpoint, type Checkpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
+import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
 import { requireBase } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
@@ -34,8 +34,15 @@ async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSo
   return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
 }
 
-/** What a folder is: a run (its best checkpoint), a checkpoint, or a model or adapters of one. */
-export async function resolveModel(directory: string, o: ModelSource = {}): Promise<ResolvedModel> {
+/**
+ * Runs a body that reads what a folder is: a run (its best checkpoint), a checkpoint, or a model or adapters of one. The body
+ * may be run again, where a run in progress removes the checkpoint.
+ */
+export async function withModel<T>(
+  directory: string,
+  o: ModelSource,
+  body: (found: ResolvedModel) => Promise<T>,
+): Promise<T> {
   const { base } = o;
   if (base !== undefined && (typeof base !== "string" || base === "")) throw invalid("a path", "base", base);
   if (base !== undefined && o.loadPolicy !== undefined) {
@@ -43,15 +50,16 @@ export async function resolveModel(directory: string, o: ModelSource = {}): Prom
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
   if (existsSync(join(directory, CHECKPOINTS))) {
-    const best = await bestCheckpoint(directory);
-    if (best === undefined) throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
-    return resolveCheckpoint(best, directory, o);
+    return onBestCheckpoint(directory, async (best) => {
+      if (best !== undefined) return body(await resolveCheckpoint(best, directory, o));
+      throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
+    });
   }
   if (existsSync(join(directory, STATE_FILE))) {
-    return resolveCheckpoint(await readCheckpoint(directory), resolve(directory, "..", ".."), o);
+    return body(await resolveCheckpoint(await readCheckpoint(directory), resolve(directory, "..", ".."), o));
   }
   if (existsSync(join(directory, "config.json")) || existsSync(join(directory, ADAPTER_CONFIG))) {
-    return { model: directory, settings: {}, step: 0, checkpoint: undefined };
+    return body({ model: directory, settings: {}, step: 0, checkpoint: undefined });
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
