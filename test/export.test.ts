@@ -1,3 +1,4 @@
+import { execFileSync, spawn } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -7,12 +8,16 @@ import {
   readFileSync,
   renameSync,
   statSync,
+  symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type EnginePolicy, exampleSettings, exportModel, loadPolicy, train } from "../lib/index.js";
-import { runCli } from "./support/cli.js";
+import { exampleSettings, exportModel, loadPolicy, RlsdError, train } from "../lib/index.js";
+import { EnginePolicy } from "../lib/policy/engine-policy.js";
+import { cliArgs, runCli } from "./support/cli.js";
 import { sameBits } from "./support/safetensors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-export-"));
@@ -112,6 +117,53 @@ test("a run that trained all weights is exported to the bit", async () => {
   expect(sameBits(own, whole)).toBe(true);
 });
 
+describe("an export that is stopped leaves nothing", () => {
+  const left = () => readdirSync(folder).filter((name) => /stopped/.test(name));
+
+  test("of what it was writing", async () => {
+    const control = new AbortController();
+    const reason = new Error("enough");
+    const onStage = (stage: string) => void (stage === "writing" && control.abort(reason));
+    const { signal } = control;
+    await expect(exportModel(clock, join(folder, "stopped"), { signal, onStage })).rejects.toBe(reason);
+    expect(left()).toEqual([]);
+  });
+
+  test("by Ctrl-C, and says so", async () => {
+    const slow = join(folder, "slow");
+    mkdirSync(slow);
+    execFileSync("mkfifo", [join(slow, "config.json")]);
+    const child = spawn(process.execPath, cliArgs(["export", slow, "stopped"]), { cwd: folder });
+    let told = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      told += chunk.toString();
+    });
+    const ended = new Promise((resolve) => child.on("close", resolve));
+    // Opens once the model is being read.
+    const pipe = await open(join(slow, "config.json"), "w");
+    for (const name of ["model.safetensors", "tokenizer.json"]) cpSync(join(clock, name), join(slow, name));
+    child.kill("SIGINT");
+    await pipe.writeFile(readFileSync(join(clock, "config.json")));
+    await pipe.close();
+    expect([await ended, told]).toEqual([130, expect.stringMatching(/rlsd: interrupted: nothing was written\n$/)]);
+    expect(left()).toEqual([]);
+  });
+
+  test("and what one that was killed left is removed by the next, unless it may still be written", async () => {
+    const [dead, living] = [join(folder, ".stopped.00000000dead"), join(folder, ".stopped.0000000a11fe")];
+    const old = new Date(Date.now() - 7_200_000);
+    for (const aside of [dead, living]) {
+      mkdirSync(aside);
+      writeFileSync(join(aside, "model.safetensors"), "part");
+      if (aside === dead) utimesSync(join(aside, "model.safetensors"), old, old);
+      // Of a folder in which one file is being written for hours.
+      utimesSync(aside, old, old);
+    }
+    await exportModel(clock, join(folder, "stopped"));
+    expect(left()).toEqual([".stopped.0000000a11fe", "stopped"]);
+  });
+});
+
 describe("export is refused before anything is read", () => {
   const code = (body: Promise<unknown>): Promise<unknown> =>
     body.then(
@@ -126,7 +178,23 @@ describe("export is refused before anything is read", () => {
     const { status, stderr } = rlsd("export", "nothing-there", output);
     expect([status, stderr]).toEqual([1, expect.stringMatching(/used is not empty: expected a new folder/)]);
     expect(readdirSync(output)).toEqual(["notes.txt"]);
-    expect(await code(exportModel(clock, join(output, "notes.txt")))).toBe("ERR_RLSD_WRITE");
+    const [file, nowhere] = [join(output, "notes.txt"), join(folder, "nowhere")];
+    symlinkSync(join(folder, "not-there"), nowhere);
+    for (const place of [file, nowhere]) {
+      const refused = rlsd("export", "nothing-there", place);
+      expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/choose another folder\./)]);
+      expect(refused.stderr).not.toContain("--output");
+    }
+  });
+
+  test("or, where another export to it was first, when it is to be put in its place", async () => {
+    const cause = Object.assign(new Error("ENOTEMPTY: directory not empty, rename"), { code: "ENOTEMPTY" });
+    const save = jest.spyOn(EnginePolicy.prototype, "save");
+    save.mockRejectedValueOnce(new RlsdError("ERR_RLSD_SAVE", "could not save the model", { cause }));
+    const output = join(folder, "both");
+    const message = `${output} is not empty: expected a new folder for the model. Choose another one.`;
+    await expect(exportModel(clock, output)).rejects.toMatchObject({ code: "ERR_RLSD_WRITE", message });
+    save.mockRestore();
   });
 
   test("for what is no model, a type that there is not, a base under no adapters", async () => {
@@ -135,6 +203,9 @@ describe("export is refused before anything is read", () => {
     expect(await code(exportModel(clock, output, { dtype: "f8" as "f16" }))).toBe("ERR_RLSD_INVALID_ARGUMENT");
     expect(await code(exportModel(clock, output, { base: clock }))).toBe("ERR_RLSD_INVALID_ARGUMENT");
     expect(await code(exportModel("", output))).toBe("ERR_RLSD_INVALID_ARGUMENT");
+    for (const wrong of [{ onStage: 3 }, { signal: {} }]) {
+      expect(await code(exportModel(clock, output, wrong as object))).toBe("ERR_RLSD_INVALID_ARGUMENT");
+    }
     expect(rlsd("export", join(models, "qwen3-tied"), output, "--dtype", "f8").status).toBe(2);
     expect(existsSync(output)).toBe(false);
   });

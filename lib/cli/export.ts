@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ExportSummary } from "../trainer/export-model.js";
-import { print, printJson } from "./command.js";
+import { Interrupted, print, printJson } from "./command.js";
+import { onInterrupt } from "./interrupt.js";
 
 /** Between two words of progress; nothing is said of what takes less. */
 const PROGRESS_MS = 2000;
@@ -34,14 +35,18 @@ async function runExport(directory: string, output: string, flags: ExportFlags):
   }
   let stage = "reading";
   const progress = setInterval(() => process.stderr.write(`rlsd: ${stage}\n`), PROGRESS_MS);
+  const { signal, dispose } = onInterrupt(() => {});
   try {
     const onStage = (next: string): void => {
       stage = next;
     };
-    const summary = await exportModel(directory, output, { dtype, base: flags.base, onStage });
+    const summary = await exportModel(directory, output, { dtype, base: flags.base, signal, onStage });
     if (flags.json) printJson(summary);
     else print(describe(summary));
+  } catch (error) {
+    throw error instanceof Interrupted ? new Interrupted("interrupted: nothing was written") : error;
   } finally {
+    dispose();
     clearInterval(progress);
   }
 }

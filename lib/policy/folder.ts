@@ -1,5 +1,5 @@
-import { mkdir, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 
 /**
  * Makes a folder and what it lies in, as mkdir -p. Not `mkdir(path, { recursive: true })`: Node 20's never returns where a
@@ -17,5 +17,33 @@ export async function makeFolder(path: string): Promise<void> {
     await mkdir(path).catch((again: NodeJS.ErrnoException) => {
       if (again.code !== "EEXIST") throw again;
     });
+  }
+}
+
+/**
+ * Milliseconds. Nothing is written for so long without a sign of it: what was last touched so long before another thing was
+ * written belongs to a writer that died.
+ */
+const ABANDONED = 3_600_000;
+
+/** When something was last written to: a folder is as new as the newest file in it. */
+async function lastWritten(path: string): Promise<number> {
+  const { mtimeMs } = await stat(path);
+  const names: string[] = await readdir(path).catch(() => []);
+  const times = await Promise.all(names.map(async (name) => (await stat(join(path, name))).mtimeMs));
+  return Math.max(mtimeMs, ...times);
+}
+
+/**
+ * Removes what writers that died left beside a file or folder that was just written: `begin`, twelve hexadecimal digits,
+ * `end`. Its time is the file system's own clock.
+ */
+export async function removeAbandoned(written: string, begin: string, end = ""): Promise<void> {
+  const { mtimeMs } = await stat(written);
+  for (const name of await readdir(dirname(written))) {
+    const middle = name.slice(begin.length, name.length - end.length);
+    if (name !== `${begin}${middle}${end}` || !/^[0-9a-f]{12}$/.test(middle)) continue;
+    const aside = join(dirname(written), name);
+    if ((await lastWritten(aside)) < mtimeMs - ABANDONED) await rm(aside, { recursive: true, force: true });
   }
 }

@@ -6,7 +6,7 @@ import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
-import { makeFolder } from "./folder.js";
+import { makeFolder, removeAbandoned } from "./folder.js";
 import { openForReading, shapeOf } from "./model-folder.js";
 import { heldType, type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
@@ -20,6 +20,8 @@ export interface SaveOptions {
   readonly dtype?: "f32" | "bf16" | "f16" | undefined;
   /** A larger model is written in several files with an index. Default 5e9. */
   readonly maxShardBytes?: number | undefined;
+  /** Stops between tensors: nothing of the save is left then, and it rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface SaveOrigin extends PolicyOrigin {
@@ -27,7 +29,7 @@ export interface SaveOrigin extends PolicyOrigin {
   readonly under: string | undefined;
 }
 
-const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes"]);
+const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes", "signal"]);
 const TYPES = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const NAMES = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -75,6 +77,7 @@ async function writeWeights(
   aside: string,
   dtype: TensorPlan["dtype"],
   limit: number,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const plans = plansOf(model, dtype);
   const parts = model.lora === undefined ? shards(plans, limit) : [plans];
@@ -84,9 +87,10 @@ async function writeWeights(
     const whole = model.lora === undefined ? "model.safetensors" : ADAPTER_WEIGHTS;
     const file = parts.length === 1 ? whole : `model-${number(i + 1)}-of-${number(parts.length)}.safetensors`;
     for (const plan of part) map[plan.name] = file;
-    await writeSafetensors(join(aside, file), part, { format: "pt" }, (plan) =>
-      readParameter(model, BLOCK.weights, model.layout.names.indexOf(plan.name), dtype),
-    );
+    await writeSafetensors(join(aside, file), part, { format: "pt" }, (plan) => {
+      signal?.throwIfAborted();
+      return readParameter(model, BLOCK.weights, model.layout.names.indexOf(plan.name), dtype);
+    });
   }
   if (parts.length === 1) return;
   const index = { metadata: { total_size: dataBytes(plans) }, weight_map: map };
@@ -160,26 +164,29 @@ export async function saveModel(
   o: SaveOptions,
 ): Promise<Place | undefined> {
   checkObject(o, "options", SAVE_FIELDS);
-  const { dtype = "f32", optimizer = false, maxShardBytes = 5e9 } = o;
+  const { dtype = "f32", optimizer = false, maxShardBytes = 5e9, signal } = o;
   if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
   checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });
   if (typeof path !== "string" || path === "") throw invalid("a path", "directory", path);
   const directory = resolve(path);
   await refuseOtherKind(model, directory);
-  const aside = join(dirname(directory), `.${basename(directory)}.${randomBytes(6).toString("hex")}`);
+  const hidden = `.${basename(directory)}.`;
+  const aside = join(dirname(directory), `${hidden}${randomBytes(6).toString("hex")}`);
   try {
     await makeFolder(aside);
-    await writeWeights(model, aside, TYPES[dtype], maxShardBytes);
+    await writeWeights(model, aside, TYPES[dtype], maxShardBytes, signal);
     if (optimizer) await writeOptimizer(model, aside);
     await writeDescription(model, origin, aside, NAMES[dtype]);
     for (const [name, content] of origin.companions) await writeFlushed(join(aside, name), content);
     await syncDirectory(aside);
     const place = model.lora === undefined ? await newPlace(directory) : undefined;
+    signal?.throwIfAborted();
     await publish(aside, directory);
+    await removeAbandoned(directory, hidden).catch(() => undefined);
     return dtype === "f32" || dtype === (await heldType(model)) ? place : undefined;
   } catch (cause) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
-    if (cause instanceof RlsdError) throw cause;
+    if (cause instanceof RlsdError || (signal?.aborted && cause === signal.reason)) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new RlsdError("ERR_RLSD_SAVE", `${directory}: could not save the model: ${why}`, { cause });
   }

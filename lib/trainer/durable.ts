@@ -1,19 +1,20 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, open, readdir, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { type FileHandle, open, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import { RlsdError } from "../errors.js";
+import { removeAbandoned } from "../policy/folder.js";
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOSPC: "there is no space left on the device; free some",
   EDQUOT: "your disk quota is used up; free some",
   EFBIG: "the file grew beyond what is allowed here",
-  EROFS: "the file system is read-only; choose another folder with --output",
-  EACCES: "permission denied; choose another folder with --output",
-  EPERM: "permission denied; choose another folder with --output",
-  EEXIST: "a file is in its place; choose another folder with --output",
-  ENOTDIR: "a part of the path is a file; choose another folder with --output",
+  EROFS: "the file system is read-only; choose another folder",
+  EACCES: "permission denied; choose another folder",
+  EPERM: "permission denied; choose another folder",
+  EEXIST: "a file is in its place; choose another folder",
+  ENOTDIR: "a part of the path is a file; choose another folder",
   EIO: "the device failed",
-  ENOENT: "no folder can be made there; choose another with --output",
+  ENOENT: "no folder can be made there; choose another one",
 };
 
 /** A failed write as an error that says what to do. `what` was being written. */
@@ -74,20 +75,6 @@ export async function giveUpAll(...steps: readonly (() => unknown)[]): Promise<v
   if (failures.length > 0) throw failures[0];
 }
 
-/** Milliseconds. Writing a file takes seconds: one that was begun so long before another belongs to a writer that died. */
-const ABANDONED = 3_600_000;
-
-/** Removes what writers that died left beside a file that was just written: its time is the file system's own clock. */
-async function removeAbandoned(file: string): Promise<void> {
-  const { mtimeMs } = await stat(file);
-  const begin = `${basename(file)}.`;
-  for (const name of await readdir(dirname(file))) {
-    if (!name.startsWith(begin) || !/^[0-9a-f]{12}\.partial$/.test(name.slice(begin.length))) continue;
-    const aside = join(dirname(file), name);
-    if ((await stat(aside)).mtimeMs < mtimeMs - ABANDONED) await rm(aside, { force: true });
-  }
-}
-
 /** Replaces a file in one stroke: written aside, flushed, renamed. Of several at once the last one stays, whole. */
 export async function writeWhole(file: string, content: string): Promise<void> {
   // A number of the process would not do: another machine's may be the same.
@@ -102,7 +89,7 @@ export async function writeWhole(file: string, content: string): Promise<void> {
       throw error;
     }
   });
-  await removeAbandoned(file).catch(() => {});
+  await removeAbandoned(file, `${basename(file)}.`, ".partial").catch(() => {});
 }
 
 /** A file of lines that only grows, and knows how long it is. */

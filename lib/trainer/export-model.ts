@@ -1,10 +1,11 @@
-import { readdir } from "node:fs/promises";
+import { lstat, readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
 import type { LoraConfig } from "../policy/lora.js";
+import type { SaveOptions } from "../policy/save.js";
 import { writing } from "./durable.js";
 import { withModel } from "./resolve-model.js";
 
@@ -15,6 +16,8 @@ export interface ExportOptions {
   readonly dtype?: (typeof EXPORT_DTYPES)[number] | undefined;
   /** Folder of the model under the adapters. Default: what they say themselves. */
   readonly base?: string | undefined;
+  /** Stops at the next part of the work, or between tensors: nothing is left then of what was written. */
+  readonly signal?: AbortSignal | undefined;
   /** As each part of the work begins. */
   readonly onStage?: ((stage: "reading" | "merging" | "writing") => void) | undefined;
 }
@@ -32,29 +35,49 @@ export interface ExportSummary {
   readonly merged: LoraConfig | null;
 }
 
-const FIELDS = new Set(["dtype", "base", "onStage"]);
+const FIELDS = new Set(["dtype", "base", "signal", "onStage"]);
+
+const used = (folder: string, cause?: unknown): RlsdError =>
+  new RlsdError("ERR_RLSD_WRITE", `${folder} is not empty: expected a new folder for the model. Choose another one.`, {
+    cause,
+  });
 
 /** Better known before gigabytes are read than after it. */
 async function refuseUsed(folder: string): Promise<void> {
   await writing(folder, async () => {
-    const names = await readdir(folder).catch((error: NodeJS.ErrnoException): string[] => {
-      if (error.code === "ENOENT") return [];
-      throw error;
+    const names = await readdir(folder).catch(async (error: NodeJS.ErrnoException): Promise<string[]> => {
+      if (error.code !== "ENOENT") throw error;
+      const link = await lstat(folder).catch(() => undefined);
+      if (link === undefined) return [];
+      throw new RlsdError("ERR_RLSD_WRITE", `${folder} is a link that leads nowhere: choose another folder.`);
     });
-    if (names.length === 0) return;
-    const message = `${folder} is not empty: expected a new folder for the model. Choose another one.`;
-    throw new RlsdError("ERR_RLSD_WRITE", message);
+    if (names.length > 0) throw used(folder);
   });
 }
 
-async function plain(policy: EnginePolicy, onStage: ExportOptions["onStage"]): Promise<EnginePolicy> {
+async function save(policy: EnginePolicy, folder: string, o: SaveOptions): Promise<void> {
+  await writing(folder, () =>
+    policy.save(folder, o).catch((error: unknown) => {
+      const code = ((error as Error | null)?.cause as NodeJS.ErrnoException | undefined)?.code ?? "";
+      // Another export was first.
+      throw code === "ENOTEMPTY" || code === "EEXIST" ? used(folder, error) : error;
+    }),
+  );
+}
+
+async function plain(policy: EnginePolicy, onStage: (stage: "merging") => void): Promise<EnginePolicy> {
   if (policy.lora === undefined) return policy;
-  onStage?.("merging");
   try {
+    onStage("merging");
     return await policy.merge();
   } finally {
     await policy.dispose();
   }
+}
+
+function checkHooks({ signal, onStage }: ExportOptions): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+  if (onStage !== undefined && typeof onStage !== "function") throw invalid("a function", "onStage", onStage);
 }
 
 /**
@@ -69,22 +92,27 @@ export async function exportModel(
   options: ExportOptions = {},
 ): Promise<ExportSummary> {
   checkObject(options, "options", FIELDS);
-  const { dtype = "f32", base, onStage } = options;
+  const { dtype = "f32", base, signal, onStage } = options;
   checkWord(dtype, "dtype", EXPORT_DTYPES);
+  checkHooks(options);
   for (const [name, path] of Object.entries({ directory, output })) {
     if (typeof path !== "string" || path === "") throw invalid("a path", name, path);
   }
   const folder = resolve(output);
   await refuseUsed(folder);
+  const begin = (stage: "reading" | "merging" | "writing"): void => {
+    signal?.throwIfAborted();
+    onStage?.(stage);
+  };
   const { model, step, loaded } = await withModel(directory, { base }, async (found) => {
-    onStage?.("reading");
+    begin("reading");
     return { ...found, loaded: await loadPolicy(found.model, { base }) };
   });
   const { lora } = loaded;
-  const policy = await plain(loaded, onStage);
+  const policy = await plain(loaded, begin);
   try {
-    onStage?.("writing");
-    await writing(folder, () => policy.save(folder, { dtype }));
+    begin("writing");
+    await save(policy, folder, { dtype, signal });
     return { model, folder, step, parameters: policy.parameterCount, dtype, merged: lora ?? null };
   } finally {
     await policy.dispose();
