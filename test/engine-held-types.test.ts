@@ -1,5 +1,5 @@
-import { cpSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { type EnginePolicy, grpo, loadPolicy, type NewModelConfig } from "../lib/index.js";
 import { allOf } from "./support/lora.js";
 import { type HostTensor, readTensors, sameBits, writeTensors } from "./support/safetensors.js";
@@ -148,6 +148,27 @@ test("tensors of several types are held as float32: nothing is rounded", async (
   await using other = await loadPolicy(wide);
   expect(await own.heldType()).toBe("f32");
   expect(alike(await everything(own), await everything(other))).toBe(true);
+});
+
+test.each([
+  ["f16", 70_000, '"bf16" or "f32"'],
+  ["bf16", 3.4e38, '"f32"'],
+] as const)("a weight that %s would make infinite is no save: %d", async (dtype, value, mend) => {
+  const name = "model.layers.1.mlp.up_proj.weight";
+  await using policy = await tinyPolicy();
+  const weights = await policy.readParameter(name);
+  const folder = join(temporaryFolder(), "saved");
+  // What is infinite already loses nothing.
+  await policy.writeParameter(name, Float32Array.from(weights).fill(Number.NEGATIVE_INFINITY, 3, 4));
+  await policy.save(folder, { dtype });
+  const before = readFileSync(join(folder, "model.safetensors"));
+  await policy.writeParameter(name, Float32Array.from(weights).fill(-value, 7, 8));
+  await expect(policy.save(folder, { dtype })).rejects.toMatchObject({
+    code: "ERR_RLSD_SAVE",
+    message: `tensor "${name}" holds ${Math.fround(-value)}, which is beyond the largest number of ${dtype} and would be saved as infinity: expected ${mend} for dtype.`,
+  });
+  expect(readFileSync(join(folder, "model.safetensors")).equals(before)).toBe(true);
+  expect(readdirSync(dirname(folder))).toEqual(["saved"]);
 });
 
 test("where the float32 weights do not fit, training is refused and the policy goes on", async () => {

@@ -21,6 +21,7 @@ import { readExactly, type TensorEntry } from "./safetensors.js";
 /** Bytes read from a file, or from a model, at a time. */
 const CHUNK_BYTES = 4 << 20;
 const DTYPE_CODES = { F32: 0, F16: 1, BF16: 2 } as const;
+export type FileType = keyof typeof DTYPE_CODES;
 /** By the same codes. */
 const HELD_TYPES = ["f32", "f16", "bf16"] as const;
 export type HeldType = (typeof HELD_TYPES)[number];
@@ -182,20 +183,30 @@ export async function orReleased(model: NativeModel, work: Promise<void>): Promi
 export const filled = (model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> =>
   orReleased(model, loadParameters(model, sources));
 
+/** `count` elements of a block from `offset` on, as bytes of the given type. */
+export async function readElements(
+  model: NativeModel,
+  block: number,
+  offset: number,
+  count: number,
+  dtype: FileType,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(count * (dtype === "F32" ? 4 : 2));
+  await settled(native.engineRead(model.handle, block, offset, codeOf(dtype), bytes));
+  return bytes;
+}
+
 /** The elements of one parameter in a block, as bytes of the given type. */
 export async function* readParameter(
   model: NativeModel,
   block: number,
   index: number,
-  dtype: "F32" | "F16" | "BF16",
-): AsyncGenerator<Uint8Array> {
+  dtype: FileType,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const count = Math.max(1, model.layout.rows[index] as number) * (model.layout.columns[index] as number);
-  const width = dtype === "F32" ? 4 : 2;
-  const step = CHUNK_BYTES / width;
+  const step = CHUNK_BYTES / (dtype === "F32" ? 4 : 2);
   for (let at = 0; at < count; at += step) {
-    const bytes = new Uint8Array(Math.min(step, count - at) * width);
     const offset = (model.layout.offsets[index] as number) + at;
-    await settled(native.engineRead(model.handle, block, offset, codeOf(dtype), bytes));
-    yield bytes;
+    yield await readElements(model, block, offset, Math.min(step, count - at), dtype);
   }
 }

@@ -10,6 +10,7 @@ import { makeFolder, removeAbandoned } from "./folder.js";
 import { openForReading, shapeOf } from "./model-folder.js";
 import { heldType, type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
+import { roundedParameter } from "./overflow.js";
 import { newPlace, type Place } from "./place.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
 
@@ -89,7 +90,7 @@ async function writeWeights(
     for (const plan of part) map[plan.name] = file;
     await writeSafetensors(join(aside, file), part, { format: "pt" }, (plan) => {
       signal?.throwIfAborted();
-      return readParameter(model, BLOCK.weights, model.layout.names.indexOf(plan.name), dtype);
+      return roundedParameter(model, model.layout.names.indexOf(plan.name), dtype);
     });
   }
   if (parts.length === 1) return;
