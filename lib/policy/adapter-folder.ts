@@ -145,7 +145,3 @@ export async function modelUnder(directory: string): Promise<string> {
   if (!(await isAdapterFolder(directory))) return directory;
   return baseOf(directory, (await readDescription(directory)).base_model_name_or_path);
 }
-
-/** Where the tokenizer and the chat template of a folder lie: adapters may leave them to their model. */
-export const textFolder = async (directory: string): Promise<string> =>
-  (await exists(join(directory, "tokenizer.json"))) ? directory : modelUnder(directory);

@@ -1,6 +1,6 @@
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
-import { ADAPTER_CONFIG, type AdapterFolder, readAdapterFolder } from "./adapter-folder.js";
+import { ADAPTER_CONFIG, type AdapterFolder } from "./adapter-folder.js";
 import type { ModelConfig } from "./config.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
@@ -47,9 +47,8 @@ export async function newAdapters(
   );
 }
 
-/** The weights of `under`, without adapters that it has, with those of a folder. */
-export async function readAdapters(under: NativeModel, directory: string): Promise<NativeModel> {
-  const folder = await readAdapterFolder(directory);
+/** The weights of `under`, without adapters that it has, with those of a folder that was read. */
+export async function putAdapters(under: NativeModel, directory: string, folder: AdapterFolder): Promise<NativeModel> {
   const found = adapterSources(directory, under.config, folder);
   return filled(await shareModel(under, folder.lora), found);
 }

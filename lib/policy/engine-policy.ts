@@ -6,7 +6,8 @@ import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
-import { checkAlike, copiedModel, mergedModel, newAdapters, readAdapters } from "./adapters.js";
+import { readAdapterFolder } from "./adapter-folder.js";
+import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "./adapters.js";
 import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
@@ -39,6 +40,7 @@ import type {
 import { loadOptimizer, type SaveOptions, saveModel } from "./save.js";
 import { packSequences } from "./sequences.js";
 import { encodeStep } from "./step-options.js";
+import { adaptedOrigin } from "./text-files.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 const SCORE_FIELDS = new Set(["temperature", "signal"]);
@@ -235,22 +237,27 @@ export class EnginePolicy implements Policy {
 
   async withAdapters(directory: string): Promise<EnginePolicy> {
     if (typeof directory !== "string") throw invalid("a path", "directory", directory);
-    return this.#sharing(() => readAdapters(this.#model, directory));
+    return this.#inTurn(async () => {
+      const folder = await readAdapterFolder(directory);
+      const origin = adaptedOrigin(this.#origin, folder.companions, directory);
+      return new EnginePolicy(await putAdapters(this.#model, directory, folder), origin, this.#home);
+    });
   }
 
   async base(): Promise<EnginePolicy> {
     this.#requireLora();
-    return this.#sharing(() => shareModel(this.#model));
+    return this.#sharing(() => shareModel(this.#model), this.#origin.model);
   }
 
   async merge(): Promise<EnginePolicy> {
     this.#requireLora();
-    return this.#inTurn(async () => new EnginePolicy(await mergedModel(this.#model), this.#origin));
+    const origin = { ...this.#origin, model: undefined };
+    return this.#inTurn(async () => new EnginePolicy(await mergedModel(this.#model), origin));
   }
 
   /** A policy that reads these weights. */
-  async #sharing(make: () => Promise<NativeModel>): Promise<EnginePolicy> {
-    return this.#inTurn(async () => new EnginePolicy(await make(), this.#origin, this.#home));
+  async #sharing(make: () => Promise<NativeModel>, origin = this.#origin): Promise<EnginePolicy> {
+    return this.#inTurn(async () => new EnginePolicy(await make(), origin, this.#home));
   }
 
   #requireLora(): void {
@@ -281,10 +288,7 @@ export class EnginePolicy implements Policy {
   }
 
   async dispose(): Promise<void> {
-    if (this.#disposed === undefined) {
-      const released = this.#inTurn(() => settled(native.engineRelease(this.#model.handle)));
-      this.#disposed = released;
-    }
+    this.#disposed ??= this.#inTurn(() => settled(native.engineRelease(this.#model.handle)));
     await this.#disposed;
   }
 

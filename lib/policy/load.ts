@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
@@ -6,11 +5,12 @@ import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js"
 import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, GENERATION_CONFIG, readModelFolder } from "./model-folder.js";
+import { findParameters, readModelFolder } from "./model-folder.js";
 import { allocateModel, filled, layoutOf, type Placement, readModel, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
 import type { RopeConfig } from "./rope.js";
-import { createTokenizer, type Tokenizer } from "./tokenizer.js";
+import { adaptedOrigin } from "./text-files.js";
+import { tokenizerIn } from "./tokenizer.js";
 
 export interface PolicyOptions extends Placement {
   /** Folder of the model that a folder of adapters stands on. Default: what its adapter_config.json says. */
@@ -28,24 +28,12 @@ function checkPlacement(o: Omit<PolicyOptions, "base">): void {
   }
 }
 
-const text = (bytes: Uint8Array | undefined): string | undefined =>
-  bytes === undefined ? undefined : Buffer.from(bytes).toString("utf8");
-
-function tokenizerOf(companions: ReadonlyMap<string, Uint8Array>, directory = ""): Tokenizer | undefined {
-  const json = text(companions.get("tokenizer.json"));
-  if (json === undefined) return undefined;
-  return createTokenizer(json, text(companions.get("tokenizer_config.json")), join(directory, "tokenizer.json"));
-}
-
-/** The small files of a model with those of `text` that say how text becomes tokens: its tokenizer is one of them all. */
-function withText(
-  model: ReadonlyMap<string, Uint8Array>,
-  text: ReadonlyMap<string, Uint8Array>,
-): ReadonlyMap<string, Uint8Array> {
-  const generation = model.get(GENERATION_CONFIG);
-  const files = new Map(text);
-  files.delete(GENERATION_CONFIG);
-  return generation === undefined ? files : files.set(GENERATION_CONFIG, generation);
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
@@ -56,13 +44,20 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
   const adapters = adapterSources(directory, config, folder);
-  const own = folder.companions.has("tokenizer.json");
-  const companions = own ? withText(theirs, folder.companions) : theirs;
-  const tokenizer = tokenizerOf(companions, own ? directory : base);
+  const tokenizer = once(() => tokenizerIn(theirs, base)); // slow to make, and perhaps never asked for
+  const plain = {
+    json,
+    companions: theirs,
+    maxSequences: options.maxSequences,
+    get tokenizer() {
+      return tokenizer();
+    },
+  };
+  const origin = adaptedOrigin(plain, folder.companions, directory);
   const under = await readModel(config, options, weights);
   try {
     const model = await filled(await shareModel(under, folder.lora), adapters);
-    return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
+    return new EnginePolicy(model, origin, home);
   } finally {
     await settled(native.engineRelease(under.handle));
   }
@@ -89,7 +84,7 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   const home = new Home(await placeOf(directory));
   const { config, json, companions } = await readModelFolder(directory);
   const sources = await findParameters(directory, config, layoutOf(config));
-  const tokenizer = tokenizerOf(companions, directory);
+  const tokenizer = tokenizerIn(companions, directory);
   const model = await readModel(config, options, sources);
   return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
@@ -191,7 +186,7 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   const companions = new Map(
     Object.entries(options.files ?? {}).map(([name, content]) => [name, Buffer.from(content as string)]),
   );
-  const tokenizer = tokenizerOf(companions);
+  const tokenizer = tokenizerIn(companions, "");
   const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
   const model = await allocateModel(checked, layoutOf(checked), options);
   const { handle } = model;

@@ -51,15 +51,19 @@ export function parseObject(bytes: Buffer, file: string): Record<string, unknown
   return value as Record<string, unknown>;
 }
 
-/** The small files of a folder, by their names. */
-export async function readCompanions(directory: string): Promise<ReadonlyMap<string, Uint8Array>> {
-  const companions = new Map<string, Uint8Array>();
-  for (const name of COMPANIONS) {
+/** Those of the named files that a folder has. */
+export async function readFiles(directory: string, names: readonly string[]): Promise<ReadonlyMap<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>();
+  for (const name of names) {
     const content = await readOptional(join(directory, name));
-    if (content !== undefined) companions.set(name, content);
+    if (content !== undefined) files.set(name, content);
   }
-  return companions;
+  return files;
 }
+
+/** The small files of a folder, by their names. */
+export const readCompanions = (directory: string): Promise<ReadonlyMap<string, Uint8Array>> =>
+  readFiles(directory, COMPANIONS);
 
 /** Configuration and small files of a Hugging Face folder. */
 export async function readModelFolder(directory: string): Promise<ModelFolder> {

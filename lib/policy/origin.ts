@@ -7,4 +7,6 @@ export interface PolicyOrigin {
   readonly tokenizer?: Tokenizer | undefined;
   /** Sequences sampled at once, at most. */
   readonly maxSequences?: number | undefined;
+  /** Of the model under adapters that a folder gave: they may have text files of their own. Absent: they have the model's. */
+  readonly model?: PolicyOrigin | undefined;
 }

@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { RlsdError } from "../errors.js";
+import { readFiles } from "./model-folder.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
 export interface Tokenizer {
@@ -22,7 +22,7 @@ export interface Tokenizer {
 /** What a decoder shows for bytes that do not form a character (yet). */
 const REPLACEMENT = "\ufffd";
 
-function parse(text: string, file: string): Record<string, unknown> {
+export function parseTokenizerFile(text: string, file: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -49,8 +49,8 @@ function build(json: Record<string, unknown>, config: Record<string, unknown>, f
  * `file` is what errors call it.
  */
 export function createTokenizer(json: string, config = "{}", file = "tokenizer.json"): Tokenizer {
-  const settings = parse(config, join(dirname(file), "tokenizer_config.json"));
-  const library = build(parse(json, file), settings, file);
+  const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
+  const library = build(parseTokenizerFile(json, file), settings, file);
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
 
@@ -97,25 +97,27 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
   });
 }
 
-async function readOptional(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
+
+/** The tokenizer in the small files of a model; `directory` is where errors say it is. */
+export function tokenizerIn(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer | undefined {
+  const json = files.get("tokenizer.json");
+  if (json === undefined) return undefined;
+  const config = files.get("tokenizer_config.json");
+  return createTokenizer(text(json), config && text(config), join(directory, "tokenizer.json"));
+}
+
+/** As tokenizerIn, where there must be one. */
+export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer {
+  const tokenizer = tokenizerIn(files, directory);
+  if (tokenizer !== undefined) return tokenizer;
+  throw new RlsdError(
+    "ERR_RLSD_TOKENIZER",
+    `${join(directory, "tokenizer.json")} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
+      "formats are converted by AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+  );
 }
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`). */
-export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  const file = join(directory, "tokenizer.json");
-  const json = await readOptional(file);
-  if (json === undefined) {
-    throw new RlsdError(
-      "ERR_RLSD_TOKENIZER",
-      `${file} does not exist: expected a tokenizer in the "tokenizers" format; older formats are converted by ` +
-        "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-    );
-  }
-  return createTokenizer(json, (await readOptional(join(directory, "tokenizer_config.json"))) ?? "{}", file);
-}
+export const loadTokenizer = async (directory: string): Promise<Tokenizer> =>
+  requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);

@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { createTemplate } from "./template.js";
 
+const TEMPLATE = "chat_template.jinja";
+const CONFIG = "tokenizer_config.json";
+
 /** One turn of a conversation. */
 export interface ChatMessage {
   readonly role: string;
@@ -65,9 +68,9 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
   });
 }
 
-async function readOptional(file: string): Promise<string | undefined> {
+async function readOptional(file: string): Promise<Uint8Array | undefined> {
   try {
-    return await readFile(file, "utf8");
+    return await readFile(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
@@ -83,19 +86,32 @@ function embeddedSource(config: Readonly<Record<string, unknown>>): string | und
   return typeof source === "string" ? source : undefined;
 }
 
-/** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
-export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
-  const file = join(directory, "tokenizer_config.json");
-  const text = await readOptional(file);
+/** The chat template in the small files of a model (see loadChatTemplate); `directory` is where errors say they are. */
+export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory: string): ChatTemplate | undefined {
+  const text = (name: string): string | undefined => {
+    const bytes = files.get(name);
+    return bytes && Buffer.from(bytes).toString("utf8");
+  };
+  const file = join(directory, CONFIG);
   let config: Record<string, unknown> = {};
   try {
-    config = text === undefined ? {} : (JSON.parse(text) as Record<string, unknown>);
+    config = JSON.parse(text(CONFIG) ?? "{}") as Record<string, unknown>;
   } catch (error) {
     throw new RlsdError(
       "ERR_RLSD_CHAT_TEMPLATE",
       `${file} is not JSON: ${error instanceof Error ? error.message : error}`,
     );
   }
-  const source = (await readOptional(join(directory, "chat_template.jinja"))) ?? embeddedSource(config);
+  const source = text(TEMPLATE) ?? embeddedSource(config);
   return source === undefined ? undefined : createChatTemplate(source, config);
+}
+
+/** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
+export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
+  const files = new Map<string, Uint8Array>();
+  for (const name of [TEMPLATE, CONFIG]) {
+    const content = await readOptional(join(directory, name));
+    if (content !== undefined) files.set(name, content);
+  }
+  return chatTemplateIn(files, directory);
 }

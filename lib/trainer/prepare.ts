@@ -1,10 +1,8 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { textFolder } from "../policy/adapter-folder.js";
 import type { Policy } from "../policy/policy.js";
-import { loadTokenizer, type Tokenizer } from "../policy/tokenizer.js";
-import { loadChatTemplate } from "../prompt/chat-template.js";
+import { readTextFiles } from "../policy/text-files.js";
+import { requireTokenizer, type Tokenizer } from "../policy/tokenizer.js";
+import { chatTemplateIn } from "../prompt/chat-template.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
 import { createVerifier } from "../verifiers/registry.js";
@@ -64,15 +62,15 @@ export interface TextParts {
   readonly prompter: Prompter;
 }
 
-/** Tokenizer and chat template of a model's folder, or of the adapters of one; `base`: where that is. */
+/** Tokenizer and chat template of a model's folder, or of adapters with what they leave to their model, `base` or as they say. */
 export async function loadTextParts(
   model: string,
   templateVariables: Readonly<Record<string, unknown>> = {},
   base?: string,
 ): Promise<TextParts> {
-  const folder = base === undefined || existsSync(join(model, "tokenizer.json")) ? await textFolder(model) : base;
-  const tokenizer = await loadTokenizer(folder);
-  const template = await loadChatTemplate(folder);
+  const { files, directory } = await readTextFiles(model, base);
+  const tokenizer = requireTokenizer(files, directory);
+  const template = chatTemplateIn(files, directory);
   return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };
 }
 
