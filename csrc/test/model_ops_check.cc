@@ -3,113 +3,16 @@
 #include <dlfcn.h>
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
-#include <functional>
 #include <vector>
 
 #include "core/philox.h"
 #include "cpu/model/simd.h"
+#include "test/model_ops.h"
+#include "test/model_ops_attention.h"
 
+namespace rlsd::test {
 namespace {
-
-using Values = std::vector<double>;
-using Formula = std::function<Values(const std::vector<Values>&)>;
-
-const rlsd_backend_v1* backend = nullptr;
-
-void report(const char* name, bool good, double error) {
-  std::printf("%s %s (%.1e)\n", good ? "ok" : "failed", name, error);
-}
-
-/* Repeatable numbers in (-1, 1). */
-Values noise(size_t count, uint64_t key) {
-  Values out(count);
-  for (size_t i = 0; i < count; ++i) {
-    const rlsd::PhiloxBlock block = rlsd::philox(key, i, 0);
-    out[i] = static_cast<float>(2.0 * rlsd::philox_uniform(block.word[0], block.word[1]) - 1.0);
-  }
-  return out;
-}
-
-struct Array {
-  std::vector<float> data;
-  rlsd_tensor tensor{};
-
-  Array(const Values& values, std::vector<int64_t> shape) : data(values.begin(), values.end()) {
-    tensor.data = data.data();
-    tensor.rank = static_cast<int32_t>(shape.size());
-    int64_t stride = 1;
-    for (size_t i = shape.size(); i-- > 0;) {
-      tensor.shape[i] = shape[i];
-      tensor.stride[i] = stride;
-      stride *= shape[i];
-    }
-  }
-  explicit Array(std::vector<int64_t> shape, double fill = 0.0)
-      : Array(Values(count(shape), fill), shape) {}
-  Array(const Array&) = delete;
-
-  static size_t count(const std::vector<int64_t>& shape) {
-    size_t n = 1;
-    for (int64_t s : shape) n *= static_cast<size_t>(s);
-    return n;
-  }
-};
-
-double error_of(const std::vector<float>& actual, const Values& expected) {
-  double largest = 1e-30, difference = 0.0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    largest = std::fmax(largest, std::fabs(expected[i]));
-    const double d = std::fabs(static_cast<double>(actual[i]) - expected[i]);
-    difference = d == d ? std::fmax(difference, d) : INFINITY;
-  }
-  return difference / largest;
-}
-
-void check_value(const char* name, const Array& actual, const Values& expected) {
-  const double error = error_of(actual.data, expected);
-  report(name, error < 3e-6, error);
-}
-
-/* d (sum of c times the formula's values) / d inputs[which], by central differences in float64. */
-Values slopes(const Formula& formula, std::vector<Values> inputs, size_t which, const Values& c) {
-  Values out(inputs[which].size());
-  const auto value = [&] {
-    const Values y = formula(inputs);
-    double sum = 0.0;
-    for (size_t i = 0; i < y.size(); ++i) sum += c[i] * y[i];
-    return sum;
-  };
-  for (size_t i = 0; i < out.size(); ++i) {
-    const double x = inputs[which][i], h = 1e-5;
-    inputs[which][i] = x + h;
-    const double up = value();
-    inputs[which][i] = x - h;
-    out[i] = (up - value()) / (2.0 * h);
-    inputs[which][i] = x;
-  }
-  return out;
-}
-
-void check_gradient(const char* name, const Array& actual, const Formula& formula,
-                    const std::vector<Values>& inputs, size_t which, const Values& c) {
-  const double error = error_of(actual.data, slopes(formula, inputs, which, c));
-  report(name, error < 1e-5, error);
-}
-
-struct Context {
-  rlsd_context value{};
-  std::vector<char> workspace;
-
-  explicit Context(int32_t threads = 1, uint64_t bytes = 0) : workspace(bytes + 64) {
-    value.struct_size = sizeof(value);
-    value.threads = threads;
-    value.workspace = workspace.data();
-    value.workspace_bytes = bytes;
-  }
-  operator rlsd_context*() { return &value; }
-};
 
 void random_numbers() {
   const rlsd::PhiloxBlock zero = rlsd::philox(0, 0, 0);
@@ -212,109 +115,6 @@ void rotations() {
   check_value("rope turned back", x, in);
 }
 
-/* Ragged sequences, one of them empty, longer than a block of keys; grouped heads of an odd width.
- */
-struct Attention {
-  const std::vector<int32_t> cu = {0, 70, 70, 71, 104};
-  const int64_t n = 104, heads = 4, kv_heads = 2, dim = 6;
-  const double scale = 1.7;
-  const std::vector<Values> in = {noise(n * heads * dim, 9), noise(n* kv_heads* dim, 10),
-                                  noise(n* kv_heads* dim, 11)};
-
-  Values formula(const std::vector<Values>& v) const {
-    Values out(v[0].size());
-    for (size_t b = 0; b + 1 < cu.size(); ++b) {
-      for (int64_t i = cu[b]; i < cu[b + 1]; ++i) {
-        for (int64_t h = 0; h < heads; ++h) row(v, cu[b], i, h, &out);
-      }
-    }
-    return out;
-  }
-
-  void row(const std::vector<Values>& v, int64_t begin, int64_t i, int64_t h, Values* out) const {
-    const int64_t kv = h / (heads / kv_heads);
-    double sum = 0.0;
-    for (int64_t j = begin; j <= i; ++j) {
-      double dot = 0.0;
-      for (int64_t d = 0; d < dim; ++d)
-        dot += v[0][(i * heads + h) * dim + d] * v[1][(j * kv_heads + kv) * dim + d];
-      const double p = std::exp(scale * dot);
-      sum += p;
-      for (int64_t d = 0; d < dim; ++d)
-        (*out)[(i * heads + h) * dim + d] += p * v[2][(j * kv_heads + kv) * dim + d];
-    }
-    for (int64_t d = 0; d < dim; ++d) (*out)[(i * heads + h) * dim + d] /= sum;
-  }
-};
-
-void attention() {
-  const Attention a;
-  const Formula formula = [&](const std::vector<Values>& v) { return a.formula(v); };
-  const Values c = noise(a.in[0].size(), 12);
-  std::vector<float> bits[2];
-  for (int32_t threads : {1, 3}) {
-    Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
-        v(a.in[2], {a.n, a.kv_heads, a.dim});
-    Array out({a.n, a.heads, a.dim}, 7.0), lse({a.n, a.heads}), d_out(c, {a.n, a.heads, a.dim});
-    Array dq({a.n, a.heads, a.dim}, 7.0), dk({a.n, a.kv_heads, a.dim}, 7.0),
-        dv({a.n, a.kv_heads, a.dim}, 7.0);
-    rlsd_attention_args args = {q.tensor,   k.tensor,     v.tensor,  out.tensor,
-                                lse.tensor, d_out.tensor, dq.tensor, dk.tensor,
-                                dv.tensor,  a.cu.data(),  4,         a.scale};
-    uint64_t bytes = 0;
-    Context context(threads);
-    backend->attention(context, &args);
-    backend->attention_backward_workspace(context, &args, &bytes);
-    Context roomy(threads, bytes);
-    backend->attention_backward(roomy, &args);
-    for (const Array* array : {&out, &dq, &dk, &dv}) {
-      bits[threads == 3].insert(bits[threads == 3].end(), array->data.begin(), array->data.end());
-    }
-    if (threads == 3) continue;
-    check_value("attention", out, formula(a.in));
-    check_gradient("attention_backward: q, overwritten", dq, formula, a.in, 0, c);
-    check_gradient("attention_backward: k, overwritten", dk, formula, a.in, 1, c);
-    check_gradient("attention_backward: v, overwritten", dv, formula, a.in, 2, c);
-  }
-  report("attention has the same bits on one thread and three", bits[0] == bits[1], 0.0);
-}
-
-/* Each row decoded from a cache has the bits that the whole sequence gave it. */
-void decoding() {
-  const Attention a;
-  Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
-      v(a.in[2], {a.n, a.kv_heads, a.dim});
-  Array out({a.n, a.heads, a.dim}), lse({a.n, a.heads});
-  rlsd_attention_args args = {};
-  args.q = q.tensor, args.k = k.tensor, args.v = v.tensor, args.out = out.tensor,
-  args.lse = lse.tensor;
-  args.cu_seqlens = a.cu.data(), args.sequences = 4, args.scale = a.scale;
-  Context context;
-  backend->attention(context, &args);
-  const int64_t length = 80;
-  Array k_cache({2, length, a.kv_heads, a.dim}, NAN), v_cache({2, length, a.kv_heads, a.dim}, NAN);
-  std::vector<int32_t> slots(static_cast<size_t>(a.n), -1), positions(static_cast<size_t>(a.n));
-  for (int32_t i = 0; i < 70; ++i)
-    slots[static_cast<size_t>(i)] = 1, positions[static_cast<size_t>(i)] = i;
-  backend->cache_append(context, k_cache.tensor, k.tensor, slots.data(), positions.data());
-  backend->cache_append(context, v_cache.tensor, v.tensor, slots.data(), positions.data());
-  report("cache_append leaves rows without a slot out", std::isnan(k_cache.data[0]), 0.0);
-  bool same = true;
-  for (int32_t i = 0; i < 70; ++i) {
-    const int32_t slot = 1, seen = i + 1;
-    Array row(
-        Values(a.in[0].begin() + i * a.heads * a.dim, a.in[0].begin() + (i + 1) * a.heads * a.dim),
-        {1, a.heads, a.dim});
-    Array decoded({1, a.heads, a.dim});
-    const rlsd_attention_decode_args step = {
-        row.tensor, decoded.tensor, k_cache.tensor, v_cache.tensor, &slot, &seen, a.scale};
-    backend->attention_decode(context, &step);
-    same = same && std::memcmp(decoded.data.data(), out.data.data() + i * a.heads * a.dim,
-                               decoded.data.size() * sizeof(float)) == 0;
-  }
-  report("attention_decode gives attention's bits, row by row", same, 0.0);
-}
-
 /* Rows of a table of each type, whose numbers all three types hold exactly. */
 void embeddings(rlsd_context* context, const std::vector<int32_t>& ids, int64_t columns) {
   Values table(7 * columns), wanted;
@@ -359,8 +159,10 @@ void sums_over_rows() {
 }
 
 }  // namespace
+}  // namespace rlsd::test
 
 int main(int argc, char** argv) {
+  using namespace rlsd::test;
   void* library = argc == 2 ? dlopen(argv[1], RTLD_NOW) : nullptr;
   if (library == nullptr) return 2;
   backend =

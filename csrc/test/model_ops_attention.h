@@ -1,0 +1,117 @@
+/* Attention, whole and from a cache. */
+#ifndef RLSD_TEST_MODEL_OPS_ATTENTION_H_
+#define RLSD_TEST_MODEL_OPS_ATTENTION_H_
+
+#include <cmath>
+#include <cstring>
+
+#include "test/model_ops.h"
+
+namespace rlsd::test {
+
+/* Ragged sequences, one of them empty, longer than a block of keys; grouped heads of an odd width.
+ */
+struct Attention {
+  const std::vector<int32_t> cu = {0, 70, 70, 71, 104};
+  const int64_t n = 104, heads = 4, kv_heads = 2, dim = 6;
+  const double scale = 1.7;
+  const std::vector<Values> in = {noise(n * heads * dim, 9), noise(n* kv_heads* dim, 10),
+                                  noise(n* kv_heads* dim, 11)};
+
+  Values formula(const std::vector<Values>& v) const {
+    Values out(v[0].size());
+    for (size_t b = 0; b + 1 < cu.size(); ++b) {
+      for (int64_t i = cu[b]; i < cu[b + 1]; ++i) {
+        for (int64_t h = 0; h < heads; ++h) row(v, cu[b], i, h, &out);
+      }
+    }
+    return out;
+  }
+
+  void row(const std::vector<Values>& v, int64_t begin, int64_t i, int64_t h, Values* out) const {
+    const int64_t kv = h / (heads / kv_heads);
+    double sum = 0.0;
+    for (int64_t j = begin; j <= i; ++j) {
+      double dot = 0.0;
+      for (int64_t d = 0; d < dim; ++d)
+        dot += v[0][(i * heads + h) * dim + d] * v[1][(j * kv_heads + kv) * dim + d];
+      const double p = std::exp(scale * dot);
+      sum += p;
+      for (int64_t d = 0; d < dim; ++d)
+        (*out)[(i * heads + h) * dim + d] += p * v[2][(j * kv_heads + kv) * dim + d];
+    }
+    for (int64_t d = 0; d < dim; ++d) (*out)[(i * heads + h) * dim + d] /= sum;
+  }
+};
+
+inline void attention() {
+  const Attention a;
+  const Formula formula = [&](const std::vector<Values>& v) { return a.formula(v); };
+  const Values c = noise(a.in[0].size(), 12);
+  std::vector<float> bits[2];
+  for (int32_t threads : {1, 3}) {
+    Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
+        v(a.in[2], {a.n, a.kv_heads, a.dim});
+    Array out({a.n, a.heads, a.dim}, 7.0), lse({a.n, a.heads}), d_out(c, {a.n, a.heads, a.dim});
+    Array dq({a.n, a.heads, a.dim}, 7.0), dk({a.n, a.kv_heads, a.dim}, 7.0),
+        dv({a.n, a.kv_heads, a.dim}, 7.0);
+    rlsd_attention_args args = {q.tensor,   k.tensor,     v.tensor,  out.tensor,
+                                lse.tensor, d_out.tensor, dq.tensor, dk.tensor,
+                                dv.tensor,  a.cu.data(),  4,         a.scale};
+    uint64_t bytes = 0;
+    Context context(threads);
+    backend->attention(context, &args);
+    backend->attention_backward_workspace(context, &args, &bytes);
+    Context roomy(threads, bytes);
+    backend->attention_backward(roomy, &args);
+    for (const Array* array : {&out, &dq, &dk, &dv}) {
+      bits[threads == 3].insert(bits[threads == 3].end(), array->data.begin(), array->data.end());
+    }
+    if (threads == 3) continue;
+    check_value("attention", out, formula(a.in));
+    check_gradient("attention_backward: q, overwritten", dq, formula, a.in, 0, c);
+    check_gradient("attention_backward: k, overwritten", dk, formula, a.in, 1, c);
+    check_gradient("attention_backward: v, overwritten", dv, formula, a.in, 2, c);
+  }
+  report("attention has the same bits on one thread and three", bits[0] == bits[1], 0.0);
+}
+
+/* Each row decoded from a cache has the bits that the whole sequence gave it. */
+inline void decoding() {
+  const Attention a;
+  Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
+      v(a.in[2], {a.n, a.kv_heads, a.dim});
+  Array out({a.n, a.heads, a.dim}), lse({a.n, a.heads});
+  rlsd_attention_args args = {};
+  args.q = q.tensor, args.k = k.tensor, args.v = v.tensor, args.out = out.tensor,
+  args.lse = lse.tensor;
+  args.cu_seqlens = a.cu.data(), args.sequences = 4, args.scale = a.scale;
+  Context context;
+  backend->attention(context, &args);
+  const int64_t length = 80;
+  Array k_cache({2, length, a.kv_heads, a.dim}, NAN), v_cache({2, length, a.kv_heads, a.dim}, NAN);
+  std::vector<int32_t> slots(static_cast<size_t>(a.n), -1), positions(static_cast<size_t>(a.n));
+  for (int32_t i = 0; i < 70; ++i)
+    slots[static_cast<size_t>(i)] = 1, positions[static_cast<size_t>(i)] = i;
+  backend->cache_append(context, k_cache.tensor, k.tensor, slots.data(), positions.data());
+  backend->cache_append(context, v_cache.tensor, v.tensor, slots.data(), positions.data());
+  report("cache_append leaves rows without a slot out", std::isnan(k_cache.data[0]), 0.0);
+  bool same = true;
+  for (int32_t i = 0; i < 70; ++i) {
+    const int32_t slot = 1, seen = i + 1;
+    Array row(
+        Values(a.in[0].begin() + i * a.heads * a.dim, a.in[0].begin() + (i + 1) * a.heads * a.dim),
+        {1, a.heads, a.dim});
+    Array decoded({1, a.heads, a.dim});
+    const rlsd_attention_decode_args step = {
+        row.tensor, decoded.tensor, k_cache.tensor, v_cache.tensor, &slot, &seen, a.scale};
+    backend->attention_decode(context, &step);
+    same = same && std::memcmp(decoded.data.data(), out.data.data() + i * a.heads * a.dim,
+                               decoded.data.size() * sizeof(float)) == 0;
+  }
+  report("attention_decode gives attention's bits, row by row", same, 0.0);
+}
+
+}  // namespace rlsd::test
+
+#endif
