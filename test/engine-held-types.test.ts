@@ -1,6 +1,14 @@
 import { cpSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type EnginePolicy, grpo, loadPolicy, type NewModelConfig } from "../lib/index.js";
+import {
+  type EnginePolicy,
+  grpo,
+  loadPolicy,
+  type NewModelConfig,
+  type Objective,
+  RlsdError,
+  type TrainBatch,
+} from "../lib/index.js";
 import { allOf } from "./support/lora.js";
 import { type HostTensor, readTensors, sameBits, writeTensors } from "./support/safetensors.js";
 import { prompts, TINY, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
@@ -183,4 +191,36 @@ test("where the float32 weights do not fit, training is refused and the policy g
   });
   expect(await policy.memoryBytes()).toBeLessThan(1.5 * held);
   expect((await policy.score([sequence]))[0]!.length).toBe(1);
+});
+
+test.each<[string, Partial<TrainBatch>, Objective, number]>([
+  ["an advantage", { advantages: Float32Array.of(1, -1, 0.5, Number.NaN, 2) }, grpo(), 512],
+  ["a mask", { completionMask: new Uint8Array(20).fill(2, 4, 5) }, grpo(), 512],
+  ["an entropy bonus in two passes", {}, grpo({ entropyCoef: 0.1 }), 16],
+])("%s that is refused changes neither how the weights are held nor what memory they take", async (...row) => {
+  const [, change, objective, batchTokens] = row;
+  const { narrow } = await twins("bf16");
+  await using policy = await loadPolicy(narrow, { batchTokens });
+  const held = await policy.memoryBytes();
+  await expect(policy.accumulate({ ...batch, ...change }, objective)).rejects.toThrow(RlsdError);
+  expect(await policy.heldType()).toBe("bf16");
+  expect(await policy.memoryBytes()).toBeLessThan(1.1 * held);
+  // What is accepted afterwards is what it would have been.
+  await using other = await loadPolicy(narrow, { batchTokens });
+  const results = [await policy.accumulate(batch, grpo()), await other.accumulate(batch, grpo())];
+  expect(results[0]).toEqual(results[1]);
+  expect(alike(await allOf(policy, "gradient"), await allOf(other, "gradient"))).toBe(true);
+});
+
+test("weights that fit as float32 without their gradient stay as they are held", async () => {
+  const { narrow } = await twins("bf16", { ...TINY, hiddenSize: 128, intermediateSize: 1024, vocabSize: 8000 });
+  const held = await weightBytes(narrow);
+  await using policy = await loadPolicy(narrow, { memoryLimit: Math.round(3.6 * held) });
+  const sequence = { prompt: Int32Array.of(1), completion: Int32Array.of(2) };
+  const training = policy.accumulate({ sequences: [sequence], advantages: Float32Array.of(1) }, grpo());
+  await expect(training).rejects.toMatchObject({
+    code: "ERR_RLSD_OUT_OF_MEMORY",
+    message: expect.stringMatching(/^The weights as float32, .* and their gradient need \d+ bytes; \d+ may be used/),
+  });
+  expect(await policy.heldType()).toBe("bf16");
 });

@@ -34,10 +34,11 @@ class Accumulation {
   }
 
   rlsd_status run() {
-    RLSD_CHECK(m_->need_gradient());
     RLSD_CHECK(stage());
+    if (m_->gradient.empty()) RLSD_CHECK(check_batch());
+    RLSD_CHECK(m_->need_gradient());
     if (targets_.empty()) {
-      RLSD_CHECK(loss_from_log_probs());
+      RLSD_CHECK(loss_from_log_probs(objective_));
       return download();
     }
     return micro_.size() == 1 ? one_pass() : two_passes();
@@ -120,8 +121,19 @@ class Accumulation {
     return backward(m_, rows_, &m_->activations);
   }
 
-  rlsd_status two_passes() {
-    if (objective_.entropy_coef != 0.0) {
+  /* What the loss refuses of the batch whatever the log-probs, before memory is taken for training
+   * and the weights are widened. */
+  rlsd_status check_batch() {
+    RLSD_CHECK(check_passes());
+    RLSD_CHECK(device_.zero(loss_.outputs.log_probs, tokens()));
+    rlsd_objective o = objective_;
+    o.entropy_coef = 0.0;
+    o.non_finite_skip = 1;
+    return loss_from_log_probs(o);
+  }
+
+  rlsd_status check_passes() {
+    if (objective_.entropy_coef != 0.0 && micro_.size() > 1) {
       return device_.fail(
           RLSD_UNSUPPORTED,
           "An entropy bonus needs the whole batch in one pass, but it has more than %lld input "
@@ -129,8 +141,13 @@ class Accumulation {
           "raise batchTokens or send smaller batches with the normalizer of the whole.",
           static_cast<long long>(m_->batch_tokens));
     }
+    return RLSD_OK;
+  }
+
+  rlsd_status two_passes() {
+    RLSD_CHECK(check_passes());
     for (const MicroBatch& m : micro_) RLSD_CHECK(log_probs_of(m));
-    RLSD_CHECK(loss_from_log_probs());
+    RLSD_CHECK(loss_from_log_probs(objective_));
     RLSD_CHECK(download());
     RLSD_CHECK(mean_entropy());
     for (const MicroBatch& m : micro_) RLSD_CHECK(gradient_of(m));
@@ -160,12 +177,12 @@ class Accumulation {
 
   /* The loss of the whole batch; gradient_log_probs then says what each token's log-prob is worth.
    */
-  rlsd_status loss_from_log_probs() {
+  rlsd_status loss_from_log_probs(const rlsd_objective& o) {
     rlsd_policy_batch batch = loss_.batch;
     std::memset(&batch.student, 0, sizeof(batch.student));
     batch.student.level = RLSD_LOG_PROBS;
     batch.student.log_probs = loss_.outputs.log_probs;
-    return call_loss(batch, objective_, loss_.outputs);
+    return call_loss(batch, o, loss_.outputs);
   }
 
   /* Gradient of sum over the micro-batch's targets of gradient_log_probs log P. */

@@ -22,36 +22,39 @@ void normal_pair(uint64_t key, uint64_t counter, double* a, double* b) {
   *b = radius * std::sin(kTwoPi * u2);
 }
 
-/* Independent numbers in +-bound. */
-rlsd_status fill_uniform(Model* m, const Parameter& p, uint64_t key, double bound) {
+/* Parts of a parameter, each made by `make` (its numbers, and how many lie before them: even). */
+template <class Make>
+rlsd_status fill(Model* m, const Parameter& p, const Make& make) {
   std::vector<float> chunk;
   for (int64_t first = 0; first < p.count(); first += kChunk) {
     chunk.resize(static_cast<size_t>(std::min(kChunk, p.count() - first)));
-    for (size_t i = 0; i < chunk.size(); ++i) {
-      const PhiloxBlock random = philox(key, static_cast<uint64_t>(first) + i, 0);
-      const double u = philox_uniform(random.word[0], random.word[1]);
-      chunk[i] = static_cast<float>(bound * (2.0 * u - 1.0));
-    }
+    make(&chunk, static_cast<uint64_t>(first));
     RLSD_CHECK(m->write(Block::kWeights, p.offset + first, static_cast<int64_t>(chunk.size()),
                         RLSD_F32, chunk.data()));
   }
   return RLSD_OK;
 }
 
-rlsd_status fill(Model* m, const Parameter& p, uint64_t key, double deviation) {
-  std::vector<float> chunk;
-  for (int64_t first = 0; first < p.count(); first += kChunk) {
-    chunk.resize(static_cast<size_t>(std::min(kChunk, p.count() - first)));
-    for (size_t i = 0; i < chunk.size(); i += 2) {
-      double a, b;
-      normal_pair(key, (static_cast<uint64_t>(first) + i) / 2, &a, &b);
-      chunk[i] = static_cast<float>(a * deviation);
-      if (i + 1 < chunk.size()) chunk[i + 1] = static_cast<float>(b * deviation);
+/* Independent numbers in +-bound. */
+rlsd_status fill_uniform(Model* m, const Parameter& p, uint64_t key, double bound) {
+  return fill(m, p, [=](std::vector<float>* out, uint64_t first) {
+    for (size_t i = 0; i < out->size(); ++i) {
+      const PhiloxBlock random = philox(key, first + i, 0);
+      const double u = philox_uniform(random.word[0], random.word[1]);
+      (*out)[i] = static_cast<float>(bound * (2.0 * u - 1.0));
     }
-    RLSD_CHECK(m->write(Block::kWeights, p.offset + first, static_cast<int64_t>(chunk.size()),
-                        RLSD_F32, chunk.data()));
-  }
-  return RLSD_OK;
+  });
+}
+
+rlsd_status fill_normal(Model* m, const Parameter& p, uint64_t key, double deviation) {
+  return fill(m, p, [=](std::vector<float>* out, uint64_t first) {
+    for (size_t i = 0; i < out->size(); i += 2) {
+      double a, b;
+      normal_pair(key, (first + i) / 2, &a, &b);
+      (*out)[i] = static_cast<float>(a * deviation);
+      if (i + 1 < out->size()) (*out)[i + 1] = static_cast<float>(b * deviation);
+    }
+  });
 }
 
 bool ends_with(const std::string& text, const char* end) {
@@ -70,7 +73,8 @@ rlsd_status initialize(Model* m, uint64_t seed, double deviation, bool scale_res
     if (p.rows > 0) {
       const bool into_stream =
           ends_with(p.name, "o_proj.weight") || ends_with(p.name, "down_proj.weight");
-      RLSD_CHECK(fill(m, p, stream_key(seed, i), deviation * (into_stream ? residual : 1.0)));
+      RLSD_CHECK(
+          fill_normal(m, p, stream_key(seed, i), deviation * (into_stream ? residual : 1.0)));
     } else if (ends_with(p.name, "norm.weight")) {
       const std::vector<float> ones(static_cast<size_t>(p.count()), 1.0f);
       RLSD_CHECK(m->write(Block::kWeights, p.offset, p.count(), RLSD_F32, ones.data()));

@@ -99,9 +99,24 @@ rlsd_status Model::widen() {
   return status;
 }
 
+/* Before the first of them is changed for good. */
+rlsd_status Model::check_room_to_train() {
+  if (weights->dtype == RLSD_F32 || !gradient.empty()) return RLSD_OK;
+  const uint64_t needed = weights->bytes_as(RLSD_F32) + trained_bytes();
+  const uint64_t may = device.available() + weights->block.bytes();
+  if (needed <= may) return RLSD_OK;
+  return device.fail(RLSD_OUT_OF_MEMORY,
+                     "The weights as float32, in which they are trained, and their gradient need "
+                     "%llu bytes; %llu may be used.",
+                     static_cast<unsigned long long>(needed), static_cast<unsigned long long>(may));
+}
+
 rlsd_status Model::need_gradient() {
   RLSD_CHECK(check_own());
-  if (!config.has_adapters()) RLSD_CHECK(widen());
+  if (!config.has_adapters()) {
+    RLSD_CHECK(check_room_to_train());
+    RLSD_CHECK(widen());
+  }
   if (!gradient.empty()) return RLSD_OK;
   RLSD_CHECK(device.allocate(&gradient, trained_bytes(), "The model's gradient"));
   return clear_gradient();

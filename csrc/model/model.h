@@ -91,6 +91,7 @@ struct Model {
   rlsd_status told(rlsd_status status, Weights& of);
   /* Fails where a change of what is trained would change another model. */
   rlsd_status check_own();
+  rlsd_status check_room_to_train();
   rlsd_status merge_one(const Model& source, const LinearOffsets& linear, AdapterOffsets at);
   /* Makes the weights, which are this model's own, float32. */
   rlsd_status widen();

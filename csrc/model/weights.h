@@ -25,6 +25,8 @@ struct Weights {
   /* Makes the matrices float32; `bytes`: what may be taken for that. */
   rlsd_status widen(uint64_t bytes);
 
+  /* What all of them take with matrices of that type. */
+  uint64_t bytes_as(int32_t type) const;
   int32_t type_at(int64_t offset) const { return offset < matrices ? dtype : RLSD_F32; }
   void* address(int64_t offset) const;
   /* Elements from `offset` on, of at most `most`, that have its type. */
@@ -38,9 +40,6 @@ struct Weights {
   Buffer inverse_frequencies, block;
   const int64_t matrices, count; /* elements, gaps included */
   int32_t dtype = RLSD_F32;      /* of the matrices */
-
- private:
-  uint64_t bytes_as(int32_t type) const;
 };
 
 }  // namespace rlsd::model
