@@ -220,6 +220,11 @@ describe("new adapters", () => {
     [{ alpha: 0 }, /number above 0 for alpha but received 0/],
     [{ alpha: Number.NaN }, /for alpha but received NaN/],
     [{ alpha: Number.POSITIVE_INFINITY }, /for alpha but received Infinity/],
+    [
+      { alpha: 1e300 },
+      /alpha 1e\+300 with rank 16 scales the adapters by Infinity in float32: expected a scale above 0/,
+    ],
+    [{ alpha: 1e-50, rankStabilized: true }, /scales the adapters by 0 in float32/],
     [{ targets: [] }, /a list of q_proj, .* for targets/],
     [{ targets: ["q_proj", "lm_head"] }, /a list of q_proj, .* for targets/],
     [{ targets: "q_proj" }, /for targets but received "q_proj"/],

@@ -40,6 +40,11 @@ describe("settings", () => {
     ["adapters on no matrix", { lora: { targets: ["lm_head"] } }, /a list, each one of q_proj, .* for "lora\.targets"/],
     ["adapters of no size", { lora: { rank: -1 } }, /an integer from 0 to 65536 for "lora\.rank" but received -1/],
     ["adapters beyond any size", { lora: { rank: 65537 } }, /"lora\.rank"/],
+    [
+      "adapters with a scale beyond float32",
+      { lora: { rank: 4, alpha: 1e300 } },
+      /"lora": alpha 1e\+300 with rank 4 scales the adapters by Infinity in float32: expected a scale above 0/,
+    ],
     ["adapters without a scale", { lora: { rank: 4, alpha: 0 } }, /a number of at least 0\.000001.* for "lora\.alpha"/],
     ["half a span", { span: { open: "<think>" } }, /go together/],
     ["an unknown objective field", { objective: { clipHihg: 0.3 } }, /"objective": .*clipHigh/],

@@ -1,31 +1,43 @@
-import { stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { LORA_TARGETS, type LoraConfig, type LoraTarget } from "./lora.js";
-import { type ParameterSource, parseObject, readCompanions, readHeaders, readOptional } from "./model-folder.js";
+import { exists } from "./folder.js";
+import { LORA_TARGETS, type LoraConfig, type LoraTarget, MOST_RANK, scaleFault } from "./lora.js";
+import {
+  isWeightFile,
+  type ParameterSource,
+  parseObject,
+  readCompanions,
+  readHeaders,
+  readOptional,
+} from "./model-folder.js";
 import { fileError } from "./safetensors.js";
 
 /** The files of the PEFT library, in both directions. */
 export const ADAPTER_CONFIG = "adapter_config.json";
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
+const OLD_WEIGHTS = "adapter_model.bin";
 
 export interface AdapterFolder {
   readonly lora: LoraConfig;
   /** The model that they stand on, by adapter_config.json: a folder, or a name that is none. */
   readonly named: unknown;
   readonly companions: ReadonlyMap<string, Uint8Array>;
-  /** Tensors of the file, to be taken out one by one. */
+  /** Tensors of the file, by the names that PEFT gives them in files. */
   readonly sources: Map<string, ParameterSource>;
 }
 
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
+/** ERR_RLSD_MODEL_FILE where it holds a model's weights too: which is meant, nobody can tell. */
+export async function isAdapterFolder(directory: string): Promise<boolean> {
+  if (!(await exists(join(directory, ADAPTER_CONFIG)))) return false;
+  const weights = await readdir(directory).then((names) => names.find(isWeightFile));
+  if (weights === undefined) return true;
+  throw fileError(
+    directory,
+    `holds a model (${weights}) and adapters (${ADAPTER_CONFIG}): move one of them to a folder of its own`,
   );
-
-export const isAdapterFolder = (directory: string): Promise<boolean> => exists(join(directory, ADAPTER_CONFIG));
+}
 
 /** What changes the mathematics and is not computed here, with the values that leave it off. */
 const OFF: Readonly<Record<string, readonly unknown[]>> = {
@@ -70,8 +82,8 @@ function parseAdapter(json: Readonly<Record<string, unknown>>, file: string): Om
   }
   const { r: rank, lora_alpha: alpha } = json;
   const rankStabilized = json.use_rslora ?? false;
-  if (!Number.isSafeInteger(rank) || (rank as number) < 1 || (rank as number) > 65536) {
-    throw fileError(file, `expected a whole number from 1 to 65536 for r but found ${show(rank)}`);
+  if (!Number.isSafeInteger(rank) || (rank as number) < 1 || (rank as number) > MOST_RANK) {
+    throw fileError(file, `expected a whole number from 1 to ${MOST_RANK} for r but found ${show(rank)}`);
   }
   if (typeof alpha !== "number" || !Number.isFinite(alpha) || alpha <= 0) {
     throw fileError(file, `expected a number above 0 for lora_alpha but found ${show(alpha)}`);
@@ -79,7 +91,22 @@ function parseAdapter(json: Readonly<Record<string, unknown>>, file: string): Om
   if (typeof rankStabilized !== "boolean") {
     throw fileError(file, `expected true or false for use_rslora but found ${show(rankStabilized)}`);
   }
-  return { rank: rank as number, alpha, rankStabilized };
+  const parsed = { rank: rank as number, alpha, rankStabilized };
+  const fault = scaleFault(parsed);
+  if (fault !== undefined) throw fileError(file, fault);
+  return parsed;
+}
+
+/** By the names of PEFT's files; those of a model in memory have the adapters' name in them, and may lack the prefix. */
+function renamed(sources: ReadonlyMap<string, ParameterSource>, file: string): Map<string, ParameterSource> {
+  const out = new Map<string, ParameterSource>();
+  for (const [name, source] of sources) {
+    const plain = name.replace(/\.(lora_[AB])\.default\.weight$/, ".$1.weight");
+    const whole = /^model\..*\.lora_[AB]\.weight$/.test(plain) ? `base_model.model.${plain}` : plain;
+    if (out.has(whole)) throw fileError(file, `tensor "${whole}" is there twice, once as "${name}"`);
+    out.set(whole, source);
+  }
+  return out;
 }
 
 /** From the tensors themselves: `target_modules` may also be a pattern. */
@@ -87,7 +114,9 @@ function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string):
   const present = (target: LoraTarget) => [...sources.keys()].some((name) => name.includes(`.${target}.lora_`));
   const targets = LORA_TARGETS.filter(present);
   if (targets.length > 0) return targets;
-  throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}`);
+  const [first] = sources.keys();
+  const found = first === undefined ? "holds no tensor" : `its first tensor is "${first}"`;
+  throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}: ${found}`);
 }
 
 /** The folder of the model that adapters stand on, by what they say: as it is, or from their own folder. */
@@ -115,7 +144,11 @@ export async function readAdapterFolder(directory: string): Promise<AdapterFolde
   const json = await readDescription(directory);
   const parsed = parseAdapter(json, join(directory, ADAPTER_CONFIG));
   const weights = join(directory, ADAPTER_WEIGHTS);
-  const sources = await readHeaders(new Map([[weights, undefined]]));
+  if (!(await exists(weights)) && (await exists(join(directory, OLD_WEIGHTS)))) {
+    const mend = `save_pretrained(..., safe_serialization=True) of the PEFT library gives ${ADAPTER_WEIGHTS}`;
+    throw fileError(join(directory, OLD_WEIGHTS), `is of a kind that is not read: ${mend}`);
+  }
+  const sources = renamed(await readHeaders(new Map([[weights, undefined]])), weights);
   return {
     lora: { ...parsed, targets: targetsOf(sources, weights) },
     named: json.base_model_name_or_path,

@@ -21,17 +21,13 @@ export function adapterSources(
   config: ModelConfig,
   { lora, sources }: Pick<AdapterFolder, "lora" | "sources">,
 ): ParameterSource[] {
-  const left = new Map(sources);
-  const found = takeParameters(
-    directory,
-    layoutOf(config, lora),
-    left,
-    `${ADAPTER_CONFIG} and the model that they stand on say`,
-  );
-  const [extra] = left.keys();
-  if (extra === undefined) return found;
-  const message = `${directory}: tensor "${extra}" is no adapter that this engine computes`;
-  throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
+  const layout = layoutOf(config, lora);
+  const extra = [...sources].find(([name]) => !layout.names.includes(name));
+  if (extra !== undefined) {
+    const message = `${directory}: tensor "${extra[1].name}" is no adapter that this engine computes on this model: expected names such as "${layout.names[0]}"`;
+    throw new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", message);
+  }
+  return takeParameters(directory, layout, new Map(sources), `${ADAPTER_CONFIG} and the model that they stand on say`);
 }
 
 /** The weights of `under` with new adapters: A random, B 0. */

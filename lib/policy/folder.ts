@@ -1,6 +1,12 @@
 import { mkdir, readdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
+export const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
 /**
  * Makes a folder and what it lies in, as mkdir -p. Not `mkdir(path, { recursive: true })`: Node 20's never returns where a
  * file system answers ENOENT although the parent is there, as /proc does.

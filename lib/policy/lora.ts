@@ -1,4 +1,5 @@
 import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import { RlsdError } from "../errors.js";
 
 /** Matrices of a layer that an adapter may stand on, as Hugging Face names them. */
 export const LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] as const;
@@ -31,6 +32,16 @@ const FIELDS = new Set(["rank", "alpha", "rankStabilized", "targets", "seed"]);
 /** Beyond it an adapter is no smaller than what it stands on, in any model that there is. */
 export const MOST_RANK = 65536;
 
+const scaleOf = ({ rank, alpha, rankStabilized }: Omit<LoraConfig, "targets">): number =>
+  alpha / (rankStabilized ? Math.sqrt(rank) : rank);
+
+/** Why adapters cannot be scaled so, in words for an error; undefined: they can. */
+export function scaleFault(lora: Omit<LoraConfig, "targets">): string | undefined {
+  const scale = Math.fround(scaleOf(lora));
+  if (scale > 0 && Number.isFinite(scale)) return undefined;
+  return `alpha ${lora.alpha} with rank ${lora.rank} scales the adapters by ${scale} in float32: expected a scale above 0 that is finite`;
+}
+
 const isTarget = (name: unknown): name is LoraTarget => LORA_TARGETS.some((target) => target === name);
 
 /** Checked, defaults filled in; targets once each, in the order of the layer. */
@@ -44,6 +55,8 @@ export function resolveLora(o: LoraOptions): LoraConfig & { readonly seed: numbe
   if (!Array.isArray(wanted) || wanted.length === 0 || !wanted.every(isTarget)) {
     throw invalid(`a list of ${LORA_TARGETS.join(", ")}`, "targets", wanted);
   }
+  const fault = scaleFault({ rank, alpha, rankStabilized });
+  if (fault !== undefined) throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `${fault}.`);
   const targets = LORA_TARGETS.filter((target) => wanted.includes(target));
   return { rank, alpha, rankStabilized, targets, seed: checkInteger(o.seed ?? 0, "seed", { min: 0 }) };
 }
@@ -51,7 +64,6 @@ export function resolveLora(o: LoraOptions): LoraConfig & { readonly seed: numbe
 /** As native code takes it: rank (0: no adapters), scale, and a bit for each target. */
 export function encodeLora(lora: LoraConfig | undefined): [rank: number, scale: number, targets: number] {
   if (lora === undefined) return [0, 0, 0];
-  const { rank, alpha, rankStabilized, targets } = lora;
-  const bits = targets.reduce((sum, target) => sum + 2 ** LORA_TARGETS.indexOf(target), 0);
-  return [rank, alpha / (rankStabilized ? Math.sqrt(rank) : rank), bits];
+  const bits = lora.targets.reduce((sum, target) => sum + 2 ** LORA_TARGETS.indexOf(target), 0);
+  return [lora.rank, scaleOf(lora), bits];
 }

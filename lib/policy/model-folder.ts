@@ -1,12 +1,19 @@
-import { type FileHandle, open, readFile, stat } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import type { EngineLayout } from "../native/engine-binding.js";
 import { type ModelConfig, parseConfig } from "./config.js";
+import { exists } from "./folder.js";
 import { fileError, readHeader, type TensorEntry } from "./safetensors.js";
 
 /** Has end tokens that config.json may lack: a part of the model's configuration. */
 export const GENERATION_CONFIG = "generation_config.json";
+
+/** Names the files of a model that is saved in several. */
+export const INDEX_FILE = "model.safetensors.index.json";
+
+/** Whether a file of that name holds a model's weights. */
+export const isWeightFile = (name: string): boolean => /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
 
 /** Small files of a model's folder that a save writes again. */
 const COMPANIONS = [
@@ -81,14 +88,8 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
 /** The weight files of a folder: one, or those that the index of a sharded model names. */
 export async function weightFiles(directory: string): Promise<Map<string, Set<string> | undefined>> {
   const single = join(directory, "model.safetensors");
-  if (
-    await stat(single).then(
-      () => true,
-      () => false,
-    )
-  )
-    return new Map([[single, undefined]]);
-  const indexFile = join(directory, "model.safetensors.index.json");
+  if (await exists(single)) return new Map([[single, undefined]]);
+  const indexFile = join(directory, INDEX_FILE);
   const index = await readOptional(indexFile);
   if (index === undefined) {
     throw fileError(

@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { open, readdir, rename, rm, stat, unlink } from "node:fs/promises";
+import { open, readdir, rename, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { checkInteger, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
-import { makeFolder, removeAbandoned } from "./folder.js";
-import { openForReading, shapeOf } from "./model-folder.js";
+import { exists, makeFolder, removeAbandoned } from "./folder.js";
+import { INDEX_FILE, isWeightFile, openForReading, shapeOf } from "./model-folder.js";
 import { heldType, type NativeModel, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { roundedParameter } from "./overflow.js";
@@ -34,7 +34,6 @@ const SAVE_FIELDS = new Set(["optimizer", "dtype", "maxShardBytes", "signal"]);
 const TYPES = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const NAMES = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 const OPTIMIZER_FILE = "optimizer.safetensors";
-const INDEX_FILE = "model.safetensors.index.json";
 const MOMENTS = [
   { prefix: "exp_avg.", block: BLOCK.firstMoment },
   { prefix: "exp_avg_sq.", block: BLOCK.secondMoment },
@@ -131,17 +130,13 @@ async function writeOptimizer(model: NativeModel, aside: string): Promise<void> 
 /** Files of an earlier save that this one does not write and that would contradict it. */
 function isStale(name: string, written: readonly string[]): boolean {
   if (written.includes(name)) return false;
-  return name === INDEX_FILE || name === OPTIMIZER_FILE || /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
+  return name === INDEX_FILE || name === OPTIMIZER_FILE || isWeightFile(name);
 }
 
 /** Moves the files of `aside` into `directory`: one rename when there is none yet, else file by file. */
 async function publish(aside: string, directory: string): Promise<void> {
   const parent = dirname(directory);
-  const exists = await stat(directory).then(
-    () => true,
-    () => false,
-  );
-  if (!exists) {
+  if (!(await exists(directory))) {
     await rename(aside, directory);
     return syncDirectory(parent);
   }
@@ -152,6 +147,15 @@ async function publish(aside: string, directory: string): Promise<void> {
   }
   await syncDirectory(directory);
   await rm(aside, { recursive: true });
+}
+
+let turn: Promise<unknown> = Promise.resolve();
+
+/** One after another in this process: what a folder holds stays so from the check of it to the last file. */
+function inTurn<T>(body: () => Promise<T>): Promise<T> {
+  const call = turn.then(body);
+  turn = call.catch(() => undefined);
+  return call;
 }
 
 /**
@@ -180,9 +184,13 @@ export async function saveModel(
     await writeDescription(model, origin, aside, NAMES[dtype]);
     for (const [name, content] of origin.companions) await writeFlushed(join(aside, name), content);
     await syncDirectory(aside);
-    const place = model.lora === undefined ? await newPlace(directory) : undefined;
-    signal?.throwIfAborted();
-    await publish(aside, directory);
+    const place = await inTurn(async () => {
+      await refuseOtherKind(model, directory);
+      signal?.throwIfAborted();
+      const own = model.lora === undefined ? await newPlace(directory) : undefined;
+      await publish(aside, directory);
+      return own;
+    });
     await removeAbandoned(directory, hidden).catch(() => undefined);
     return dtype === "f32" || dtype === (await heldType(model)) ? place : undefined;
   } catch (cause) {

@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import { LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
+import { LORA_TARGETS, MOST_RANK, scaleFault } from "../policy/lora.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -215,6 +215,9 @@ function checkTogether(config: ResolvedConfig): void {
   if (teacher.kind === "external" && teacher.model === "") {
     fail('"teacher.kind" is external: expected a folder for "teacher.model".');
   }
+  const { rank, alpha, rankStabilized } = config.lora;
+  const scale = rank > 0 && alpha !== null ? scaleFault({ rank, alpha, rankStabilized }) : undefined;
+  if (scale !== undefined) fail(`"lora": ${scale}.`);
   if (config.lora.targets.length === 0) fail('Expected at least one matrix for "lora.targets".');
   if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
     fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
