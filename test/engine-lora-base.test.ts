@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, realpathSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type EnginePolicy, loadPolicy, rowCoefficient } from "../lib/index.js";
 import { adapted } from "./support/lora.js";
@@ -138,6 +138,18 @@ describe("saved adapters name the folder that has the weights under them", () =>
     symlinkSync(home, link);
     await using loaded = await loadPolicy(link);
     expect(await namedUnder(loaded)).toBe(home);
+  });
+
+  test("the newest that is still there, where there are several", async () => {
+    await base.save(home);
+    await using policy = await adapted(base, { rank: 2 });
+    const later = folder();
+    await base.save(later);
+    expect(await named(policy)).toBe(later);
+    rmSync(later, { recursive: true });
+    expect(await named(policy)).toBe(home);
+    rmSync(home, { recursive: true });
+    expect(await named(policy)).toBe(null);
   });
 
   test("not where a save failed before it touched the folder: that still has them", async () => {

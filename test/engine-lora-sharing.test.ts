@@ -1,6 +1,6 @@
-import { type EnginePolicy, rowCoefficient } from "../lib/index.js";
+import { type EnginePolicy, loadPolicy, rowCoefficient } from "../lib/index.js";
 import { adapted, allOf } from "./support/lora.js";
-import { ids, prompts, tinyPolicy } from "./support/small-policy.js";
+import { ids, prompts, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
 
 const sequences = prompts(6).map((prompt, i) => ({ prompt, completion: ids(1 + i, 2, 3, 4, 5) }));
 const batch = { sequences, advantages: new Float32Array(30).fill(-1 / 30) };
@@ -128,6 +128,25 @@ describe("copies of adapters", () => {
     expect(await allOf(policy)).toEqual(before);
     for (const p of new Set([base, policy, other])) await p.dispose();
   });
+});
+
+test("copyFrom takes adapters on the same weights, in memory or read from one folder, and on no others", async () => {
+  const [one, two] = [await tinyPolicy(), await tinyPolicy({}, { seed: 4 })];
+  const [policy, other] = [await adapted(one, ADAPTERS), await one.withLora(ADAPTERS)];
+  const foreign = await two.withLora(ADAPTERS);
+  await other.copyFrom(policy);
+  expect(await allOf(other)).toEqual(await allOf(policy));
+  await expect(policy.copyFrom(foreign)).rejects.toMatchObject({
+    code: "ERR_RLSD_INVALID_ARGUMENT",
+    message: "Expected adapters on the same weights: save the others and put them on these by withAdapters().",
+  });
+  const folder = temporaryFolder();
+  await one.save(folder);
+  const loaded = await loadPolicy(folder);
+  const read = await loaded.withLora(ADAPTERS);
+  await read.copyFrom(policy);
+  expect(await read.logits(prompt)).toEqual(await policy.logits(prompt));
+  for (const p of [policy, other, foreign, one, two, loaded, read]) await p.dispose();
 });
 
 describe("memory", () => {

@@ -68,8 +68,8 @@ const refuse = (message: string): never => {
   throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
 };
 
-/** What `theirs` trains can be copied to `own`, and means the same there. */
-export function checkAlike(own: NativeModel, theirs: NativeModel): void {
+/** What `theirs` trains can be copied to `own`, and means the same there; `sameWeights`: what is under adapters is. */
+export function checkAlike(own: NativeModel, theirs: NativeModel, sameWeights: boolean): void {
   const parameters = ({ layout }: NativeModel) =>
     layout.names.map((name, i) => `${name} [${shapeOf(layout, i).join(", ")}]`);
   const [here, there] = [parameters(own), parameters(theirs)];
@@ -82,4 +82,7 @@ export function checkAlike(own: NativeModel, theirs: NativeModel): void {
   const [scale, other] = [encodeLora(own.lora)[1], encodeLora(theirs.lora)[1]];
   if (scale !== other)
     refuse(`Expected adapters with the scale ${scale} but received those of a policy with ${other}.`);
+  if (own.lora !== undefined && !sameWeights) {
+    refuse("Expected adapters on the same weights: save the others and put them on these by withAdapters().");
+  }
 }

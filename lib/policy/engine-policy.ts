@@ -81,7 +81,7 @@ export class EnginePolicy implements Policy {
 
   /** No folder has these weights any more. */
   #changed(): void {
-    if (this.lora === undefined) this.#home.move();
+    if (this.lora === undefined) this.#home.leave();
   }
 
   /** Runs `body` after every earlier call on this policy, and on `others`, and before every later one. */
@@ -268,7 +268,7 @@ export class EnginePolicy implements Policy {
   async copyFrom(other: Policy, rate = 0): Promise<void> {
     checkNumber(rate, "rate", { min: 0, max: 1 });
     if (!(other instanceof EnginePolicy)) throw invalid("a policy of this engine", "other", other);
-    checkAlike(this.#model, other.#model);
+    checkAlike(this.#model, other.#model, this.#home.isOf(other.#home));
     if (other === this) return;
     await this.#inTurn(async () => {
       await settled(native.engineCopy(this.#model.handle, other.#model.handle, rate));
@@ -278,8 +278,8 @@ export class EnginePolicy implements Policy {
 
   async save(directory: string, o: SaveOptions = {}): Promise<void> {
     await this.#inTurn(async () => {
-      const place = await saveModel(this.#model, { ...this.#origin, under: this.#home.folder }, directory, o);
-      if (place !== undefined) this.#home.move(place);
+      const place = await saveModel(this.#model, { ...this.#origin, under: await this.#home.folder() }, directory, o);
+      if (place !== undefined) this.#home.add(place);
     });
   }
 

@@ -40,7 +40,7 @@ function once<T>(make: () => T): () => T {
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
   const base = options.base ?? (await baseOf(directory, folder.named));
-  const home = new Home(await placeOf(base));
+  const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
   const adapters = adapterSources(directory, config, folder);
@@ -81,7 +81,7 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
   }
-  const home = new Home(await placeOf(directory));
+  const home = new Home([await placeOf(directory)]);
   const { config, json, companions } = await readModelFolder(directory);
   const sources = await findParameters(directory, config, layoutOf(config));
   const tokenizer = tokenizerIn(companions, directory);

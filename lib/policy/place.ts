@@ -1,5 +1,6 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { exists } from "./folder.js";
 
 /** A folder as it was when weights were read from it, or written to it. */
 export interface Place {
@@ -31,26 +32,42 @@ export async function newPlace(directory: string): Promise<Place> {
   return place;
 }
 
+const isLast = (place: Place): boolean => last.get(place.folder) === place;
+
 /** Where the weights of a policy lie as files; one object for all policies that read the same weights. */
 export class Home {
-  #place: Place | undefined;
+  /** The newest first. */
+  #places: readonly Place[];
 
-  constructor(place?: Place) {
-    this.#place = place;
+  constructor(places: readonly Place[] = []) {
+    this.#places = places;
   }
 
   /** undefined: no folder has the weights as they are. */
-  get folder(): string | undefined {
-    return this.#place !== undefined && last.get(this.#place.folder) === this.#place ? this.#place.folder : undefined;
+  async folder(): Promise<string | undefined> {
+    for (const { folder } of this.#places.filter(isLast)) {
+      if (await exists(join(folder, "config.json"))) return folder;
+    }
+    return undefined;
   }
 
-  /** The weights were saved, to the bit; or, without a place, they are others now. */
-  move(place?: Place): void {
-    this.#place = place;
+  /** The weights were saved, to the bit. */
+  add(place: Place): void {
+    this.#places = [place, ...this.#places.filter(isLast)];
+  }
+
+  /** The weights are others now. */
+  leave(): void {
+    this.#places = [];
   }
 
   /** For a copy of the weights. */
   copy(): Home {
-    return new Home(this.#place);
+    return new Home(this.#places);
+  }
+
+  /** Whether the weights are those of `other`, in memory or by a folder. */
+  isOf(other: Home): boolean {
+    return this === other || this.#places.some((place) => isLast(place) && other.#places.includes(place));
   }
 }

@@ -144,7 +144,7 @@ export interface Policy {
    * they came from, until they are trained or overwritten. Absent: f32.
    */
   heldType?(): Promise<"f32" | "bf16" | "f16">;
-  /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. */
+  /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. Of adapters: those on the same weights. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
   /**
    * A policy of the same weights with adapters on them, which alone it trains. The weights are shared, not copied: nobody
