@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export { type ReportOptions, type RunReport, reportRun } from "./cli/report-run.js";
 export { RlsdError } from "./errors.js";
 export type { DistillLossOptions } from "./objectives/distill-options.js";

@@ -43,9 +43,11 @@ const result = policyLossSync(${BATCH}, rlsd());
 if (Math.abs(result.evidenceWeights[0] - 1.2) > 1e-6) throw new Error("wrong weight");
 console.log("called");`,
   "types.cts": `import rlsd = require("rlsd");
+import interop = require("rlsd/interop");
+export const handle: typeof interop.exportHandle = interop.exportHandle;
 const objective: rlsd.Objective = rlsd.grpo({ clipHigh: 0.28 });
 const loss: number = rlsd.policyLossSync(${BATCH}, objective).loss;
-export = loss;`,
+export { loss };`,
 };
 
 function project(label, tarball, flags) {
@@ -70,10 +72,11 @@ function checkCalls(label, folder) {
 
 function checkTypes(folder) {
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
-  const args = [tsc, "--noEmit", "--strict", "--target", "es2023", "--lib", "es2023,esnext.disposable"];
-  args.push("--module", "node20", "--moduleResolution", "node16", "--skipLibCheck", "types.cts");
-  args.push("--typeRoots", path.join(root, "node_modules", "@types"), "--types", "node");
-  const { status, stdout } = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8" });
+  // Every declaration is read, and those of Node are not there: nobody has to install them.
+  const config = { strict: true, noEmit: true, target: "es2023", module: "node20", types: [], skipLibCheck: false };
+  const text = JSON.stringify({ compilerOptions: config, files: ["types.cts"] });
+  writeFileSync(path.join(folder, "tsconfig.json"), text);
+  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", "."], { cwd: folder, encoding: "utf8" });
   check("types from CommonJS", status === 0, stdout);
 }
 

@@ -5,7 +5,8 @@ import type { PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
-import { type NativeModel, settled } from "./native-model.js";
+import type { NativeModel } from "./model-handle.js";
+import { settled } from "./native-model.js";
 import type { TrainBatch } from "./policy.js";
 import { packSequences } from "./sequences.js";
 

@@ -4,16 +4,8 @@ import { ADAPTER_CONFIG, type AdapterFolder } from "./adapter-folder.js";
 import type { ModelConfig } from "./config.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
-import {
-  allocateModel,
-  filled,
-  heldType,
-  layoutOf,
-  type NativeModel,
-  orReleased,
-  settled,
-  shareModel,
-} from "./native-model.js";
+import type { NativeModel } from "./model-handle.js";
+import { allocateModel, filled, heldType, layoutOf, orReleased, settled, shareModel } from "./native-model.js";
 
 /** Where each adapter of a folder lies; every name, shape and type checked against the model they are for. */
 export function adapterSources(

@@ -4,7 +4,8 @@ import { native } from "../native/load.js";
 import { type CheckedDistillOptions, checkDistillOptions } from "../objectives/distill-options.js";
 import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
-import { type NativeModel, settled } from "./native-model.js";
+import type { NativeModel } from "./model-handle.js";
+import { settled } from "./native-model.js";
 import type { DistillBatch, DistillOptions, DistillResult } from "./policy.js";
 import { packSequences } from "./sequences.js";
 

@@ -13,16 +13,8 @@ import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
-import {
-  type HeldType,
-  heldType,
-  layoutOf,
-  type NativeModel,
-  readParameter,
-  settled,
-  settledValue,
-  shareModel,
-} from "./native-model.js";
+import type { HeldType, NativeModel } from "./model-handle.js";
+import { heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { Home } from "./place.js";
 import type {

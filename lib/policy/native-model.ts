@@ -15,6 +15,7 @@ import { throwUnlessDone } from "../native/status.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import type { LoraConfig } from "./lora.js";
 import { openForReading, type ParameterSource } from "./model-folder.js";
+import type { HeldType, NativeModel, Placement } from "./model-handle.js";
 import { inverseFrequencies } from "./rope.js";
 import { readExactly, type TensorEntry } from "./safetensors.js";
 
@@ -23,21 +24,8 @@ const CHUNK_BYTES = 4 << 20;
 const DTYPE_CODES = { F32: 0, F16: 1, BF16: 2 } as const;
 export type FileType = keyof typeof DTYPE_CODES;
 /** By the same codes. */
-const HELD_TYPES = ["f32", "f16", "bf16"] as const;
-export type HeldType = (typeof HELD_TYPES)[number];
+const HELD_TYPES: readonly HeldType[] = ["f32", "f16", "bf16"];
 const codeOf = (dtype: string): number => DTYPE_CODES[dtype as keyof typeof DTYPE_CODES];
-
-export interface Placement {
-  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
-  readonly threads?: number | undefined;
-  /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
-  readonly memoryLimit?: number | undefined;
-  /**
-   * Tokens of a batch that are computed at once: bounds the activation memory. Default: as many as train in 2 GiB of
-   * activations, in 512 ... 8192.
-   */
-  readonly batchTokens?: number | undefined;
-}
 
 export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {
   throwUnlessDone(await queued, signal);
@@ -63,17 +51,6 @@ function defaultMemoryLimit(): number {
 function defaultBatchTokens(config: Float64Array): number {
   const perToken = native.engineActivationBytes(config, 1024, 1) / 1024;
   return Math.min(8192, Math.max(512, Math.floor(2 ** 31 / perToken)));
-}
-
-/** One model in native memory. */
-export interface NativeModel {
-  readonly handle: EngineHandle;
-  readonly config: ModelConfig;
-  /** Its adapters; undefined: it has none, and its weights are what is trained. */
-  readonly lora?: LoraConfig | undefined;
-  /** Of what is trained. */
-  readonly layout: EngineLayout;
-  readonly placement: Placement;
 }
 
 /** Of the weights, or of the adapters. */

@@ -1,6 +1,7 @@
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
-import { type FileType, type NativeModel, readElements, readParameter } from "./native-model.js";
+import type { NativeModel } from "./model-handle.js";
+import { type FileType, readElements, readParameter } from "./native-model.js";
 
 /** Bits of infinity, without the sign. */
 const INFINITE = { F16: 0x7c00, BF16: 0x7f80 } as const;

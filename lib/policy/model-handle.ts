@@ -1,0 +1,31 @@
+import type { EngineHandle, EngineLayout } from "../native/engine-binding.js";
+import type { ModelConfig } from "./config.js";
+import type { LoraConfig } from "./lora.js";
+
+// Types alone: the public typings reach these and must need none of Node's.
+
+export interface Placement {
+  /** Threads of the pool to use at most; default all. Results do not depend on it, bit for bit. */
+  readonly threads?: number | undefined;
+  /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
+  readonly memoryLimit?: number | undefined;
+  /**
+   * Tokens of a batch that are computed at once: bounds the activation memory. Default: as many as train in 2 GiB of
+   * activations, in 512 ... 8192.
+   */
+  readonly batchTokens?: number | undefined;
+}
+
+/** Types that weights may have in memory. */
+export type HeldType = "f32" | "f16" | "bf16";
+
+/** One model in native memory. */
+export interface NativeModel {
+  readonly handle: EngineHandle;
+  readonly config: ModelConfig;
+  /** Its adapters; undefined: it has none, and its weights are what is trained. */
+  readonly lora?: LoraConfig | undefined;
+  /** Of what is trained. */
+  readonly layout: EngineLayout;
+  readonly placement: Placement;
+}
