@@ -150,6 +150,9 @@ describe("rlsd eval", () => {
     const predictions = readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n");
     expect(predictions).toHaveLength(10 + 20);
     expect(existsSync(join(output, "metrics.json"))).toBe(true);
+    const again = rlsd(...args);
+    expect([again.status, again.stderr]).toEqual([1, expect.stringContaining("holds an evaluation already")]);
+    expect(readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n")).toEqual(predictions);
   });
 });
 

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RlsdError } from "../errors.js";
@@ -11,6 +12,8 @@ import { createLeakDetector, type Numbers } from "./metrics.js";
 import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
 import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import { rounded } from "./run-folder.js";
+
+const PREDICTIONS_FILE = "predictions.jsonl";
 
 export interface EvalSummary {
   readonly model: string;
@@ -32,14 +35,17 @@ const predictionLine = ({ rollout, verdict, greedy }: Prediction): string =>
     detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
   });
 
-/** A file where the folder of the results is to be: better known before an evaluation than after it. */
-async function refuseFile(output: string): Promise<void> {
+/** A file where the folder of the results is to be, or results that would be lost: better known before than after. */
+async function refuseUsed(output: string): Promise<void> {
   await writing(output, async () => {
     const found = await stat(output).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
     if (found?.isDirectory() === false) throw Object.assign(new Error("a file"), { code: "EEXIST" });
+    if (!existsSync(join(output, PREDICTIONS_FILE))) return;
+    const message = `${output} holds an evaluation already: choose another folder for this one.`;
+    throw new RlsdError("ERR_RLSD_WRITE", message);
   });
 }
 
@@ -80,7 +86,7 @@ export async function evaluateModel(
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
-  await refuseFile(output);
+  await refuseUsed(output);
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
   try {
@@ -101,7 +107,7 @@ export async function evaluateModel(
       step: 0,
       signal: hooks.signal ?? new AbortController().signal,
     });
-    const file = join(output, "predictions.jsonl");
+    const file = join(output, PREDICTIONS_FILE);
     await writing(output, () => makeFolder(dirname(file)));
     const lines = await LineFile.open(file);
     try {
