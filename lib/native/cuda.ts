@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { DeviceDescription } from "./device-binding.js";
-import { libraryFolders, native } from "./load.js";
+import { CUDA_BUILD, libraryFolders, native } from "./load.js";
 
 /** Why CUDA cannot be used. */
 export type CudaReason =
@@ -28,7 +28,8 @@ const OLDEST_MAJOR = 8;
 function findLibrary(): string | CudaState {
   const given = process.env.RLSD_CUDA_LIBRARY;
   const places = given === undefined ? libraryFolders().map((folder) => join(folder, "librlsd_cuda.so")) : [given];
-  const how = given === undefined ? "npm run build:cuda builds it where nvcc is found." : "RLSD_CUDA_LIBRARY names it.";
+  const how =
+    given === undefined ? `Where there is nvcc, this builds it: node ${CUDA_BUILD}` : "RLSD_CUDA_LIBRARY names it.";
   return places.find((place) => existsSync(place)) ?? no("not-built", `There is no ${places.join(" and no ")}. ${how}`);
 }
 

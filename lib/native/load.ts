@@ -48,6 +48,9 @@ export const native: NativeBinding = loadBinding();
 // down what a queued call that still runs needs.
 process.once("exit", () => native.closeQueue());
 
+/** The script that builds the CUDA backend, in a clone as in an installed package. */
+export const CUDA_BUILD = join(root, "scripts", "build-cuda.cjs");
+
 /** Where other backends may lie: beside the addon, and where a build puts them when the addon is a prebuilt one. */
 export function libraryFolders(): readonly string[] {
   const addon = dirname((require("node-gyp-build") as { resolve(dir: string): string }).resolve(root));
