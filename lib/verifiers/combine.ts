@@ -27,6 +27,19 @@ function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "start" 
 }
 
 /**
+ * The sum, without the rounding errors of decimal weights: full marks of .7, .2 and .1 are 1, where plain addition gives
+ * 0.9999999999999999. A sum that misses 12 decimal digits by no more than such errors is those digits; others stay as they are.
+ */
+function decimalSum(terms: readonly number[]): number {
+  const plain = terms.reduce((total, term) => total + term, 0);
+  const scale = terms.reduce((total, term) => total + Math.abs(term), 0);
+  const digits = 12 - Math.ceil(Math.log10(scale));
+  if (!(digits >= 0 && digits <= 100)) return plain; // toFixed takes no other; a scale of 0 or Infinity too
+  const rounded = Number(plain.toFixed(digits));
+  return Math.abs(rounded - plain) <= terms.length * Number.EPSILON * scale ? rounded : plain;
+}
+
+/**
  * sum_i weight_i reward_i. A part that could not judge makes the whole undecided (null): a reward without it would mean
  * something else for this sample than for its group.
  */
@@ -45,15 +58,15 @@ export function weightedSum(parts: readonly Part[]): Verifier {
     async verify(sample, signal) {
       const verdicts = await Promise.all(parts.map((part) => part.verifier.verify(sample, signal)));
       const detail: Record<string, unknown> = {};
-      let reward: number | null = 0;
+      const terms: number[] = [];
       let reason: string | undefined;
       for (const [i, verdict] of verdicts.entries()) {
         const { name, weight = 1 } = parts[i]!;
         detail[name] = verdict;
-        reward = reward === null || verdict.reward === null ? null : reward + weight * verdict.reward;
         if (verdict.reward === null) reason ??= `${name}: ${verdict.reason ?? "undecided"}`;
+        else terms.push(weight * verdict.reward);
       }
-      return reason === undefined ? { reward, detail } : { reward, reason, detail };
+      return reason === undefined ? { reward: decimalSum(terms), detail } : { reward: null, reason, detail };
     },
   };
 }

@@ -10,6 +10,21 @@ describe("combinators", () => {
     expect(verdict).toMatchObject({ reward: 1.5, detail: { numeric: { reward: 1 }, length: { reward: 1 } } });
   });
 
+  test.each([
+    [[0.7, 0.2, 0.1], [1, 1, 1], 1],
+    [[0.6, 0.3, 0.1], [1, 1, 1], 1],
+    [[0.4, 0.3, 0.2, 0.1], [1, 1, 1, 1], 1],
+    [[0.1, 0.7], [1, 1], 0.8],
+    [[1, -0.7, -0.3], [1, 1, 1], 0],
+    // What is no rounding error stays.
+    [[1], [1 / 3], 1 / 3],
+    [[1, 1], [1, -1e-15], 1 - 1e-15],
+    [[1e-200, 1e200], [1, 1], 1e200],
+  ])("weights %j of rewards %j make %d, exactly", async (weights, rewards, expected) => {
+    const parts = weights.map((weight, i) => ({ verifier: () => rewards[i]!, weight, name: `part ${i}` }));
+    expect((await judge({ type: "sum", parts }, "x")).reward).toBe(expected);
+  });
+
   test("an undecided part makes the sum undecided", async () => {
     expect(await judge(two, "7", {})).toMatchObject({ reward: null, reason: "numeric: gold" });
   });
