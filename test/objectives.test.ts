@@ -42,6 +42,12 @@ describe("rlsd on a base", () => {
     expect(rlsd({}, rlsd({ creditMix: 0.1, negativeOnly: true }))).toEqual({ ...rlsd({ negativeOnly: true }) });
   });
 
+  it("refuses an objective in place of options, as every factory does: its creditMix of 0 would win", () => {
+    for (const make of [rlsd, grpo, api.rowCoefficient]) {
+      expect(() => make(grpo() as never)).toThrow(/for options but received an objective.*rlsd\(\{\}, grpo\(\)\)/);
+    }
+  });
+
   it("refuses a base that no factory made", () => {
     expect(() => rlsd({}, { ...grpo() } as Objective)).toThrow(/objective made by grpo\(\), rlsd\(\)/);
     expect(() => rlsd({}, null as never)).toThrow(RlsdError);

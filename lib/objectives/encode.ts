@@ -57,6 +57,9 @@ export function seal(fields: ObjectiveFields): Objective {
   return objective;
 }
 
+/** Whether a factory made it. */
+export const isObjective = (value: unknown): boolean => typeof value === "object" && encodings.has(value as object);
+
 /** The encoding of an objective; ERR_RLSD_INVALID_ARGUMENT for an object that no factory made. */
 export function encodingOf(objective: Objective): Float64Array {
   const encoding = encodings.get(objective);

@@ -56,5 +56,9 @@ export interface ObjectiveFields {
 }
 
 declare const checked: unique symbol;
+/** Fields to change. No objective: all of its fields would win, those of the credit among them. */
+export type ObjectiveOptions = { readonly [K in keyof ObjectiveFields]?: ObjectiveFields[K] | undefined } & {
+  readonly [checked]?: never;
+};
 /** A frozen, checked objective. Made by `grpo()`, `rlsd()` and their like; never by hand. */
 export type Objective = ObjectiveFields & { readonly [checked]: true };

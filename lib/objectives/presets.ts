@@ -1,10 +1,9 @@
-import { invalid } from "../check.js";
-import { encodingOf, seal } from "./encode.js";
+import { invalid, refusal } from "../check.js";
+import { encodingOf, isObjective, seal } from "./encode.js";
 import { checkFields } from "./fields.js";
-import type { Objective, ObjectiveFields } from "./objective.js";
+import type { Objective, ObjectiveFields, ObjectiveOptions } from "./objective.js";
 
-/** Fields to change; every other keeps the preset's value. */
-export type ObjectiveOptions = { readonly [K in keyof ObjectiveFields]?: ObjectiveFields[K] | undefined };
+export type { ObjectiveOptions };
 
 /** What every preset starts from: plain ppo-clip, no KL, no entropy bonus, no credit. */
 const BASE: ObjectiveFields = {
@@ -44,6 +43,10 @@ function make(
 ): Objective {
   if (typeof options !== "object" || options === null) {
     throw invalid("an object of objective fields", "options", options);
+  }
+  if (isObjective(options)) {
+    const mend = "An objective is rlsd's second argument: rlsd({}, grpo()).";
+    throw refusal("an object of objective fields", "options", "an objective, whose every field would win", mend);
   }
   const read = Object.fromEntries(Object.entries(options));
   checkFields(read);

@@ -56,6 +56,8 @@ groupAdvantages([1, null], Int32Array.of(0, 0), { baseline: "leave-one-out" });
 const handMade: Objective = { ...({} as ObjectiveFields) };
 // @ts-expect-error an objective is frozen
 grpo().clipLow = 0.1;
+// @ts-expect-error an objective is rlsd's second argument
+rlsd(grpo());
 // @ts-expect-error unknown field
 grpo({ clip_low: 0.1 });
 // @ts-expect-error not a surrogate
