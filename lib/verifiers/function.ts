@@ -8,6 +8,18 @@ import type { Sample, Verdict, Verifier } from "./verifier.js";
 export type Judgement = number | boolean | null | Verdict;
 export type VerifyFunction = (sample: Sample, signal: AbortSignal) => Judgement | Promise<Judgement>;
 
+const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });
+
+/** With what of the detail JSON can hold, which is how it is logged: a function leaves it, a BigInt or a circle is an error. */
+function withDetail(verdict: Verdict, detail: unknown): Verdict {
+  if (typeof detail !== "object" || detail === null) return verdict;
+  try {
+    return { ...verdict, detail: JSON.parse(JSON.stringify(detail)) };
+  } catch (error) {
+    return badVerdict(`Expected plain data, as JSON can hold it, for the verdict's detail: ${String(error)}`);
+  }
+}
+
 /** What a user's code returned, as a verdict; anything that is none is null with reason "bad-verdict", never 0. */
 export function toVerdict(returned: unknown): Verdict {
   if (typeof returned === "boolean") return { reward: returned ? 1 : 0 };
@@ -16,15 +28,13 @@ export function toVerdict(returned: unknown): Verdict {
   if (typeof returned === "object" && "reward" in returned) {
     const { reward, detail, reason } = returned as { reward: unknown; detail?: unknown; reason?: unknown };
     if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) {
-      return {
-        reward,
-        ...(typeof detail === "object" && detail !== null && { detail: detail as Record<string, unknown> }),
-        ...(typeof reason === "string" ? { reason } : reward === null && { reason: "undecided" }),
-      };
+      const why = typeof reason === "string" ? { reason } : reward === null && { reason: "undecided" };
+      return withDetail({ reward, ...why }, detail);
     }
   }
-  const message = `Expected a finite number, true, false, null or { reward } but the verifier returned ${show(returned)}.`;
-  return { reward: null, reason: "bad-verdict", detail: { message } };
+  return badVerdict(
+    `Expected a finite number, true, false, null or { reward } but the verifier returned ${show(returned)}.`,
+  );
 }
 
 /**

@@ -63,11 +63,17 @@ describe("a fault ends its own sample and no other", () => {
     ["a promise that never settles", "never settle", { reward: null, reason: "timeout" }],
     ["a process that aborts", "abort", { reward: null, reason: "crash" }],
     ["a process that exits with success", "exit", { reward: null, reason: "crash" }],
-    ["a rejection that nobody handles", "reject later", { reward: null, reason: "crash" }],
+    [
+      "a rejection that nobody handles",
+      "reject later",
+      { reward: null, reason: "crash", detail: expect.objectContaining({ message: "Error: later" }) },
+    ],
     ["an exception", "throw", { reward: null, reason: "error" }],
     ["a stack overflow", "deep", { reward: null, reason: "stack" }],
     ["a verdict that is none", "nonsense", { reward: null, reason: "bad-verdict" }],
     ["a reward that is not a number", "nan", { reward: null, reason: "bad-verdict" }],
+    ["a detail that no log can hold", "large detail", { reward: null, reason: "bad-verdict" }],
+    ["a detail with more than data in it", "function in detail", { reward: 1, detail: { why: "so" } }],
   ];
   test.each(faults)("%s", async (_, completion, expected) => {
     const verifier = harness();

@@ -58,6 +58,7 @@ describe("a function of the user's", () => {
     [() => 0.25, { reward: 0.25 }],
     [() => null, { reward: null, reason: "undecided" }],
     [async () => ({ reward: 2, detail: { why: "so" } }), { reward: 2, detail: { why: "so" } }],
+    [() => ({ reward: 1, detail: { count: 1n } }), { reward: null, reason: "bad-verdict" }],
     [() => Number.NaN, { reward: null, reason: "bad-verdict" }],
     [
       () => {
