@@ -179,6 +179,19 @@ describe("files", () => {
     expect(lines.map((r) => r.row)).toEqual(rows);
   });
 
+  test("integers beyond 2^53 keep every digit, as texts, and nothing else changes", async () => {
+    const text = String.raw`{"a":12345678901234567890,"b":[-9007199254740993,9007199254740991],"c":0.1234567890123456,"d":"say \": 12345678901234567890, \\","e":{"11111111111111111111":1e20}}`;
+    const row = {
+      a: "12345678901234567890",
+      b: ["-9007199254740993", 9007199254740991],
+      c: 0.1234567890123456,
+      d: 'say ": 12345678901234567890, \\',
+      e: { "11111111111111111111": 1e20 },
+    };
+    expect((await rowsOf(file("large.jsonl", `${text}\n{"a":1}`))).map((r) => r.row)).toEqual([row, { a: 1 }]);
+    expect((await rowsOf(file("large.json", `[${text}]`))).map((r) => r.row)).toEqual([row]);
+  });
+
   test("a JSON file with one object a line says which ending it wants", async () => {
     await expect(rowsOf(file("lines.json", '{"a":1}\n{"a":2}'))).rejects.toThrow(".jsonl");
   });

@@ -22,6 +22,18 @@ function placed(where: string, value: unknown): PlacedRow {
   return { where, problem: `expected an object but found ${found}` };
 }
 
+const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+
+/** JSON, but that an integer beyond 2^53 is its own text: as a number it would be another one, and judged as that. */
+function parseExact(text: string): unknown {
+  const value: unknown = JSON.parse(text);
+  if (!/\d{16}/.test(text)) return value;
+  const exact = text.replace(STRING_OR_NUMBER, (token) =>
+    /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"${token}"` : token,
+  );
+  return exact === text ? value : JSON.parse(exact);
+}
+
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
   const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
   let number = 0;
@@ -32,7 +44,7 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
     const where = `${file}:${number}`;
     let value: unknown;
     try {
-      value = JSON.parse(text);
+      value = parseExact(text);
     } catch (error) {
       yield { where, problem: `not JSON: ${error instanceof Error ? error.message : error}` };
       continue;
@@ -44,7 +56,7 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
 async function* readJson(file: string): AsyncGenerator<PlacedRow> {
   let value: unknown;
   try {
-    value = JSON.parse((await readFile(file, "utf8")).replace(/^\ufeff/, ""));
+    value = parseExact((await readFile(file, "utf8")).replace(/^\ufeff/, ""));
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
