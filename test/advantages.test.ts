@@ -96,6 +96,24 @@ describe("groupAdvantages", () => {
     }
   });
 
+  // .1 + .7 is one rounding below .8.
+  it("is exactly 0 for rewards that differ by rounding alone, and those groups are counted", () => {
+    for (const rewards of [
+      [0.1 + 0.7, 0.8, 0.8],
+      [-0.1 - 0.2, -0.3, -0.3],
+      [0.7 + 0.2 + 0.1, 1, 1],
+    ]) {
+      for (const scale of ["group", "batch", "none"] as const) {
+        expect([...groupAdvantages([...rewards, 0, 1], [0, 0, 0, 1, 1], { scale })].slice(0, 3)).toEqual([0, 0, 0]);
+        const reference = groupAdvantagesReference([...rewards, 0, 1], [0, 0, 0, 1, 1], { scale });
+        expect([...reference].slice(0, 3)).toEqual([0, 0, 0]);
+      }
+      expect(summarizeGroups(rewards, [0, 0, 0]).zeroVariance).toBe(1);
+    }
+    expect(groupAdvantages([1, 1 + 1e-14], [0, 0], { scale: "none" })[0]).toBeLessThan(0);
+    expect(summarizeGroups([0, 5e-324], [0, 0]).zeroVariance).toBe(0);
+  });
+
   it("leaves unjudged samples out of the statistics and gives them 0", () => {
     const a = groupAdvantages([1, null, 0, null, 1, null], [0, 0, 0, 1, 1, 1]);
     const two = groupAdvantages([1, 0], [0, 0]);

@@ -60,13 +60,23 @@ function standardDeviation(values: readonly number[], ddof: number): number {
   return Math.sqrt(squares / Math.max(1, values.length - ddof));
 }
 
-/** True when every value is the same: no rounding may then choose a sign. */
-const isConstant = (values: readonly number[]): boolean => values.every((v) => v === values[0]);
+/**
+ * True when every value is the same, or would be but for rounding (.1 + .7 and .8): no rounding may choose a sign.
+ * 4 epsilons of the largest are what a sum of a few rewards can be off.
+ */
+export function areEqual(values: readonly number[]): boolean {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  return !(high - low > 4 * Number.EPSILON * Math.max(Math.abs(low), Math.abs(high)));
+}
 
 /**
  * Advantages of grouped rollouts: A_i = (r_i - mean) / (std + eps), in double.
  *
- * A group whose rewards are all equal gets exactly 0. A reward of null (the verifier could not judge) leaves the sample
+ * A group whose rewards are all equal, up to rounding, gets exactly 0. A reward of null (the verifier could not judge) leaves the sample
  * out of the statistics and gets 0; so does a whole group with fewer than two judged samples.
  *
  * @param rewards (B), finite numbers or null
@@ -92,7 +102,7 @@ export function groupAdvantages(
     }
     const seen = members.filter((i) => judged[i] !== null);
     const values = seen.map((i) => judged[i] as number);
-    if (values.length < 2 || isConstant(values)) continue;
+    if (values.length < 2 || areEqual(values)) continue;
     const centre = mean(values);
     const spread = o.leaveOneOut ? values.length / (values.length - 1) : 1;
     const deviation = o.scale === "group" ? standardDeviation(values, o.ddof) : batchDeviation;
@@ -105,7 +115,7 @@ export function groupAdvantages(
 /** How groups of rewards look: what a trainer logs and drops. */
 export interface GroupSummary {
   readonly groups: number;
-  /** Groups whose judged rewards are all equal: no gradient. */
+  /** Groups whose judged rewards are all equal, up to rounding: no gradient. */
   readonly zeroVariance: number;
   /** Groups with fewer than two judged rewards: no gradient. */
   readonly unjudged: number;
@@ -115,11 +125,11 @@ export interface GroupSummary {
 export function summarizeGroups(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): GroupSummary {
   const judged = judgedRewards(rewards, groupIds);
   const groups = [...groupMembers(groupIds).values()].map((members) =>
-    members.map((i) => judged[i]).filter((r) => r !== null),
+    members.map((i) => judged[i] as number | null).filter((r) => r !== null),
   );
   return {
     groups: groups.length,
-    zeroVariance: groups.filter((values) => values.length >= 2 && isConstant(values as number[])).length,
+    zeroVariance: groups.filter((values) => values.length >= 2 && areEqual(values)).length,
     unjudged: groups.filter((values) => values.length < 2).length,
   };
 }

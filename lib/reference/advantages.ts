@@ -13,16 +13,17 @@ export interface AdvantageOptions {
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
-/** sqrt(sum (r - mean)^2 / (n - ddof)); exactly 0 when all are equal, whatever the mean rounds to. */
+/** sqrt(sum (r - mean)^2 / (n - ddof)); exactly 0 when all are equal to within rounding, whatever the mean rounds to. */
 function deviation(values: readonly number[], ddof: number): number {
-  if (values.every((value) => value === values[0])) return 0;
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (high - low <= 4 * 2 ** -52 * Math.max(Math.abs(low), Math.abs(high))) return 0;
   const mean = sum(values) / values.length;
   return Math.sqrt(sum(values.map((value) => (value - mean) ** 2)) / (values.length - ddof));
 }
 
 /**
  * A_i = (r_i - baseline) / (std + eps) within each group; baseline and std as the options say.
- * A group whose rewards are all equal gets exactly 0, so that rounding never chooses a sign. A reward of null is
+ * A group whose rewards are all equal, to within rounding, gets exactly 0, so that rounding never chooses a sign. A reward of null is
  * left out of every statistic and gets 0; so does a group with fewer than two judged rewards.
  */
 export function groupAdvantagesReference(

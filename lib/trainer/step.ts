@@ -1,6 +1,6 @@
 import { performance } from "node:perf_hooks";
 import { RlsdError } from "../errors.js";
-import { groupAdvantages, summarizeGroups } from "../ops/advantages.js";
+import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
 import { spanMask } from "../prompt/spans.js";
 import { ALGORITHMS } from "./algorithms.js";
@@ -63,15 +63,12 @@ class Stopwatch {
 
 /** Numbers of the groups whose judged rewards are all equal. */
 function flatGroups(rollouts: readonly Rollout[], verdicts: readonly Judged[]): Set<number> {
-  const first = new Map<number, number | null>();
-  const uneven = new Set<number>();
+  const rewards = new Map<number, number[]>(rollouts.map(({ group }) => [group, []]));
   for (const [i, { group }] of rollouts.entries()) {
-    const reward = verdicts[i]!.reward;
-    const before = first.get(group);
-    if (before === undefined || before === null) first.set(group, reward);
-    else if (reward !== null && reward !== before) uneven.add(group);
+    const { reward } = verdicts[i]!;
+    if (reward !== null) rewards.get(group)!.push(reward);
   }
-  return new Set([...first.keys()].filter((group) => !uneven.has(group)));
+  return new Set([...rewards.keys()].filter((group) => areEqual(rewards.get(group)!)));
 }
 
 async function collect(context: StepContext, state: RunState, watch: Stopwatch): Promise<Collected> {
