@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { describe, refusal } from "../check.js";
 import type { RlsdError } from "../errors.js";
 import { isTensor } from "../tensor/tensor.js";
@@ -40,7 +41,7 @@ const bufferOf = getterOf<ArrayBufferLike>("buffer");
 export function unshared<T>(value: T): T {
   const name = typedArrayName(value);
   if (name !== "Int32Array" && name !== "Uint8Array") return value;
-  if (!(bufferOf.call(value) instanceof SharedArrayBuffer)) return value;
+  if (!types.isSharedArrayBuffer(bufferOf.call(value))) return value;
   return (name === "Int32Array" ? new Int32Array(value as Int32Array) : new Uint8Array(value as Uint8Array)) as T;
 }
 

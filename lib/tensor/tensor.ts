@@ -1,3 +1,5 @@
+import { types } from "node:util";
+import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
 import { emptyOnDevice } from "./device.js";
@@ -34,15 +36,15 @@ class CpuTensor extends BaseTensor {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
-  const type = dtype ?? (data instanceof Float32Array ? "f32" : undefined);
-  if (!isDType(type)) {
-    const message = `Expected "f32", "f16" or "bf16" for dtype but received ${String(dtype)}. 16-bit data must say which it is.`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+  const wide = types.isFloat32Array(data); // of any realm, unlike instanceof
+  if (!wide && !types.isUint16Array(data)) {
+    const mend = "Convert numbers with Float32Array.from(...).";
+    throw invalid("a Float32Array, or a Uint16Array of f16 or bf16 bits,", "data", data, mend);
   }
-  const wanted = type === "f32" ? Float32Array : Uint16Array;
-  if (!ArrayBuffer.isView(data) || !(data instanceof wanted)) {
-    const message = `Expected a ${wanted.name} for data of dtype ${type} but received ${(data as object)?.constructor?.name}.`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+  const type = dtype ?? (wide ? "f32" : undefined);
+  if (!isDType(type)) throw invalid('"f32", "f16" or "bf16"', "dtype", dtype, "16-bit data must say which it is.");
+  if (wide !== (type === "f32")) {
+    throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data);
   }
   const count = elementCount(shape);
   if (data.length !== count) {
@@ -53,16 +55,28 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
   return new CpuTensor(data, shape, type);
 }
 
+function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
+  const bytes = count * (wide ? 4 : 2);
+  try {
+    const memory = newMemory(bytes);
+    return wide ? new Float32Array(memory) : new Uint16Array(memory);
+  } catch (error) {
+    const { name, message: why } = error as Error;
+    if (name !== "RangeError") throw error; // an engine's word for memory that it has not, or cannot address
+    const size = `${count} elements, ${(bytes / 2 ** 30).toFixed(1)} GiB`;
+    const message = `There is no room for a tensor of ${size} (${why}). Take fewer rows at a time.`;
+    throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", message, { cause: error });
+  }
+}
+
 /**
  * A new tensor of zeros.
  *
- * @param device "cpu" (default) or "cuda:0"; ERR_RLSD_BACKEND_UNAVAILABLE where it cannot be used, ERR_RLSD_OUT_OF_MEMORY
- *   where it has no room
+ * @param device "cpu" (default) or "cuda:0"; ERR_RLSD_BACKEND_UNAVAILABLE where it cannot be used
+ * @throws RlsdError ERR_RLSD_OUT_OF_MEMORY where there is no room
  */
 export function empty(shape: readonly number[], dtype: DType, device = "cpu"): Tensor {
   if (device !== "cpu") return emptyOnDevice(shape, dtype, device);
   const count = elementCount(shape);
-  const wide = dtype === "f32";
-  const memory = newMemory(count * (wide ? 4 : 2));
-  return tensor(wide ? new Float32Array(memory) : new Uint16Array(memory), shape, dtype);
+  return tensor(zeros(count, dtype === "f32"), shape, dtype);
 }
