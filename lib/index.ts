@@ -101,4 +101,4 @@ export { gated, type Part, weightedSum } from "./verifiers/combine.js";
 export type { Judgement, VerifyFunction } from "./verifiers/function.js";
 export type { HarnessStats } from "./verifiers/harness-options.js";
 export { createVerifier, listVerifiers, type VerifierSpec, type WorkerVerifier } from "./verifiers/registry.js";
-export type { Message, Sample, Verdict, Verifier } from "./verifiers/verifier.js";
+export type { MadeVerifier, Message, Sample, Verdict, Verifier } from "./verifiers/verifier.js";

@@ -8,7 +8,7 @@ import type { Sample, Verdict, Verifier } from "./verifier.js";
 export type Judgement = number | boolean | null | Verdict;
 export type VerifyFunction = (sample: Sample, signal: AbortSignal) => Judgement | Promise<Judgement>;
 
-const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });
+export const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });
 
 /** With what of the detail JSON can hold, which is how it is logged: a function leaves it, a BigInt or a circle is an error. */
 function withDetail(verdict: Verdict, detail: unknown): Verdict {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { RlsdError } from "../errors.js";
 import { deadline } from "./deadline.js";
 import { define } from "./definition.js";
-import { stringMap, toVerdict } from "./function.js";
+import { badVerdict, stringMap, toVerdict } from "./function.js";
 import { integer, number, text } from "./options.js";
 import type { Sample, Verdict } from "./verifier.js";
 
@@ -76,8 +76,6 @@ async function textOf(response: Response): Promise<string | undefined> {
   }
   return read + decoder.decode();
 }
-
-const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });
 
 type Attempt = { readonly verdict: Verdict } | { readonly failure: Verdict; readonly retryAfterMs?: number };
 

@@ -1,5 +1,5 @@
 /** Verifiers by name. */
-import { show } from "../check.js";
+import { invalid, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
@@ -20,13 +20,13 @@ import { regex } from "./regex.js";
 import { schema } from "./schema.js";
 import { length, repetition } from "./shape.js";
 import { text } from "./text.js";
-import type { Verifier } from "./verifier.js";
+import type { MadeVerifier, Verifier } from "./verifier.js";
 
 /** A verifier as data: its name, or `{ type, ...options }`. */
 export type VerifierSpec = string | { readonly type: string; readonly [option: string]: unknown };
 
 /** A verifier that runs in workers says how that went. */
-export interface WorkerVerifier extends Verifier {
+export interface WorkerVerifier extends MadeVerifier {
   readonly stats: HarnessStats;
 }
 
@@ -96,7 +96,7 @@ export function createJudge(spec: VerifierSpec | Readonly<Record<string, unknown
   return definition.create(split(definition, plain).own);
 }
 
-function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown>>): WorkerVerifier {
+function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown>>): Verifier {
   const { own } = split(definition, spec);
   try {
     structuredClone(spec);
@@ -116,7 +116,7 @@ function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown
     get stats() {
       return harness.stats;
     },
-  };
+  } satisfies Verifier & Pick<WorkerVerifier, "stats">;
 }
 
 const partSpec: Reader<{ verifier: unknown; weight?: number; name?: string }> = (value) => {
@@ -159,20 +159,38 @@ function createGate(spec: Readonly<Record<string, unknown>>): Verifier {
   return gated(createVerifier(gate as VerifierSpec), createVerifier(verifier as VerifierSpec), threshold, otherwise);
 }
 
-/**
- * Makes a verifier: from its name ("math"), from plain data ({ type: "math", answer: "solution" }), from a function, or from
- * a verifier, which is returned as it is. Options are checked now; ERR_RLSD_VERIFIER and ERR_RLSD_VERIFIER_OPTION say what is
- * wrong and what was probably meant.
- */
-export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier {
+const NEVER = new AbortController().signal;
+
+/** A call without a signal is one that nobody stops; anything else in its place is an error. */
+function withSignal(verifier: Verifier): MadeVerifier {
+  const verify = verifier.verify;
+  verifier.verify = async (sample, signal: unknown = NEVER) => {
+    if (!(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+    return verify(sample, signal);
+  };
+  return verifier;
+}
+
+function make(spec: VerifierSpec | VerifyFunction): Verifier {
   if (typeof spec === "function") return fromFunction(spec);
-  if (typeof spec === "object" && spec !== null && "verify" in spec && typeof spec.verify === "function") {
-    return spec as Verifier;
-  }
   const plain = normalize(spec);
   if (plain.type === "sum") return createSum(plain);
   if (plain.type === "gate") return createGate(plain);
   const definition = definitionOf(plain.type);
   if (definition.where === "worker") return inWorkers(definition, plain);
   return inline(definition.create(split(definition, plain).own));
+}
+
+/**
+ * Makes a verifier: from its name ("math"), from plain data ({ type: "math", answer: "solution" }), from a function, or from
+ * a verifier, which is returned as it is. Options are checked now; ERR_RLSD_VERIFIER and ERR_RLSD_VERIFIER_OPTION say what is
+ * wrong and what was probably meant.
+ */
+export function createVerifier(spec: VerifierSpec | VerifyFunction): MadeVerifier;
+export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier;
+export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier {
+  if (typeof spec === "object" && spec !== null && "verify" in spec && typeof spec.verify === "function") {
+    return spec as Verifier;
+  }
+  return withSignal(make(spec as VerifierSpec | VerifyFunction));
 }

@@ -36,3 +36,8 @@ export interface Verifier {
   verify(sample: Sample, signal: AbortSignal): Promise<Verdict>;
   dispose?(): Promise<void>;
 }
+
+/** A verifier that `createVerifier` made: a call need not have a signal. */
+export interface MadeVerifier extends Verifier {
+  verify(sample: Sample, signal?: AbortSignal): Promise<Verdict>;
+}

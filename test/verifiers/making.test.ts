@@ -79,6 +79,16 @@ describe("a function of the user's", () => {
 });
 
 describe("making a verifier", () => {
+  test.each([["boolean"], [{ type: "sum", parts: [{ verifier: "boolean" }] }], [() => 1]])(
+    "a call needs no signal, and takes nothing else for one: case %#",
+    async (spec) => {
+      const verifier = createVerifier(spec);
+      expect((await verifier.verify(sample("yes", { answer: true }))).reward).toBe(1);
+      const wrong = verifier.verify(sample("yes", { answer: true }), {} as AbortSignal);
+      await expect(wrong).rejects.toThrow("Expected an AbortSignal for signal but received a value of type object");
+    },
+  );
+
   test("an unknown name, option or value is an error that suggests the right one", () => {
     expect(() => createVerifier("numerc")).toThrow(/There is no verifier "numerc"\. Did you mean "numeric"\?/);
     expect(() => createVerifier({ type: "numeric", tolerence: 1 })).toThrow(/no option "tolerence"/);
