@@ -107,6 +107,17 @@ describe("rlsdCredit", () => {
     expect(one(Number.NEGATIVE_INFINITY, -1).c).toBe(near(1.2));
   });
 
+  it("leaves the means of what is not clipped infinite where the teacher rules a token out, and nothing else", () => {
+    const batch = { cuSeqlens: Int32Array.of(0, 2), advantages: f32(-1) };
+    const [student, teacher] = [{ logProbs: f32(-1, -1) }, { logProbs: f32(Number.NEGATIVE_INFINITY, -0.875) }];
+    const { loss, gradient, stats } = policyLossSync({ ...batch, student, teacher }, rlsd({ creditMix: 1 }));
+    const { deltaMean, evidenceWeightMean, clippedWeightMean, evidenceClippedHigh, nanTeacherRows } = stats;
+    expect([deltaMean, evidenceWeightMean]).toEqual([Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]);
+    expect([loss, clippedWeightMean].map(Number.isFinite)).toEqual([true, true]);
+    expect([...gradient.logProbs]).toEqual([near(0.6), near(Math.exp(-0.125) / 2)]);
+    expect([evidenceClippedHigh, nanTeacherRows]).toEqual([0.5, 0]);
+  });
+
   it("clips one side only under pessimistic, its exponent within +-20", () => {
     const pessimistic = { clipMode: "pessimistic", creditMix: 1 } as const;
     expect(one(4, 1, pessimistic).a).toBe(near(1.2));

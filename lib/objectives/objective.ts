@@ -20,7 +20,7 @@ export interface ObjectiveFields {
   readonly normalizer: number | null;
   readonly klCoef: number;
   readonly klEstimator: KlEstimator;
-  /** Bound of the k3 term (its exponent is clamped to +-20 first). null: neither clamp. */
+  /** Bound of the k3 term (its exponent is clamped to +-20 first). null: neither clamp; e^d is then infinite from about d = 89 on. */
   readonly klClamp: number | null;
   /** Multiply each token's KL by its ratio (importance-corrected KL). */
   readonly klImportanceCorrection: boolean;

@@ -67,7 +67,10 @@ function make(
 /** GRPO (arXiv 2402.03300; TRL `loss_type="grpo"`): ppo-clip .2/.2, sequence-mean. */
 export const grpo = (options?: ObjectiveOptions): Objective => make({ reduction: "sequence-mean" }, options);
 
-/** Dr. GRPO (arXiv 2503.20783): the sum over each sequence, over a given `normalizer` (sequences x longest completion). */
+/**
+ * Dr. GRPO (arXiv 2503.20783): the sum over each sequence, over a given `normalizer`: sequences x longest completion allowed.
+ * Without one it divides by the sequences alone, and a gradient is larger by the length of that completion.
+ */
 export const drGrpo = (options?: ObjectiveOptions): Objective => make({ reduction: "sequence-sum" }, options);
 
 /** DAPO (arXiv 2503.14476): ppo-clip .2/.28, token-mean. */

@@ -40,7 +40,7 @@ export interface Call {
   readonly out?: PolicyOut | undefined;
   /** Add to out.head and out.bias instead of overwriting them. */
   readonly accumulate?: boolean | undefined;
-  /** Multiplies every gradient, not the loss. Default 1. */
+  /** Multiplies every gradient, not the loss. Default 1. What exceeds the gradient's dtype (f16: 65504) is infinite there. */
   readonly lossScale?: number | undefined;
   /** No gradient of head and bias. */
   readonly frozenHead?: boolean | undefined;

@@ -19,11 +19,11 @@ export interface Stats {
   /** Of the token advantages, credit included. */
   readonly advantageMean?: number;
   readonly advantageAbsMean?: number;
-  /** delta = log P_T - log P_S, and its means where A > 0 and where A < 0. */
+  /** delta = log P_T - log P_S, and its means where A > 0 and where A < 0; -Infinity where the teacher rules a token out. */
   readonly deltaMean?: number;
   readonly deltaMeanPositive?: number;
   readonly deltaMeanNegative?: number;
-  /** w before the clip. */
+  /** w before the clip; may be Infinity. */
   readonly evidenceWeightMean?: number;
   readonly clippedWeightMean?: number;
   readonly evidenceClippedLow?: number;

@@ -98,7 +98,7 @@ export const trainSchema = {
     eps: number(1e-6, "added to the standard deviation", { min: 0 }),
     ddof: integer(1, "delta degrees of freedom of the standard deviation", { min: 0, max: 1 }),
   },
-  objective: open("fields of the objective (docs/api.md), and `preset`: the objective they change"),
+  objective: open("fields of the objective (README.md), and `preset`: the objective they change"),
   creditSchedule: {
     warmup: integer(0, "steps over which creditMix rises to its peak"),
     hold: integer(0, "steps at the peak"),
