@@ -4,7 +4,7 @@ import { spanMask } from "../lib/prompt/spans.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
 import { type TrainHooks, train } from "../lib/trainer/train.js";
-import type { Sample } from "../lib/verifiers/verifier.js";
+import type { Sample, Verifier } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
 
@@ -63,6 +63,20 @@ describe("rewards", () => {
     const failed = samples.filter((sample) => sample.id.endsWith("#1"));
     expect(failed.map((sample) => sample.reward)).toEqual(failed.map(() => null));
     expect(JSON.stringify(failed[0].detail)).toContain("out of luck");
+  });
+
+  test("of a verifier that says what no log can hold are null with the reason, and the run goes on", async () => {
+    const odd: Verifier = {
+      verify: async ({ id }) => ({
+        reward: id.endsWith("#1") ? Number.NaN : 1,
+        detail: { n: id.endsWith("#0") ? 1n : 1 },
+      }),
+    };
+    const { samples } = await ran({ reward: odd });
+    const reasons = (end: string) =>
+      samples.filter(({ id }) => id.endsWith(end)).map(({ reward, detail }) => [reward, detail.reason]);
+    for (const end of ["#0", "#1"]) expect(new Set(reasons(end).map(String))).toEqual(new Set([",bad-verdict"]));
+    expect(reasons("#2")[0]).toEqual([1, undefined]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { toVerdict } from "../verifiers/function.js";
 import type { Verdict, Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Rollout } from "./rollout.js";
@@ -19,12 +20,11 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
     row: example.row,
   };
   try {
-    const { reward, detail = {}, reason } = await verifier.verify(sample, signal);
+    const said = await verifier.verify(sample, signal);
     // What an interrupted verifier says is no verdict, and must not be remembered as one.
     signal.throwIfAborted();
-    const usable = reward !== null && Number.isFinite(reward);
-    const why = reason ?? (reward !== null && !usable ? "reward is not finite" : undefined);
-    return { reward: usable ? reward : null, detail, ...(why !== undefined && { reason: why }) };
+    const { detail = {}, ...verdict } = toVerdict(said);
+    return { ...verdict, detail };
   } catch (error) {
     signal.throwIfAborted();
     // A verifier that fails has not judged: the sample must not count as wrong.
