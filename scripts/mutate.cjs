@@ -80,7 +80,7 @@ const FAULTS = [
   ["falling cuSeqlens accepted", "csrc/cpu/policy_tokens.cc", "if (cu[b + 1] >= cu[b]) continue;", "continue;"],
   ["overlap accepted", "csrc/napi/policy_args.cc", "|| !is_apart()", ""],
   ["population deviation", "lib/ops/advantages.ts", "ddof = 1", "ddof = 0"],
-  ["equal rewards rounded", "lib/ops/advantages.ts", " || isConstant(values)", ""],
+  ["equal rewards rounded", "lib/ops/advantages.ts", " || areEqual(values)", ""],
   ["leave-one-out without its factor", "lib/ops/advantages.ts", "values.length / (values.length - 1)", "1"],
   ["schedule counts from 0", "lib/ops/schedule.ts", "stepBase = 1", "stepBase = 0"],
   ["the preset's clip", "lib/objectives/presets.ts", "clipHigh: 0.28, dualClip: 3", "clipHigh: 0.2, dualClip: 3"],
