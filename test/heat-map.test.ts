@@ -104,6 +104,17 @@ test("nor does what it answered before and after, or the name of an arm", () => 
   expect([before!.endsWith(" a | b  (reward 0)"), after!.length]).toEqual([true, 263]);
 });
 
+test("a question before and after is the same row, whatever its id", () => {
+  const prediction = (group: number, text: string, reward: number) => {
+    const prompt = { text: `q${group}`, example: { messages: [] } };
+    return { greedy: true, rollout: { id: "e#0", group, text, prompt }, verdict: { reward, detail: {} } };
+  };
+  const seen = createBeforeAfter();
+  seen.see([prediction(0, "right", 1), prediction(1, "wrong", 0)] as unknown as Prediction[]);
+  seen.see([prediction(0, "other", 1), prediction(1, "mended", 1)] as unknown as Prediction[]);
+  expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
+});
+
 test("a line break is shown and kept, and its background ends with the line", () => {
   const text = heatMap(sample(["a\n", "b"], [1.2, 1]), colour);
   expect(text).toContain("\u001b[48;5;202;38;5;16ma↵\u001b[0m\nb");

@@ -19,8 +19,9 @@ export function createBeforeAfter(): {
   return {
     see(predictions) {
       evaluations++;
+      // By place: ids may be the same in several rows.
       if (evaluations === 1) before = predictions.find(({ greedy, verdict }) => greedy && verdict.reward === 0);
-      else after = predictions.find(({ greedy, rollout }) => greedy && rollout.id === before?.rollout.id);
+      else after = predictions.find(({ greedy, rollout }) => greedy && rollout.group === before?.rollout.group);
     },
     text() {
       if (before === undefined || after === undefined) return undefined;

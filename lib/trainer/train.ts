@@ -165,12 +165,17 @@ async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Check
 }
 
 /** What a run works with, in its folder; the folder is closed again where that fails. */
-async function openIn(folder: RunFolder, weights: Weights, from: Checkpoint | undefined): Promise<VerdictJournal> {
+async function openIn(
+  folder: RunFolder,
+  { reward }: ResolvedConfig,
+  weights: Weights,
+  from: Checkpoint | undefined,
+): Promise<VerdictJournal> {
   return releasing(
     () => folder.close(),
     async () => {
       if (from === undefined) await saveConstants(folder, weights);
-      return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"));
+      return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"), reward);
     },
   );
 }
@@ -185,7 +190,7 @@ async function openPrepared(o: {
 }): Promise<{ run: Run; state: RunState }> {
   const { config, hooks, from, weights, materials, unlock } = o;
   const folder = await openFolder(config, hooks, from, unlock);
-  const journal = await openIn(folder, weights, from);
+  const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
   const context: StepContext = { config, materials, ...weights, journal, privileged: hooks.privileged, signal };
   const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };

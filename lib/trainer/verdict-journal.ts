@@ -1,9 +1,12 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
+import type { RewardSetting } from "./config.js";
+import type { Example } from "./data/dataset.js";
 import { LineFile } from "./durable.js";
 import type { Judged } from "./judge.js";
-import { hashSeed } from "./random.js";
 import type { Rollout } from "./rollout.js";
+import { recorded } from "./run-folder.js";
 
 /** When a verdict is asked for: the step that is being made, and which draw of it. */
 export interface Occasion {
@@ -13,11 +16,15 @@ export interface Occasion {
 
 interface Entry extends Occasion {
   readonly id: string;
-  readonly tokens: number;
+  /** Place of the prompt in the run, or among the held-out rows: ids may be the same in several rows. */
+  readonly group: number;
+  /** Of all that the verdict depends on: the reward, and what it was shown. */
+  readonly judged: string;
   readonly verdict: Judged;
 }
 
-const keyOf = (entry: Omit<Entry, "verdict">) => `${entry.step}/${entry.name}/${entry.id}/${entry.tokens}`;
+const keyOf = ({ step, name, group, id, judged }: Omit<Entry, "verdict">) =>
+  JSON.stringify([step, name, group, id, judged]);
 
 /** Entries by key. A damaged one is told: its verdict would be asked for again, and may come out otherwise. */
 function readEntries(path: string, text: string): Map<string, Entry> {
@@ -26,7 +33,8 @@ function readEntries(path: string, text: string): Map<string, Entry> {
     if (line === "") continue;
     try {
       const entry = JSON.parse(line) as Entry;
-      entries.set(keyOf(entry), entry);
+      // Older versions did not say what was judged: such a verdict is asked for again.
+      if (typeof entry.judged === "string") entries.set(keyOf(entry), entry);
     } catch (error) {
       const why = `${path}:${i + 1} is no verdict: the file is damaged. Remove it, and its verdicts are asked for again.`;
       throw new RlsdError("ERR_RLSD_RUN_FOLDER", why, { cause: error });
@@ -40,16 +48,20 @@ function readEntries(path: string, text: string): Map<string, Entry> {
  * differently the second time (a judge model, a deadline); a resumed run takes the verdicts that the killed one was given.
  */
 export class VerdictJournal {
+  /** By example, so that a row is read once and not once a completion. */
+  private readonly rows = new WeakMap<Example, string>();
   /** Lines are written one after the other. */
   private writing: Promise<void> = Promise.resolve();
 
   private constructor(
     private readonly path: string,
+    private readonly reward: string,
     private readonly entries: Map<string, Entry>,
     private file: LineFile,
   ) {}
 
-  static async open(path: string): Promise<VerdictJournal> {
+  /** `reward` gives the verdicts: what another one said is not found. A function is known by being one, and no further. */
+  static async open(path: string, reward: RewardSetting): Promise<VerdictJournal> {
     let text = "";
     try {
       text = await readFile(path, "utf8");
@@ -59,15 +71,22 @@ export class VerdictJournal {
     // What follows the last newline was being written when the run died.
     const whole = text.slice(0, text.lastIndexOf("\n") + 1);
     const entries = readEntries(path, whole);
-    return new VerdictJournal(path, entries, await LineFile.open(path, Buffer.byteLength(whole)));
+    return new VerdictJournal(path, recorded({ reward }), entries, await LineFile.open(path, Buffer.byteLength(whole)));
+  }
+
+  private keyed(occasion: Occasion, rollout: Rollout): Omit<Entry, "verdict"> {
+    const { id, group, prompt, text, finish } = rollout;
+    const row = this.rows.get(prompt.example) ?? hash([prompt.text, prompt.example.messages, prompt.example.row]);
+    this.rows.set(prompt.example, row);
+    return { ...occasion, id, group, judged: hash([this.reward, row, text, finish]) };
   }
 
   find(occasion: Occasion, rollout: Rollout): Judged | undefined {
-    return this.entries.get(keyOf({ ...occasion, id: rollout.id, tokens: fingerprint(rollout) }))?.verdict;
+    return this.entries.get(keyOf(this.keyed(occasion, rollout)))?.verdict;
   }
 
   async record(occasion: Occasion, rollout: Rollout, verdict: Judged): Promise<void> {
-    const entry: Entry = { ...occasion, id: rollout.id, tokens: fingerprint(rollout), verdict };
+    const entry: Entry = { ...this.keyed(occasion, rollout), verdict };
     this.entries.set(keyOf(entry), entry);
     const line = this.writing.then(() => this.file.append([JSON.stringify(entry)]));
     // A failed write is reported to whoever asked for it, and does not hold back the next.
@@ -90,4 +109,5 @@ export class VerdictJournal {
   }
 }
 
-const fingerprint = (rollout: Rollout): number => hashSeed(rollout.tokenIds.join(","));
+const hash = (value: unknown): string =>
+  createHash("sha256").update(JSON.stringify(value)).digest("base64url").slice(0, 22);

@@ -1,0 +1,100 @@
+import { appendFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { readSamples } from "../lib/trainer/run-folder.js";
+import { train } from "../lib/trainer/train.js";
+import { VerdictJournal } from "../lib/trainer/verdict-journal.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
+
+const hooks = { loadPolicy: TinyPolicy.load };
+
+function writeRows(file: string, rows: readonly object[]): string {
+  writeFileSync(file, rows.map((row) => JSON.stringify(row)).join("\n"));
+  return file;
+}
+
+test("rows that share an id and a question are judged each by its own answer", async () => {
+  const { folder, settings } = tinyTask();
+  // More rows than one call judges: the second half would find what was said of the first.
+  const rows = Array.from({ length: 256 }, (_, i) => ({ id: i % 128, question: "say a", answer: i < 128 ? "a" : "b" }));
+  const data = { ...settings.data, eval: [writeRows(join(folder, "alike.jsonl"), rows)] };
+  const reward = ({ row }: Sample) => (row.answer === "a" ? 1 : 0);
+  const { accuracy } = await train({ ...settings, steps: 0, data, reward }, hooks);
+  expect(accuracy).toEqual({ first: 0.5, last: 0.5 });
+});
+
+test("a verdict is remembered for its own row alone, and what an older version wrote is left aside", async () => {
+  const { folder, settings } = tinyTask();
+  const rows = [..."abcd"].map((answer) => ({ id: "same", question: "say a", answer }));
+  const train1 = writeRows(join(folder, "same.jsonl"), rows);
+  const control = new AbortController();
+  let calls = 0;
+  const asked: string[] = [];
+  const judge = async ({ row }: Sample) => {
+    asked.push(String(row.answer));
+    // The first half of the step's verdicts are on disk when the run is stopped.
+    if (++calls > 8) {
+      await setTimeout(200);
+      control.abort();
+    }
+    return "abcd".indexOf(String(row.answer));
+  };
+  const short = {
+    ...settings,
+    steps: 1,
+    rollout: { prompts: 4, count: 4, maxTokens: 1, temperature: 0.01 },
+    data: { train: [train1], shuffle: false },
+  };
+  const stopped = await train({ ...short, reward: judge }, { ...hooks, signal: control.signal });
+  expect(stopped).toMatchObject({ stopped: "interrupted", step: 0 });
+  const journal = join(settings.output, "checkpoints", "verdicts.jsonl");
+  expect(readFileSync(journal, "utf8").trim().split("\n")).toHaveLength(8);
+  appendFileSync(journal, '{"step":1,"name":"train-0","id":"same#0","tokens":1,"verdict":{"reward":9,"detail":{}}}\n');
+  asked.length = 0;
+  await train({ ...short, reward: judge }, { ...hooks, resume: settings.output });
+  expect(asked.join("")).toBe("ccccdddd");
+  const rewards: unknown[] = [];
+  for await (const { reward } of readSamples(settings.output)) rewards.push(reward);
+  expect(rewards).toEqual([0, 1, 2, 3].flatMap((reward) => [reward, reward, reward, reward]));
+});
+
+test("another reward asks again", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-verdicts-"));
+  const path = join(folder, "verdicts.jsonl");
+  const example = {
+    id: "e",
+    where: "f:1",
+    messages: [],
+    answer: "1",
+    trace: null,
+    document: null,
+    row: { answer: "1" },
+  };
+  const rollout = {
+    id: "e#0",
+    group: 0,
+    prompt: { example, text: "q", ids: Int32Array.of(1) },
+    tokenIds: Int32Array.of(1),
+    logProbs: new Float32Array(1),
+    finish: "stop" as const,
+    text: "1",
+  };
+  const occasion = { step: 1, name: "train-0" };
+  const found = async (...rewards: Parameters<typeof VerdictJournal.open>[1][]) => {
+    const out: (number | null | undefined)[] = [];
+    for (const reward of rewards) {
+      const journal = await VerdictJournal.open(path, reward);
+      out.push(journal.find(occasion, rollout)?.reward);
+      if (out.length === 1) await journal.record(occasion, rollout, { reward: 1, detail: {} });
+      await journal.close();
+    }
+    return out;
+  };
+  expect(
+    await found({ type: "numeric", tolerance: 0 } as never, { type: "numeric", tolerance: 0 } as never, "numeric"),
+  ).toEqual([undefined, 1, undefined]);
+  expect(await found(shareOfLetter, () => 0, "math")).toEqual([undefined, 1, undefined]);
+});
