@@ -91,13 +91,37 @@ describe("rows as people have them", () => {
   });
 
   test("a column plays one part: a solution is the trace where another column has the answer", () => {
-    const both = guessFields({ question: "q", answer: "1", solution: "long" }, {});
+    const both = guessFields([{ question: "q", answer: "1", solution: "long" }], {});
     expect(both).toMatchObject({ answer: "answer", trace: "solution" });
-    expect(guessFields({ question: "q", solution: "1" }, {})).toMatchObject({ answer: "solution", trace: null });
+    expect(guessFields([{ question: "q", solution: "1" }], {})).toMatchObject({ answer: "solution", trace: null });
+  });
+
+  test("columns are those of all rows: the first may lack one, or have null there", async () => {
+    const full = { question: "q", answer: "1", trace: "long", mine: "x" };
+    for (const first of [
+      { question: "q", answer: "1" },
+      { ...full, trace: null, mine: null },
+    ]) {
+      const path = file("first.jsonl", [first, full, full]);
+      const guessed = await loadDataset([path]);
+      expect(guessed.examples.map((e) => e.trace)).toEqual([null, "long", "long"]);
+      const named = await loadDataset([path], { fields: { document: "mine" } });
+      expect(named.examples.map((e) => e.document)).toEqual([null, "x", "x"]);
+    }
+    const never = { question: "q", trace: null, solution: "1" };
+    expect(guessFields([never, never], {})).toMatchObject({ answer: "solution", trace: null });
+    await expect(loadDataset([file("none.jsonl", [never])], { fields: { id: "idd" } })).rejects.toThrow("no row has");
+  });
+
+  test("of a file of which few rows are wanted the rest is not read, and rows that do not fit are made up for", async () => {
+    const rows = Array.from({ length: 1500 }, (_, i) => ({ prompt: i < 1200 ? "" : `q${i}` }));
+    const path = file("many.jsonl", `${rows.map((row) => JSON.stringify(row)).join("\n")}\n{broken`);
+    const { examples, problems } = await loadDataset([path], { limit: 2 });
+    expect([examples.map((e) => e.id), problems.length]).toEqual([["1200", "1201"], 1200]);
   });
 
   test("rows without anything like a prompt are refused with the columns that there are", () => {
-    expect(() => guessFields({ foo: 1, bar: 2 }, {})).toThrow(/columns \(foo, bar\).*data\.fields\.prompt/);
+    expect(() => guessFields([{ foo: 1, bar: 2 }], {})).toThrow(/columns \(foo, bar\).*data\.fields\.prompt/);
   });
 
   test("a system message is put before prompts that have none", async () => {

@@ -30,7 +30,7 @@ export interface WeightedReward {
 
 export type RewardSetting = VerifierSpec | VerifyFunction | Verifier | readonly WeightedReward[];
 
-/** Column names; dots reach into objects. null: guessed from the first rows. */
+/** Column names; dots reach into objects. null: guessed from the rows. */
 const fields = {
   messages: nullable(text("", ""), "column with a list of {role, content}"),
   prompt: nullable(text("", ""), "column with the question as text, or a list of {role, content}"),

@@ -55,9 +55,15 @@ function textAt(row: Row, path: string | null): string | null {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-function toExample(placed: PlacedRow, index: number, fields: FieldMap, system: string | null): Example | Problem {
+function toExample(
+  placed: PlacedRow,
+  index: number,
+  fields: FieldMap | null,
+  system: string | null,
+): Example | Problem {
   const { where, row } = placed;
-  if (row === undefined) return { where, problem: placed.problem ?? "unreadable" };
+  // Where no row of a file can be read, there are no columns.
+  if (row === undefined || fields === null) return { where, problem: placed.problem ?? "unreadable" };
   const column = fields.messages ?? fields.prompt!;
   const messages = toMessages(valueAt(row, column), column);
   if (typeof messages === "string") return { where, problem: messages };
@@ -95,33 +101,59 @@ function checked(example: Example, check: (example: Example) => void): Example |
   }
 }
 
+/** Rows that columns are guessed from where not all of a file are wanted. */
+const LEAST_SEEN = 1000;
+
+/** The next rows, at most so many. */
+async function readHead(rows: AsyncGenerator<PlacedRow>, most: number): Promise<PlacedRow[]> {
+  const head: PlacedRow[] = [];
+  while (head.length < most) {
+    const { value, done } = await rows.next();
+    if (done) break;
+    head.push(value);
+  }
+  return head;
+}
+
+function fieldsOf(head: readonly PlacedRow[], given: Partial<FieldMap>): FieldMap | null {
+  const read = head.flatMap(({ row }) => (row === undefined ? [] : [row]));
+  return read.length === 0 ? null : guessFields(read, given);
+}
+
 /** Reads files into examples. Rows that do not fit are listed with their place, never dropped in silence. */
 export async function loadDataset(files: readonly string[], options: DatasetOptions = {}): Promise<Dataset> {
   const examples: Example[] = [];
   const problems: Problem[] = [];
   const limit = options.limit === undefined || options.limit === 0 ? Number.POSITIVE_INFINITY : options.limit;
+  const { system = null, check = () => {} } = options;
   let map: FieldMap | null = null;
   let index = 0;
   for (const file of files) {
-    // Each file has its own columns.
-    let fields: FieldMap | null = null;
-    for await (const placed of readRows(file)) {
-      if (examples.length >= limit) break;
-      if (placed.row !== undefined && fields === null) {
-        fields = guessFields(placed.row, options.fields ?? {});
-        map ??= fields;
+    if (examples.length >= limit) break;
+    const rows = readRows(file);
+    try {
+      const head = await readHead(rows, Math.max(limit, LEAST_SEEN));
+      // Each file has its own columns.
+      const fields = fieldsOf(head, options.fields ?? {});
+      map ??= fields;
+      const add = (placed: PlacedRow): void => {
+        const made = toExample(placed, index++, fields, system);
+        const result = "problem" in made ? made : checked(made, check);
+        if ("problem" in result) problems.push(result);
+        else examples.push(result);
+      };
+      for (const placed of head) if (examples.length < limit) add(placed);
+      for await (const placed of rows) {
+        if (examples.length >= limit) break;
+        add(placed);
       }
-      const made = fields === null ? toExampleless(placed) : toExample(placed, index, fields, options.system ?? null);
-      index++;
-      const result = "problem" in made ? made : checked(made, options.check ?? (() => {}));
-      if ("problem" in result) problems.push(result);
-      else examples.push(result);
+    } finally {
+      // The file is closed, also where a row ended this.
+      await rows.return(undefined);
     }
   }
   return { examples, problems, fields: map };
 }
-
-const toExampleless = ({ where, problem }: PlacedRow): Problem => ({ where, problem: problem ?? "unreadable" });
 
 /** Acts on rows that do not fit: an error that names the first of them, or, with "skip", only the count. */
 export function settleProblems(what: string, data: Dataset, invalid: "error" | "skip"): number {

@@ -36,40 +36,53 @@ export function valueAt(row: Row, path: string): unknown {
   return value;
 }
 
-/**
- * The map for rows like `row`: what the user named, and a guess for the rest. A column plays one part only: `solution` is
- * the trace where another column has the answer.
- */
-export function guessFields(row: Row, given: Partial<FieldMap>): FieldMap {
-  const taken = new Set<string>();
-  const map: Record<keyof FieldMap, string | null> = {
-    messages: null,
-    prompt: null,
-    answer: null,
-    trace: null,
-    document: null,
-    id: null,
-  };
-  for (const part of Object.keys(map) as (keyof FieldMap)[]) {
-    const named = given[part] ?? null;
-    if (named !== null && valueAt(row, named) === undefined) {
-      throw new RlsdError(
-        "ERR_RLSD_DATA",
-        `"data.fields.${part}" is ${named}, but the first row has no such column.${didYouMean(named, Object.keys(row))}`,
-      );
-    }
-    map[part] = named;
-    if (named !== null) taken.add(named);
+type Parts = Record<keyof FieldMap, string | null>;
+
+const NONE: Parts = { messages: null, prompt: null, answer: null, trace: null, document: null, id: null };
+const PARTS = Object.keys(NONE) as (keyof FieldMap)[];
+
+/** Which of `names` some row has a value for: a column may be missing, or null, wherever there is nothing to say. */
+function columnsIn(rows: readonly Row[], names: ReadonlySet<string>): ReadonlySet<string> {
+  const missing = new Set(names);
+  for (const row of rows) {
+    for (const name of missing) if ((valueAt(row, name) ?? null) !== null) missing.delete(name);
   }
-  for (const part of Object.keys(map) as (keyof FieldMap)[]) {
+  return new Set([...names].filter((name) => !missing.has(name)));
+}
+
+/** Every column of the rows, as they stand. */
+const allColumns = (rows: readonly Row[]): string[] => [...new Set(rows.flatMap((row) => Object.keys(row)))];
+
+function checkNamed(rows: readonly Row[], part: string, name: string): void {
+  if (rows.some((row) => valueAt(row, name) !== undefined)) return;
+  const message = `"data.fields.${part}" is ${name}, but no row has such a column.${didYouMean(name, allColumns(rows))}`;
+  throw new RlsdError("ERR_RLSD_DATA", message);
+}
+
+/**
+ * The map for these rows: what the user named, and a guess for the rest from the columns that any of them has. A column
+ * plays one part only: `solution` is the trace where another column has the answer.
+ */
+export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): FieldMap {
+  const map: Parts = { ...NONE };
+  const taken = new Set<string>();
+  for (const part of PARTS) {
+    const named = given[part] ?? null;
+    if (named === null) continue;
+    checkNamed(rows, part, named);
+    map[part] = named;
+    taken.add(named);
+  }
+  const there = columnsIn(rows, new Set(PARTS.flatMap((part) => CANDIDATES[part])));
+  for (const part of PARTS) {
     if (map[part] !== null || (part === "prompt" && map.messages !== null)) continue;
-    const found = CANDIDATES[part].find((name) => !taken.has(name) && valueAt(row, name) !== undefined);
+    const found = CANDIDATES[part].find((name) => !taken.has(name) && there.has(name));
     if (found === undefined) continue;
     map[part] = found;
     taken.add(found);
   }
   if (map.messages === null && map.prompt === null) {
-    const columns = Object.keys(row).join(", ");
+    const columns = allColumns(rows).join(", ");
     throw new RlsdError(
       "ERR_RLSD_DATA",
       `none of the columns (${columns}) looks like a prompt. Say which one is: --set data.fields.prompt=COLUMN.`,
