@@ -96,7 +96,8 @@ export {
   readSamples,
   type SampleLine,
 } from "./trainer/run-folder.js";
-export { type RunStart, type TrainHooks, type TrainSummary, train } from "./trainer/train.js";
+export { train } from "./trainer/train.js";
+export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";
 export type { Judgement, VerifyFunction } from "./verifiers/function.js";
 export type { HarnessStats } from "./verifiers/harness-options.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createProgress } from "../lib/cli/progress.js";
 import { clockTime } from "../lib/report/numbers.js";
-import type { RunStart } from "../lib/trainer/train.js";
+import type { RunStart } from "../lib/trainer/train-hooks.js";
 import { cliArgs, runCli } from "./support/cli.js";
 import { fixture, isAlive, until } from "./verifiers/support.js";
 
@@ -159,10 +159,11 @@ describe("rlsd eval", () => {
 describe("progress", () => {
   const start = {
     folder: "runs/x",
-    config: { algorithm: "rlsd", steps: 4 },
+    config: { algorithm: "rlsd", steps: 4, privileged: { source: "trace" } },
     parameters: 1000,
     rows: { train: 2, eval: 1 },
     skipped: { train: 1, eval: 0 },
+    withoutPrivileged: 2,
     step: 0,
   } as RunStart;
   const step = (n: number) => ({
@@ -203,6 +204,12 @@ describe("progress", () => {
     expect(steps.map((line) => line.slice(0, 8))).toEqual(["step 1/4", "step 4/4"]);
     expect(steps[0]).toContain("clip 1.0%/2.0%  1235 tok/s  0:01 left");
     expect(text).toContain("1 rows left out");
+    expect(text).toContain("no training row has privileged text (privileged.source=trace): all credit is 1");
+    text = "";
+    progress.start({ ...start, withoutPrivileged: 1 });
+    progress.start({ ...start, withoutPrivileged: null });
+    expect(text.match(/privileged/g)).toHaveLength(1);
+    expect(text).toContain("1 of 2 training rows have no privileged text");
   });
 
   test("times are read as people write them", () => {

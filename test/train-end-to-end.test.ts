@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
-import { type TrainHooks, train } from "../lib/trainer/train.js";
+import { train } from "../lib/trainer/train.js";
+import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 

@@ -4,7 +4,8 @@ import { createPolicy, creditCompletions, evaluateModel, exportModel, loadPolicy
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { type MetricsLine, readMetrics } from "../lib/trainer/run-folder.js";
-import { type TrainHooks, train } from "../lib/trainer/train.js";
+import { train } from "../lib/trainer/train.js";
+import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import { clockTask } from "./support/clock-task.js";
 
 const ADAPTERS = ["adapter_config.json", "adapter_model.safetensors"];

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { spanMask } from "../lib/prompt/spans.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
-import { type TrainHooks, train } from "../lib/trainer/train.js";
+import { train } from "../lib/trainer/train.js";
+import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import type { Sample, Verifier } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
@@ -203,6 +204,20 @@ describe("credit", () => {
     expect(told.every((sample) => sample.privileged === `own ${sample.id}`.replace("#", " "))).toBe(true);
   });
 
+  test("says at the start which rows bring no privileged text, where the rows are to bring it", async () => {
+    const { settings } = tinyTask();
+    const told = async (change: TrainConfig, hooks: Partial<TrainHooks> = {}) => {
+      const seen: (number | null)[] = [];
+      await ran({ steps: 1, ...change }, { ...hooks, onStart: (start) => seen.push(start.withoutPrivileged) });
+      return seen;
+    };
+    expect(await told({})).toEqual([0]);
+    expect(await told({ privileged: { ...settings.privileged, source: "document" } })).toEqual([12]);
+    expect(await told({ privileged: { ...settings.privileged, source: "sibling" } })).toEqual([null]);
+    expect(await told({ algorithm: "grpo" })).toEqual([null]);
+    expect(await told({}, { privileged: () => "x" })).toEqual([null]);
+  });
+
   test("comes from an external teacher", async () => {
     const { settings } = tinyTask();
     const { metrics } = await ran({ teacher: { kind: "external", model: settings.model! } });
@@ -213,5 +228,38 @@ describe("credit", () => {
     const { metrics } = await ran({ privileged: { source: "sibling", template: "{{ content }}{{ privileged }}" } });
     expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
     expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
+  });
+});
+
+describe("hooks", () => {
+  test("that would never be called, or are none, are refused before anything is loaded", async () => {
+    const { settings } = tinyTask();
+    const cases: [object, RegExp][] = [
+      [{ onSteps: () => {} }, /Unknown field hooks\.onSteps\. Did you mean onStep\?/],
+      [{ onEval: "log" }, /Expected a function for hooks\.onEval but received "log"/],
+      [{ signal: {} }, /Expected an AbortSignal for hooks\.signal/],
+      [{ resume: "" }, /Expected a run folder for hooks\.resume/],
+    ];
+    for (const [hooks, message] of cases) {
+      const error = await train({ ...settings, model: "/nowhere" }, hooks as TrainHooks).catch((e: Error) => e);
+      expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
+    }
+  });
+
+  test("of privileged text that give none are told with their row", async () => {
+    const cases: [unknown, RegExp][] = [
+      [
+        async () => Promise.reject(new Error("late")),
+        /text, null or undefined for what hooks\.privileged returns for .*train\.jsonl:\d+ but received a promise/,
+      ],
+      [() => 5, /but received 5/],
+      [() => JSON.parse("{"), /hooks\.privileged failed on a completion of .*train\.jsonl:\d+: .*JSON/],
+    ];
+    for (const [privileged, message] of cases) {
+      const error = await ran({}, { privileged: privileged as TrainHooks["privileged"] }).catch((e: Error) => e);
+      expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
+    }
+    const { samples } = await ran({}, { privileged: () => undefined });
+    expect(samples.some((sample) => sample.privileged !== null)).toBe(true);
   });
 });

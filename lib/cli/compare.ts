@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
 import type { Arm, ComparedRun } from "../trainer/compare.js";
+import type { RunStart } from "../trainer/train-hooks.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { comparisonText } from "./comparison-text.js";
 
@@ -63,7 +64,7 @@ async function loadRun(folder: string, name: string, from: string): Promise<Logg
 /** Trains what is to be compared, run by run; says what became of each. */
 async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<void> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { createProgress } = await import("./progress.js");
+  const { createProgress, missingPrivilege } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
   const live = process.stdout.isTTY === true && !json;
@@ -73,7 +74,12 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
   try {
     for (const [i, run] of runs.entries()) {
       const onStep = live ? progress.step : undefined;
-      const summary = await trainCompared(run, { signal, onStart: progress.expect, onStep });
+      const onStart = (start: RunStart) => {
+        progress.expect(start);
+        const missing = missingPrivilege(start);
+        if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
+      };
+      const summary = await trainCompared(run, { signal, onStart, onStep });
       const { accuracy, seconds, step, stopped } = summary;
       const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
       const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;

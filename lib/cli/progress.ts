@@ -1,7 +1,7 @@
 import { clockTime, numberIn } from "../report/numbers.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import { parametersText } from "../trainer/student.js";
-import type { RunStart } from "../trainer/train.js";
+import type { RunStart } from "../trainer/train-hooks.js";
 
 export interface Progress {
   /** Says what begins. */
@@ -52,6 +52,16 @@ export function describeEvaluation(metrics: MetricsLine): string {
   return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
 }
 
+/** That a run has no credit to give, or none for some rows; undefined: it has for all, or that cannot be known yet. */
+export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart): string | undefined {
+  if (withoutPrivileged === null || withoutPrivileged === 0) return undefined;
+  if (withoutPrivileged < rows.train) {
+    return `${withoutPrivileged} of ${rows.train} training rows have no privileged text: their credit is 1`;
+  }
+  const { source } = config.privileged;
+  return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher`;
+}
+
 /** One line of a screen that changes, below lines that stay. */
 function createLiveLine(screen: Screen) {
   let live = "";
@@ -96,6 +106,8 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
         `${config.algorithm}: ${parametersText(start)}, ${rows.train} rows, ${rows.eval} held out` +
           `${left > 0 ? `, ${left} rows left out` : ""}\n${folder}${step > 0 ? `\ngoing on after step ${step}` : ""}`,
       );
+      const missing = missingPrivilege(start);
+      if (missing !== undefined) stay(missing);
     },
     step(metrics) {
       const secondsLeft = ((now() - began) / 1000 / (metrics.step - first)) * (steps - metrics.step);

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
-import type { TrainSummary } from "../trainer/train.js";
+import type { TrainSummary } from "../trainer/train-hooks.js";
 import { collect, Interrupted, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 

@@ -6,7 +6,8 @@ import { differingPaths } from "../leaves.js";
 import { type ResolvedConfig, resolveConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { CONFIG_FILE, readRunConfig, recorded } from "./run-folder.js";
-import { type TrainHooks, type TrainSummary, train } from "./train.js";
+import { train } from "./train.js";
+import type { TrainHooks, TrainSummary } from "./train-hooks.js";
 
 type Settings = Readonly<Record<string, unknown>>;
 

@@ -6,10 +6,9 @@ import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { privilegedText } from "./evidence.js";
+import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
-import type { Prompted, Rollout } from "./rollout.js";
 import { loadStudent, type ParameterCounts, parametersOf, parametersText } from "./student.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
@@ -82,7 +81,7 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
   };
 }
 
-/** Privileged text is looked up as a step would, with an empty completion in the place of a rollout. */
+/** What a step would show its teacher of each row. */
 function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Policy): DryRun["privileged"] {
   const { source, maxTokens } = config.privileged;
   const fromRollouts = source === "feedback" || source === "sibling";
@@ -91,7 +90,7 @@ function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Po
   const lengths: number[] = [];
   const firstWithout: string[] = [];
   for (const prompt of fromRollouts || !asksTeacher(config) ? [] : materials.train) {
-    const text = textOf(prompt, config);
+    const text = rowText(prompt.example, source) ?? null;
     if (text === null || text === "") {
       counts.none++;
       if (firstWithout.length < 5) firstWithout.push(prompt.example.where);
@@ -108,20 +107,6 @@ function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Po
   }
   const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
   return { ...counts, fromRollouts, teacherPromptTokens, firstWithout };
-}
-
-function textOf(prompt: Prompted, config: ResolvedConfig): string | null {
-  const rollout: Rollout = {
-    id: "",
-    group: 0,
-    prompt,
-    tokenIds: new Int32Array(0),
-    logProbs: new Float32Array(0),
-    finish: "stop",
-    text: "",
-  };
-  const input = { example: prompt.example, rollout, verdict: { reward: null, detail: {} }, siblings: [] };
-  return privilegedText(input, config.privileged);
 }
 
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */

@@ -1,10 +1,13 @@
+import { invalid, refusal } from "../check.js";
+import { RlsdError } from "../errors.js";
 import type { Policy } from "../policy/policy.js";
 import { type PrivilegedBlock, type PrivilegedPrompt, privilegedPrompt } from "../prompt/privileged.js";
 import type { Prompter } from "../prompt/prompter.js";
+import { asksTeacher } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import type { Judged } from "./judge.js";
-import type { Rollout } from "./rollout.js";
+import type { Prompted, Rollout } from "./rollout.js";
 
 /** What a privileged text may be made from. */
 export interface PrivilegedInput {
@@ -15,8 +18,8 @@ export interface PrivilegedInput {
   readonly siblings: readonly { readonly rollout: Rollout; readonly verdict: Judged }[];
 }
 
-/** Returns the text that the teacher sees for this sample, or null for none. */
-export type PrivilegedFunction = (input: PrivilegedInput) => string | null;
+/** Returns, at once, the text that the teacher sees for this sample; null or undefined: what `privileged.source` says. */
+export type PrivilegedFunction = (input: PrivilegedInput) => string | null | undefined;
 
 /** The teacher's word on one rollout. */
 export interface Evidence {
@@ -47,24 +50,68 @@ export interface EvidenceOptions {
 
 const succeeded = (verdict: Judged, threshold: number) => verdict.reward !== null && verdict.reward >= threshold;
 
-/** The privileged text that the settings ask for; null: this sample has none. */
-export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
-  const { example, rollout, verdict, siblings } = input;
-  switch (settings.source) {
+type Source = ResolvedConfig["privileged"]["source"];
+
+/** The privileged text that a row itself brings; undefined: `source` makes it from completions. */
+export function rowText(example: Example, source: Source): string | null | undefined {
+  switch (source) {
     case "auto":
       return example.document ?? example.trace ?? example.answer;
     case "answer":
     case "trace":
     case "document":
-      return example[settings.source];
+      return example[source];
+    case "none":
+      return null;
+    case "feedback":
+    case "sibling":
+      return undefined;
+  }
+}
+
+/** How many rows bring none; null: no step asks for it, or it is not the rows that bring it. */
+export function rowsWithoutPrivilege(
+  prompts: readonly Prompted[],
+  config: ResolvedConfig,
+  own: PrivilegedFunction | undefined,
+): number | null {
+  const { source } = config.privileged;
+  if (own !== undefined || !asksTeacher(config)) return null;
+  const texts = prompts.map(({ example }) => rowText(example, source));
+  return texts.includes(undefined) ? null : texts.filter((text) => text === null).length;
+}
+
+/** What the caller's own function says of a sample; null: nothing. */
+function ownText(own: PrivilegedFunction, input: PrivilegedInput): string | null {
+  const { where } = input.example;
+  let text: unknown;
+  try {
+    text = own(input);
+  } catch (error) {
+    const message = `hooks.privileged failed on a completion of ${where}: ${error instanceof Error ? error.message : String(error)}`;
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message, { cause: error });
+  }
+  if (text === undefined || text === null || typeof text === "string") return text ?? null;
+  const expected = "a text, null or undefined";
+  if (!(text instanceof Promise)) throw invalid(expected, `what hooks.privileged returns for ${where}`, text);
+  // It is refused here, whatever it comes to.
+  text.catch(() => {});
+  const mend = "Look up what it needs before the training.";
+  throw refusal(expected, `what hooks.privileged returns for ${where}`, "a promise", mend);
+}
+
+/** The privileged text that the settings ask for; null: this sample has none. */
+export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
+  const { example, rollout, verdict, siblings } = input;
+  switch (settings.source) {
     case "feedback":
       return typeof verdict.detail.feedback === "string" ? verdict.detail.feedback : null;
     case "sibling": {
       const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict, settings.successThreshold));
       return good?.rollout.text ?? null;
     }
-    case "none":
-      return null;
+    default:
+      return rowText(example, settings.source) ?? null;
   }
 }
 
@@ -160,7 +207,7 @@ export async function gatherEvidence(
     if (advantages[index] === 0) continue;
     const siblings = groups.get(rollout.group)!;
     const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
-    const text = o.privileged?.(input) ?? privilegedText(input, settings);
+    const text = (o.privileged && ownText(o.privileged, input)) ?? privilegedText(input, settings);
     const prompt = promptFor(text, rollout);
     if (prompt === undefined) {
       withoutPrivilege++;

@@ -13,63 +13,18 @@ import {
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
-import { evaluate, type Prediction } from "./evaluate.js";
-import type { PrivilegedFunction } from "./evidence.js";
+import { evaluate } from "./evaluate.js";
+import { rowsWithoutPrivilege } from "./evidence.js";
 import { afterEvaluation, checkpointDue, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
-import { type ParameterCounts, parametersOf } from "./student.js";
-import type { LoadPolicy } from "./teacher.js";
+import { parametersOf } from "./student.js";
+import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
-
-export interface TrainHooks {
-  /**
-   * Stops at the next safe point; what was done is saved and the summary says `interrupted`. While the verifier still starts,
-   * nothing has been written, and the call rejects with the signal's reason.
-   */
-  readonly signal?: AbortSignal | undefined;
-  /** After everything is loaded and checked, before the first step. */
-  readonly onStart?: ((start: RunStart) => void) | undefined;
-  readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
-  readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
-  /** Builds the privileged text of a sample instead of `privileged.source`; null: as `privileged.source` says. */
-  readonly privileged?: PrivilegedFunction | undefined;
-  /**
-   * How a model folder becomes a policy. Default: the built-in engine. A hook answers for what adapters stand on: a run that
-   * goes on is not held to the weights that it began with.
-   */
-  readonly loadPolicy?: LoadPolicy | undefined;
-  /**
-   * Goes on with the run in this folder, from its last checkpoint. One that is finished is left as it is: nothing is loaded
-   * or written, and no hook called.
-   */
-  readonly resume?: string | undefined;
-}
-
-export interface RunStart extends ParameterCounts {
-  readonly folder: string;
-  readonly config: ResolvedConfig;
-  readonly rows: { readonly train: number; readonly eval: number };
-  readonly skipped: { readonly train: number; readonly eval: number };
-  /** Updates made before, in a run that goes on. */
-  readonly step: number;
-}
-
-export interface TrainSummary {
-  readonly folder: string;
-  readonly checkpoint: string;
-  readonly step: number;
-  readonly stopped: "done" | "patience" | "target" | "interrupted";
-  readonly best: RunState["best"];
-  /** Greedy accuracy at the first and the last evaluation of this call. */
-  readonly accuracy: { readonly first: number; readonly last: number } | null;
-  readonly tokens: number;
-  readonly seconds: number;
-}
 
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
@@ -235,6 +190,7 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
     ...parametersOf(run.weights.policy),
     rows: { train: materials.train.length, eval: materials.eval.length },
     skipped: materials.skipped,
+    withoutPrivileged: rowsWithoutPrivilege(materials.train, config, hooks.privileged),
     step: begin.step,
   });
   const { state, interrupted } = await loop(run, begin);
@@ -274,10 +230,11 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
  * Trains a policy: rollout, verify, advantage, teacher, loss, step. Settings are checked, and model and data read whole,
  * before anything is written. A killed run goes on with `resume`, bit for bit as if it had never been killed.
  *
- * @throws RlsdError ERR_RLSD_CONFIG, ERR_RLSD_DATA, ERR_RLSD_MODEL before the start; ERR_RLSD_WRITE when the disk refuses
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT, ERR_RLSD_CONFIG, ERR_RLSD_DATA, ERR_RLSD_MODEL before the start; ERR_RLSD_WRITE when the disk refuses
  */
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
+  checkHooks(hooks);
   const config = resolveConfig(settings);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);

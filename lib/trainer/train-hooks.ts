@@ -1,0 +1,76 @@
+/** What a caller gives `train` besides settings, and what it is told. */
+import { checkObject, invalid } from "../check.js";
+import type { RunState } from "./checkpoint.js";
+import type { ResolvedConfig } from "./config.js";
+import type { Prediction } from "./evaluate.js";
+import type { PrivilegedFunction } from "./evidence.js";
+import type { MetricsLine } from "./run-folder.js";
+import type { ParameterCounts } from "./student.js";
+import type { LoadPolicy } from "./teacher.js";
+
+export interface TrainHooks {
+  /**
+   * Stops at the next safe point; what was done is saved and the summary says `interrupted`. While the verifier still starts,
+   * nothing has been written, and the call rejects with the signal's reason.
+   */
+  readonly signal?: AbortSignal | undefined;
+  /** After everything is loaded and checked, before the first step. */
+  readonly onStart?: ((start: RunStart) => void) | undefined;
+  readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
+  readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
+  /**
+   * Builds the privileged text of a sample instead of `privileged.source`; null or undefined: as `privileged.source` says.
+   * Its text is taken at once: a promise is refused.
+   */
+  readonly privileged?: PrivilegedFunction | undefined;
+  /**
+   * How a model folder becomes a policy. Default: the built-in engine. A hook answers for what adapters stand on: a run that
+   * goes on is not held to the weights that it began with.
+   */
+  readonly loadPolicy?: LoadPolicy | undefined;
+  /**
+   * Goes on with the run in this folder, from its last checkpoint. One that is finished is left as it is: nothing is loaded
+   * or written, and no hook called.
+   */
+  readonly resume?: string | undefined;
+}
+
+export interface RunStart extends ParameterCounts {
+  readonly folder: string;
+  readonly config: ResolvedConfig;
+  readonly rows: { readonly train: number; readonly eval: number };
+  readonly skipped: { readonly train: number; readonly eval: number };
+  /** Training rows that bring no privileged text; null: it comes from completions or a hook, or no step asks for it. */
+  readonly withoutPrivileged: number | null;
+  /** Updates made before, in a run that goes on. */
+  readonly step: number;
+}
+
+export interface TrainSummary {
+  readonly folder: string;
+  readonly checkpoint: string;
+  readonly step: number;
+  readonly stopped: "done" | "patience" | "target" | "interrupted";
+  readonly best: RunState["best"];
+  /** Greedy accuracy at the first and the last evaluation of this call. */
+  readonly accuracy: { readonly first: number; readonly last: number } | null;
+  readonly tokens: number;
+  readonly seconds: number;
+}
+
+const FUNCTIONS = ["onStart", "onStep", "onEval", "privileged", "loadPolicy"] as const;
+const FIELDS: ReadonlySet<string> = new Set<keyof TrainHooks>([...FUNCTIONS, "signal", "resume"]);
+
+/** A hook with a misspelt name would never be called. */
+export function checkHooks(hooks: TrainHooks): void {
+  checkObject(hooks, "hooks", FIELDS);
+  for (const name of FUNCTIONS) {
+    const hook: unknown = hooks[name];
+    if (hook !== undefined && typeof hook !== "function") throw invalid("a function", `hooks.${name}`, hook);
+  }
+  const { signal, resume }: { signal?: unknown; resume?: unknown } = hooks;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "hooks.signal", signal);
+  if (resume !== undefined && (typeof resume !== "string" || resume === "")) {
+    throw invalid("a run folder", "hooks.resume", resume);
+  }
+}
