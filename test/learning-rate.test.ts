@@ -1,4 +1,5 @@
 import { type LearningRateSchedule, learningRateAt } from "../lib/index.js";
+import { encodeStep } from "../lib/policy/step-options.js";
 
 const at = (steps: number[], o: object): number[] =>
   steps.map((step) => Number(learningRateAt(step, { peak: 1, total: 10, ...o }).toFixed(6)));
@@ -32,4 +33,11 @@ test.each([
   expect(() => learningRateAt(step, { peak: 1, total: 10, ...o } as LearningRateSchedule)).toThrow(
     expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT" }),
   );
+});
+
+test("a step divides by no eps that is 0 in float32", () => {
+  for (const eps of [0, 1e-60]) {
+    expect(() => encodeStep({ learningRate: 1, eps })).toThrow(/at least 1\.175\d+e-38 for eps but received/);
+  }
+  expect(Math.fround(encodeStep({ learningRate: 1, eps: 2 ** -126 })[4]!)).toBe(2 ** -126);
 });

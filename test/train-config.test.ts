@@ -28,7 +28,18 @@ describe("settings", () => {
     ],
     ["a wrong type", { steps: "ten" }, /Expected an integer of at least 0 for "steps" but received "ten"/],
     ["no number", { steps: Number.NaN }, /Expected an integer of at least 0 for "steps" but received NaN/],
-    ["out of range", { rollout: { topP: 2 } }, /Expected a number from 0 to 1 for "rollout\.topP" but received 2/],
+    ["out of range", { rollout: { minP: 2 } }, /Expected a number from 0 to 1 for "rollout\.minP" but received 2/],
+    ["no probability at all", { rollout: { topP: 0 } }, /a number above 0 and at most 1 for "rollout\.topP"/],
+    ["more than the engine counts", { rollout: { topK: 2 ** 31 } }, /from 0 to 2147483647 for "rollout\.topK"/],
+    [
+      "a stop string that is always there",
+      { rollout: { stopStrings: [""] } },
+      /a text that is not empty for "rollout\.s/,
+    ],
+    ["moments that never move", { optimizer: { betas: [0.9, 1] } }, /each a number of at least 0 and below 1 for/],
+    ["an eps that float32 does not hold", { optimizer: { eps: 1e-60 } }, /at least 1\.175\d+e-38 for "optimizer\.eps"/],
+    ["no eps", { optimizer: { eps: 0 } }, /"optimizer\.eps"/],
+    ["a loss that takes coefficients", { objective: { objective: "row-coefficient" } }, /a coefficient a token/],
     ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo for "algorithm"/],
     ["a section that is a number", { data: 3 }, /Expected an object for "data"/],
     ["no model", { model: "" }, /"model"/],
@@ -188,10 +199,10 @@ describe("a dry run", () => {
   });
 });
 
-test("docs/training.md lists every setting with its default", () => {
+test("docs/training.md lists every setting with its default and what it may be", () => {
   const text = readFileSync(join(__dirname, "../docs/training.md"), "utf8");
-  for (const { name, default: fallback } of describeSettings(trainSchema)) {
+  for (const { name, default: fallback, doc } of describeSettings(trainSchema)) {
     const shown = fallback.length > 40 ? "see `--settings`" : `\`${fallback}\``;
-    expect(text).toContain(`| \`${name}\` | ${shown} |`);
+    expect(text).toContain(`| \`${name}\` | ${shown} | ${doc} |\n`);
   }
 });

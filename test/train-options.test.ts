@@ -218,6 +218,12 @@ describe("credit", () => {
     expect(await told({}, { privileged: () => "x" })).toEqual([null]);
   });
 
+  test("against the policy before the update can be had with one update too", async () => {
+    const [current, old] = [await ran({}), await ran({ objective: { creditMix: 1, studentSource: "old" } })];
+    const means = ({ metrics }: Ran) => metrics.map((line) => Number(line.evidenceWeightMean));
+    expect(means(old)).toEqual(means(current).map((value) => expect.closeTo(value, 5)));
+  });
+
   test("comes from an external teacher", async () => {
     const { settings } = tinyTask();
     const { metrics } = await ran({ teacher: { kind: "external", model: settings.model! } });

@@ -92,7 +92,7 @@ export interface StepOptions {
   readonly weightDecay?: number | undefined;
   /** Default [0.9, 0.95]. */
   readonly betas?: readonly [number, number] | undefined;
-  /** Default 1e-8. */
+  /** Default 1e-8; at least 2^-126, the least normal float32. */
   readonly eps?: number | undefined;
   /** Global gradient norm is clipped to this. Default 1; Infinity: off. */
   readonly maxGradientNorm?: number | undefined;

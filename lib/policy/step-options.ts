@@ -3,6 +3,9 @@ import type { StepOptions } from "./policy.js";
 
 const FIELDS = new Set(["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"]);
 
+/** The least normal float32: AdamW divides in float32, and where both moments are 0 by eps alone. */
+export const LEAST_EPS = 2 ** -126;
+
 /** Checked, as csrc/napi/engine.cc reads them. */
 export function encodeStep(o: StepOptions): Float64Array {
   checkObject(o, "options", FIELDS);
@@ -13,7 +16,7 @@ export function encodeStep(o: StepOptions): Float64Array {
     checkNumber(weightDecay, "weightDecay", { min: 0 }),
     checkNumber(betas[0], "betas[0]", { min: 0, below: 1 }),
     checkNumber(betas[1], "betas[1]", { min: 0, below: 1 }),
-    checkNumber(eps, "eps", { min: 0 }),
+    checkNumber(eps, "eps", { min: LEAST_EPS }),
     maxGradientNorm,
   );
 }

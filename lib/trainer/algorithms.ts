@@ -50,6 +50,11 @@ function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Ob
   for (const [name, instead] of Object.entries(ELSEWHERE)) {
     if (name in fields) throw new RlsdError("ERR_RLSD_CONFIG", `"objective.${name}" is set by "${instead}".`);
   }
+  if (fields.objective === "row-coefficient") {
+    const message =
+      '"objective.objective" is row-coefficient, which takes a coefficient a token: a run has none. Call policyLoss yourself.';
+    throw new RlsdError("ERR_RLSD_CONFIG", message);
+  }
   try {
     return make({ ...(fields as ObjectiveOptions), temperature: config.rollout.temperature });
   } catch (error) {

@@ -1,11 +1,13 @@
 import { RlsdError } from "../errors.js";
 import { LORA_TARGETS, MOST_RANK, scaleFault } from "../policy/lora.js";
+import { LEAST_EPS } from "../policy/step-options.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS } from "./algorithms.js";
 import {
   anything,
+  filledText,
   flag,
   type Given,
   integer,
@@ -64,11 +66,11 @@ export const trainSchema = {
     prompts: integer(8, "prompts a step", { min: 1 }),
     count: integer(8, "completions of each prompt (the group)", { min: 1 }),
     temperature: number(1, "of sampling, and of every log-prob in the loss", { min: 0.01 }),
-    topK: integer(0, "0: off"),
-    topP: number(1, "1: off", { min: 0, max: 1 }),
+    topK: integer(0, "0: off", { min: 0, max: 0x7fffffff }),
+    topP: number(1, "1: off", { above: 0, max: 1 }),
     minP: number(0, "0: off", { min: 0, max: 1 }),
     maxTokens: integer(256, "new tokens of a completion at most", { min: 1 }),
-    stopStrings: listOf(text("", ""), [], "texts that end a completion"),
+    stopStrings: listOf(filledText(), [], "texts that end a completion"),
   },
   reward: anything<RewardSetting>(
     "numeric",
@@ -150,8 +152,8 @@ export const trainSchema = {
     warmup: integer(0, "steps from 0 to learningRate"),
     minRatio: number(0, "learning rate at the end, as a share", { min: 0, max: 1 }),
     weightDecay: number(0, "decoupled", { min: 0 }),
-    betas: listOf(number(0, "", { min: 0, max: 1 }), [0.9, 0.95], "of the moments"),
-    eps: number(1e-8, "of AdamW", { min: 0 }),
+    betas: listOf(number(0, "", { min: 0, below: 1 }), [0.9, 0.95], "of the moments"),
+    eps: number(1e-8, "of AdamW", { min: LEAST_EPS }),
     maxGradientNorm: nullable(number(1, "", { min: 1e-12 }), "gradients are scaled down to this norm; null: off", 1),
   },
   update: {

@@ -1,4 +1,4 @@
-import { show } from "../check.js";
+import { type Bounds, boundsText, isNumber, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { closest, didYouMean } from "../suggest.js";
 
@@ -32,27 +32,17 @@ function field<T>(fallback: T, expected: string, doc: string, accepts: (value: u
   return { kind: "field", fallback, expected, doc, accepts };
 }
 
-interface Range {
-  readonly min?: number;
-  readonly max?: number;
+function rangeText(bounds: Bounds): string {
+  const { min, max } = bounds;
+  return min !== undefined && max !== undefined ? ` from ${min} to ${max}` : boundsText(bounds);
 }
 
-function rangeText({ min, max }: Range): string {
-  if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`;
-  if (min !== undefined) return ` of at least ${min}`;
-  return max === undefined ? "" : ` of at most ${max}`;
+export function number(fallback: number, doc: string, range: Bounds = {}): Field<number> {
+  return field(fallback, `a number${rangeText(range)}`, doc, (v) => isNumber(v, range));
 }
 
-const within = (value: number, { min, max }: Range) =>
-  (min === undefined || value >= min) && (max === undefined || value <= max);
-
-export function number(fallback: number, doc: string, range: Range = {}): Field<number> {
-  const accepts = (v: unknown) => typeof v === "number" && Number.isFinite(v) && within(v, range);
-  return field(fallback, `a number${rangeText(range)}`, doc, accepts);
-}
-
-export function integer(fallback: number, doc: string, range: Range = { min: 0 }): Field<number> {
-  const accepts = (v: unknown) => Number.isSafeInteger(v) && within(Number(v), range);
+export function integer(fallback: number, doc: string, range: Bounds = { min: 0 }): Field<number> {
+  const accepts = (v: unknown) => Number.isSafeInteger(v) && isNumber(v, range);
   return field(fallback, `an integer${rangeText(range)}`, doc, accepts);
 }
 
@@ -62,6 +52,10 @@ export function flag(fallback: boolean, doc: string): Field<boolean> {
 
 export function text(fallback: string, doc: string): Field<string> {
   return field(fallback, "a text", doc, (v) => typeof v === "string");
+}
+
+export function filledText(): Field<string> {
+  return field("", "a text that is not empty", "", (v) => typeof v === "string" && v !== "");
 }
 
 export function oneOf<const T extends string>(choices: readonly T[], fallback: NoInfer<T>, doc: string): Field<T> {

@@ -1,5 +1,6 @@
 import { performance } from "node:perf_hooks";
 import { RlsdError } from "../errors.js";
+import type { Objective } from "../objectives/objective.js";
 import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
 import { spanMask } from "../prompt/spans.js";
@@ -142,13 +143,17 @@ async function askTeacher(
   return gatherEvidence(teacher.policy, collected.rollouts, collected.verdicts, worth, options);
 }
 
-/** Log-probs of the policy before the first of several updates, and of the KL reference. */
-async function scored(context: StepContext, rows: readonly LossRow[], klCoef: number): Promise<LossRow[]> {
+/** Log-probs of the policy before the updates, where these or the credit ask for them, and of the KL reference. */
+async function scored(
+  context: StepContext,
+  rows: readonly LossRow[],
+  { klCoef, studentSource }: Objective,
+): Promise<LossRow[]> {
   const { config, policy, reference, signal } = context;
   const requests = rows.map((row) => ({ prompt: row.rollout.prompt.ids, completion: row.rollout.tokenIds }));
   const o = { temperature: config.rollout.temperature, signal };
-  const several = config.update.epochs * config.update.minibatches > 1;
-  const old = several && rows.length > 0 ? await policy.score(requests, o) : undefined;
+  const asked = config.update.epochs * config.update.minibatches > 1 || studentSource === "old";
+  const old = asked && rows.length > 0 ? await policy.score(requests, o) : undefined;
   const ref = klCoef > 0 && rows.length > 0 ? await reference?.score(requests, o) : undefined;
   return rows.map((row, i) => ({
     ...row,
@@ -240,7 +245,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
 
   const objective = algorithm.objective(config);
   const candidates = toRows(collected, advantages, evidence.evidence, context).filter((row) => row !== undefined);
-  const rows = await scored(context, candidates, objective.klCoef);
+  const rows = await scored(context, candidates, objective);
   signal.throwIfAborted();
   const creditMix = algorithm.creditMix(config, step);
   const result = await update(policy, rows, { config, objective, creditMix, step });
