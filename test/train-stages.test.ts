@@ -4,9 +4,10 @@ import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
 import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import type { Example } from "../lib/trainer/data/dataset.js";
+import { spread } from "../lib/trainer/dry-run.js";
 import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/evidence.js";
 import { overlongFine } from "../lib/trainer/judge.js";
-import { createLeakDetector, quantiles } from "../lib/trainer/metrics.js";
+import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/metrics.js";
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
@@ -238,6 +239,15 @@ describe("figures", () => {
 
   test("quantiles are values of the data", () => {
     expect(quantiles(Float64Array.of(3, 1, 2, 4), [0, 0.5, 1])).toEqual([1, 3, 4]);
+  });
+
+  test("take more values than a call has arguments", () => {
+    const rollouts = new Array<Rollout>(200_000).fill(rolloutOf("abc"));
+    const verdicts = rollouts.map(() => ({ reward: 1, detail: {} }));
+    expect(spread(rollouts.map((_, i) => i))).toEqual({ min: 0, median: 100_000, p95: 190_000, max: 199_999 });
+    expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, successThreshold: 1 })).toMatchObject({
+      lengthMax: 3,
+    });
   });
 
   test("a leak is what the patterns say", () => {

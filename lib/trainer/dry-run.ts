@@ -9,6 +9,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
+import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, parametersText } from "./student.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
@@ -45,9 +46,10 @@ export interface DryRun extends ParameterCounts {
   readonly passes: number;
 }
 
-function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]): Spread {
   const [median, p95] = quantiles(Float64Array.from(values), [0.5, 0.95]);
-  return { min: Math.min(...values), median: median!, p95: p95!, max: Math.max(...values) };
+  const { min, max } = extremes(values);
+  return { min, median: median!, p95: p95!, max };
 }
 
 /** Bytes of one token in the key and value cache, from the model's own configuration. */

@@ -1,6 +1,7 @@
 import type { PolicyResult, Stats } from "../tensor/results.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
+import { extremes } from "./statistics.js";
 import type { LossRow, UpdateResult } from "./update.js";
 
 export type Numbers = Record<string, number>;
@@ -42,7 +43,7 @@ export function rolloutMetrics(
     accuracy: mean(rewards.map((reward) => Number(reward >= o.successThreshold))),
     unjudged: verdicts.length - rewards.length,
     length: mean(lengths),
-    lengthMax: Math.max(...lengths),
+    lengthMax: extremes(lengths).max,
     truncatedFraction: mean(rollouts.map((rollout) => Number(rollout.finish === "length"))),
     leakRate: mean(rollouts.map((rollout) => Number(o.leaks(rollout)))),
     // The mean surprise of what was drawn: an unbiased estimate of the entropy at the rollout's temperature.

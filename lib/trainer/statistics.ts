@@ -36,3 +36,13 @@ export function bootstrapMean(values: readonly number[], seed: number): Interval
   }).sort();
   return { low: means[25]!, high: means[974]! };
 }
+
+/** Least and largest. Not Math.min(...): there may be more values than a call has arguments. */
+export function extremes(values: readonly number[]): { min: number; max: number } {
+  let [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of values) {
+    min = Math.min(min, value);
+    max = Math.max(max, value);
+  }
+  return { min, max };
+}

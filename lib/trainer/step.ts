@@ -96,8 +96,11 @@ async function collect(context: StepContext, state: RunState, watch: Stopwatch):
       journal,
     });
     watch.lap("verify");
-    out.rollouts.push(...rollouts);
-    out.verdicts.push(...verdicts);
+    // One by one: there may be more than a call has arguments.
+    for (const [i, one] of rollouts.entries()) {
+      out.rollouts.push(one);
+      out.verdicts.push(verdicts[i]!);
+    }
     out.cursor += prompts.length;
     wanted = flatGroups(rollouts, verdicts).size;
   }
