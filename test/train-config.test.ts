@@ -1,6 +1,8 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ALGORITHMS } from "../lib/trainer/algorithms.js";
+import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
@@ -113,6 +115,38 @@ describe("settings", () => {
     });
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+});
+
+describe("the loss and its credit", () => {
+  const objectiveOf = (settings: object) => {
+    const config = resolveConfig({ ...base, ...settings });
+    return ALGORITHMS[config.algorithm]!.objective(config);
+  };
+
+  test("rlsd has credit on every preset, and nothing else of it changes", () => {
+    for (const preset of ["rlsd", "grpo", "dapo", "gspo"]) {
+      const [credited, bare] = ["rlsd", "grpo"].map((algorithm) => objectiveOf({ algorithm, objective: { preset } }));
+      expect(credited).toEqual({ ...bare, creditMix: 0.5 });
+    }
+    expect(objectiveOf({ objective: { preset: "grpo", creditMix: 0.25 } }).creditMix).toBe(0.25);
+  });
+
+  test("a comparison without arms leaves the settings' own loss to both", () => {
+    const cases: [object, string][] = [
+      [{}, "rlsd"],
+      [{ algorithm: "rlsd" }, "rlsd"],
+      [{ algorithm: "grpo" }, "grpo"],
+      [{ algorithm: "grpo", objective: { preset: "dapo" } }, "dapo"],
+    ];
+    for (const [settings, own] of cases) {
+      const { arms, preset } = defaultArms(settings as never);
+      const losses = arms.map((arm) => objectiveOf(merge(settings as never, arm.settings)));
+      const bare = objectiveOf({ algorithm: "grpo", objective: { preset: own } });
+      expect([preset, arms.map((arm) => arm.name)]).toEqual([own, ["grpo", "rlsd"]]);
+      expect(losses.map((loss) => ({ ...loss, creditMix: 0 }))).toEqual([0, 1].map(() => ({ ...bare, creditMix: 0 })));
+      expect(losses[1]!.creditMix).toBe(0.5);
+    }
   });
 });
 

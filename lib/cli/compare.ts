@@ -117,11 +117,13 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   const { newFolder } = await import("../trainer/new-folder.js");
   const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
   const settings = merge(base, await parseSet(flags.set));
-  const arms = flags.arm === undefined ? defaultArms(settings) : await parseArms(flags.arm);
+  const byDefault = flags.arm === undefined ? defaultArms(settings) : undefined;
+  const arms = byDefault?.arms ?? (await parseArms(flags.arm!));
   const output = resolve(flags.output ?? newFolder("compare"));
   const runs = planComparison(settings, arms, wholeNumber(flags.seeds ?? SEEDS, "--seeds"), output);
   const json = flags.json ?? false;
-  if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}`);
+  const loss = byDefault === undefined ? "" : `, both with the loss of objective.preset=${byDefault.preset}`;
+  if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}${loss}`);
   try {
     await trainAll(runs, json);
   } catch (error) {

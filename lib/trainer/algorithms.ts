@@ -71,10 +71,16 @@ const plain: Algorithm = {
   objective: (config) => objectiveOf(config, "grpo"),
 };
 
+/** The objective with credit on top: presets other than rlsd have none of their own. */
+const creditedObjective = (config: ResolvedConfig): Objective => {
+  const { creditMix } = config.objective;
+  return rlsd(creditMix === undefined ? {} : { creditMix: creditMix as number }, objectiveOf(config, "rlsd"));
+};
+
 const credited: Algorithm = {
   summary: "the objective with per-token credit from the privileged teacher",
   check(config) {
-    objectiveOf(config, "rlsd");
+    creditedObjective(config);
     if (config.privileged.source === "none") {
       throw new RlsdError(
         "ERR_RLSD_CONFIG",
@@ -84,11 +90,8 @@ const credited: Algorithm = {
   },
   teacherView: (config, step) => (credited.creditMix(config, step) > 0 ? "log-probs" : "none"),
   creditMix: (config, step) =>
-    creditMixAt(step, {
-      ...config.creditSchedule,
-      peak: objectiveOf(config, "rlsd").creditMix,
-    }),
-  objective: (config) => objectiveOf(config, "rlsd"),
+    creditMixAt(step, { ...config.creditSchedule, peak: creditedObjective(config).creditMix }),
+  objective: creditedObjective,
 };
 
 /** By name. A new way of making an update is one more entry. */

@@ -26,13 +26,15 @@ export interface ComparedRun {
   readonly settings: Settings;
 }
 
-/** The settings with the credit and without it, and the same loss otherwise. */
-export function defaultArms(settings: Settings): Arm[] {
-  const { preset = "rlsd" } = (settings.objective ?? {}) as Settings;
-  return [
-    { name: "grpo", settings: { algorithm: "grpo", objective: { preset } } },
-    { name: "rlsd", settings: { algorithm: "rlsd" } },
-  ];
+/** The settings with the credit and without it, and the same loss otherwise: theirs, or what their algorithm has by itself. */
+export function defaultArms(settings: Settings): { arms: Arm[]; preset: unknown } {
+  const { preset = settings.algorithm === "grpo" ? "grpo" : "rlsd" } = (settings.objective ?? {}) as Settings;
+  // Nothing is said of the arm that has it anyway.
+  const arm = (algorithm: string): Arm => ({
+    name: algorithm,
+    settings: { algorithm, ...(preset !== algorithm && { objective: { preset } }) },
+  });
+  return { arms: [arm("grpo"), arm("rlsd")], preset };
 }
 
 /**
