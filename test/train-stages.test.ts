@@ -1,4 +1,4 @@
-import { rlsd } from "../lib/objectives/presets.js";
+import { type ObjectiveOptions, rlsd } from "../lib/objectives/presets.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
@@ -181,9 +181,16 @@ describe("a token batch", () => {
 
   test("counts its normaliser over the whole minibatch, flat groups included", () => {
     const rows = [row("abc", { advantage: 0 }), row("d")];
-    expect(normalizerOf(rlsd(), rows)).toBe(4);
-    expect(normalizerOf(rlsd({ reduction: "sequence-mean" }), rows)).toBe(2);
-    expect(normalizerOf(rlsd({ normalizer: 7 }), rows)).toBe(7);
+    const divisor = (options: ObjectiveOptions, settings: TrainConfig = {}) =>
+      normalizerOf(rlsd(options), rows, configOf(settings));
+    expect(divisor({})).toBe(4);
+    expect(divisor({ reduction: "sequence-mean" })).toBe(2);
+    expect(divisor({ normalizer: 7 })).toBe(7);
+    // Dr. GRPO: rows times the longest completion that is allowed.
+    const drGrpo = { objective: { preset: "drGrpo" }, rollout: { maxTokens: 50 } };
+    expect(divisor({ reduction: "sequence-sum" }, drGrpo)).toBe(100);
+    expect(divisor({ reduction: "sequence-sum", normalizer: 7 }, drGrpo)).toBe(7);
+    expect(divisor({ reduction: "sequence-sum" }, { objective: { preset: "luspo" } })).toBe(2);
   });
 
   test("is cut by tokens, prompts included, with at least one row each", () => {

@@ -75,14 +75,16 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
 }
 
 /** What the reduction divides by, counted over a whole minibatch however it is cut up. */
-export function normalizerOf(objective: Objective, rows: readonly LossRow[]): number {
+export function normalizerOf(objective: Objective, rows: readonly LossRow[], config: ResolvedConfig): number {
   if (objective.normalizer !== null) return objective.normalizer;
   switch (objective.reduction) {
     case "token-mean":
       return rows.reduce((n, row) => n + row.rollout.tokenIds.length, 0);
     case "sequence-mean":
-    case "sequence-sum":
       return rows.length;
+    case "sequence-sum":
+      // Dr. GRPO divides by a length that no completion changes.
+      return rows.length * (config.objective.preset === "drGrpo" ? config.rollout.maxTokens : 1);
     case "token-sum":
       return 1;
   }
@@ -150,7 +152,7 @@ export async function update(policy: Policy, rows: readonly LossRow[], o: Update
     const size = Math.ceil(shuffled.length / minibatches);
     for (let start = 0; start < shuffled.length; start += size) {
       const minibatch = shuffled.slice(start, start + size);
-      const normalizer = normalizerOf(o.objective, minibatch);
+      const normalizer = normalizerOf(o.objective, minibatch, config);
       const objective = rlsd({ creditMix: o.creditMix, normalizer }, o.objective);
       const work = moving(minibatch, objective);
       if (work.length === 0) continue;
