@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { spanMask } from "../lib/prompt/spans.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
@@ -197,25 +197,57 @@ describe("credit", () => {
     expect(tokens.some((token) => !token.inside && token.moved)).toBe(false);
   });
 
+  test.each([{}, { open: "s", close: "y" }])(
+    "clipped is a share of the tokens that a teacher read, span %j",
+    async (span) => {
+      const { folder } = tinyTask();
+      const rows = [..."abcdefghijkl"].map((c, i) => ({
+        question: `say ${c}`,
+        answer: c,
+        ...(i % 2 && { trace: c + c }),
+      }));
+      writeFileSync(join(folder, "half.jsonl"), rows.map((row) => JSON.stringify(row)).join("\n"));
+      const { metrics, samples } = await ran({
+        steps: 1,
+        seed: 4,
+        data: { train: [join(folder, "half.jsonl")] },
+        privileged: { source: "trace", template: "{{ content }}. {{ privileged }}" },
+        span,
+        rollout: { prompts: 8, count: 8, maxTokens: 6 },
+      });
+      const taught = samples.filter((sample) => sample.privileged !== null);
+      const weights = taught.flatMap(({ tokenText, teacherLogProbs, logProbs, advantage }) => {
+        const inside = "open" in span ? spanMask(tokenText, "s", "y") : tokenText.map(() => 1);
+        const delta = teacherLogProbs.map((p, t) => Number(p) - Number(logProbs[t]));
+        return delta.flatMap((d, t) => (inside[t] === 1 ? [Math.exp(Math.sign(advantage) * d)] : []));
+      });
+      const share = (beyond: (w: number) => boolean) => weights.filter(beyond).length / weights.length;
+      const [low, high] = [share((w) => w < 0.8), share((w) => w > 1.2)];
+      expect([taught.length < samples.length, low > 0, high > 0]).toEqual([true, true, true]);
+      const { evidenceClippedLow, evidenceClippedHigh } = metrics[0]!;
+      expect([evidenceClippedLow, evidenceClippedHigh]).toEqual([expect.closeTo(low, 6), expect.closeTo(high, 6)]);
+    },
+  );
+
+  test("is 1 for the only rejected completion of a group where it is contrasted with another, however a batch is cut", async () => {
+    const reward = (sample: Sample) => (sample.id.endsWith("#0") ? 0 : 1);
+    const { samples } = await ran({
+      reward,
+      privileged: { contrast: true, template: "{{ content }}. {{ privileged }}" },
+      update: { microbatchTokens: 1 },
+    });
+    const alone = samples.filter((sample) => sample.reward === 0);
+    expect(alone.length).toBe(9);
+    for (const { tokenAdvantages, advantage } of alone) {
+      expect(tokenAdvantages).toEqual(tokenAdvantages.map(() => expect.closeTo(advantage, 5)));
+    }
+  });
+
   test("listens to a privileged text that a function builds", async () => {
     const { samples } = await ran({}, { privileged: ({ rollout }) => `own ${rollout.id}`.replace("#", " ") });
     const told = samples.filter((sample) => sample.privileged !== null);
     expect(told.length).toBeGreaterThan(0);
     expect(told.every((sample) => sample.privileged === `own ${sample.id}`.replace("#", " "))).toBe(true);
-  });
-
-  test("says at the start which rows bring no privileged text, where the rows are to bring it", async () => {
-    const { settings } = tinyTask();
-    const told = async (change: TrainConfig, hooks: Partial<TrainHooks> = {}) => {
-      const seen: (number | null)[] = [];
-      await ran({ steps: 1, ...change }, { ...hooks, onStart: (start) => seen.push(start.withoutPrivileged) });
-      return seen;
-    };
-    expect(await told({})).toEqual([0]);
-    expect(await told({ privileged: { ...settings.privileged, source: "document" } })).toEqual([12]);
-    expect(await told({ privileged: { ...settings.privileged, source: "sibling" } })).toEqual([null]);
-    expect(await told({ algorithm: "grpo" })).toEqual([null]);
-    expect(await told({}, { privileged: () => "x" })).toEqual([null]);
   });
 
   test("against the policy before the update can be had with one update too", async () => {
@@ -234,38 +266,5 @@ describe("credit", () => {
     const { metrics } = await ran({ privileged: { source: "sibling", template: "{{ content }}{{ privileged }}" } });
     expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
     expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
-  });
-});
-
-describe("hooks", () => {
-  test("that would never be called, or are none, are refused before anything is loaded", async () => {
-    const { settings } = tinyTask();
-    const cases: [object, RegExp][] = [
-      [{ onSteps: () => {} }, /Unknown field hooks\.onSteps\. Did you mean onStep\?/],
-      [{ onEval: "log" }, /Expected a function for hooks\.onEval but received "log"/],
-      [{ signal: {} }, /Expected an AbortSignal for hooks\.signal/],
-      [{ resume: "" }, /Expected a run folder for hooks\.resume/],
-    ];
-    for (const [hooks, message] of cases) {
-      const error = await train({ ...settings, model: "/nowhere" }, hooks as TrainHooks).catch((e: Error) => e);
-      expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
-    }
-  });
-
-  test("of privileged text that give none are told with their row", async () => {
-    const cases: [unknown, RegExp][] = [
-      [
-        async () => Promise.reject(new Error("late")),
-        /text, null or undefined for what hooks\.privileged returns for .*train\.jsonl:\d+ but received a promise/,
-      ],
-      [() => 5, /but received 5/],
-      [() => JSON.parse("{"), /hooks\.privileged failed on a completion of .*train\.jsonl:\d+: .*JSON/],
-    ];
-    for (const [privileged, message] of cases) {
-      const error = await ran({}, { privileged: privileged as TrainHooks["privileged"] }).catch((e: Error) => e);
-      expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
-    }
-    const { samples } = await ran({}, { privileged: () => undefined });
-    expect(samples.some((sample) => sample.privileged !== null)).toBe(true);
   });
 });

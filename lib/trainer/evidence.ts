@@ -27,7 +27,7 @@ export interface Evidence {
   readonly truncated: boolean;
   /** One a token. */
   readonly teacherLogProbs: Float32Array;
-  /** Absent where the group has no other rejected completion. */
+  /** With `contrast`; the teacher's own, which is no evidence, where the group has no other rejected completion. */
   readonly contrastLogProbs?: Float32Array;
 }
 
@@ -223,7 +223,7 @@ export async function gatherEvidence(
   const wrong = await score(teacher, contrasted, rollouts, o);
   const evidence = new Array<Evidence | undefined>(rollouts.length).fill(undefined);
   for (const { index, prompt } of asked) {
-    const contrastLogProbs = wrong.get(index);
+    const contrastLogProbs = settings.contrast ? (wrong.get(index) ?? right.get(index)) : undefined;
     evidence[index] = {
       privileged: prompt.privileged,
       truncated: prompt.truncated,

@@ -1,3 +1,4 @@
+import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
@@ -69,19 +70,28 @@ function merged(calls: readonly PolicyResult[], names: readonly (keyof Stats)[])
 const sum = (calls: readonly PolicyResult[], name: "nonFiniteRows" | "nanTeacherRows"): number =>
   calls.reduce((n, call) => n + call.stats[name], 0);
 
-/** Evidence token by token, over the rows that a teacher spoke about. */
-export function evidenceMetrics(rows: readonly LossRow[], result: UpdateResult): Numbers {
+/** Evidence token by token, over the rows that a teacher spoke about and inside the span: the weights are those after the clip. */
+export function evidenceMetrics(
+  rows: readonly LossRow[],
+  result: UpdateResult,
+  { evidenceClip, studentSource }: Pick<Objective, "evidenceClip" | "studentSource">,
+): Numbers {
   const weights: number[] = [];
+  const clipped: { low: number; high: number }[] = [];
   const deltas: { delta: number; positive: boolean }[] = [];
   for (const [i, row] of rows.entries()) {
     const told = result.rows[i];
     if (row.evidence === undefined || told?.evidenceWeights === undefined) continue;
-    const against = row.evidence.contrastLogProbs ?? told.logProbs;
+    const student = studentSource === "old" ? row.oldLogProbs : undefined;
+    const against = row.evidence.contrastLogProbs ?? student ?? told.logProbs;
     for (const [t, weight] of told.evidenceWeights.entries()) {
       if (row.span !== undefined && row.span[t] === 0) continue;
       weights.push(weight);
       const delta = row.evidence.teacherLogProbs[t]! - against[t]!;
       if (Number.isFinite(delta)) deltas.push({ delta, positive: row.advantage > 0 });
+      if (Number.isNaN(delta)) continue;
+      const unclipped = Math.exp(Math.sign(row.advantage) * delta);
+      clipped.push({ low: Number(unclipped < 1 - evidenceClip), high: Number(unclipped > 1 + evidenceClip) });
     }
   }
   if (weights.length === 0) return {};
@@ -97,11 +107,13 @@ export function evidenceMetrics(rows: readonly LossRow[], result: UpdateResult):
     evidenceWeightP50: p50,
     evidenceWeightP75: p75,
     evidenceWeightP95: p95,
+    evidenceClippedLow: mean(clipped.map((one) => one.low)),
+    evidenceClippedHigh: mean(clipped.map((one) => one.high)),
   });
 }
 
 /** What the loss and the optimizer said. */
-export function updateMetrics(rows: readonly LossRow[], result: UpdateResult): Numbers {
+export function updateMetrics(rows: readonly LossRow[], result: UpdateResult, objective: Objective): Numbers {
   const { calls, steps } = result;
   const loss = steps.length === 0 ? 0 : calls.reduce((n, call) => n + call.loss, 0) / steps.length;
   return {
@@ -115,8 +127,7 @@ export function updateMetrics(rows: readonly LossRow[], result: UpdateResult): N
       "advantageMean",
       "advantageAbsMean",
     ]),
-    ...evidenceMetrics(rows, result),
-    ...(rows.some((row) => row.evidence !== undefined) && merged(calls, ["evidenceClippedLow", "evidenceClippedHigh"])),
+    ...evidenceMetrics(rows, result, objective),
     ...present({ gradientNorm: mean(steps.map((step) => step.gradientNorm)) }),
     updates: steps.length,
     skippedUpdates: steps.filter((step) => step.skipped).length,

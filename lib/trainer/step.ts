@@ -274,7 +274,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       kind: "train",
       ...rollouts,
       ...groupMetrics(collected, advantages, evidence),
-      ...updateMetrics(rows, result),
+      ...updateMetrics(rows, result, objective),
       creditMix,
       learningRate: learningRateOf(step, config.steps, config.optimizer),
       time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },

@@ -60,7 +60,7 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
     sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
     advantages: Float32Array.from(rows, (row) => row.advantage),
     ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
-    // Without a rejected sibling the contrast is the teacher itself: no evidence, credit exactly 1.
+    // A row without evidence has no contrast either: the teacher itself.
     ...(contrasted && {
       contrastLogProbs: concat(rows.map((row) => row.evidence?.contrastLogProbs ?? teacher(row))),
     }),

@@ -1,0 +1,60 @@
+import type { TrainConfig } from "../lib/trainer/config.js";
+import { train } from "../lib/trainer/train.js";
+import type { TrainHooks } from "../lib/trainer/train-hooks.js";
+import { TinyPolicy } from "./support/tiny-policy.js";
+import { tinyTask } from "./support/tiny-task.js";
+
+/** What a run of one step says of privileged text at its start. */
+async function started(change: TrainConfig, privileged?: TrainHooks["privileged"]): Promise<(number | null)[]> {
+  const { settings } = tinyTask();
+  const data = { train: settings.data?.train };
+  const seen: (number | null)[] = [];
+  await train(
+    { ...settings, steps: 1, data, ...change },
+    {
+      loadPolicy: TinyPolicy.load,
+      onStart: (start) => seen.push(start.withoutPrivileged),
+      privileged,
+    },
+  );
+  return seen;
+}
+
+test("a run says at the start which rows bring no privileged text, where the rows are to bring it", async () => {
+  const source = (source: "document" | "sibling") => ({ privileged: { ...tinyTask().settings.privileged, source } });
+  expect(await started({})).toEqual([0]);
+  expect(await started(source("document"))).toEqual([12]);
+  expect(await started(source("sibling"))).toEqual([null]);
+  expect(await started({ algorithm: "grpo" })).toEqual([null]);
+  expect(await started({}, () => "x")).toEqual([null]);
+});
+
+test("hooks that would never be called, or are none, are refused before anything is loaded", async () => {
+  const { settings } = tinyTask();
+  const cases: [object, RegExp][] = [
+    [{ onSteps: () => {} }, /Unknown field hooks\.onSteps\. Did you mean onStep\?/],
+    [{ onEval: "log" }, /Expected a function for hooks\.onEval but received "log"/],
+    [{ signal: {} }, /Expected an AbortSignal for hooks\.signal/],
+    [{ resume: "" }, /Expected a run folder for hooks\.resume/],
+  ];
+  for (const [hooks, message] of cases) {
+    const error = await train({ ...settings, model: "/nowhere" }, hooks as TrainHooks).catch((e: Error) => e);
+    expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
+  }
+});
+
+test("hooks of privileged text that give none are told with their row", async () => {
+  const cases: [unknown, RegExp][] = [
+    [
+      async () => Promise.reject(new Error("late")),
+      /text, null or undefined for what hooks\.privileged returns for .*train\.jsonl:\d+ but received a promise/,
+    ],
+    [() => 5, /but received 5/],
+    [() => JSON.parse("{"), /hooks\.privileged failed on a completion of .*train\.jsonl:\d+: .*JSON/],
+  ];
+  for (const [privileged, message] of cases) {
+    const error = await started({}, privileged as TrainHooks["privileged"]).catch((e: Error) => e);
+    expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
+  }
+  expect(await started({}, () => undefined)).toEqual([null]);
+});
