@@ -120,7 +120,7 @@ test("the model under the adapters may have moved, once --base says where it is"
       expect([call, status, stderr]).toEqual([call, 1, expect.stringMatching(/^rlsd: .*model, which .*"base"/)]);
       expect(told(...call, "--base", moved, "--json")).not.toBe("");
     }
-    const refused = rlsd(...calls[0]!, "--base", join(folder, "nowhere"));
+    const refused = rlsd("eval", run, rows, ...set, ...out("nowhere"), "--base", join(folder, "nowhere"));
     expect([refused.status, refused.stderr]).toEqual([1, expect.stringMatching(/let "base" name .* \(--base\)/)]);
     expect(rlsd("credit", run, "--base", moved).status).toBe(2);
   } finally {

@@ -26,7 +26,7 @@ function watched(
     if (o.fails?.(folder)) throw new Error(`cannot load ${folder}`);
     return watch(await TinyPolicy.load(folder));
   };
-  return { open, loaded, loadPolicy };
+  return { open, loaded, hooks: { loadPolicy } };
 }
 
 const code = "ERR_RLSD_CONFIG";
@@ -35,7 +35,7 @@ const code = "ERR_RLSD_CONFIG";
 async function refused(change: TrainConfig, message: RegExp, policies = watched()): Promise<void> {
   const { settings } = tinyTask();
   for (const run of [train, dryRun]) {
-    const call = run({ ...settings, ...change }, policies);
+    const call = run({ ...settings, ...change }, policies.hooks);
     await expect(call).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
     expect([policies.loaded.length > 0, policies.open.size]).toEqual([true, 0]);
   }
@@ -54,32 +54,32 @@ test("a teacher without adapters is refused where there are none", async () => {
   // By no step.
   const { settings } = tinyTask();
   const grpo = { ...settings, steps: 1, algorithm: "grpo", objective: {}, teacher: { kind: "base" } } as const;
-  expect(await dryRun(grpo, watched())).toMatchObject({ memory: { teacher: 0 } });
-  expect(await train(grpo, watched())).toMatchObject({ step: 1 });
+  expect(await dryRun(grpo, watched().hooks)).toMatchObject({ memory: { teacher: 0 } });
+  expect(await train(grpo, watched().hooks)).toMatchObject({ step: 1 });
 });
 
 test("what was loaded is given up when the rest cannot be", async () => {
   const { settings } = tinyTask();
   const teacher = { kind: "external", model: "elsewhere" } as const;
   const external = watched({ fails: (folder) => folder === "elsewhere" });
-  await expect(train({ ...settings, teacher }, external)).rejects.toThrow("cannot load elsewhere");
+  await expect(train({ ...settings, teacher }, external.hooks)).rejects.toThrow("cannot load elsewhere");
   expect([external.loaded, external.open.size]).toEqual([[settings.model, "elsewhere"], 0]);
 
   const withLora = () => Promise.reject(new Error("no memory"));
   const full = watched({ change: () => ({ withLora }) });
-  await expect(train({ ...settings, lora: { rank: 2 } }, full)).rejects.toThrow("no memory");
+  await expect(train({ ...settings, lora: { rank: 2 } }, full.hooks)).rejects.toThrow("no memory");
   expect([full.loaded, full.open.size]).toEqual([[settings.model], 0]);
   expect(existsSync(settings.output)).toBe(false);
 
   const kl = { ...settings, objective: { creditMix: 1, klCoef: 0.1 } };
   const control = new AbortController();
-  await train(kl, { ...watched(), signal: control.signal, onStep: () => control.abort() });
+  await train(kl, { ...watched().hooks, signal: control.signal, onStep: () => control.abort() });
   for (const missing of ["teacher", "reference"]) {
     const again = watched({ fails: (folder) => folder.endsWith(join("initial", missing)) });
-    await expect(train(kl, { ...again, resume: settings.output })).rejects.toThrow(/cannot load .*initial/);
+    await expect(train(kl, { ...again.hooks, resume: settings.output })).rejects.toThrow(/cannot load .*initial/);
     expect([again.loaded.length > 1, again.open.size]).toEqual([true, 0]);
   }
-  expect(await train(kl, { ...watched(), resume: settings.output })).toMatchObject({ stopped: "done" });
+  expect(await train(kl, { ...watched().hooks, resume: settings.output })).toMatchObject({ stopped: "done" });
 });
 
 describe("policies that save adapters in a way of their own", () => {
@@ -98,10 +98,13 @@ describe("policies that save adapters in a way of their own", () => {
   test("go on from what they saved", async () => {
     const { settings } = tinyTask();
     const control = new AbortController();
-    const first = { ...watched({ change: saving }), signal: control.signal, onStep: () => control.abort() };
+    const first = { ...watched({ change: saving }).hooks, signal: control.signal, onStep: () => control.abort() };
     await train(settings, first);
     const again = watched({ change: saving });
-    expect(await train(settings, { ...again, resume: settings.output })).toMatchObject({ stopped: "done", step: 6 });
+    expect(await train(settings, { ...again.hooks, resume: settings.output })).toMatchObject({
+      stopped: "done",
+      step: 6,
+    });
     const checkpoint = join(settings.output, "checkpoints/step-000001/model");
     expect([again.loaded.includes(checkpoint), again.open.size]).toEqual([true, 0]);
   });
