@@ -56,17 +56,6 @@ const RANKS = [0, 8, 64];
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
 
-/** Median seconds of `rounds` calls after one that warms up. */
-async function seconds(rounds: number, call: () => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (let i = 0; i <= rounds; i++) {
-    const start = performance.now();
-    await call();
-    if (i > 0) times.push((performance.now() - start) / 1000);
-  }
-  return median(times);
-}
-
 /** Completions that the policy drew itself, those of every second one praised. */
 async function drawn(policy: EnginePolicy, w: Workload) {
   const prompts = Array.from({ length: w.prompts }, (_, i) =>
@@ -85,10 +74,11 @@ async function drawn(policy: EnginePolicy, w: Workload) {
 async function measure(w: Workload, rounds: number): Promise<(string | number)[]> {
   await using policy = await createPolicy(w.model, INITIAL);
   const { prompts, sampling, sequences, advantages, total } = await drawn(policy, w);
-  const generate = await seconds(rounds, () => policy.generate(prompts, sampling));
-  const score = await seconds(rounds, () => policy.score(sequences));
-  const accumulate = await seconds(rounds, () => policy.accumulate({ sequences, advantages }, grpo()));
-  const step = await seconds(rounds, () => policy.step({ learningRate: 0 }));
+  const seconds = async (call: () => Promise<unknown>): Promise<number> => (await inTurn([policy], rounds, call))[0]!;
+  const generate = await seconds(() => policy.generate(prompts, sampling));
+  const score = await seconds(() => policy.score(sequences));
+  const accumulate = await seconds(() => policy.accumulate({ sequences, advantages }, grpo()));
+  const step = await seconds(() => policy.step({ learningRate: 0 }));
   const drawnTokens = sequences.length * w.completionTokens;
   return [w.name, drawnTokens / generate, total / score, total / accumulate, 1000 * step];
 }

@@ -46,6 +46,11 @@ export function unknownName(label: string, name: string, known: Iterable<string>
   return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown ${label}. ${hint}`);
 }
 
+/** An AbortSignal, or none. */
+export function checkSignal(value: unknown, name = "signal"): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) throw invalid("an AbortSignal", name, value);
+}
+
 /** An object with no field but the known ones, its own or inherited. */
 export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
   if (typeof value !== "object" || value === null) throw invalid("an object", name, value);

@@ -1,20 +1,10 @@
-import {
-  type EnginePolicy,
-  type NewModelConfig,
-  rlsd,
-  rowCoefficient,
-  type ScoreRequest,
-  type TrainBatch,
-} from "../lib/index.js";
+import { type EnginePolicy, type NewModelConfig, rlsd, rowCoefficient, type TrainBatch } from "../lib/index.js";
 import { LORA_TARGETS, type LoraOptions } from "../lib/policy/lora.js";
 import { adapted, allOf, biasedPolicy, chainRule } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { ids, prompts, tinyPolicy } from "./support/small-policy.js";
+import { ids, prompts, sixRequests, tinyPolicy } from "./support/small-policy.js";
 
-const sequences: ScoreRequest[] = prompts(6).map((prompt, i) => ({
-  prompt,
-  completion: Int32Array.from({ length: [5, 1, 9, 0, 4, 7][i] as number }, (_, j) => (11 * i + 5 * j + 2) % 37),
-}));
+const sequences = sixRequests();
 const N = 26;
 const batch: TrainBatch = { sequences, advantages: Float32Array.from({ length: N }, (_, i) => Math.sin(1 + 1.7 * i)) };
 const nll = rowCoefficient({ reduction: "token-sum" });

@@ -10,12 +10,9 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { ids, prompts, tinyPolicy } from "./support/small-policy.js";
+import { ids, sixRequests, tinyPolicy } from "./support/small-policy.js";
 
-const sequences: ScoreRequest[] = prompts(6).map((prompt, i) => ({
-  prompt,
-  completion: Int32Array.from({ length: [5, 1, 9, 0, 4, 7][i] as number }, (_, j) => (11 * i + 5 * j + 2) % 37),
-}));
+const sequences = sixRequests();
 const N = 26;
 const wave = (phase: number, size: number): Float32Array =>
   Float32Array.from({ length: N }, (_, i) => size * Math.sin(phase + 1.7 * i));

@@ -169,18 +169,19 @@ rlsd_status Model::store(rlsd_tensor to, int32_t dtype, const void* from) {
  * float32. */
 rlsd_status Model::fetch(rlsd_tensor from, int32_t dtype, void* to) {
   const int64_t count = from.shape[0];
-  const uint64_t bytes = bytes_of(count, dtype), wide = bytes_of(count, RLSD_F32);
+  const uint64_t bytes = bytes_of(count, dtype);
   if (from.dtype == dtype) return device.download(to, from.data, bytes);
+  const bool twice = from.dtype != RLSD_F32 && dtype != RLSD_F32;
+  const uint64_t wide = twice ? bytes_of(count, RLSD_F32) : 0;
   RLSD_CHECK(device.reserve(&staging_, wide + bytes, "Staging memory"));
-  if (from.dtype != RLSD_F32) {
+  if (twice) {
     const rlsd_tensor floats = vector(staging_.floats(), count);
     RLSD_CHECK(device.table().convert(device.context(), floats, from));
-    if (dtype == RLSD_F32) return device.download(to, floats.data, bytes);
     from = floats;
   }
-  const rlsd_tensor narrow = typed(staging_.floats() + count, count, dtype);
-  RLSD_CHECK(device.table().convert(device.context(), narrow, from));
-  return device.download(to, narrow.data, bytes);
+  const rlsd_tensor result = typed(static_cast<char*>(staging_.data()) + wide, count, dtype);
+  RLSD_CHECK(device.table().convert(device.context(), result, from));
+  return device.download(to, result.data, bytes);
 }
 
 rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dtype,

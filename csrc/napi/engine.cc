@@ -144,8 +144,7 @@ napi_value merge(napi_env env, napi_callback_info info) {
 napi_value initialize_adapters(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
-  const uint64_t seed =
-      static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
+  const uint64_t seed = join_seed(args.number(1), args.number(2));
   return enqueue(args, m, 0, [=] { return model::initialize_adapters(m.get(), seed); });
 }
 
@@ -153,8 +152,7 @@ napi_value initialize_adapters(napi_env env, napi_callback_info info) {
 napi_value initialize(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
-  const uint64_t seed =
-      static_cast<uint64_t>(args.number(1)) | static_cast<uint64_t>(args.number(2)) << 32;
+  const uint64_t seed = join_seed(args.number(1), args.number(2));
   const double deviation = args.number(3);
   const bool scale_residual = args.number(4) != 0;
   return enqueue(args, m, 0,

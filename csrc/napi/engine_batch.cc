@@ -154,7 +154,7 @@ napi_value generate(napi_env env, napi_callback_info info) {
                               f[4],
                               f[5],
                               static_cast<int32_t>(f[6]),
-                              static_cast<uint64_t>(f[7]) | static_cast<uint64_t>(f[8]) << 32,
+                              join_seed(f[7], f[8]),
                               std::vector<int32_t>(stops, stops + stop.count)};
   return wrap_generation(env, std::make_shared<GenerationHandle>(
                                   m, std::vector<int32_t>(tokens, tokens + ids.count),

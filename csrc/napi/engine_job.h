@@ -5,6 +5,7 @@
 
 #include <node_api.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -54,6 +55,11 @@ class EngineArgs {
   bool valid_ = true;
   std::vector<napi_value> arrays_;
 };
+
+/* A seed from its low and its high 32 bits. */
+inline uint64_t join_seed(double low, double high) {
+  return static_cast<uint64_t>(low) | static_cast<uint64_t>(high) << 32;
+}
 
 /* What a call resolves with when it succeeds; NULL: the number 0. */
 using EngineResult = std::function<napi_value(napi_env)>;

@@ -1,4 +1,4 @@
-import { checkBoolean, checkObject } from "../check.js";
+import { checkBoolean, checkObject, checkSignal } from "../check.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkF32, checkFinite, checkPositiveInteger, invalid } from "./check.js";
@@ -153,8 +153,7 @@ export function checkCall(given: Call, tokens: number): Call {
   if (call.stream !== undefined)
     throw invalid("no stream, as no tensor of the batch is on a device,", "stream", call.stream);
   if (call.out !== undefined) checkOut(call.out, tokens);
-  if (call.signal === undefined) return call;
-  if (!(call.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", call.signal);
-  call.signal.throwIfAborted();
+  checkSignal(call.signal);
+  call.signal?.throwIfAborted();
   return call;
 }

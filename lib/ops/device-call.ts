@@ -1,3 +1,4 @@
+import { checkSignal } from "../check.js";
 import type { Outcome } from "../native/binding.js";
 import type { DeviceHandle } from "../native/device-binding.js";
 import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
@@ -27,7 +28,7 @@ export function checkPlace(call: Pick<Call | DeviceCall, "stream" | "results" | 
   if (results !== undefined && results !== "host" && results !== "device") {
     throw invalid('"host" or "device"', "results", results);
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+  checkSignal(signal);
   signal?.throwIfAborted();
   const place: DeviceTarget = { stream, handle: streamHandle(stream, home.device), keeps: results === "device" };
   return place;

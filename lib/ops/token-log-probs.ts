@@ -1,4 +1,4 @@
-import { checkWord } from "../check.js";
+import { checkSignal, checkWord } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
@@ -31,9 +31,8 @@ function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
   checkOptions(o, tokens);
   if (o.results !== undefined) checkWord(o.results, "results", ["host"]);
   if (o.stream !== undefined) throw invalid("no stream, as the scores are not on a device,", "stream", o.stream);
-  if (o.signal === undefined) return;
-  if (!(o.signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", o.signal);
-  o.signal.throwIfAborted();
+  checkSignal(o.signal);
+  o.signal?.throwIfAborted();
 }
 
 function plan(scores: Scores, given: Int32Array, options: TokenLogProbsOptions): Plan {

@@ -5,7 +5,16 @@ import type { ModelConfig } from "./config.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
 import type { NativeModel } from "./model-handle.js";
-import { allocateModel, filled, heldType, layoutOf, orReleased, settled, shareModel } from "./native-model.js";
+import {
+  allocateModel,
+  filled,
+  heldType,
+  layoutOf,
+  orReleased,
+  seedWords,
+  settled,
+  shareModel,
+} from "./native-model.js";
 
 /** Where each adapter of a folder lies; every name, shape and type checked against the model they are for. */
 export function adapterSources(
@@ -29,10 +38,7 @@ export async function newAdapters(
 ): Promise<NativeModel> {
   const model = await shareModel(under, lora);
   const { handle } = model;
-  return orReleased(
-    model,
-    settled(native.engineInitializeAdapters(handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32))),
-  );
+  return orReleased(model, settled(native.engineInitializeAdapters(handle, ...seedWords(seed))));
 }
 
 /** The weights of `under`, without adapters that it has, with those of a folder that was read. */

@@ -4,6 +4,7 @@ import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
+import type { DType } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
@@ -13,7 +14,7 @@ import { encodeConfig, type ModelConfig } from "./config.js";
 import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
-import type { HeldType, NativeModel } from "./model-handle.js";
+import type { NativeModel } from "./model-handle.js";
 import { heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { Home } from "./place.js";
@@ -201,7 +202,7 @@ export class EnginePolicy implements Policy {
     return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
   }
 
-  async heldType(): Promise<HeldType> {
+  async heldType(): Promise<DType> {
     return this.#inTurn(() => heldType(this.#model));
   }
 

@@ -3,7 +3,7 @@ import { RlsdError } from "../errors.js";
 import type { EngineHandle } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import type { NativeModel } from "./model-handle.js";
-import { settled, settledValue } from "./native-model.js";
+import { seedWords, settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
 import { packPrompts } from "./sequences.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -60,8 +60,7 @@ function checkSampling(o: SamplingOptions, model: NativeModel, maxSlots: number)
     checkNumber(o.topP ?? 1, "topP", { above: 0, max: 1 }),
     checkNumber(o.minP ?? 0, "minP", { min: 0, max: 1 }),
     checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
-    seed % 2 ** 32,
-    Math.floor(seed / 2 ** 32),
+    ...seedWords(seed),
   );
   return { count, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
 }

@@ -7,7 +7,7 @@ import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
 import { findParameters, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
-import { allocateModel, filled, layoutOf, readModel, settled, shareModel } from "./native-model.js";
+import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
 import type { RopeConfig } from "./rope.js";
 import { adaptedOrigin } from "./text-files.js";
@@ -191,8 +191,6 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
   const model = await allocateModel(checked, layoutOf(checked), options);
   const { handle } = model;
-  await settled(
-    native.engineInitialize(handle, seed % 2 ** 32, Math.floor(seed / 2 ** 32), deviation, Number(scaleResidual)),
-  );
+  await settled(native.engineInitialize(handle, ...seedWords(seed), deviation, Number(scaleResidual)));
   return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences });
 }

@@ -16,9 +16,6 @@ export interface Placement {
   readonly batchTokens?: number | undefined;
 }
 
-/** Types that weights may have in memory. */
-export type HeldType = "f32" | "f16" | "bf16";
-
 /** One model in native memory. */
 export interface NativeModel {
   readonly handle: EngineHandle;

@@ -12,20 +12,24 @@ import {
 } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessDone } from "../native/status.js";
+import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import type { LoraConfig } from "./lora.js";
 import { openForReading, type ParameterSource } from "./model-folder.js";
-import type { HeldType, NativeModel, Placement } from "./model-handle.js";
+import type { NativeModel, Placement } from "./model-handle.js";
 import { inverseFrequencies } from "./rope.js";
-import { readExactly, type TensorEntry } from "./safetensors.js";
+import { elementBytes, readExactly, type TensorEntry } from "./safetensors.js";
+
+/** A seed as native code takes it: its low and its high 32 bits, which a double has exactly. */
+export const seedWords = (seed: number): [low: number, high: number] => [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
 
 /** Bytes read from a file, or from a model, at a time. */
 const CHUNK_BYTES = 4 << 20;
-const DTYPE_CODES = { F32: 0, F16: 1, BF16: 2 } as const;
-export type FileType = keyof typeof DTYPE_CODES;
-/** By the same codes. */
-const HELD_TYPES: readonly HeldType[] = ["f32", "f16", "bf16"];
-const codeOf = (dtype: string): number => DTYPE_CODES[dtype as keyof typeof DTYPE_CODES];
+/** The types of tensors in files, by their names there. */
+const DTYPES = { F32: "f32", F16: "f16", BF16: "bf16" } as const satisfies Record<string, DType>;
+export type FileType = keyof typeof DTYPES;
+const dtypeOf = (type: string): DType => DTYPES[type as FileType];
+const codeOf = (type: string): number => DTYPE_CODES[dtypeOf(type)];
 
 export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {
   throwUnlessDone(await queued, signal);
@@ -74,12 +78,10 @@ export async function allocateModel(
   config: ModelConfig,
   layout: EngineLayout,
   placement: Placement,
-  dtype: HeldType = "f32",
+  dtype: DType = "f32",
 ): Promise<NativeModel> {
   const handle = openModel(config, placement);
-  await settled(
-    native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), HELD_TYPES.indexOf(dtype)),
-  );
+  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), DTYPE_CODES[dtype]));
   return { handle, config, layout, placement };
 }
 
@@ -92,9 +94,9 @@ export async function shareModel(other: NativeModel, lora?: LoraConfig): Promise
 }
 
 /** The type in which the matrices of the weights are held now, which has every parameter exactly. */
-export async function heldType({ handle }: NativeModel): Promise<HeldType> {
-  const [, , dtype] = await settledValue(native.engineState(handle, -1));
-  return HELD_TYPES[dtype] ?? "f32";
+export async function heldType({ handle }: NativeModel): Promise<DType> {
+  const [, , code] = await settledValue(native.engineState(handle, -1));
+  return Object.values(DTYPES).find((dtype) => DTYPE_CODES[dtype] === code) ?? "f32";
 }
 
 /** Streams one tensor of a file into a parameter's place in a block. */
@@ -106,7 +108,7 @@ export async function writeParameter(
   handle: FileHandle,
   file: string,
 ): Promise<void> {
-  const width = entry.dtype === "F32" ? 4 : 2;
+  const width = elementBytes(entry.dtype);
   for (let at = entry.start; at < entry.end; at += CHUNK_BYTES) {
     const bytes = new Uint8Array(Math.min(CHUNK_BYTES, entry.end - at));
     await readExactly(handle, bytes, at, file);
@@ -130,10 +132,9 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
 }
 
 /** The type of all tensors in the files, in which the matrices are held; float32 where there are several. */
-function typeOf(sources: readonly ParameterSource[]): HeldType {
-  const types = new Set(sources.map(({ entry }) => codeOf(entry.dtype)));
-  const [type = 0] = types;
-  return (types.size === 1 && HELD_TYPES[type]) || "f32";
+function typeOf(sources: readonly ParameterSource[]): DType {
+  const [dtype = "f32", ...others] = new Set(sources.map(({ entry }) => dtypeOf(entry.dtype)));
+  return others.length === 0 ? dtype : "f32";
 }
 
 /** The weights of files, in the type that they have there. */
@@ -168,7 +169,7 @@ export async function readElements(
   count: number,
   dtype: FileType,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(count * (dtype === "F32" ? 4 : 2));
+  const bytes = new Uint8Array(count * elementBytes(dtype));
   await settled(native.engineRead(model.handle, block, offset, codeOf(dtype), bytes));
   return bytes;
 }
@@ -181,7 +182,7 @@ export async function* readParameter(
   dtype: FileType,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const count = Math.max(1, model.layout.rows[index] as number) * (model.layout.columns[index] as number);
-  const step = CHUNK_BYTES / (dtype === "F32" ? 4 : 2);
+  const step = CHUNK_BYTES / elementBytes(dtype);
   for (let at = 0; at < count; at += step) {
     const offset = (model.layout.offsets[index] as number) + at;
     yield await readElements(model, block, offset, Math.min(step, count - at), dtype);

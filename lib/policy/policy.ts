@@ -1,5 +1,6 @@
 import type { DistillLossOptions } from "../objectives/distill-options.js";
 import type { Objective } from "../objectives/objective.js";
+import type { DType } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { LoraConfig, LoraOptions } from "./lora.js";
 
@@ -143,7 +144,7 @@ export interface Policy {
    * The type in which its weights, those under its adapters, lie in memory; it has each of them exactly. That of the files
    * they came from, until they are trained or overwritten. Absent: f32.
    */
-  heldType?(): Promise<"f32" | "bf16" | "f16">;
+  heldType?(): Promise<DType>;
   /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. Of adapters: those on the same weights. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
   /**
@@ -161,7 +162,7 @@ export interface Policy {
    * Weights (`model.safetensors`, `config.json`, tokenizer files) and, with `optimizer`, its state. Written aside, flushed,
    * renamed. A policy with adapters writes these alone (`adapter_model.safetensors`, `adapter_config.json`).
    */
-  save(directory: string, o?: { optimizer?: boolean; dtype?: "f32" | "bf16" | "f16" }): Promise<void>;
+  save(directory: string, o?: { optimizer?: boolean; dtype?: DType }): Promise<void>;
   loadOptimizer(directory: string): Promise<void>;
   dispose(): Promise<void>;
 }

@@ -32,6 +32,9 @@ const BYTES: Readonly<Record<string, number>> = {
   BOOL: 1,
 };
 
+/** Of a type that a header may have. */
+export const elementBytes = (dtype: string): number => BYTES[dtype] as number;
+
 /** The format's own limit, which keeps a damaged length from being believed. */
 const MAX_HEADER = 100_000_000;
 
@@ -135,7 +138,7 @@ export interface TensorPlan {
   readonly dtype: "F32" | "F16" | "BF16";
 }
 
-const planBytes = (t: TensorPlan): number => t.shape.reduce((a, b) => a * b, t.dtype === "F32" ? 4 : 2);
+const planBytes = (t: TensorPlan): number => t.shape.reduce((a, b) => a * b, elementBytes(t.dtype));
 
 /** Total bytes of the tensors' data. */
 export const dataBytes = (tensors: readonly TensorPlan[]): number => tensors.reduce((a, t) => a + planBytes(t), 0);

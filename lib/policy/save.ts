@@ -5,6 +5,7 @@ import { checkInteger, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
+import type { DType } from "../tensor/dtype.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
 import { exists, makeFolder, removeAbandoned } from "./folder.js";
 import { INDEX_FILE, isWeightFile, openForReading, shapeOf } from "./model-folder.js";
@@ -19,7 +20,7 @@ export interface SaveOptions {
   /** Also AdamW's moments and count of updates, in optimizer.safetensors. Default false. */
   readonly optimizer?: boolean | undefined;
   /** Type of the weights in the file. Default "f32", which loses nothing. */
-  readonly dtype?: "f32" | "bf16" | "f16" | undefined;
+  readonly dtype?: DType | undefined;
   /** A larger model is written in several files with an index. Default 5e9. */
   readonly maxShardBytes?: number | undefined;
   /** Stops between tensors: nothing of the save is left then, and it rejects with the signal's reason. */

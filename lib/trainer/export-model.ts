@@ -1,6 +1,6 @@
 import { lstat, readdir } from "node:fs/promises";
 import { resolve } from "node:path";
-import { checkObject, checkWord, invalid } from "../check.js";
+import { checkObject, checkSignal, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
@@ -76,7 +76,7 @@ async function plain(policy: EnginePolicy, onStage: (stage: "merging") => void):
 }
 
 function checkHooks({ signal, onStage }: ExportOptions): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+  checkSignal(signal);
   if (onStage !== undefined && typeof onStage !== "function") throw invalid("a function", "onStage", onStage);
 }
 

@@ -1,5 +1,5 @@
 /** What a caller gives `train` besides settings, and what it is told. */
-import { checkObject, invalid } from "../check.js";
+import { checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Prediction } from "./evaluate.js";
@@ -68,8 +68,8 @@ export function checkHooks(hooks: TrainHooks): void {
     const hook: unknown = hooks[name];
     if (hook !== undefined && typeof hook !== "function") throw invalid("a function", `hooks.${name}`, hook);
   }
-  const { signal, resume }: { signal?: unknown; resume?: unknown } = hooks;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "hooks.signal", signal);
+  const { resume }: { resume?: unknown } = hooks;
+  checkSignal(hooks.signal, "hooks.signal");
   if (resume !== undefined && (typeof resume !== "string" || resume === "")) {
     throw invalid("a run folder", "hooks.resume", resume);
   }

@@ -66,7 +66,7 @@ export async function loadWeights(
     () => disposeWeights({ policy, teacher, reference: undefined }),
     async () => {
       const folderTells = policy.lora !== undefined && hook === undefined;
-      const base = folderTells ? await baseFingerprint(config.model) : undefined;
+      const base = folderTells ? (from?.base ?? (await baseFingerprint(config.model))) : undefined;
       if (from !== undefined) await policy.loadOptimizer(from.model);
       if (asksTeacher(config)) {
         const { kind } = config.teacher;

@@ -1,5 +1,5 @@
 /** Verifiers by name. */
-import { invalid, show } from "../check.js";
+import { checkSignal, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
@@ -164,8 +164,8 @@ const NEVER = new AbortController().signal;
 /** A call without a signal is one that nobody stops; anything else in its place is an error. */
 function withSignal(verifier: Verifier): MadeVerifier {
   const verify = verifier.verify;
-  verifier.verify = async (sample, signal: unknown = NEVER) => {
-    if (!(signal instanceof AbortSignal)) throw invalid("an AbortSignal", "signal", signal);
+  verifier.verify = async (sample, signal = NEVER) => {
+    checkSignal(signal);
     return verify(sample, signal);
   };
   return verifier;

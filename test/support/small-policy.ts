@@ -1,7 +1,13 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CreateOptions, createPolicy, type EnginePolicy, type NewModelConfig } from "../../lib/index.js";
+import {
+  type CreateOptions,
+  createPolicy,
+  type EnginePolicy,
+  type NewModelConfig,
+  type ScoreRequest,
+} from "../../lib/index.js";
 
 export const TINY: NewModelConfig = {
   vocabSize: 37,
@@ -24,5 +30,12 @@ export const prompts = (count: number, vocab = 37): Int32Array[] =>
   Array.from({ length: count }, (_, i) =>
     Int32Array.from({ length: 1 + ((5 * i) % 11) }, (_, j) => (7 * i + 3 * j) % vocab),
   );
+
+/** Six prompts with completions of different lengths, one of them empty; 26 tokens. */
+export const sixRequests = (): ScoreRequest[] =>
+  prompts(6).map((prompt, i) => ({
+    prompt,
+    completion: Int32Array.from({ length: [5, 1, 9, 0, 4, 7][i] as number }, (_, j) => (11 * i + 5 * j + 2) % 37),
+  }));
 
 export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), "rlsd-engine-"));
