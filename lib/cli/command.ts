@@ -1,3 +1,4 @@
+import { type Bounds, boundsText, isNumber } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { visible } from "../report/html.js";
 
@@ -79,5 +80,13 @@ export function wholeNumber(text: string, option: string, least = 1): number {
   const value = Number(text);
   if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
   const message = `Expected a whole number of at least ${least} for ${option} but received "${text}".`;
+  throw new RlsdError("ERR_RLSD_USAGE", message);
+}
+
+/** An option's number; ERR_RLSD_USAGE where it is none, or out of bounds. */
+export function decimal(text: string, option: string, bounds: Bounds): number {
+  const value = Number(text);
+  if (text.trim() !== "" && isNumber(value, bounds)) return value;
+  const message = `Expected a number${boundsText(bounds)} for ${option} but received "${text}".`;
   throw new RlsdError("ERR_RLSD_USAGE", message);
 }

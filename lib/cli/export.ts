@@ -3,9 +3,7 @@ import { RlsdError } from "../errors.js";
 import type { ExportSummary } from "../trainer/export-model.js";
 import { Interrupted, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
-
-/** Between two words of progress; nothing is said of what takes less. */
-const PROGRESS_MS = 2000;
+import { meanwhile } from "./slowly.js";
 
 interface ExportFlags {
   readonly dtype: string;
@@ -34,7 +32,7 @@ async function runExport(directory: string, output: string, flags: ExportFlags):
     throw new RlsdError("ERR_RLSD_USAGE", message);
   }
   let stage = "reading";
-  const progress = setInterval(() => process.stderr.write(`rlsd: ${stage}\n`), PROGRESS_MS);
+  const quiet = meanwhile(() => stage);
   const { signal, dispose } = onInterrupt(() => {});
   try {
     const onStage = (next: string): void => {
@@ -47,7 +45,7 @@ async function runExport(directory: string, output: string, flags: ExportFlags):
     throw error instanceof Interrupted ? new Interrupted("interrupted: nothing was written") : error;
   } finally {
     dispose();
-    clearInterval(progress);
+    quiet();
   }
 }
 

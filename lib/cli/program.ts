@@ -7,6 +7,7 @@ import { registerCredit } from "./credit.js";
 import { registerDoctor } from "./doctor.js";
 import { registerEval } from "./eval.js";
 import { registerExport } from "./export.js";
+import { registerGenerate } from "./generate.js";
 import { registerPretrain } from "./pretrain.js";
 import { registerReport } from "./report.js";
 import { registerScore } from "./score.js";
@@ -23,6 +24,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   registerCompare,
   registerReport,
   registerEval,
+  registerGenerate,
   registerExport,
   registerScore,
   registerCredit,

@@ -8,6 +8,7 @@ import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/r
 import { startVerifier } from "../verifiers/start.js";
 import type { Sample, Verdict, Verifier } from "../verifiers/verifier.js";
 import { collect, EXIT, jsonLine, readable } from "./command.js";
+import { meanwhile } from "./slowly.js";
 
 export interface ScoreOptions {
   /** A JSONL, JSON or Parquet file: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
@@ -46,7 +47,6 @@ interface Summary {
 
 /** Completions that are being judged at the same time: enough for every worker, few enough to hold. */
 const IN_FLIGHT = 256;
-const PROGRESS_MS = 2000;
 
 function readSpec(given: string): VerifierSpec {
   const text = given.startsWith("@") ? readText(given.slice(1)) : given;
@@ -187,11 +187,11 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   const summary: Summary = { rows: 0, completions: 0, judged: 0, undecided: 0, rewardMean: null, reasons: {} };
   const print = (text: string) => io.stdout.write(`${readable(text)}\n`);
   const printJson = (value: unknown) => io.stdout.write(`${jsonLine(value)}\n`);
-  let progress: NodeJS.Timeout | undefined;
+  let quiet: (() => void) | undefined;
   try {
     const total = await checkRows(options.data, fields, verifier);
     await startVerifier(verifier, controller.signal);
-    progress = setInterval(() => io.stderr.write(`rlsd: ${summary.completions} of ${total} judged\n`), PROGRESS_MS);
+    quiet = meanwhile(() => `${summary.completions} of ${total} judged`, io.stderr);
     let sum = 0;
     let last = "";
     for await (const scored of judgeAll(options.data, fields, verifier, controller.signal)) {
@@ -207,7 +207,7 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
     else print(describe(summary));
     return EXIT.ok;
   } finally {
-    clearInterval(progress);
+    quiet?.();
     controller.abort();
     await verifier.dispose?.();
   }

@@ -13,8 +13,8 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean }): string;
   /** The text each id adds: their concatenation is `decode(ids)`. A character cut between ids goes to its last one. */
   pieces(ids: ArrayLike<number>): string[];
-  /** Feeds ids one at a time; returns the text each one completes. */
-  stream(): (id: number) => string;
+  /** Feeds ids one at a time; returns the text each one completes. `skipSpecialTokens` as in `decode`. */
+  stream(o?: { readonly skipSpecialTokens?: boolean }): (id: number) => string;
   /** The id of a whole token such as `<|im_end|>`, or undefined. */
   idOf(token: string): number | undefined;
 }
@@ -66,10 +66,14 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
 
   // Decoding may look at neighbours (a leading space, a character cut in two), so a piece is the difference between
   // two decodes of a short window that starts at a place where the text was whole.
-  const stream = (): ((id: number) => string) => {
+  const stream = (o: { readonly skipSpecialTokens?: boolean } = {}): ((id: number) => string) => {
     let window: number[] = [];
     let settled = 0;
+    // One that is left out must not stand at the start of a window: what follows would lose its leading space.
+    const leftOut = (id: number): boolean =>
+      o.skipSpecialTokens === true && decode([id]) !== "" && decode([id], o) === "";
     return (id) => {
+      if (leftOut(id)) return "";
       window.push(id);
       const before = decode(window.slice(0, settled));
       const text = decode(window);

@@ -9,6 +9,8 @@ export interface Encoder {
 
 /** Writes conversations as prompts of one model. */
 export interface Prompter extends Encoder {
+  /** Whether a template tells the turns of a conversation apart. */
+  readonly chat: boolean;
   /** The prompt as text and as the ids of that text. */
   prompt(messages: readonly ChatMessage[]): { readonly text: string; readonly ids: Int32Array };
   ids(messages: readonly ChatMessage[]): Int32Array;
@@ -35,6 +37,7 @@ export function createPrompter(
     return { text, ids };
   };
   return {
+    chat: template !== undefined,
     prompt,
     ids: (messages) => prompt(messages).ids,
     encode: (s) => encoder.encode(s),

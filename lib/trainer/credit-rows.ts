@@ -5,7 +5,7 @@ import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
 import { completionsOf, finishOf } from "./data/completions.js";
 import { loadDataset, settleProblems } from "./data/dataset.js";
-import { checkVocabulary, prompted, type TextParts } from "./prepare.js";
+import { prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 
 export interface ReadCompletions extends TextParts {
@@ -65,7 +65,6 @@ export async function readCompletions(
   policy: Policy,
   limit: number,
 ): Promise<ReadCompletions> {
-  checkVocabulary(policy, text.tokenizer, config.model);
   const groups = new Map<string, Prompted[]>();
   let found = 0;
   const data = await loadDataset(files, {
@@ -78,7 +77,7 @@ export async function readCompletions(
       const group = groups.get(key) ?? [];
       // A later row may still belong to a group that is wanted.
       if (group.length === 0 && found >= limit) return;
-      group.push(prompted(example, text.prompter, policy.maxLength - 1));
+      group.push(prompted(example, text.prompter, policy.maxLength));
       groups.set(key, group);
       found += count;
     },

@@ -15,11 +15,10 @@ import { type Checkpoint, savedTeacher } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { readCompletions } from "./credit-rows.js";
-import { releasing } from "./durable.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
-import { createReward, loadTextParts } from "./prepare.js";
-import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
+import { createReward } from "./prepare.js";
+import { loadAsked, loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
@@ -172,15 +171,8 @@ function settle({ model, settings }: ResolvedModel, files: readonly string[], gi
 /** What is credited, and by what settings. */
 async function open(found: ResolvedModel, files: readonly string[], given: CreditSettings, source: ModelSource) {
   const settled = settle(found, files, given);
-  const load = loaderOf(source, found);
-  const student = await load(found.model);
-  return releasing(
-    () => student.dispose(),
-    async () => {
-      const text = await loadTextParts(found.model, settled.config.data.templateVariables, source.base);
-      return { ...found, ...settled, load, student, text };
-    },
-  );
+  const { policy: student, text } = await loadAsked(found, settled.config.data.templateVariables, source);
+  return { ...found, ...settled, load: loaderOf(source, found), student, text };
 }
 
 /** The settings that `creditCompletions` goes by, checked. */

@@ -9,8 +9,8 @@ import { merge } from "./config-file.js";
 import { LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { evaluate, type Prediction } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
-import { checkVocabulary, createReward, loadPrompts, loadTextParts } from "./prepare.js";
-import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
+import { createReward, loadPrompts } from "./prepare.js";
+import { loadAsked, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import { rounded } from "./run-folder.js";
 
 const PREDICTIONS_FILE = "predictions.jsonl";
@@ -61,14 +61,10 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
   const held = files.length > 0 ? files : (own?.eval ?? []);
   if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
-  const policy = await loaderOf(source, found)(model);
+  const { policy, text } = await loadAsked(found, config.data.templateVariables, source);
   return releasing(
     () => policy.dispose(),
-    async () => {
-      const text = await loadTextParts(model, config.data.templateVariables, source.base);
-      checkVocabulary(policy, text.tokenizer, model);
-      return { model, config, held, policy, text, verifier: createReward(config.reward) };
-    },
+    async () => ({ model, config, held, policy, text, verifier: createReward(config.reward) }),
   );
 }
 

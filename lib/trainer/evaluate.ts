@@ -5,7 +5,7 @@ import type { ResolvedConfig } from "./config.js";
 import { type Judged, judge } from "./judge.js";
 import type { LeakDetector, Numbers } from "./metrics.js";
 import { hashSeed } from "./random.js";
-import { type Prompted, type Rollout, rollout } from "./rollout.js";
+import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
@@ -32,9 +32,6 @@ export interface Evaluation {
   readonly metrics: Numbers;
   readonly predictions: readonly Prediction[];
 }
-
-/** Prompts of one call: enough to keep the cores busy, few enough to keep the key-value cache small. */
-const PROMPTS_A_CALL = 128;
 
 async function complete(input: EvaluationInput, count: number, temperature: number, name: string) {
   const { policy, tokenizer, verifier, prompts, config, journal, step, signal } = input;

@@ -39,9 +39,10 @@ export function createReward(reward: RewardSetting): Verifier {
   }
 }
 
-/** The prompt of an example; throws where it cannot be asked of this model. */
-export function prompted(example: Example, prompter: Prompter, room: number): Prompted {
+/** The prompt of an example; throws where it cannot be asked of this model for `maxTokens` more. */
+export function prompted(example: Example, prompter: Prompter, maxLength: number, maxTokens = 1): Prompted {
   const { text, ids } = prompter.prompt(example.messages);
+  const room = maxLength - maxTokens;
   if (room < 1) {
     throw new RlsdError(
       "ERR_RLSD_PROMPT",
@@ -49,10 +50,9 @@ export function prompted(example: Example, prompter: Prompter, room: number): Pr
     );
   }
   if (ids.length > room) {
-    throw new RlsdError(
-      "ERR_RLSD_PROMPT",
-      `the prompt has ${ids.length} tokens, but the model's length leaves room for ${room}: shorten it or lower "rollout.maxTokens"`,
-    );
+    const mend = maxTokens > 1 ? 'shorten it or lower "rollout.maxTokens"' : "shorten it";
+    const message = `the prompt has ${ids.length} tokens, but the model's length leaves room for ${room}: ${mend}`;
+    throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
   return { example, text, ids };
 }
@@ -78,7 +78,10 @@ export async function loadTextParts(
 export async function loadPrompts(
   what: string,
   files: readonly string[],
-  config: Pick<ResolvedConfig, "data" | "rollout">,
+  config: {
+    readonly data: Pick<ResolvedConfig["data"], "fields" | "system" | "invalid">;
+    readonly rollout: Pick<ResolvedConfig["rollout"], "maxTokens">;
+  },
   o: {
     readonly prompter: Prompter;
     readonly verifier: Pick<Verifier, "check">;
@@ -87,14 +90,13 @@ export async function loadPrompts(
   },
 ): Promise<{ prompts: Prompted[]; skipped: number; data: Dataset }> {
   const prompts: Prompted[] = [];
-  const room = o.maxLength - config.rollout.maxTokens;
   const data = await loadDataset(files, {
     fields: config.data.fields,
     system: config.data.system,
     limit: o.limit ?? 0,
     check: (example) => {
       o.verifier.check?.(example.row);
-      prompts.push(prompted(example, o.prompter, room));
+      prompts.push(prompted(example, o.prompter, o.maxLength, config.rollout.maxTokens));
     },
   });
   return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };

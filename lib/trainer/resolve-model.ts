@@ -4,7 +4,10 @@ import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
+import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
+import { releasing } from "./durable.js";
+import { checkVocabulary, loadTextParts, type TextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
 import { requireBase } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
@@ -70,3 +73,21 @@ export async function withModel<T>(
 /** How that model is loaded, and a teacher that is another one. */
 export const loaderOf = ({ loadPolicy: hook, base }: ModelSource, { model }: ResolvedModel): LoadPolicy =>
   hook ?? ((folder) => loadPolicy(folder, folder === model ? { base } : {}));
+
+/** That model with the tokenizer and the chat template it is asked by. */
+export async function loadAsked(
+  found: ResolvedModel,
+  templateVariables: Readonly<Record<string, unknown>>,
+  source: ModelSource,
+): Promise<{ readonly policy: Policy; readonly text: TextParts }> {
+  const { model } = found;
+  const policy = await loaderOf(source, found)(model);
+  return releasing(
+    () => policy.dispose(),
+    async () => {
+      const text = await loadTextParts(model, templateVariables, source.base);
+      checkVocabulary(policy, text.tokenizer, model);
+      return { policy, text };
+    },
+  );
+}

@@ -1,4 +1,4 @@
-import type { Policy } from "../policy/policy.js";
+import type { Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
@@ -23,14 +23,18 @@ export interface Rollout {
   readonly text: string;
 }
 
+/** Prompts of one call where there are many: enough to keep the cores busy, few enough to keep the key-value cache small. */
+export const PROMPTS_A_CALL = 128;
+
 export interface RolloutOptions {
-  readonly sampling: ResolvedConfig["rollout"];
+  readonly sampling: Pick<ResolvedConfig["rollout"], "topK" | "topP" | "minP" | "maxTokens" | "stopStrings">;
   readonly count: number;
   readonly temperature: number;
   readonly seed: number;
   /** Number of the first group. */
   readonly firstGroup: number;
   readonly signal?: AbortSignal | undefined;
+  readonly onToken?: SamplingOptions["onToken"];
 }
 
 /** `count` completions of each prompt. */
@@ -53,6 +57,7 @@ export async function rollout(
       seed: o.seed,
       count: o.count,
       ...(o.signal && { signal: o.signal }),
+      ...(o.onToken && { onToken: o.onToken }),
     },
   );
   return drawn.flatMap((completions, i) =>

@@ -127,6 +127,18 @@ export function resolveSettings<const S extends Section>(section: S, given: unkn
   return resolveSection(section, given, "") as Settings<S>;
 }
 
+/** Of settings that were given for a whole table, those that a part of it has. */
+export function partOf(section: Section, given: unknown): unknown {
+  if (!isObject(given)) return given;
+  const known = Object.entries(given).filter(([name]) => Object.hasOwn(section, name));
+  return Object.fromEntries(
+    known.map(([name, value]) => {
+      const entry = section[name]!;
+      return [name, isField(entry) ? value : partOf(entry, value)];
+    }),
+  );
+}
+
 /** One line a setting: name, default, what is expected, meaning. */
 export function describeSettings(section: Section, prefix = ""): { name: string; default: string; doc: string }[] {
   return Object.entries(section).flatMap(([name, entry]) =>

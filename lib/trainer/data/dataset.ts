@@ -47,6 +47,10 @@ function toMessages(value: unknown, column: string): Message[] | string {
   return messages.length === 0 ? `column "${column}" has no message to answer` : messages;
 }
 
+/** With a system message in front, where there is one to put and none yet. */
+export const withSystem = (messages: readonly Message[], system: string | null): readonly Message[] =>
+  system === null || messages[0]?.role === "system" ? messages : [{ role: "system", content: system }, ...messages];
+
 /** A column as text; numbers and booleans are written out, objects as JSON. */
 function textAt(row: Row, path: string | null): string | null {
   const value = path === null ? null : valueAt(row, path);
@@ -67,14 +71,11 @@ function toExample(
   const column = fields.messages ?? fields.prompt!;
   const messages = toMessages(valueAt(row, column), column);
   if (typeof messages === "string") return { where, problem: messages };
-  const first = messages[0]!;
-  const withSystem =
-    system !== null && first.role !== "system" ? [{ role: "system", content: system }, ...messages] : messages;
   const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
   return {
     id: textAt(row, fields.id) ?? String(index),
     where,
-    messages: withSystem,
+    messages: withSystem(messages, system),
     answer: textAt(row, fields.answer),
     trace: textAt(row, fields.trace),
     document: textAt(row, fields.document),

@@ -1,0 +1,76 @@
+import type { Tokenizer } from "../policy/tokenizer.js";
+import type { Rollout } from "../trainer/rollout.js";
+import { rounded } from "../trainer/run-folder.js";
+import { readable, tell } from "./command.js";
+
+/** A completion as `rlsd generate --json` prints it. */
+export const answerLine = ({ id, prompt, text, tokenIds, logProbs, finish }: Rollout) => ({
+  id,
+  prompt: prompt.text,
+  messages: prompt.example.messages,
+  completion: text,
+  tokenIds: [...tokenIds],
+  logProbs: rounded(logProbs),
+  finish,
+});
+
+export interface LiveText {
+  /** What is shown by now. */
+  readonly shown: string;
+  token(id: number): void;
+  /** Shows what is left of the whole text: the bytes of a character that was cut off. */
+  end(text: string): void;
+}
+
+/** Shows a completion as it is drawn: whole characters, special tokens left out. */
+export function createLiveText(tokenizer: Tokenizer): LiveText {
+  const feed = tokenizer.stream({ skipSpecialTokens: true });
+  let shown = "";
+  const show = (piece: string) => {
+    if (piece === "") return;
+    shown += piece;
+    process.stdout.write(readable(piece));
+  };
+  return {
+    get shown() {
+      return shown;
+    },
+    token: (id) => show(feed(id)),
+    end: (text) => show(text.startsWith(shown) ? text.slice(shown.length) : ""),
+  };
+}
+
+export interface Speed {
+  /** Tokens by now. */
+  readonly tokens: number;
+  token(): void;
+  /** Runs what draws tokens; its time counts. */
+  during<T>(draw: () => Promise<T>): Promise<T>;
+  /** On stderr: how many tokens there were, and how fast. */
+  tell(): void;
+}
+
+/** Tokens, and the time that it took to draw them, prompts included. */
+export function createSpeed(now: () => number = () => performance.now()): Speed {
+  let tokens = 0;
+  let spent = 0;
+  return {
+    get tokens() {
+      return tokens;
+    },
+    token: () => void tokens++,
+    async during(draw) {
+      const start = now();
+      try {
+        return await draw();
+      } finally {
+        spent += now() - start;
+      }
+    },
+    tell() {
+      if (tokens === 0) return;
+      const rate = Math.round((1000 * tokens) / Math.max(spent, 1e-3));
+      tell(`rlsd: ${tokens} tokens in ${(spent / 1000).toFixed(2)} s: ${rate.toLocaleString("en")} tokens/s`);
+    },
+  };
+}

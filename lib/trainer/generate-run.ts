@@ -1,0 +1,97 @@
+import type { Policy } from "../policy/policy.js";
+import type { Message } from "../verifiers/verifier.js";
+import { trainSchema } from "./config.js";
+import { merge } from "./config-file.js";
+import { withSystem } from "./data/dataset.js";
+import { loadPrompts, prompted, type TextParts } from "./prepare.js";
+import { hashSeed } from "./random.js";
+import { loadAsked, type ModelSource, withModel } from "./resolve-model.js";
+import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
+import { type Given, partOf, resolveSettings, type Settings } from "./schema.js";
+
+const { fields, system, templateVariables, invalid } = trainSchema.data;
+const { topK, topP, minP, maxTokens, stopStrings } = trainSchema.rollout;
+
+/** Of a run's settings, those that say how its model is asked. */
+const askSchema = {
+  seed: trainSchema.seed,
+  data: { fields, system, templateVariables, invalid },
+  rollout: { topK, topP, minP, maxTokens, stopStrings },
+};
+
+export type AskSettings = Given<typeof askSchema>;
+
+/** A model, and how it is asked. */
+export interface Asked extends TextParts {
+  readonly policy: Policy;
+  /** Its folder. */
+  readonly model: string;
+  readonly settings: Settings<typeof askSchema>;
+}
+
+/**
+ * A run (its best checkpoint), a checkpoint or a model, to be asked.
+ *
+ * @param given settings that win over those of the run
+ */
+export async function openAsked(directory: string, given: AskSettings = {}, source: ModelSource = {}): Promise<Asked> {
+  return withModel(directory, source, async (found) => {
+    const own = partOf(askSchema, found.settings) as Record<string, unknown>;
+    const settings = resolveSettings(askSchema, merge(own, given));
+    const { policy, text } = await loadAsked(found, settings.data.templateVariables, source);
+    return { ...text, policy, model: found.model, settings };
+  });
+}
+
+/** A conversation as the model reads it; ERR_RLSD_PROMPT where it leaves no room for an answer. */
+export function promptOf({ settings, prompter, policy }: Asked, messages: readonly Message[], id: string): Prompted {
+  const rest = { where: id, answer: null, trace: null, document: null, row: {} };
+  const example = { id, messages: withSystem(messages, settings.data.system), ...rest };
+  return prompted(example, prompter, policy.maxLength);
+}
+
+/** The prompts of files with rows as for training, so many at most (0: all), and how many rows were left out. */
+export async function promptsIn(
+  { settings, prompter, policy }: Asked,
+  files: readonly string[],
+  limit: number,
+): Promise<{ readonly prompts: readonly Prompted[]; readonly skipped: number }> {
+  // An answer is cut where the model's length ends: a prompt needs room for one token only.
+  const config = { data: settings.data, rollout: { maxTokens: 1 } };
+  const parts = { prompter, verifier: {}, maxLength: policy.maxLength, limit };
+  return loadPrompts("the data", files, config, parts);
+}
+
+export interface AskOptions {
+  /** Completions of each prompt. */
+  readonly count: number;
+  /** 0: greedy. */
+  readonly temperature: number;
+  /** Prompts that were asked before: what is drawn depends on the seed and on a prompt's place. Default 0. */
+  readonly before?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** As each token is drawn. */
+  readonly onToken?: ((tokenId: number) => void) | undefined;
+}
+
+/** Completions of every prompt, in order, as many prompts at once as are drawn together. */
+export async function* answers(asked: Asked, prompts: readonly Prompted[], o: AskOptions): AsyncGenerator<Rollout[]> {
+  const { policy, tokenizer, settings } = asked;
+  const { count, temperature, signal, onToken, before = 0 } = o;
+  const room = ({ ids }: Prompted) => Math.min(settings.rollout.maxTokens, policy.maxLength - ids.length);
+  let end = 0;
+  for (let start = 0; start < prompts.length; start = end) {
+    const most = room(prompts[start]!);
+    do end++;
+    while (end < prompts.length && end - start < PROMPTS_A_CALL && room(prompts[end]!) === most);
+    yield await rollout(policy, tokenizer, prompts.slice(start, end), {
+      sampling: { ...settings.rollout, maxTokens: most },
+      count,
+      temperature,
+      seed: hashSeed(settings.seed, "generate", before + start),
+      firstGroup: start,
+      signal,
+      onToken: onToken && ((_prompt, _completion, tokenId) => onToken(tokenId)),
+    });
+  }
+}
