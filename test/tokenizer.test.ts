@@ -37,6 +37,22 @@ describe("tokenizer", () => {
     expect(pieces.join("")).not.toContain("\ufffd");
   });
 
+  test("a stream that leaves special tokens out gives what decode leaves, spaces after them too", () => {
+    // A decoder that takes away the space that begins a text, as those of Llama do.
+    const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+    const strip = { type: "Strip", content: " ", start: 1, stop: 0 };
+    json.decoder = { type: "Sequence", decoders: [json.decoder, { type: "Fuse" }, strip] };
+    const stripping = createTokenizer(JSON.stringify(json));
+    const end = tokenizer.idOf("<|im_end|>")!;
+    for (const one of [tokenizer, stripping]) {
+      const [word, more] = [one.encode(" one"), one.encode(" two 数")];
+      const ids = [end, ...word, end, end, ...more, end];
+      const feed = one.stream({ skipSpecialTokens: true });
+      expect(ids.map(feed).join("")).toBe(one.decode(ids, { skipSpecialTokens: true }));
+      expect(one.decode(ids, { skipSpecialTokens: true })).toContain("one two 数");
+    }
+  });
+
   test("a stream of ids cut inside a character ends as decode does", () => {
     const ids = tokenizer.encode("ab🙃").slice(0, -1);
     expect(tokenizer.pieces(ids).join("")).toBe(tokenizer.decode(ids));

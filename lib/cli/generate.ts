@@ -122,6 +122,7 @@ async function askAll(
     live?.token(id);
     if (live !== undefined && live.shown !== "") progress.quiet();
   };
+  const total = prompts.length * o.count;
   const drawn = answers(asked, prompts, { ...o, onToken });
   const show = (rollouts: readonly Rollout[]) => {
     if (json) for (const rollout of rollouts) printJson(answerLine(rollout));
@@ -130,7 +131,7 @@ async function askAll(
   };
   try {
     for (let done = 0; ; ) {
-      progress.stage = `${done} of ${prompts.length * o.count} completions`;
+      progress.stage = total > 1 ? `${done} of ${total} completions` : "drawing";
       const { value } = await speed.during(() => drawn.next());
       if (value === undefined) return;
       show(value as Rollout[]);
