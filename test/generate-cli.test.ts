@@ -269,6 +269,6 @@ onLinux("it ends at once when its output is lost, and says why where nobody chos
 });
 
 test("--help has examples", () => {
-  expect(rlsd("generate", "--help").stdout).toContain('$ rlsd generate runs/first "Clock at 12, then + 4 + 6."');
+  expect(rlsd("generate", "--help").stdout).toContain('$ rlsd generate runs/first "Clock at 12, then + 4 + 6 + 8."');
   expect(existsSync(path("runs"))).toBe(false);
 });

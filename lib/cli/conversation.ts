@@ -17,28 +17,23 @@ const RESET = "/reset";
 /** Errors of what was typed: the next line may do better. */
 const OF_A_LINE = new Set(["ERR_RLSD_PROMPT", "ERR_RLSD_CHAT_TEMPLATE"]);
 
-/** Ctrl-C ends an answer or empties the line, and never the program. */
-function createStop(lines: Interface) {
+/** Runs answers, each with a signal that Ctrl-C gives. Between them Ctrl-C empties the line: it never ends the program. */
+function createStoppable(lines: Interface) {
   let control: AbortController | undefined;
-  const stop = () => {
+  lines.on("SIGINT", () => {
     if (control !== undefined) return control.abort(new Interrupted());
     if (lines.line === "") tell("\n(Ctrl-D ends the conversation)");
     lines.write(null, { ctrl: true, name: "e" });
     lines.write(null, { ctrl: true, name: "u" });
     lines.prompt();
-  };
-  lines.on("SIGINT", stop);
-  process.on("SIGINT", stop);
-  return {
-    async during<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
-      control = new AbortController();
-      try {
-        return await body(control.signal);
-      } finally {
-        control = undefined;
-      }
-    },
-    dispose: () => void process.off("SIGINT", stop),
+  });
+  return async <T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    control = new AbortController();
+    try {
+      return await body(control.signal);
+    } finally {
+      control = undefined;
+    }
   };
 }
 
@@ -84,7 +79,7 @@ export async function converse(asked: Asked, o: ConversationOptions): Promise<vo
   lines.once("close", () => {
     open = false;
   });
-  const stop = createStop(lines);
+  const stoppable = createStoppable(lines);
   let messages: Message[] = [];
   let turn = 0;
   try {
@@ -92,10 +87,10 @@ export async function converse(asked: Asked, o: ConversationOptions): Promise<vo
     for await (const line of lines) {
       if (line.trim() === RESET) messages = [];
       else if (line.trim() !== "") {
-        const asking: Message[] = [...(chat ? messages : []), { role: "user", content: line }];
+        const asking: Message[] = [...messages, { role: "user", content: line }];
         try {
-          const text = await stop.during((signal) => answer(asked, asking, turn++, signal, o));
-          if (text !== "") messages = [...asking, { role: "assistant", content: text }];
+          const text = await stoppable((signal) => answer(asked, asking, turn++, signal, o));
+          if (chat && text !== "") messages = [...asking, { role: "assistant", content: text }];
         } catch (error) {
           if (!(error instanceof RlsdError && OF_A_LINE.has(error.code))) throw error;
           tell(`rlsd: ${error.message}${messages.length > 0 ? ` (${RESET} forgets what was said)` : ""}`);
@@ -105,7 +100,6 @@ export async function converse(asked: Asked, o: ConversationOptions): Promise<vo
     }
     process.stderr.write("\n");
   } finally {
-    stop.dispose();
     lines.close();
   }
 }

@@ -30,8 +30,8 @@ Without a prompt: standard input is one, and on a terminal a conversation begins
 A run brings its own system message, columns, lengths and stops, as its settings have them.
 
 Examples:
-  $ rlsd generate runs/first "Clock at 12, then + 4 + 6."
-  $ rlsd generate runs/first "Clock at 12, then + 4 + 6." --count 4 --seed 2
+  $ rlsd generate runs/first "Clock at 12, then + 4 + 6 + 8."
+  $ rlsd generate runs/first "Clock at 12, then + 4 + 6 + 8." --count 4 --seed 2
   $ rlsd generate runs/first --file questions.jsonl --json > answers.jsonl
   $ rlsd generate ./adapters --base ./qwen3-0.6b < question.txt
   $ rlsd generate ./qwen3-0.6b --temperature 0.7 --set data.templateVariables.enable_thinking=false`;
