@@ -2,79 +2,20 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  createPolicy,
-  type EnginePolicy,
-  grpo,
-  loadPolicy,
-  type NewModelConfig,
-  type ScoreRequest,
-} from "../lib/index.js";
+import { createPolicy, type EnginePolicy, grpo, loadPolicy } from "../lib/index.js";
+import { rivalTable } from "./support/engine-rival.js";
+import { drawn, EXAMPLE, INITIAL, REAL, type Workload } from "./support/engine-workload.js";
+import { inTurn, timed } from "./support/in-turn.js";
+import { findPython } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
-
-interface Workload {
-  readonly name: string;
-  readonly model: NewModelConfig;
-  readonly prompts: number;
-  readonly promptTokens: number;
-  readonly completions: number;
-  readonly completionTokens: number;
-}
-
-const EXAMPLE: Workload = {
-  name: "88 thousand parameters",
-  model: { vocabSize: 48, hiddenSize: 64, intermediateSize: 128, numLayers: 2, numHeads: 4, maxLength: 128 },
-  prompts: 8,
-  promptTokens: 13,
-  completions: 8,
-  completionTokens: 24,
-};
-
-const REAL: Workload = {
-  name: "58 million parameters",
-  model: {
-    modelType: "qwen3",
-    vocabSize: 32000,
-    hiddenSize: 512,
-    intermediateSize: 1536,
-    numLayers: 8,
-    numHeads: 8,
-    numKvHeads: 4,
-    headDim: 64,
-    maxLength: 2048,
-  },
-  prompts: 2,
-  promptTokens: 256,
-  completions: 8,
-  completionTokens: 64,
-};
-
-const INITIAL = { seed: 1, deviation: 0.1 };
 
 /** Ranks of adapters on all seven matrices; 0: the weights themselves are trained. */
 const RANKS = [0, 8, 64];
 
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
-
-/** Completions that the policy drew itself, those of every second one praised. */
-async function drawn(policy: EnginePolicy, w: Workload) {
-  const prompts = Array.from({ length: w.prompts }, (_, i) =>
-    Int32Array.from({ length: w.promptTokens }, (_v, j) => (7 * i + 3 * j) % w.model.vocabSize),
-  );
-  const sampling = { maxTokens: w.completionTokens, count: w.completions, seed: 1 };
-  const groups = await policy.generate(prompts, sampling);
-  const sequences: ScoreRequest[] = groups.flatMap((group, i) =>
-    group.map(({ tokenIds }) => ({ prompt: prompts[i] ?? tokenIds, completion: tokenIds })),
-  );
-  const advantages = Float32Array.from(sequences, (_, i) => (i % 2 === 0 ? 1 : -1));
-  const total = sequences.length * (w.promptTokens + w.completionTokens);
-  return { prompts, sampling, sequences, advantages, total };
-}
-
 async function measure(w: Workload, rounds: number): Promise<(string | number)[]> {
   await using policy = await createPolicy(w.model, INITIAL);
   const { prompts, sampling, sequences, advantages, total } = await drawn(policy, w);
-  const seconds = async (call: () => Promise<unknown>): Promise<number> => (await inTurn([policy], rounds, call))[0]!;
+  const seconds = async (call: () => Promise<unknown>): Promise<number> => (await inTurn([timed(call)], rounds))[0]!;
   const generate = await seconds(() => policy.generate(prompts, sampling));
   const score = await seconds(() => policy.score(sequences));
   const accumulate = await seconds(() => policy.accumulate({ sequences, advantages }, grpo()));
@@ -94,23 +35,6 @@ async function trained(w: Workload, rank: number): Promise<EnginePolicy> {
   }
 }
 
-/** Median seconds of a call of each policy, in turn, so that a busy minute is everybody's; one round warms up. */
-async function inTurn(
-  policies: readonly EnginePolicy[],
-  rounds: number,
-  call: (policy: EnginePolicy) => Promise<unknown>,
-): Promise<number[]> {
-  const times: number[][] = policies.map(() => []);
-  for (let round = 0; round <= rounds; round++) {
-    for (const [i, policy] of policies.entries()) {
-      const start = performance.now();
-      await call(policy);
-      if (round > 0) times[i]!.push((performance.now() - start) / 1000);
-    }
-  }
-  return times.map(median);
-}
-
 /** The same weights held as float32 and as bfloat16. */
 async function heldTypes(w: Workload, rounds: number): Promise<(string | number)[][]> {
   const folder = mkdtempSync(join(tmpdir(), "rlsd-bench-"));
@@ -122,8 +46,14 @@ async function heldTypes(w: Workload, rounds: number): Promise<(string | number)
   try {
     const { prompts, sampling, sequences, total } = await drawn(narrow, w);
     const held = await Promise.all(policies.map((policy) => policy.heldType()));
-    const drawing = await inTurn(policies, rounds, (policy) => policy.generate(prompts, sampling));
-    const scoring = await inTurn(policies, rounds, (policy) => policy.score(sequences));
+    const drawing = await inTurn(
+      policies.map((policy) => timed(() => policy.generate(prompts, sampling))),
+      rounds,
+    );
+    const scoring = await inTurn(
+      policies.map((policy) => timed(() => policy.score(sequences))),
+      rounds,
+    );
     const tokens = sequences.length * w.completionTokens;
     return held.map((type, i) => {
       const weights = ((type === "f32" ? 4 : 2) * made.parameterCount) / 2 ** 20;
@@ -140,10 +70,14 @@ async function adapters(w: Workload, rounds: number): Promise<(string | number)[
   const policies = await Promise.all(RANKS.map((rank) => trained(w, rank)));
   try {
     const { sequences, advantages, total } = await drawn(policies[0]!, w);
-    const times = await inTurn(policies, rounds, async (policy) => {
+    const both = async (policy: EnginePolicy) => {
       await policy.accumulate({ sequences, advantages }, grpo());
       await policy.step({ learningRate: 0 });
-    });
+    };
+    const times = await inTurn(
+      policies.map((policy) => timed(() => both(policy))),
+      rounds,
+    );
     const held = await Promise.all(policies.map((policy) => policy.memoryBytes()));
     return policies.map((policy, i) => {
       const time = times[i]!;
@@ -159,7 +93,11 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const rows = [await measure(EXAMPLE, quick ? 3 : 40)];
   if (!quick) rows.push(await measure(REAL, 3));
   const workload = quick ? EXAMPLE : REAL;
+  const python = findPython("torch, transformers");
+  const rivals = [await rivalTable(EXAMPLE, quick ? 3 : 20, python)];
+  if (!quick) rivals.push(await rivalTable(REAL, 5, python));
   return [
+    ...rivals,
     {
       title: "The policy engine",
       columns: ["model", "drawn tokens / s", "scored tokens / s", "trained tokens / s", "AdamW step (ms)"],

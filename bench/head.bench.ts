@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { headBatch, touched } from "../lib/cli/bench/data.js";
 import { distillLossSync, policyLossSync, rlsd } from "../lib/index.js";
-import { findTorch, Rival } from "./support/torch.js";
+import { findPython, Rival } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 interface Shape {
@@ -95,7 +95,7 @@ async function table(shape: Shape, repeats: number, python: string | undefined):
 }
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
-  const python = findTorch();
+  const python = findPython();
   const shapes = quick
     ? [{ tokens: 64, vocab: 8192, width: 64 }]
     : [896, 2048].map((width) => ({ tokens: 256, vocab: 151_936, width }));

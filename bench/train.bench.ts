@@ -1,15 +1,22 @@
 /**
  * What the credit costs: steps of GRPO, of RLSD, and of RLSD whose creditMix has fallen to 0, on the built-in example. The
  * learning rate is 0, so that all three see the same completions at every step; steps are interleaved, so that the machine's
- * moods hit them alike.
+ * moods hit them alike. And what a step of GRPO costs beside TRL's, with the same model, prompts and sizes.
  */
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { spreadOf } from "../lib/cli/bench/statistics.js";
 import { loadPolicy } from "../lib/index.js";
 import { INITIAL_STATE, type RunState } from "../lib/trainer/checkpoint.js";
 import { resolveConfig } from "../lib/trainer/config.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { prepare } from "../lib/trainer/prepare.js";
+import type { MetricsLine } from "../lib/trainer/run-folder.js";
 import { type StepContext, trainStep } from "../lib/trainer/step.js";
 import { createTeacher } from "../lib/trainer/teacher.js";
+import { inTurn, timed } from "./support/in-turn.js";
+import { findPython, Rival } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 const STAGES = ["rollout", "verify", "teacher", "update", "total", "processor"] as const;
@@ -48,12 +55,58 @@ async function contender(name: string, change: object): Promise<Contender> {
   };
 }
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const median = (values: readonly number[]): number => spreadOf(values).median;
 
 /** Step by step against the first contender: the same completions, a moment apart. */
 const ratio = (one: Contender, base: Contender, of: "total" | "processor"): number =>
   median(one.times[of].map((time, i) => time / (base.times[of][i] ?? time)));
+
+async function nextStep(one: Contender): Promise<MetricsLine> {
+  const { state, metrics } = await trainStep(one.context, one.state);
+  one.state = state;
+  return metrics;
+}
+
+/** Steps of our GRPO and of TRL's in turn. The first of TRL's, in which PyTorch plans its kernels, is not in the figures. */
+async function besideTrl(own: Contender, steps: number, python: string | undefined): Promise<BenchTable> {
+  const title = "One step of GRPO beside TRL's: the built-in example";
+  const columns = ["trainer", "step (ms)", "times as long"];
+  if (python === undefined) {
+    const note = "not run: no Python with trl was found (RLSD_BENCH_PYTHON names one)";
+    return { title, columns, rows: [], notes: [note] };
+  }
+  const { model, rollout } = own.context.config;
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-bench-"));
+  try {
+    cpSync(model, folder, { recursive: true });
+    using rival = new Rival(python, "train_trl.py");
+    const threads = availableParallelism();
+    const prompts = own.context.materials.train.slice(0, rollout.prompts).map(({ text }) => text);
+    const sizes = { count: rollout.count, tokens: rollout.maxTokens, threads };
+    const { version } = await rival.ask<{ version: string }>({ op: "load", directory: folder, prompts, ...sizes });
+    const lengths: number[] = [];
+    const theirs = async () => {
+      const { seconds, length } = await rival.ask<{ seconds: number; length: number }>({ op: "step" });
+      lengths.push(length);
+      return seconds;
+    };
+    const [ours = Number.NaN, others = Number.NaN] = await inTurn([timed(() => nextStep(own)), theirs], steps);
+    return {
+      title,
+      columns,
+      rows: [
+        ["rlsd", 1000 * ours, 1],
+        ["TRL, GRPOTrainer", 1000 * others, others / ours],
+      ],
+      notes: [
+        `${version}, float32, ${threads} threads each, the two in turn, medians of ${steps}`,
+        `${rollout.prompts} prompts x ${rollout.count} completions of ${median(lengths).toFixed(0)} tokens; learning rate 0; draw, judge, loss, AdamW`,
+      ],
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
 
 export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   const contenders = [
@@ -66,12 +119,14 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
   for (let step = -2; step < steps; step++) {
     for (const one of contenders) {
       const before = process.cpuUsage();
-      const { state, metrics } = await trainStep(one.context, one.state);
+      const metrics = await nextStep(one);
       const { user, system } = process.cpuUsage(before);
-      one.state = state;
       // The first two steps warm caches and compilers.
       if (step < 0) continue;
-      const times: Readonly<Record<string, number>> = { ...metrics.time, processor: (user + system) / 1000 };
+      const times: Readonly<Record<string, number>> = {
+        ...metrics.time,
+        processor: (user + system) / 1000,
+      };
       for (const stage of STAGES) one.times[stage].push(times[stage] ?? 0);
     }
   }
@@ -91,5 +146,6 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
         "processor: time of all threads together, which other work on the machine disturbs less than the clock's",
       ],
     },
+    await besideTrl(base, quick ? 2 : 20, findPython("trl")),
   ];
 }

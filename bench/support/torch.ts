@@ -3,10 +3,10 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-/** A Python that can import torch: RLSD_BENCH_PYTHON, else python3; undefined where there is none. */
-export function findTorch(): string | undefined {
+/** A Python that can import `modules`: RLSD_BENCH_PYTHON, else python3; undefined where there is none. */
+export function findPython(modules = "torch"): string | undefined {
   const python = process.env.RLSD_BENCH_PYTHON ?? "python3";
-  return spawnSync(python, ["-c", "import torch"], { stdio: "ignore" }).status === 0 ? python : undefined;
+  return spawnSync(python, ["-c", `import ${modules}`], { stdio: "ignore" }).status === 0 ? python : undefined;
 }
 
 export class Rival implements Disposable {
