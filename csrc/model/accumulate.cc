@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/pass.h"
 #include "model/train.h"
 
 namespace rlsd::model {
@@ -24,6 +25,7 @@ class Accumulation {
         out_(outputs),
         loss_scale_(loss_scale),
         micro_(split(sequences, model->batch_tokens)),
+        pass_(model),
         staging_(&model->device, &model->scores) {
     for (const MicroBatch& m : micro_) {
       targets_.insert(targets_.end(), m.targets.begin(), m.targets.end());
@@ -51,7 +53,7 @@ class Accumulation {
   rlsd_status stage() {
     const int64_t n = tokens(), b = sequences();
     const uint64_t array = Staging::padded(static_cast<uint64_t>(n > b ? n : b) * 4 + 4);
-    RLSD_CHECK(staging_.reserve(19 * array + Staging::padded(RLSD_STAT_COUNT * sizeof(double))));
+    RLSD_CHECK(staging_.reserve(18 * array + Staging::padded(RLSD_STAT_COUNT * sizeof(double))));
     std::memset(&loss_, 0, sizeof(loss_));
     rlsd_policy_batch& batch = loss_.batch;
     batch.tokens = n;
@@ -77,7 +79,6 @@ class Accumulation {
     o.loss_scale = loss_scale_;
     o.accumulate = 1;
     o.clear_other_rows = 1;
-    predictors_ = staging_.take<int32_t>(n);
     whole_ = staging_.take<int32_t>(2);
     unread_ = staging_.take<float>(n);
     entropy_ = staging_.take<float>(n);
@@ -98,27 +99,18 @@ class Accumulation {
     return device_.table().policy_loss(device_.context(), &batch, &o, &outputs);
   }
 
-  /* Hidden states of a micro-batch with all that its backward pass needs; `student` reads them. */
-  rlsd_status forward_batch(const MicroBatch& m, bool gradients, rlsd_scores* student) {
-    RLSD_CHECK(upload_rows(m_, m.packed(), &m_->integers, &rows_));
-    RLSD_CHECK(forward(m_, rows_, gradients, &m_->activations));
-    const uint64_t bytes = m.rows.size() * sizeof(int32_t);
-    RLSD_CHECK(device_.upload(predictors_ + m.first_target, m.rows.data(), bytes));
-    *student = hidden_scores(m_, m_->activations.hidden, rows_.rows, predictors_ + m.first_target);
-    return RLSD_OK;
-  }
-
   void want_gradients(rlsd_policy_outputs* o) {
-    o->gradient_hidden = matrix(m_->activations.d_hidden, rows_.rows, m_->config.hidden);
+    o->gradient_hidden = pass_.hidden_gradient();
     o->gradient_head = m_->head_gradient();
   }
 
   rlsd_status one_pass() {
-    RLSD_CHECK(forward_batch(micro_[0], true, &loss_.batch.student));
+    RLSD_CHECK(pass_.forward(micro_[0], true));
+    loss_.batch.student = pass_.scores();
     want_gradients(&loss_.outputs);
     RLSD_CHECK(call_loss(loss_.batch, objective_, loss_.outputs));
     RLSD_CHECK(download());
-    return backward(m_, rows_, &m_->activations);
+    return pass_.backward();
   }
 
   /* What the loss refuses of the batch whatever the log-probs, before memory is taken for training
@@ -156,9 +148,10 @@ class Accumulation {
 
   rlsd_status log_probs_of(const MicroBatch& m) {
     if (m.targets.empty()) return RLSD_OK;
+    RLSD_CHECK(pass_.forward(m, false));
     rlsd_token_log_probs_args args;
     std::memset(&args, 0, sizeof(args));
-    RLSD_CHECK(forward_batch(m, false, &args.scores));
+    args.scores = pass_.scores();
     args.tokens = m.target_count();
     args.token_ids = loss_.batch.token_ids + m.first_target;
     if (in_.completion_mask != nullptr)
@@ -188,9 +181,10 @@ class Accumulation {
   /* Gradient of sum over the micro-batch's targets of gradient_log_probs log P. */
   rlsd_status gradient_of(const MicroBatch& m) {
     if (m.targets.empty()) return RLSD_OK;
+    RLSD_CHECK(pass_.forward(m, true));
     rlsd_policy_batch batch;
     std::memset(&batch, 0, sizeof(batch));
-    RLSD_CHECK(forward_batch(m, true, &batch.student));
+    batch.student = pass_.scores();
     const int32_t whole[] = {0, static_cast<int32_t>(m.target_count())};
     RLSD_CHECK(device_.upload(whole_, whole, sizeof(whole)));
     batch.tokens = m.target_count();
@@ -216,7 +210,7 @@ class Accumulation {
     outputs.loss_scale = 1.0;
     want_gradients(&outputs);
     RLSD_CHECK(call_loss(batch, o, outputs));
-    return backward(m_, rows_, &m_->activations);
+    return pass_.backward();
   }
 
   /* A loss from log-probs has no entropy: its mean is taken here, over the tokens that the loss has
@@ -256,13 +250,12 @@ class Accumulation {
   const double loss_scale_;
   const std::vector<MicroBatch> micro_;
   std::vector<int32_t> targets_, cu_ = {0};
+  Pass pass_;
   Staging staging_;
   DeviceLoss loss_;
-  DeviceRows rows_ = {};
-  int32_t* predictors_ = nullptr; /* (N) row of the micro-batch that predicts each target */
-  int32_t* whole_ = nullptr;      /* (2) one sequence of all targets */
-  float* unread_ = nullptr;       /* (N) results of the second pass */
-  float* entropy_ = nullptr;      /* (N) from the first pass */
+  int32_t* whole_ = nullptr; /* (2) one sequence of all targets */
+  float* unread_ = nullptr;  /* (N) results of the second pass */
+  float* entropy_ = nullptr; /* (N) from the first pass */
 };
 
 }  // namespace

@@ -121,24 +121,22 @@ class Backward {
   }
 
   rlsd_status attention_scores(const LayerActivations& l) {
-    const int64_t d = c_.head_dim;
-    rlsd_attention_args args = {};
-    args.q = cube(l.q, n_, c_.heads, d);
-    args.k = cube(l.k, n_, c_.kv_heads, d);
-    args.v = cube(l.v, n_, c_.kv_heads, d);
-    args.out = cube(l.out, n_, c_.heads, d);
-    args.lse = matrix(l.lse, n_, c_.heads);
-    args.d_out = cube(a_->d_out, n_, c_.heads, d);
-    args.dq = cube(a_->dq, n_, c_.heads, d);
-    args.dk = cube(a_->dk, n_, c_.kv_heads, d);
-    args.dv = cube(a_->dv, n_, c_.kv_heads, d);
-    args.cu_seqlens = rows_.cu_seqlens;
-    args.sequences = rows_.sequences;
-    args.scale = attention_scale(c_);
+    const int64_t width = c_.kv_width();
+    const SharedKeys& s = rows_.shared;
+    rlsd_attention_args args;
+    RLSD_CHECK(attention_of(m_, l, rows_, &args));
+    args.d_out = cube(a_->d_out, n_, c_.heads, c_.head_dim);
+    args.dq = cube(a_->dq, n_, c_.heads, c_.head_dim);
+    args.dk = cube(s.count > 0 ? s.dk : a_->dk, args.k.shape[0], c_.kv_heads, c_.head_dim);
+    args.dv = cube(s.count > 0 ? s.dv : a_->dv, args.k.shape[0], c_.kv_heads, c_.head_dim);
     uint64_t bytes = 0;
     RLSD_CHECK(t_.attention_backward_workspace(context(), &args, &bytes));
     RLSD_CHECK(m_->device.workspace(bytes));
-    return t_.attention_backward(context(), &args);
+    RLSD_CHECK(t_.attention_backward(context(), &args));
+    if (s.count == 0) return RLSD_OK;
+    RLSD_CHECK(
+        m_->device.scatter(matrix(a_->dk, n_, width), matrix(s.dk, s.count, width), s.row_of));
+    return m_->device.scatter(matrix(a_->dv, n_, width), matrix(s.dv, s.count, width), s.row_of);
   }
 
   rlsd_status unrotate(float* x, int64_t heads) {

@@ -1,4 +1,5 @@
-/* Sequences whose last tokens are scored, cut into passes that fit the activation memory. */
+/* Sequences whose last tokens are scored, cut into passes that fit the activation memory; and
+ * memory for their arrays. */
 #ifndef RLSD_MODEL_BATCH_H_
 #define RLSD_MODEL_BATCH_H_
 
@@ -32,15 +33,16 @@ struct MicroBatch {
   std::vector<int32_t> ids, cu_seqlens; /* input rows */
   std::vector<int32_t> rows, targets;   /* (n): the row that predicts each target */
   std::vector<int32_t> cu_targets;      /* (sequences + 1), from 0 */
+  std::vector<int32_t> common; /* (sequences): first input rows that are those of the one before */
   int64_t first_sequence = 0, first_target = 0;
 
   int64_t sequences() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
   int64_t target_count() const { return static_cast<int64_t>(targets.size()); }
-  PackedRows packed() const { return {ids.data(), cu_seqlens.data(), sequences()}; }
 };
 
-/* Micro-batches of at most `batch_tokens` input rows, or of one sequence. With `beside`, which has
- * as many sequences, of at most as many rows of those too. */
+/* Micro-batches of at most `batch_tokens` input rows, or of one sequence; rows that a sequence has
+ * in common with the one before it count once. With `beside`, which has as many sequences, of at
+ * most as many rows of those too. */
 std::vector<MicroBatch> split(const Sequences& sequences, int64_t batch_tokens,
                               const Sequences* beside = nullptr);
 
@@ -80,16 +82,6 @@ class Staging {
   Buffer* buffer_;
   uint64_t used_ = 0;
 };
-
-/* Log-probs of all targets into host memory (N), at `temperature`. */
-rlsd_status score(Model* model, const Sequences& sequences, double temperature, float* log_probs);
-
-/* Logits (rows, V) of every row of one sequence into host memory. */
-rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* logits);
-
-/* The view of a micro-batch's targets that the losses read: hidden states, head, rows. */
-rlsd_scores hidden_scores(Model* model, const float* hidden, int64_t rows,
-                          const int32_t* device_rows);
 
 }  // namespace rlsd::model
 

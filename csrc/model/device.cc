@@ -138,6 +138,15 @@ rlsd_status Device::workspace(uint64_t bytes) {
   return RLSD_OK;
 }
 
+rlsd_status Device::gather(rlsd_tensor to, rlsd_tensor from, const int32_t* rows) {
+  return table_->embedding(&context_, to, from, rows);
+}
+
+rlsd_status Device::scatter(rlsd_tensor to, rlsd_tensor from, const int32_t* rows) {
+  RLSD_CHECK(zero(static_cast<float*>(to.data), to.shape[0] * to.shape[1]));
+  return table_->embedding_backward(&context_, to, from, rows);
+}
+
 rlsd_status Device::matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
                            bool transpose_b, double beta, const float* bias) {
   uint64_t bytes = 0;

@@ -78,6 +78,11 @@ class Device {
   rlsd_status matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
                      bool transpose_b, double beta, const float* bias = nullptr);
 
+  /* to = from[rows], as the embedding's gather does it. */
+  rlsd_status gather(rlsd_tensor to, rlsd_tensor from, const int32_t* rows);
+  /* to[rows[i]] = sum of the rows of from that go there, in their order; others are 0. */
+  rlsd_status scatter(rlsd_tensor to, rlsd_tensor from, const int32_t* rows);
+
   /* Gives back the workspace. */
   void release();
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/pass.h"
 #include "model/train.h"
 
 namespace rlsd::model {
@@ -61,34 +62,29 @@ class Distillation {
     stats_[kSequences] += static_cast<double>(m.sequences());
     if (n == 0) return RLSD_OK;
     rlsd_distill_args args = options_;
-    RLSD_CHECK(stage(m, taught, &args));
-    DeviceRows teacher_rows, rows;
-    RLSD_CHECK(upload_rows(teacher_, taught.packed(), &teacher_->integers, &teacher_rows));
-    RLSD_CHECK(forward(teacher_, teacher_rows, false, &teacher_->activations));
-    args.teacher =
-        hidden_scores(teacher_, teacher_->activations.hidden, teacher_rows.rows, args.teacher.rows);
-    RLSD_CHECK(upload_rows(m_, m.packed(), &m_->integers, &rows));
-    RLSD_CHECK(forward(m_, rows, true, &m_->activations));
-    args.student = hidden_scores(m_, m_->activations.hidden, rows.rows, args.student.rows);
-    args.gradient_hidden = matrix(m_->activations.d_hidden, rows.rows, m_->config.hidden);
+    RLSD_CHECK(stage(m, &args));
+    Pass teacher(teacher_), student(m_);
+    RLSD_CHECK(teacher.forward(taught, false));
+    args.teacher = teacher.scores();
+    RLSD_CHECK(student.forward(m, true));
+    args.student = student.scores();
+    args.gradient_hidden = student.hidden_gradient();
     args.gradient_head = m_->head_gradient();
     uint64_t bytes = 0;
     RLSD_CHECK(device_.table().distill_loss_workspace(device_.context(), &args, &bytes));
     RLSD_CHECK(device_.workspace(bytes));
     RLSD_CHECK(device_.table().distill_loss(device_.context(), &args));
     RLSD_CHECK(collect(args, m));
-    return backward(m_, rows, &m_->activations);
+    return student.backward();
   }
 
-  rlsd_status stage(const MicroBatch& m, const MicroBatch& taught, rlsd_distill_args* args) {
+  rlsd_status stage(const MicroBatch& m, rlsd_distill_args* args) {
     const int64_t n = m.target_count(), b = m.sequences();
     staging_ = Staging(&device_, &m_->scores);
     const uint64_t array = Staging::padded(static_cast<uint64_t>(std::max(n, b) + 1) * 4);
-    RLSD_CHECK(staging_.reserve(6 * array + Staging::padded(RLSD_DISTILL_STATS * sizeof(double))));
+    RLSD_CHECK(staging_.reserve(3 * array + Staging::padded(RLSD_DISTILL_STATS * sizeof(double))));
     args->tokens = n;
     args->sequences = b;
-    RLSD_CHECK(staging_.put(m.rows.data(), n, &args->student.rows));
-    RLSD_CHECK(staging_.put(taught.rows.data(), n, &args->teacher.rows));
     RLSD_CHECK(staging_.put(m.cu_targets.data(), b + 1, &args->cu_seqlens));
     const uint8_t* mask = mask_ != nullptr ? mask_ + m.first_target : nullptr;
     RLSD_CHECK(staging_.put(mask, n, &args->completion_mask));

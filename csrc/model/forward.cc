@@ -3,7 +3,6 @@
  *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd
  * Where W has an adapter, y W^T + b gains scale (y A^T) B^T. */
 #include "model/model.h"
-#include "model/shared_rows.h"
 
 namespace rlsd::model {
 namespace {
@@ -30,55 +29,33 @@ rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows,
                                     vector(m->at(weight), columns), m->config.norm_eps);
 }
 
-/* The packed rows that attention works on: those of the layer, or an expansion of them. */
-struct AttentionRows {
-  const float *q, *k, *v;
-  float *out, *lse;
-  const int32_t* cu_seqlens;
-  int64_t rows, sequences;
-  const int32_t* first_query;
-};
-
-rlsd_status attention(Model* m, const AttentionRows& r) {
-  const Config& c = m->config;
-  rlsd_attention_args args = {};
-  args.q = cube(r.q, r.rows, c.heads, c.head_dim);
-  args.k = cube(r.k, r.rows, c.kv_heads, c.head_dim);
-  args.v = cube(r.v, r.rows, c.kv_heads, c.head_dim);
-  args.out = cube(r.out, r.rows, c.heads, c.head_dim);
-  args.lse = matrix(r.lse, r.rows, c.heads);
-  args.cu_seqlens = r.cu_seqlens;
-  args.sequences = r.sequences;
-  args.scale = attention_scale(c);
-  args.first_query = r.first_query;
+rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
+  rlsd_attention_args args;
+  RLSD_CHECK(attention_of(m, a->layers[static_cast<size_t>(layer)], rows, &args));
   return m->device.table().attention(m->device.context(), &args);
 }
 
-/* to (n, width) = from[ids]: the embedding's gather serves rows of any kind. */
-rlsd_status gather_rows(Model* m, float* to, const float* from, const int32_t* ids, int64_t n,
-                        int64_t from_rows, int64_t width) {
-  return m->device.table().embedding(m->device.context(), matrix(to, n, width),
-                                     matrix(from, from_rows, width), ids);
-}
-
-rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, const Expansion* e,
-                   Activations* a) {
-  const Config& c = m->config;
-  const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
-  const int64_t u = rows.rows;
-  if (e == nullptr) {
-    return attention(m, {l.q, l.k, l.v, l.out, l.lse, rows.cu_seqlens, u, rows.sequences, nullptr});
-  }
-  const int64_t n = e->packed;
-  RLSD_CHECK(gather_rows(m, e->q, l.q, e->distinct_of, n, u, c.q_width()));
-  RLSD_CHECK(gather_rows(m, e->k, l.k, e->distinct_of, n, u, c.kv_width()));
-  RLSD_CHECK(gather_rows(m, e->v, l.v, e->distinct_of, n, u, c.kv_width()));
-  RLSD_CHECK(attention(
-      m, {e->q, e->k, e->v, e->out, e->lse, e->cu_seqlens, n, e->sequences, e->first_query}));
-  return gather_rows(m, l.out, e->out, e->packed_of, u, n, c.q_width());
-}
-
 }  // namespace
+
+rlsd_status attention_of(Model* m, const LayerActivations& l, const DeviceRows& rows,
+                         rlsd_attention_args* args) {
+  const Config& c = m->config;
+  const SharedKeys& s = rows.shared;
+  const int64_t keys = s.count > 0 ? s.count : rows.rows, width = c.kv_width();
+  *args = {};
+  args->q = cube(l.q, rows.rows, c.heads, c.head_dim);
+  args->k = cube(s.count > 0 ? s.k : l.k, keys, c.kv_heads, c.head_dim);
+  args->v = cube(s.count > 0 ? s.v : l.v, keys, c.kv_heads, c.head_dim);
+  args->out = cube(l.out, rows.rows, c.heads, c.head_dim);
+  args->lse = matrix(l.lse, rows.rows, c.heads);
+  args->cu_seqlens = rows.cu_seqlens;
+  args->cu_queries = s.cu_queries;
+  args->sequences = rows.sequences;
+  args->scale = attention_scale(c);
+  if (s.count == 0) return RLSD_OK;
+  RLSD_CHECK(m->device.gather(matrix(s.k, keys, width), matrix(l.k, rows.rows, width), s.row_of));
+  return m->device.gather(matrix(s.v, keys, width), matrix(l.v, rows.rows, width), s.row_of);
+}
 
 rlsd_status adapter_low(Model* m, AdapterOffsets at, rlsd_tensor x, float* low) {
   const int64_t rows = x.shape[0], rank = m->config.rank;
@@ -129,10 +106,8 @@ rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
   return norm(m, a->hidden, a->final_rstd, a->x_end, rows, m->config.hidden, m->layout.final_norm);
 }
 
-namespace {
-
-rlsd_status run_layers(Model* m, const DeviceRows& rows, const Expansion* expansion, Activations* a,
-                       KeyValueSink* sink) {
+rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
+                              KeyValueSink* sink) {
   const Config& c = m->config;
   RLSD_CHECK(
       m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
@@ -142,23 +117,10 @@ rlsd_status run_layers(Model* m, const DeviceRows& rows, const Expansion* expans
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;
     RLSD_CHECK(project(m, i, rows.rows, rows.positions, a));
     if (sink != nullptr) RLSD_CHECK(sink->store(i, l.k, l.v));
-    RLSD_CHECK(attend(m, i, rows, expansion, a));
+    RLSD_CHECK(attend(m, i, rows, a));
     RLSD_CHECK(finish_layer(m, i, rows.rows, next, a));
   }
   return final_norm(m, rows.rows, a);
-}
-
-}  // namespace
-
-rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
-                              KeyValueSink* sink) {
-  return run_layers(m, rows, nullptr, a, sink);
-}
-
-rlsd_status forward_shared(Model* m, const DeviceRows& rows, const Expansion& expansion,
-                           Activations* a) {
-  RLSD_CHECK(prepare(&m->device, m->config, rows.rows, false, a));
-  return run_layers(m, rows, &expansion, a, nullptr);
 }
 
 rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a) {

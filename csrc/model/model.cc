@@ -287,7 +287,7 @@ rlsd_status upload_rows(Model* model, const PackedRows& packed, Buffer* memory, 
   std::copy(packed.cu_seqlens, packed.cu_seqlens + sequences + 1, position);
   RLSD_CHECK(model->device.reserve(memory, host.size() * sizeof(int32_t), "Token ids"));
   RLSD_CHECK(model->device.upload(memory->ints(), host.data(), host.size() * sizeof(int32_t)));
-  *out = {memory->ints(), memory->ints() + rows, memory->ints() + 2 * rows, rows, sequences};
+  *out = {memory->ints(), memory->ints() + rows, memory->ints() + 2 * rows, rows, sequences, {}};
   return RLSD_OK;
 }
 

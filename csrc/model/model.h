@@ -83,6 +83,7 @@ struct Model {
   Buffer adapter, gradient, first_moment, second_moment;
   Activations activations;
   Buffer integers, scores; /* small arrays of the call that runs */
+  Buffer copies;           /* of what sequences share, one for each */
   int64_t updates = 0;
 
  private:
@@ -112,10 +113,19 @@ struct PackedRows {
   int64_t rows() const { return cu_seqlens[sequences]; }
 };
 
-/* The same on the device. */
+/* Where sequences share rows, attention reads copies of their keys and values. Device memory. */
+struct SharedKeys {
+  const int32_t* cu_queries; /* (sequences + 1): each one's own rows, its last positions */
+  const int32_t* row_of;     /* (count): the row that each key is */
+  int64_t count;             /* 0: nothing is shared, keys are rows */
+  float *k, *v, *dk, *dv;    /* (count, kv_width) scratch; gradients in training alone */
+};
+
+/* The same on the device; cu_seqlens counts keys. */
 struct DeviceRows {
   const int32_t *ids, *positions, *cu_seqlens;
   int64_t rows, sequences;
+  SharedKeys shared;
 };
 
 /* Into `memory`, grown as needed. */
@@ -143,6 +153,11 @@ rlsd_status project(Model* model, int64_t layer, int64_t rows, const int32_t* po
                     Activations* a);
 rlsd_status finish_layer(Model* model, int64_t layer, int64_t rows, float* x_next, Activations* a);
 rlsd_status final_norm(Model* model, int64_t rows, Activations* a);
+
+/* What attention reads and writes of a layer, but for gradients; shared keys and values are copied.
+ */
+rlsd_status attention_of(Model* model, const LayerActivations& layer, const DeviceRows& rows,
+                         rlsd_attention_args* args);
 
 /* low (rows, rank) = scale x A^T */
 rlsd_status adapter_low(Model* model, AdapterOffsets at, rlsd_tensor x, float* low);

@@ -1,6 +1,7 @@
 /* The engine's calls on batches of tokens: score, accumulate, generate. */
 #include <cstring>
 
+#include "model/score.h"
 #include "model/train.h"
 #include "napi/addon_data.h"
 #include "napi/engine.h"

@@ -76,31 +76,48 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   }
 }
 
-void backward_slice(const rlsd_attention_args& a, const Heads& h, int64_t begin, int64_t end,
-                    int64_t kv_head) {
-  const float scale = static_cast<float>(a.scale);
-  const int64_t kv = a.k.stride[0];
-  float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
-  const size_t bytes = static_cast<size_t>(h.dim) * sizeof(float);
-  for (int64_t i = begin; i < end; ++i) {
-    std::memset(f32(a.dk) + i * kv + kv_head * h.dim, 0, bytes);
-    std::memset(f32(a.dv) + i * kv + kv_head * h.dim, 0, bytes);
-    std::memset(f32(a.dq) + i * a.q.stride[0] + kv_head * h.group * h.dim, 0,
-                bytes * static_cast<size_t>(h.group));
+/* Where one sequence's keys and queries lie. */
+struct Span {
+  int64_t begin, end; /* keys */
+  int64_t query;      /* the first */
+  int64_t skipped;    /* positions before it */
+};
+
+Span span_of(const rlsd_attention_args& a, int64_t b) {
+  const int32_t* const cu = a.cu_queries != nullptr ? a.cu_queries : a.cu_seqlens;
+  const int64_t begin = a.cu_seqlens[b], end = a.cu_seqlens[b + 1];
+  return {begin, end, cu[b], end - begin - (cu[b + 1] - cu[b])};
+}
+
+void clear(const rlsd_tensor& x, int64_t first, int64_t last, int64_t head, int64_t heads,
+           int64_t dim) {
+  for (int64_t i = first; i < last; ++i) {
+    std::memset(f32(x) + i * x.stride[0] + head * dim, 0,
+                static_cast<size_t>(heads * dim) * sizeof(float));
   }
-  for (int64_t start = begin; start < end; start += kKeys) {
-    const int64_t at = start * kv + kv_head * h.dim;
-    const int64_t keys = std::min(kKeys, end - start);
+}
+
+void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s, int64_t kv_head) {
+  const float scale = static_cast<float>(a.scale);
+  const int64_t kv = a.k.stride[0], length = s.end - s.begin;
+  float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
+  clear(a.dk, s.begin, s.end, kv_head, 1, h.dim);
+  clear(a.dv, s.begin, s.end, kv_head, 1, h.dim);
+  clear(a.dq, s.query, s.query + length - s.skipped, kv_head * h.group, h.group, h.dim);
+  for (int64_t start = 0; start < length; start += kKeys) {
+    const int64_t at = (s.begin + start) * kv + kv_head * h.dim;
+    const int64_t keys = std::min(kKeys, length - start);
     pack_block(packed_keys, f32(a.k) + at, kv, keys, h.dim);
     pack_block(packed_values, f32(a.v) + at, kv, keys, h.dim);
     const BlockGradient block = {packed_keys, packed_values,  f32(a.k) + at,
                                  kv,          f32(a.dk) + at, f32(a.dv) + at};
-    for (int64_t i = start; i < end; ++i) {
+    for (int64_t i = std::max(start, s.skipped); i < length; ++i) {
+      const int64_t query = s.query + i - s.skipped;
       for (int64_t head = kv_head * h.group; head < (kv_head + 1) * h.group; ++head) {
-        const int64_t q_at = i * a.q.stride[0] + head * h.dim;
+        const int64_t q_at = query * a.q.stride[0] + head * h.dim;
         const float* d_out = f32(a.d_out) + q_at;
         const RowGradient row = {f32(a.q) + q_at, d_out, f32(a.dq) + q_at,
-                                 f32(a.lse)[i * h.heads + head],
+                                 f32(a.lse)[query * h.heads + head],
                                  dot_row(d_out, f32(a.out) + q_at, h.dim)};
         attend_block_backward(row, block, std::min(keys, i + 1 - start), h.dim, scale);
       }
@@ -121,17 +138,15 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
       context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
         for (int64_t task = from; task < to; ++task) {
           const int64_t b = task / (h.kv_heads * blocks), kv_head = task / blocks % h.kv_heads;
-          const int64_t begin = a->cu_seqlens[b], block = task % blocks * kQueries;
-          const int64_t skipped = a->first_query != nullptr ? a->first_query[b] : 0;
-          const int64_t first = std::max(block, skipped);
-          const int64_t end = std::min<int64_t>(block + kQueries, a->cu_seqlens[b + 1] - begin);
-          const int64_t rows = end - first;
+          const Span s = span_of(*a, b);
+          const int64_t block = task % blocks * kQueries, first = std::max(block, s.skipped);
+          const int64_t rows = std::min(block + kQueries, s.end - s.begin) - first;
           if (rows <= 0) continue;
-          const int64_t head = kv_head * h.group, row = begin + first;
+          const int64_t head = kv_head * h.group, row = s.query + first - s.skipped;
           const Slice slice = {
               f32(a->q) + row * a->q.stride[0] + head * h.dim,
-              f32(a->k) + begin * a->k.stride[0] + kv_head * h.dim,
-              f32(a->v) + begin * a->v.stride[0] + kv_head * h.dim,
+              f32(a->k) + s.begin * a->k.stride[0] + kv_head * h.dim,
+              f32(a->v) + s.begin * a->v.stride[0] + kv_head * h.dim,
               f32(a->out) + row * a->out.stride[0] + head * h.dim,
               a->lse.data != nullptr ? f32(a->lse) + row * h.heads + head : nullptr,
               a->q.stride[0],
@@ -188,8 +203,7 @@ rlsd_status attention_backward(rlsd_context* context, const rlsd_attention_args*
   const int64_t cost = h.group * length * (length + kKeys) * (5 * h.dim + 16) / 2;
   return parallel_rows(context, a->sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
-      const int64_t b = task / h.kv_heads;
-      backward_slice(*a, h, a->cu_seqlens[b], a->cu_seqlens[b + 1], task % h.kv_heads);
+      backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads);
     }
   });
 }

@@ -264,18 +264,18 @@ typedef struct rlsd_distill_args {
 
 /* ---- model -------------------------------------------------------------------------------- */
 
-/* Packed attention: sequence b owns rows cu_seqlens[b] .. cu_seqlens[b+1]; causal inside it. */
+/* Packed attention: sequence b owns the keys cu_seqlens[b] .. cu_seqlens[b+1] and the queries cu_queries[b] ..
+ * cu_queries[b+1], which stand at its last positions; causal inside it. */
 typedef struct rlsd_attention_args {
-  rlsd_tensor q, k, v; /* (N, heads, D), (N, kv_heads, D) twice; heads % kv_heads == 0 */
-  rlsd_tensor out;     /* (N, heads, D) */
-  rlsd_tensor lse;     /* (N, heads) f32: log-sum-exp of each row of scores */
+  rlsd_tensor q;    /* (queries, heads, D); heads % kv_heads == 0 */
+  rlsd_tensor k, v; /* (keys, kv_heads, D) */
+  rlsd_tensor out;  /* (queries, heads, D) */
+  rlsd_tensor lse;  /* (queries, heads) f32: log-sum-exp of each row of scores */
   rlsd_tensor d_out, dq, dk, dv; /* backward only; dq, dk, dv are overwritten */
   const int32_t* cu_seqlens;
   int64_t sequences;
   double scale;
-  /* (sequences) or NULL: rows of sequence b before first_query[b] are keys and values only; nothing is
-   * written for them. Forward only. */
-  const int32_t* first_query;
+  const int32_t* cu_queries; /* (sequences + 1); NULL: cu_seqlens, every position has a query */
 } rlsd_attention_args;
 
 /* One new token a sequence against its cache; the caller has appended k and v already. */
