@@ -1,4 +1,5 @@
 import { type ObjectiveOptions, rlsd } from "../lib/objectives/presets.js";
+import type { Policy, TrainBatch } from "../lib/policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
@@ -11,7 +12,7 @@ import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/me
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
-import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
+import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch, update } from "../lib/trainer/update.js";
 
 const base = { model: "m", data: { train: ["d"] } };
 const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
@@ -196,6 +197,61 @@ describe("a token batch", () => {
   test("is cut by tokens, prompts included, with at least one row each", () => {
     const cut = microbatches([row("abc"), row("d"), row("efghijkl"), row("m")], 8);
     expect(cut.map((part) => part.map((one) => one.rollout.text))).toEqual([["abc", "d"], ["efghijkl"], ["m"]]);
+  });
+
+  test("is cut to what the policy computes at once, each update's rows in their own order", async () => {
+    const cuts: string[][] = [];
+    const policy = {
+      batchTokens: 9,
+      accumulate: async ({ sequences }: TrainBatch) => {
+        cuts.push(sequences.map(({ completion }) => String.fromCharCode(...completion)));
+        const logProbs = new Float32Array(sequences.reduce((n, { completion }) => n + completion.length, 0));
+        return { logProbs, tokenAdvantages: logProbs };
+      },
+      step: async () => ({ gradientNorm: 1, skipped: false }),
+    };
+    const { prompt } = rolloutOf("q");
+    const rows = Array.from("abcdefgh", (c) => row(c, { rollout: rolloutOf(c, { prompt }) }));
+    const of = async (settings: TrainConfig) => {
+      cuts.length = 0;
+      const o = { config: configOf(settings), objective: rlsd(), creditMix: 0, step: 1 };
+      await update(policy as unknown as Policy, rows, o);
+      return cuts.map((cut) => cut.join(""));
+    };
+    expect(await of({})).toEqual(["abcdefg", "h"]);
+    expect(await of({ update: { microbatchTokens: 5 } })).toEqual(["abc", "def", "gh"]);
+    const halves = await of({ update: { minibatches: 2 } });
+    expect(halves.map((half) => [...half].sort().join(""))).toEqual(halves);
+    expect([...halves.join("")].sort().join("")).toBe("abcdefgh");
+    expect(halves[0]).not.toBe("abcd");
+  });
+
+  test("counts a prompt once for the completions of it that lie side by side, up to eight keys a token", () => {
+    const { prompt } = rolloutOf("q");
+    const of = (text: string, own = prompt) => row(text, { rollout: rolloutOf(text, { prompt: own }) });
+    const texts = (rows: LossRow[], budget: number) =>
+      microbatches(rows, budget).map((part) => part.map((one) => one.rollout.text));
+    const other = rolloutOf("q").prompt;
+    expect(texts([of("abc"), of("de"), of("f"), of("g", other)], 8)).toEqual([["abc", "de", "f"], ["g"]]);
+    const long = { ...prompt, ids: new Int32Array(29) };
+    expect(
+      texts(
+        Array.from("abcdefghij", (c) => of(c, long)),
+        40,
+      ).map((part) => part.length),
+    ).toEqual([10]);
+    expect(
+      texts(
+        Array.from("abcdefghij", (c) => of(c, long)),
+        30,
+      ).map((part) => part.length),
+    ).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    expect(
+      texts(
+        Array.from("abcdefghijkl", (c) => of(c, long)),
+        41,
+      ).map((part) => part.length),
+    ).toEqual([10, 2]);
   });
 });
 

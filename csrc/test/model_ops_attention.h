@@ -4,34 +4,44 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "test/model_ops.h"
 
 namespace rlsd::test {
 
 /* Ragged sequences, one of them empty, longer than a block of keys; grouped heads of an odd width.
- */
+ * The queries are those of every position, or of the last ones alone. */
 struct Attention {
   const std::vector<int32_t> cu = {0, 70, 70, 71, 104};
-  const int64_t n = 104, heads = 4, kv_heads = 2, dim = 6;
+  const std::vector<int32_t> cu_queries;
+  const int64_t n = 104, queries = cu_queries.back(), heads = 4, kv_heads = 2, dim = 6;
   const double scale = 1.7;
-  const std::vector<Values> in = {noise(n * heads * dim, 9), noise(n* kv_heads* dim, 10),
+  const std::vector<Values> in = {noise(queries * heads * dim, 9), noise(n* kv_heads* dim, 10),
                                   noise(n* kv_heads* dim, 11)};
+
+  explicit Attention(std::vector<int32_t> q = {0, 70, 70, 71, 104}) : cu_queries(std::move(q)) {}
+
+  bool whole() const { return queries == n; }
 
   Values formula(const std::vector<Values>& v) const {
     Values out(v[0].size());
     for (size_t b = 0; b + 1 < cu.size(); ++b) {
-      for (int64_t i = cu[b]; i < cu[b + 1]; ++i) {
-        for (int64_t h = 0; h < heads; ++h) row(v, cu[b], i, h, &out);
+      for (int64_t i = cu_queries[b]; i < cu_queries[b + 1]; ++i) {
+        const int64_t last = cu[b + 1] - (cu_queries[b + 1] - i);
+        for (int64_t h = 0; h < heads; ++h) row(v, cu[b], last, i, h, &out);
       }
     }
     return out;
   }
 
-  void row(const std::vector<Values>& v, int64_t begin, int64_t i, int64_t h, Values* out) const {
+  /* Query i, which stands at key `last`. */
+  void row(const std::vector<Values>& v, int64_t begin, int64_t last, int64_t i, int64_t h,
+           Values* out) const {
     const int64_t kv = h / (heads / kv_heads);
     double sum = 0.0;
-    for (int64_t j = begin; j <= i; ++j) {
+    for (int64_t j = begin; j <= last; ++j) {
       double dot = 0.0;
       for (int64_t d = 0; d < dim; ++d)
         dot += v[0][(i * heads + h) * dim + d] * v[1][(j * kv_heads + kv) * dim + d];
@@ -44,20 +54,29 @@ struct Attention {
   }
 };
 
-inline void attention() {
-  const Attention a;
+inline void attention(const Attention& a) {
   const Formula formula = [&](const std::vector<Values>& v) { return a.formula(v); };
   const Values c = noise(a.in[0].size(), 12);
   std::vector<float> bits[2];
   for (int32_t threads : {1, 3}) {
-    Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
-        v(a.in[2], {a.n, a.kv_heads, a.dim});
-    Array out({a.n, a.heads, a.dim}, 7.0), lse({a.n, a.heads}), d_out(c, {a.n, a.heads, a.dim});
-    Array dq({a.n, a.heads, a.dim}, 7.0), dk({a.n, a.kv_heads, a.dim}, 7.0),
-        dv({a.n, a.kv_heads, a.dim}, 7.0);
-    rlsd_attention_args args = {q.tensor,   k.tensor,     v.tensor,  out.tensor,
-                                lse.tensor, d_out.tensor, dq.tensor, dk.tensor,
-                                dv.tensor,  a.cu.data(),  4,         a.scale};
+    const std::vector<int64_t> of_queries = {a.queries, a.heads, a.dim};
+    const std::vector<int64_t> of_keys = {a.n, a.kv_heads, a.dim};
+    Array q(a.in[0], of_queries), k(a.in[1], of_keys), v(a.in[2], of_keys), d_out(c, of_queries);
+    Array out(of_queries, 7.0), lse({a.queries, a.heads});
+    Array dq(of_queries, 7.0), dk(of_keys, 7.0), dv(of_keys, 7.0);
+    rlsd_attention_args args = {q.tensor,
+                                k.tensor,
+                                v.tensor,
+                                out.tensor,
+                                lse.tensor,
+                                d_out.tensor,
+                                dq.tensor,
+                                dk.tensor,
+                                dv.tensor,
+                                a.cu.data(),
+                                4,
+                                a.scale,
+                                a.whole() ? nullptr : a.cu_queries.data()};
     uint64_t bytes = 0;
     Context context(threads);
     backend->attention(context, &args);
@@ -68,12 +87,18 @@ inline void attention() {
       bits[threads == 3].insert(bits[threads == 3].end(), array->data.begin(), array->data.end());
     }
     if (threads == 3) continue;
-    check_value("attention", out, formula(a.in));
+    check_value(a.whole() ? "attention" : "attention of the last positions", out, formula(a.in));
     check_gradient("attention_backward: q, overwritten", dq, formula, a.in, 0, c);
     check_gradient("attention_backward: k, overwritten", dk, formula, a.in, 1, c);
     check_gradient("attention_backward: v, overwritten", dv, formula, a.in, 2, c);
   }
   report("attention has the same bits on one thread and three", bits[0] == bits[1], 0.0);
+}
+
+inline void attention() {
+  attention(Attention());
+  /* One sequence with some of its queries, one with its only one, one with none. */
+  attention(Attention({0, 25, 25, 26, 26}));
 }
 
 /* Each row decoded from a cache has the bits that the whole sequence gave it. */

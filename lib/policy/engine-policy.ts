@@ -15,7 +15,7 @@ import { distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
-import { heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
+import { batchTokensOf, heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { Home } from "./place.js";
 import type {
@@ -46,6 +46,7 @@ export class EnginePolicy implements Policy {
   readonly endTokenIds: readonly number[];
   readonly parameterCount: number;
   readonly trainedParameterCount: number;
+  readonly batchTokens: number;
   readonly config: ModelConfig;
   readonly lora: LoraConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
@@ -66,6 +67,7 @@ export class EnginePolicy implements Policy {
     this.vocabSize = model.config.vocabSize;
     this.maxLength = model.config.maxLength;
     this.endTokenIds = model.config.endTokenIds;
+    this.batchTokens = batchTokensOf(encodeConfig(model.config, model.lora), model.placement);
     this.trainedParameterCount = model.layout.parameterCount;
     const under = model.lora === undefined ? 0 : layoutOf(model.config).parameterCount;
     this.parameterCount = under + this.trainedParameterCount;

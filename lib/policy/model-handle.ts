@@ -10,8 +10,8 @@ export interface Placement {
   /** Bytes that weights, gradient, optimizer state, activations and cache may take together. Default: the machine's. */
   readonly memoryLimit?: number | undefined;
   /**
-   * Tokens of a batch that are computed at once: bounds the activation memory. Default: as many as train in 2 GiB of
-   * activations, in 512 ... 8192.
+   * Input tokens of a batch that are computed at once, what neighbouring sequences have in common counted once: bounds the
+   * activation memory. Default: as many as train in 2 GiB of activations, in 512 ... 8192.
    */
   readonly batchTokens?: number | undefined;
 }

@@ -51,8 +51,9 @@ function defaultMemoryLimit(): number {
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
-/** A function of the shape alone: how a batch is cut decides the last bits of a gradient. */
-function defaultBatchTokens(config: Float64Array): number {
+/** By default a function of the shape alone: how a batch is cut decides the last bits of a gradient. */
+export function batchTokensOf(config: Float64Array, { batchTokens }: Placement): number {
+  if (batchTokens !== undefined) return batchTokens;
   const perToken = native.engineActivationBytes(config, 1024, 1) / 1024;
   return Math.min(8192, Math.max(512, Math.floor(2 ** 31 / perToken)));
 }
@@ -68,7 +69,7 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
     0,
     placement.threads ?? 0,
     placement.memoryLimit ?? defaultMemoryLimit(),
-    placement.batchTokens ?? defaultBatchTokens(encoded),
+    batchTokensOf(encoded, placement),
   );
   return native.engineOpen(encoded, place);
 }

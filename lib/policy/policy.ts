@@ -119,6 +119,11 @@ export interface Policy {
   readonly trainedParameterCount?: number | undefined;
   /** The adapters that are trained in the place of the weights. Absent: it has none. */
   readonly lora?: LoraConfig | undefined;
+  /**
+   * Input tokens that one forward and backward pass holds, what neighbouring sequences have in common counted once. A
+   * longer batch costs a second forward. Absent: any number.
+   */
+  readonly batchTokens?: number | undefined;
   /** Ids that end a completion. Absent: not known. */
   readonly endTokenIds?: readonly number[] | undefined;
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;

@@ -90,21 +90,35 @@ export function normalizerOf(objective: Objective, rows: readonly LossRow[], con
   }
 }
 
-/** Cuts rows into runs of at most `budget` tokens (prompts included), at least one row each. */
+/** Keys of attention for each token that is computed: the engine's bound as well (csrc/model/batch.cc). */
+const KEYS_PER_TOKEN = 8;
+
+/**
+ * Cuts rows into runs of at most `budget` tokens, at least one row each. A prompt counts once for the completions of it
+ * that lie side by side: they are computed together.
+ */
 export function microbatches(rows: readonly LossRow[], budget: number): LossRow[][] {
   const out: LossRow[][] = [];
-  let room = 0;
+  let [tokens, keys] = [0, 0];
   for (const row of rows) {
-    const size = row.rollout.prompt.ids.length + row.rollout.tokenIds.length;
-    if (out.length === 0 || size > room) {
-      out.push([]);
-      room = budget;
+    const { prompt, tokenIds } = row.rollout;
+    const whole = prompt.ids.length + tokenIds.length;
+    const added = out.at(-1)?.at(-1)?.rollout.prompt === prompt ? tokenIds.length : whole;
+    if (out.length === 0 || tokens + added > budget || keys + whole > KEYS_PER_TOKEN * budget) {
+      out.push([row]);
+      tokens = keys = whole;
+    } else {
+      out.at(-1)!.push(row);
+      tokens += added;
+      keys += whole;
     }
-    out.at(-1)!.push(row);
-    room -= size;
   }
   return out;
 }
+
+/** The rows of one update, in their own order, so that completions of a prompt lie side by side. */
+const minibatch = (rows: readonly LossRow[], order: Int32Array, start: number, size: number): LossRow[] =>
+  Array.from(order.slice(start, start + size).sort(), (i) => rows[i]!);
 
 /** Rows that can move the policy: with a KL or an entropy term all of them, otherwise those with an advantage. */
 const moving = (rows: readonly LossRow[], objective: Objective) =>
@@ -145,18 +159,18 @@ export async function update(policy: Policy, rows: readonly LossRow[], o: Update
   const calls: PolicyResult[] = [];
   const steps: StepResult[] = [];
   const { epochs, minibatches, microbatchTokens } = config.update;
+  const budget = Math.min(microbatchTokens, policy.batchTokens ?? microbatchTokens);
   const { weightDecay, betas, eps, maxGradientNorm } = config.optimizer;
   for (let epoch = 0; epoch < epochs; epoch++) {
-    const seed = hashSeed(config.seed, "minibatches", step, epoch);
-    const shuffled = minibatches === 1 ? rows : Array.from(permutation(rows.length, seed), (i) => rows[i]!);
-    const size = Math.ceil(shuffled.length / minibatches);
-    for (let start = 0; start < shuffled.length; start += size) {
-      const minibatch = shuffled.slice(start, start + size);
-      const normalizer = normalizerOf(o.objective, minibatch, config);
+    const order = permutation(rows.length, hashSeed(config.seed, "minibatches", step, epoch));
+    const size = Math.ceil(rows.length / minibatches);
+    for (let start = 0; start < rows.length; start += size) {
+      const chosen = minibatch(rows, order, start, size);
+      const normalizer = normalizerOf(o.objective, chosen, config);
       const objective = rlsd({ creditMix: o.creditMix, normalizer }, o.objective);
-      const work = moving(minibatch, objective);
+      const work = moving(chosen, objective);
       if (work.length === 0) continue;
-      for (const part of microbatches(work, microbatchTokens)) {
+      for (const part of microbatches(work, budget)) {
         const result = await policy.accumulate(toBatch(part, objective), objective);
         calls.push(result);
         keepRowResults(part, result, results);
