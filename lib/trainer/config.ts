@@ -159,7 +159,11 @@ export const trainSchema = {
   update: {
     epochs: integer(1, "passes over the rollouts of a step", { min: 1 }),
     minibatches: integer(1, "updates a pass", { min: 1 }),
-    microbatchTokens: integer(16384, "tokens of one forward and backward, a prompt counted once for its completions; less where the policy holds less", { min: 1 }),
+    microbatchTokens: integer(
+      16384,
+      "tokens of one forward and backward, a prompt counted once for its completions; less where the policy holds less",
+      { min: 1 },
+    ),
   },
   eval: {
     every: integer(20, "steps; 0: only at the end"),

@@ -18,7 +18,7 @@ const readers = {
 };
 
 const NUMBER =
-  /[-+−]?\s{0,2}(?:\d{1,3}(?:(?:,\\?!?\s?|\s|\{,\}|_)\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:\s{0,2}(?:[eE]|\\?(?:times|cdot|×|\*)\s{0,2}10\s{0,2}\^)\s{0,2}\{?[-+−]?\d{1,4}\}?)?/g;
+  /[-+−]?\s{0,2}(?:0x[\da-f]+\b|\d{1,3}(?:(?:,\\?!?\s?|\s|\{,\}|_)\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:\s{0,2}(?:e|\\?(?:times|cdot|×|\*)\s{0,2}10\s{0,2}\^)\s{0,2}\{?[-+−]?\d{1,4}\}?)?/gi;
 
 /** The value of one matched number. */
 function value(matched: string): number {
@@ -26,7 +26,8 @@ function value(matched: string): number {
     .replace(/−/g, "-")
     .replace(/\s{0,2}\\?(?:times|cdot|×|\*)\s{0,2}10\s{0,2}\^\s{0,2}/, "e")
     .replace(/\{,\}|\\!|[,\s_{}]/g, "");
-  return Number(plain);
+  const sign = plain.startsWith("-") ? -1 : 1; // JavaScript knows no signed hexadecimal number
+  return sign * Number(plain.replace(/^[-+]/, ""));
 }
 
 /** Every number of a text, with fractions `3/4` and `\frac{3}{4}` as one, and percentages where asked. */

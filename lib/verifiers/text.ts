@@ -104,7 +104,10 @@ export const text = define({
           ? finalAnswer(completion, options.tag, true)
           : { text: completion.slice(from).trim(), from: "whole" };
         if (said === undefined) return noAnswer(expected);
-        const reward = Math.max(...expected.map((right) => score(said.text, right)));
+        const reward = expected.reduce(
+          (best, right) => Math.max(best, score(said.text, right)),
+          Number.NEGATIVE_INFINITY,
+        );
         return { reward, detail: { extracted: said.text.slice(0, 500), from: said.from, expected } };
       },
     };

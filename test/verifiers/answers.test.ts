@@ -79,6 +79,11 @@ describe("numeric", () => {
     ["\\boxed{3}\n\\boxed{4}", 3, 0],
     ["no number at all", 0, 0],
     ["The answer is 3 or 4", 4, 0],
+    ["The answer is 0x1F", 31, 1],
+    ["The answer is -0X10", "-16", 1],
+    ["The answer is 0x10", 0, 0],
+    ["The answer is 0", "0x0", 1],
+    ["The answer is 6.5E2", 650, 1],
   ])("%j against %j is %d", async (completion, answer, expected) => {
     expect(await reward("numeric", completion, { answer })).toBe(expected);
   });
@@ -111,6 +116,8 @@ describe("text", () => {
   test("exact, word error rate and character error rate", async () => {
     const row = { answer: "the quick brown fox" };
     expect(await reward("text", "The quick, brown fox!", row)).toBe(1);
+    const many = { answer: [...Array.from({ length: 200_000 }, (_, i) => `${i}`), "the fox"] };
+    expect(await reward("text", "The fox", many)).toBe(1);
     expect(await reward({ type: "text", metric: "wer" }, "the quick red fox", row)).toBe(0.75);
     expect(await reward({ type: "text", metric: "cer" }, "the quick brown fax", row)).toBeCloseTo(18 / 19, 12);
     expect(await reward({ type: "text", metric: "wer" }, "word ".repeat(100), row)).toBe(0);
