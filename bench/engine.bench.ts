@@ -89,38 +89,35 @@ async function adapters(w: Workload, rounds: number): Promise<(string | number)[
   }
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const rows = [await measure(EXAMPLE, quick ? 3 : 40)];
   if (!quick) rows.push(await measure(REAL, 3));
-  const workload = quick ? EXAMPLE : REAL;
+  yield {
+    title: "The policy engine",
+    columns: ["model", "drawn tokens / s", "scored tokens / s", "trained tokens / s", "AdamW step (ms)"],
+    rows,
+    notes: [
+      "drawn: 64 and 16 sequences at once, prompts included in the time; scored and trained: prompts and completions",
+      "float32 throughout; random weights, so that nothing ends early",
+    ],
+  };
   const python = findPython("torch, transformers");
-  const rivals = [await rivalTable(EXAMPLE, quick ? 3 : 20, python)];
-  if (!quick) rivals.push(await rivalTable(REAL, 5, python));
-  return [
-    ...rivals,
-    {
-      title: "The policy engine",
-      columns: ["model", "drawn tokens / s", "scored tokens / s", "trained tokens / s", "AdamW step (ms)"],
-      rows,
-      notes: [
-        "drawn: 64 and 16 sequences at once, prompts included in the time; scored and trained: prompts and completions",
-        "float32 throughout; random weights, so that nothing ends early",
-      ],
-    },
-    {
-      title: `The same weights, held as float32 and as bfloat16: ${workload.name}`,
-      columns: ["held as", "weights (MiB)", "drawn tokens / s", "times as fast", "scored tokens / s", "times as fast"],
-      rows: await heldTypes(workload, quick ? 3 : 9),
-      notes: ["the same bits; the two in turn"],
-    },
-    {
-      title: `Training all weights, and adapters alone: ${workload.name}`,
-      columns: ["trained", "million parameters", "tokens / s", "times as fast", "memory (MiB)"],
-      rows: await adapters(workload, quick ? 3 : 9),
-      notes: [
-        "one pass and one step on the same completions, the three in turn",
-        "memory: all that the policy holds afterwards, weights, gradient, moments, activations and scratch",
-      ],
-    },
-  ];
+  yield await rivalTable(EXAMPLE, quick ? 3 : 20, python);
+  if (!quick) yield await rivalTable(REAL, 5, python);
+  const workload = quick ? EXAMPLE : REAL;
+  yield {
+    title: `The same weights, held as float32 and as bfloat16: ${workload.name}`,
+    columns: ["held as", "weights (MiB)", "drawn tokens / s", "times as fast", "scored tokens / s", "times as fast"],
+    rows: await heldTypes(workload, quick ? 3 : 9),
+    notes: ["the same bits; the two in turn"],
+  };
+  yield {
+    title: `Training all weights, and adapters alone: ${workload.name}`,
+    columns: ["trained", "million parameters", "tokens / s", "times as fast", "memory (MiB)"],
+    rows: await adapters(workload, quick ? 3 : 9),
+    notes: [
+      "one pass and one step on the same completions, the three in turn",
+      "memory: all that the policy holds afterwards, weights, gradient, moments, activations and scratch",
+    ],
+  };
 }

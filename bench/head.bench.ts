@@ -94,12 +94,10 @@ async function table(shape: Shape, repeats: number, python: string | undefined):
   };
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const python = findPython();
   const shapes = quick
     ? [{ tokens: 64, vocab: 8192, width: 64 }]
     : [896, 2048].map((width) => ({ tokens: 256, vocab: 151_936, width }));
-  const tables: BenchTable[] = [];
-  for (const shape of shapes) tables.push(await table(shape, quick ? 1 : 3, python));
-  return tables;
+  for (const shape of shapes) yield await table(shape, quick ? 1 : 3, python);
 }

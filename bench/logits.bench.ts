@@ -131,14 +131,14 @@ function tfjsTable(quick: boolean): BenchTable {
   };
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const tokens = quick ? 16 : 128;
   const vocab = quick ? 20_000 : 151_936;
   const cores = availableParallelism();
   const dtypes: DType[] = quick ? ["f32"] : ["f32", "bf16", "f16"];
   const shapes = dtypes.map((dtype) => ({ tokens, vocab, dtype }));
-  const tables = [await fusedTable(shapes, cores, quick)];
-  if (cores > 1) tables.push(await fusedTable(shapes.slice(0, 2), 1, quick));
-  tables.push(scoreTable(shapes, cores, quick), tfjsTable(quick));
-  return tables;
+  yield await fusedTable(shapes, cores, quick);
+  if (cores > 1) yield await fusedTable(shapes.slice(0, 2), 1, quick);
+  yield scoreTable(shapes, cores, quick);
+  yield tfjsTable(quick);
 }

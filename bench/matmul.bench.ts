@@ -62,12 +62,15 @@ function table(
   };
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const cxx = compiler();
-  if (cxx === undefined) return [{ title: TITLE, columns: [], rows: [], notes: ["not run: there is no C++ compiler"] }];
+  if (cxx === undefined) {
+    yield { title: TITLE, columns: [], rows: [], notes: ["not run: there is no C++ compiler"] };
+    return;
+  }
   const shapes = quick ? SHAPES.slice(5, 9) : SHAPES;
   const library = await cpuLibrary(cxx);
   const program = await testProgram(cxx, "matmul_bench.cc");
   const cores = availableParallelism();
-  return [...new Set([1, cores])].map((threads) => table(program, library, shapes, threads, quick));
+  for (const threads of new Set([1, cores])) yield table(program, library, shapes, threads, quick);
 }

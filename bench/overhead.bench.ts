@@ -16,7 +16,7 @@ function repeat(call: () => unknown): () => void {
   };
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const { teacher, ...plain } = logProbBatch(TOKENS, 8);
   const batch = { ...plain, teacher };
   const call = { out: logProbOut(TOKENS) };
@@ -60,7 +60,7 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
     const latency = "latency" in task.result ? task.result.latency : undefined;
     return [task.name, microseconds(latency?.min), microseconds(latency?.p50), microseconds(latency?.p75)];
   });
-  return [
+  yield* [
     {
       title: `One call on ${TOKENS} tokens in 4 sequences, microseconds`,
       columns: ["call", "least", "median", "p75"],

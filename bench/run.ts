@@ -1,4 +1,4 @@
-/** Runs the benches: all, or those named. Figures go to stdout, as text or (--json) as one object. */
+/** Runs the benches: all, or those named. Figures go to stdout, each table as it is there or (--json) as one object. */
 import { readdirSync } from "node:fs";
 import { cpus } from "node:os";
 import { type BenchOptions, type BenchTable, formatTable } from "./table.js";
@@ -23,9 +23,10 @@ const tables: (BenchTable & { bench: string })[] = [];
 if (!asJson) console.log(`${machine.cpu}, ${machine.cores} cores, Node ${machine.node}\n`);
 for (const name of names.length > 0 ? names : known) {
   const bench = (await import(new URL(`${name}.bench.ts`, here).href)) as {
-    run(options: BenchOptions): Promise<BenchTable[]>;
+    run(options: BenchOptions): AsyncIterable<BenchTable>;
   };
-  for (const table of await bench.run(options)) {
+  console.error(`${name} ...`);
+  for await (const table of bench.run(options)) {
     tables.push({ bench: name, ...table });
     if (!asJson) console.log(`${formatTable(table)}\n`);
   }

@@ -108,7 +108,7 @@ async function besideTrl(own: Contender, steps: number, python: string | undefin
   }
 }
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const contenders = [
     await contender("grpo", { algorithm: "grpo" }),
     await contender("rlsd", {}),
@@ -131,21 +131,19 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
     }
   }
   const base = contenders[0]!;
-  return [
-    {
-      title: `One step of the built-in example, median of ${steps} (ms)`,
-      columns: ["algorithm", ...STAGES, "of a GRPO step", "of its processor time"],
-      rows: contenders.map((one) => [
-        one.name,
-        ...STAGES.map((stage) => median(one.times[stage])),
-        ratio(one, base, "total"),
-        ratio(one, base, "processor"),
-      ]),
-      notes: [
-        "8 prompts x 8 completions of 28 tokens; 88,384 parameters; ratios are medians over pairs of steps",
-        "processor: time of all threads together, which other work on the machine disturbs less than the clock's",
-      ],
-    },
-    await besideTrl(base, quick ? 2 : 20, findPython("trl")),
-  ];
+  yield {
+    title: `One step of the built-in example, median of ${steps} (ms)`,
+    columns: ["algorithm", ...STAGES, "of a GRPO step", "of its processor time"],
+    rows: contenders.map((one) => [
+      one.name,
+      ...STAGES.map((stage) => median(one.times[stage])),
+      ratio(one, base, "total"),
+      ratio(one, base, "processor"),
+    ]),
+    notes: [
+      "8 prompts x 8 completions of 28 tokens; 88,384 parameters; ratios are medians over pairs of steps",
+      "processor: time of all threads together, which other work on the machine disturbs less than the clock's",
+    ],
+  };
+  yield await besideTrl(base, quick ? 2 : 20, findPython("trl"));
 }

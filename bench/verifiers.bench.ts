@@ -63,7 +63,7 @@ const KINDS: readonly (readonly [name: string, spec: VerifierSpec, made: (i: num
   ],
 ];
 
-export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
   const folder = await mkdtemp(join(tmpdir(), "rlsd-bench-"));
   const path = join(folder, "verify.mjs");
   writeFileSync(path, MODULE);
@@ -97,7 +97,7 @@ export async function run({ quick }: BenchOptions): Promise<BenchTable[]> {
     }
   }
   await rm(folder, { recursive: true });
-  return [
+  yield* [
     {
       title: "Verifiers, completions of 1,500 characters, all submitted at once",
       columns: ["verifier", "samples", "samples/s"],
