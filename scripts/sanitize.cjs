@@ -7,7 +7,17 @@ const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
 const FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g";
-const TESTS = ["policy-loss", "credit", "edges", "validation", "abi", "cuda-calls", "cuda-time"];
+const TESTS = [
+  "policy-loss",
+  "credit",
+  "edges",
+  "validation",
+  "abi",
+  "cuda-calls",
+  "cuda-time",
+  "engine-shared",
+  "engine-training",
+];
 
 /** A copy of what node-gyp reads, in build-sanitize; returns its path. */
 function makeCopy() {
