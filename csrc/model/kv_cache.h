@@ -1,4 +1,4 @@
-/* Keys and values of running sequences: (layers, slots, length, kv_heads, D), twice. */
+/* Keys and values of running sequences, as rlsd_attention_decode_args has them for each layer. */
 #ifndef RLSD_MODEL_KV_CACHE_H_
 #define RLSD_MODEL_KV_CACHE_H_
 
@@ -19,8 +19,8 @@ class KeyValueCache {
   rlsd_status allocate(int64_t slots, int64_t length);
   void release();
 
-  rlsd_tensor keys(int64_t layer) const { return view(k_, layer); }
-  rlsd_tensor values(int64_t layer) const { return view(v_, layer); }
+  rlsd_tensor keys(int64_t layer) const;
+  rlsd_tensor values(int64_t layer) const;
 
   /* Row i of k and v (rows, kv_heads, D) goes to slots[i] at positions[i]; slots[i] < 0: nowhere.
    */
@@ -28,8 +28,6 @@ class KeyValueCache {
                      const int32_t* slots, const int32_t* positions);
 
  private:
-  rlsd_tensor view(const Buffer& buffer, int64_t layer) const;
-
   Model* m_;
   int64_t slots_ = 0, length_ = 0;
   Buffer k_, v_;

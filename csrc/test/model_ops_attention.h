@@ -114,13 +114,15 @@ inline void decoding() {
   Context context;
   backend->attention(context, &args);
   const int64_t length = 80;
-  Array k_cache({2, length, a.kv_heads, a.dim}, NAN), v_cache({2, length, a.kv_heads, a.dim}, NAN);
+  Array k_cache({2, a.kv_heads, 2, a.dim * RLSD_KEY_BLOCK}, NAN);
+  Array v_cache({2, length, a.kv_heads, a.dim}, NAN);
   std::vector<int32_t> slots(static_cast<size_t>(a.n), -1), positions(static_cast<size_t>(a.n));
   for (int32_t i = 0; i < 70; ++i)
     slots[static_cast<size_t>(i)] = 1, positions[static_cast<size_t>(i)] = i;
-  backend->cache_append(context, k_cache.tensor, k.tensor, slots.data(), positions.data());
-  backend->cache_append(context, v_cache.tensor, v.tensor, slots.data(), positions.data());
-  report("cache_append leaves rows without a slot out", std::isnan(k_cache.data[0]), 0.0);
+  backend->cache_append(context, k_cache.tensor, v_cache.tensor, k.tensor, v.tensor, slots.data(),
+                        positions.data());
+  report("cache_append leaves rows without a slot out",
+         std::isnan(k_cache.data[0]) && std::isnan(v_cache.data[0]), 0.0);
   bool same = true;
   for (int32_t i = 0; i < 70; ++i) {
     const int32_t slot = 1, seen = i + 1;

@@ -39,9 +39,10 @@ int64_t longest(const int32_t* cu_seqlens, int64_t sequences) {
 }
 
 /* Keys, values and query rows of one sequence (or cache slot) and one kv head. Row i of `rows`
- * query rows has the sequence's position first + i. */
+ * query rows has the sequence's position first + i. Keys lie one after another, or, where k is
+ * NULL, in the blocks of a cache. */
 struct Slice {
-  const float *q, *k, *v;
+  const float *q, *k, *key_blocks, *v;
   float *out, *lse;
   int64_t q_stride, kv_stride, out_stride, lse_stride;
   int64_t first, rows;
@@ -56,12 +57,15 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   }
   const int64_t keys = s.first + s.rows;
   for (int64_t start = 0; start < keys; start += kKeys) {
-    pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start),
-               h.dim);
+    const float* const block = s.k != nullptr ? packed : s.key_blocks + start * h.dim;
+    if (s.k != nullptr) {
+      const int64_t count = std::min(kKeys, keys - start);
+      pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, count, h.dim);
+    }
     for (int64_t i = std::max<int64_t>(0, start - s.first); i < s.rows; ++i) {
       const int64_t count = std::min(kKeys, s.first + i + 1 - start);
       for (int64_t g = 0; g < h.group; ++g) {
-        attend_block(s.q + i * s.q_stride + g * h.dim, packed, s.v + start * s.kv_stride,
+        attend_block(s.q + i * s.q_stride + g * h.dim, block, s.v + start * s.kv_stride,
                      s.kv_stride, count, h.dim, scale, &states[i * h.group + g],
                      s.out + i * s.out_stride + g * h.dim);
       }
@@ -146,6 +150,7 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
           const Slice slice = {
               f32(a->q) + row * a->q.stride[0] + head * h.dim,
               f32(a->k) + s.begin * a->k.stride[0] + kv_head * h.dim,
+              nullptr,
               f32(a->v) + s.begin * a->v.stride[0] + kv_head * h.dim,
               f32(a->out) + row * a->out.stride[0] + head * h.dim,
               a->lse.data != nullptr ? f32(a->lse) + row * h.heads + head : nullptr,
@@ -162,7 +167,7 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
 
 rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_args* a) {
   Heads h;
-  const rlsd_status status = read_heads(context, a->q, a->k_cache.shape[2], &h);
+  const rlsd_status status = read_heads(context, a->q, a->v_cache.shape[2], &h);
   if (status != RLSD_OK) return status;
   int64_t length = 0;
   for (int64_t i = 0; i < a->q.shape[0]; ++i) length = std::max<int64_t>(length, a->lengths[i]);
@@ -170,20 +175,49 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t i = task / h.kv_heads, kv_head = task % h.kv_heads;
-      const int64_t cache = a->slots[i] * a->k_cache.stride[0] + kv_head * h.dim;
+      const rlsd_tensor &keys = a->k_cache, &values = a->v_cache;
       const int64_t head = kv_head * h.group;
       const Slice slice = {f32(a->q) + i * a->q.stride[0] + head * h.dim,
-                           f32(a->k_cache) + cache,
-                           f32(a->v_cache) + cache,
+                           nullptr,
+                           f32(keys) + a->slots[i] * keys.stride[0] + kv_head * keys.stride[1],
+                           f32(values) + a->slots[i] * values.stride[0] + kv_head * h.dim,
                            f32(a->out) + i * a->out.stride[0] + head * h.dim,
                            nullptr,
                            a->q.stride[0],
-                           a->k_cache.stride[1],
+                           values.stride[1],
                            a->out.stride[0],
                            h.heads,
                            a->lengths[i] - 1,
                            1};
       attend_slice(slice, h, static_cast<float>(a->scale));
+    }
+  });
+}
+
+rlsd_status cache_append(rlsd_context* context, rlsd_tensor k_cache, rlsd_tensor v_cache,
+                         rlsd_tensor k, rlsd_tensor v, const int32_t* slots,
+                         const int32_t* positions) {
+  const int64_t heads = k.shape[1], dim = k.shape[2];
+  if (!is_f32(k_cache, 4) || !is_f32(v_cache, 4) || !is_f32(k, 3) || !is_f32(v, 3) ||
+      k_cache.shape[3] != dim * kKeys) {
+    return fail(
+        context, RLSD_UNSUPPORTED, -1,
+        "cache_append: expected f32 (slots, kv_heads, blocks, %lld D), (slots, L, kv_heads, "
+        "D) and (R, kv_heads, D).",
+        static_cast<long long>(kKeys));
+  }
+  return parallel_rows(context, k.shape[0], 2 * heads * dim, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (slots[i] < 0) continue;
+      std::memcpy(f32(v_cache) + slots[i] * v_cache.stride[0] + positions[i] * v_cache.stride[1],
+                  f32(v) + i * v.stride[0], static_cast<size_t>(heads * dim) * sizeof(float));
+      const int64_t block = positions[i] / kKeys, place = positions[i] % kKeys;
+      for (int64_t head = 0; head < heads; ++head) {
+        const float* from = f32(k) + i * k.stride[0] + head * dim;
+        float* to = f32(k_cache) + slots[i] * k_cache.stride[0] + head * k_cache.stride[1] +
+                    block * k_cache.stride[2] + place;
+        for (int64_t d = 0; d < dim; ++d) to[d * kKeys] = from[d];
+      }
     }
   });
 }

@@ -6,9 +6,11 @@
 
 #include <cstdint>
 
+#include "rlsd/rlsd.h"
+
 namespace rlsd::cpu {
 
-constexpr int64_t kKeys = 64;
+constexpr int64_t kKeys = RLSD_KEY_BLOCK;
 constexpr int64_t kMaxHeadDim = 256;
 
 /* The first `count` keys (or values) of a block, turned to (D, kKeys). */

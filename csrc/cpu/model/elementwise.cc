@@ -1,5 +1,4 @@
-/* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows; rows into a
- * cache. */
+/* x += y; x *= factor; to = from in another type; d_bias += the sum of d_out's rows. */
 #include "core/half.h"
 #include "core/memory.h"
 #include "cpu/model/model_entries.h"
@@ -76,7 +75,8 @@ rlsd_status convert(rlsd_context* context, rlsd_tensor to, rlsd_tensor from) {
   if (to.dtype != from.dtype) {
     return fail(context, RLSD_UNSUPPORTED, -1, "convert: one of the two types must be f32.");
   }
-  std::memmove(to.data, from.data, static_cast<size_t>(element_count(to) * element_bytes(to.dtype)));
+  std::memmove(to.data, from.data,
+               static_cast<size_t>(element_count(to) * element_bytes(to.dtype)));
   return RLSD_OK;
 }
 
@@ -89,22 +89,6 @@ rlsd_status bias_backward(rlsd_context* context, rlsd_tensor d_bias, rlsd_tensor
   return parallel_rows(context, d_out.shape[1], rows, [&](int64_t begin, int64_t end) {
     for (int64_t i = 0; i < rows; ++i) {
       add_range(f32(d_bias) + begin, f32(d_out) + i * d_out.stride[0] + begin, end - begin);
-    }
-  });
-}
-
-rlsd_status cache_append(rlsd_context* context, rlsd_tensor cache, rlsd_tensor x,
-                         const int32_t* slots, const int32_t* positions) {
-  if (!is_f32(cache, 4) || !is_f32(x, 3)) {
-    return fail(context, RLSD_UNSUPPORTED, -1,
-                "cache_append: expected f32 (slots, L, heads, D) and (R, heads, D).");
-  }
-  const int64_t width = x.shape[1] * x.shape[2];
-  return parallel_rows(context, x.shape[0], width, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (slots[i] < 0) continue;
-      std::memcpy(f32(cache) + slots[i] * cache.stride[0] + positions[i] * cache.stride[1],
-                  f32(x) + i * x.stride[0], static_cast<size_t>(width) * sizeof(float));
     }
   });
 }

@@ -278,10 +278,14 @@ typedef struct rlsd_attention_args {
   const int32_t* cu_queries; /* (sequences + 1); NULL: cu_seqlens, every position has a query */
 } rlsd_attention_args;
 
+/* Keys of a cache lie as scores read them: in blocks of so many, each (D, RLSD_KEY_BLOCK). */
+#define RLSD_KEY_BLOCK 64
+
 /* One new token a sequence against its cache; the caller has appended k and v already. */
 typedef struct rlsd_attention_decode_args {
-  rlsd_tensor q, out;           /* (B, heads, D) */
-  rlsd_tensor k_cache, v_cache; /* (slots, max_length, kv_heads, D) */
+  rlsd_tensor q, out;  /* (B, heads, D) */
+  rlsd_tensor k_cache; /* (slots, kv_heads, blocks, D * RLSD_KEY_BLOCK) */
+  rlsd_tensor v_cache; /* (slots, max_length, kv_heads, D) */
   const int32_t* slots;         /* (B) */
   const int32_t* lengths;       /* (B): cached tokens, the new one included */
   double scale;
@@ -375,9 +379,10 @@ typedef struct rlsd_backend_v1 {
                       double attention_factor, int32_t direction);
   rlsd_status (*attention)(rlsd_context*, const rlsd_attention_args*);
   rlsd_status (*attention_decode)(rlsd_context*, const rlsd_attention_decode_args*);
-  /* cache (slots, L, heads, D): cache[slots[i], positions[i]] = row i of x (R, heads, D); slots[i] < 0: left out */
-  rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor cache, rlsd_tensor x, const int32_t* slots,
-                              const int32_t* positions);
+  /* Row i of k and v (R, kv_heads, D) becomes the key and value at positions[i] of slot slots[i] of caches as in
+   * rlsd_attention_decode_args; slots[i] < 0: left out */
+  rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor k_cache, rlsd_tensor v_cache, rlsd_tensor k, rlsd_tensor v,
+                              const int32_t* slots, const int32_t* positions);
   /* out = silu(gate) * up */
   rlsd_status (*silu_mul)(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up);
   /* x += y */
