@@ -67,6 +67,9 @@ export interface Bounds {
   readonly below?: number;
 }
 
+/** What float32 numbers are divided by: it and its reciprocal are normal float32 numbers. */
+export const DIVISOR: Bounds = { min: 2 ** -126, max: 2 ** 126 };
+
 /** " of at least 0 and below 1", or nothing. */
 export function boundsText({ min, above, max, below }: Bounds): string {
   const parts: string[] = [];

@@ -56,7 +56,7 @@ emulated.describe("a device in time", () => {
       const expected = policyLossSync(batch, objective);
       gate.close();
       const kept = policyLossSync(batch, objective, { results: "device", inPlace: true, stream });
-      const after = tokenLogProbs(batch.student, batch.tokenIds!, { stream });
+      const after = tokenLogProbs({ logits }, batch.tokenIds!, { stream });
       const read = toHostAsync(kept.loss);
       const stats = kept.stats();
       let settled = 0;

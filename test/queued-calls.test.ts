@@ -107,7 +107,7 @@ describe("a queued call", () => {
     const logits = fresh();
     const out = { logits: empty([4, V], "f32") };
     const pending = policyLoss(batchOf(logits), rlsd(), { out });
-    const overlapping = tensor(logits.data.subarray(V, 2 * V), [1, V]);
+    const overlapping = tensor(logits.data.subarray(V, 2 * V), [1, V], logits.dtype);
     expect(await codeOf(policyLoss(batchOf(overlapping), rlsd(), { inPlace: true }))).toBe("ERR_RLSD_BUSY");
     expect(() => policyLossSync(batchOf(logits), rlsd(), { inPlace: true })).toThrow(/Await the other call/);
     expect(await codeOf(policyLoss(batchOf(out.logits), rlsd()))).toBe("ERR_RLSD_BUSY");

@@ -1,11 +1,12 @@
-import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import { types } from "node:util";
+import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, readModelFolder } from "./model-folder.js";
+import { COMPANIONS, findParameters, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
 import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
@@ -126,7 +127,10 @@ export interface CreateOptions extends Omit<PolicyOptions, "base"> {
   readonly deviation?: number | undefined;
   /** Divide the matrices that write to the residual stream by sqrt(2 layers). Default true. */
   readonly scaleResidual?: boolean | undefined;
-  /** Contents of tokenizer.json and its companions, by file name; saved with the model. */
+  /**
+   * Contents of tokenizer.json, tokenizer_config.json, chat_template.jinja, special_tokens_map.json and
+   * generation_config.json, by these names; saved with the model.
+   */
   readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined;
 }
 
@@ -154,6 +158,12 @@ function completeConfig(c: NewModelConfig): Record<string, unknown> {
   checkObject(c, "config", CONFIG_FIELDS);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
+  if (c.endTokenIds !== undefined && !Array.isArray(c.endTokenIds)) {
+    throw invalid("an array of token ids", "config.endTokenIds", c.endTokenIds);
+  }
+  if (c.rope !== undefined && (typeof c.rope !== "object" || c.rope === null)) {
+    throw invalid("an object with type and theta", "config.rope", c.rope);
+  }
   const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
   return writeConfig({
     ...c,
@@ -172,6 +182,19 @@ function completeConfig(c: NewModelConfig): Record<string, unknown> {
   });
 }
 
+const FILE_NAMES: ReadonlySet<string> = new Set(COMPANIONS);
+
+function checkFiles(files: NonNullable<CreateOptions["files"]>): Map<string, Uint8Array> {
+  checkObject(files, "files", FILE_NAMES);
+  return new Map(
+    Object.entries(files).map(([name, content]) => {
+      if (typeof content === "string") return [name, Buffer.from(content)];
+      if (types.isUint8Array(content)) return [name, new Uint8Array(content)];
+      throw invalid("a text or a Uint8Array", `files["${name}"]`, content);
+    }),
+  );
+}
+
 /**
  * A policy with random weights: matrices normal(0, deviation), norms 1, biases 0.
  *
@@ -183,10 +206,9 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   const seed = checkInteger(options.seed ?? 0, "seed", { min: 0 });
   const deviation = checkNumber(options.deviation ?? 0.02, "deviation", { min: 0 });
   const scaleResidual = options.scaleResidual ?? true;
+  checkBoolean(options.scaleResidual, "scaleResidual");
   const json = completeConfig(config);
-  const companions = new Map(
-    Object.entries(options.files ?? {}).map(([name, content]) => [name, Buffer.from(content as string)]),
-  );
+  const companions = checkFiles(options.files ?? {});
   const tokenizer = tokenizerIn(companions, "");
   const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
   const model = await allocateModel(checked, layoutOf(checked), options);

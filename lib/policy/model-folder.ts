@@ -16,7 +16,7 @@ export const INDEX_FILE = "model.safetensors.index.json";
 export const isWeightFile = (name: string): boolean => /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
 
 /** Small files of a model's folder that a save writes again. */
-const COMPANIONS = [
+export const COMPANIONS = [
   GENERATION_CONFIG,
   "tokenizer.json",
   "tokenizer_config.json",

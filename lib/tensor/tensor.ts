@@ -35,6 +35,8 @@ class CpuTensor extends BaseTensor {
  * @param dtype default "f32" for a Float32Array; required for a Uint16Array
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
+export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor;
+export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype: DType): Tensor;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
   const wide = types.isFloat32Array(data); // of any realm, unlike instanceof
   if (!wide && !types.isUint16Array(data)) {
