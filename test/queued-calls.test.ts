@@ -117,6 +117,20 @@ describe("a queued call", () => {
     expect(await codeOf(policyLoss(batchOf(logits), rlsd(), { inPlace: true }))).toBe("resolved");
   });
 
+  it("writes what its twin writes when rows are not finite", async () => {
+    const call = async (run: typeof policyLoss | typeof policyLossSync) => {
+      const logits = fresh();
+      logits.data[3 * V + 5] = Number.NaN;
+      const out = { logProbs: new Float32Array(4).fill(9), gradientLogProbs: new Float32Array(4).fill(9) };
+      const { code } = await (async () => run(batchOf(logits), rlsd(), { out }))().catch((error) => error);
+      return { code, out };
+    };
+    const queued = await call(policyLoss);
+    expect(queued).toEqual(await call(policyLossSync));
+    expect(queued.code).toBe("ERR_RLSD_NON_FINITE");
+    expect([...queued.out.gradientLogProbs]).toEqual([0.25, 0.25, 0.25, 0]);
+  });
+
   it("gives its tensors back when it fails", async () => {
     const logits = fresh();
     logits.data[3 * V + 5] = Number.NaN;
