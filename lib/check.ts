@@ -104,6 +104,12 @@ export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
 }
 
+/** A path that is not empty. */
+export function checkPath(value: unknown, name: string): string {
+  if (typeof value === "string" && value !== "") return value;
+  throw invalid("a path", name, value);
+}
+
 /** `"mean" or "none"`, `one of "a", "b", "c"`. */
 export function wordsText(words: readonly string[]): string {
   const quoted = words.map((word) => `"${word}"`);

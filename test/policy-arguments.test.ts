@@ -1,7 +1,22 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { runInNewContext } from "node:vm";
-import { type EnginePolicy, grpo, RlsdError } from "../lib/index.js";
+import {
+  createChatTemplate,
+  creditCompletions,
+  type EnginePolicy,
+  evaluateModel,
+  exportModel,
+  grpo,
+  loadChatTemplate,
+  loadPolicy,
+  loadTokenizer,
+  RlsdError,
+  readMetrics,
+  readRunConfig,
+  readSamples,
+  reportRun,
+} from "../lib/index.js";
 import { ids, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
 
 let policy: EnginePolicy;
@@ -95,4 +110,35 @@ test("arrays of another realm are arrays", async () => {
   const { loss } = await policy.accumulate({ sequences: [request], advantages }, grpo());
   expect(loss).toBe(-1);
   await policy.step({ learningRate: 0 });
+});
+
+test("what reads a folder says that it wants a path", async () => {
+  const calls: ((path: never) => Promise<unknown>)[] = [
+    loadPolicy,
+    loadTokenizer,
+    loadChatTemplate,
+    readRunConfig,
+    (path) => readMetrics(path).next(),
+    (path) => readSamples(path).next(),
+    reportRun,
+    (path) => creditCompletions(path, []).next(),
+    (path) => evaluateModel(path, [], "unused"),
+    (path) => evaluateModel("unused", [], path),
+    (path) => exportModel(path, "unused"),
+    (path) => policy.withAdapters(path),
+  ];
+  for (const call of calls) {
+    for (const path of [undefined, 5, ""]) {
+      const error = await call(path as never).catch((e: unknown) => e);
+      expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(/a path for/) });
+    }
+  }
+  expect(() => createChatTemplate(5 as never)).toThrow("Expected Jinja source for source but received 5.");
+});
+
+test("metrics and samples of a folder that is no run are an error, not an empty list", async () => {
+  const folder = temporaryFolder();
+  for (const lines of [readMetrics(folder), readSamples(join(folder, "missing"))]) {
+    await expect(lines.next()).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+  }
 });

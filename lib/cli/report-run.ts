@@ -1,5 +1,5 @@
 import { basename, join, resolve } from "node:path";
-import { checkInteger } from "../check.js";
+import { checkInteger, checkPath } from "../check.js";
 import type { RunFacts } from "../report/run-report.js";
 import type { Warning } from "../report/warnings.js";
 import { checkPage } from "./page-file.js";
@@ -36,7 +36,7 @@ export async function reportRun(run: string, o: ReportOptions = {}): Promise<Run
   const { digestRun } = await import("../report/digest.js");
   const { factsOf, runReport } = await import("../report/run-report.js");
   const { warningsOf } = await import("../report/warnings.js");
-  const { output = join(run, REPORT_FILE), onSample } = o;
+  const { output = join(checkPath(run, "run"), REPORT_FILE), onSample } = o;
   const steps = checkInteger(o.steps ?? REPORT_STEPS, "steps", { min: 1 });
   const config = await readRunConfig(run);
   await checkPage("the report", output);

@@ -1,4 +1,13 @@
-import { checkInteger, checkNumber, checkObject, checkSignal, checkWord, DIVISOR, invalid } from "../check.js";
+import {
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkPath,
+  checkSignal,
+  checkWord,
+  DIVISOR,
+  invalid,
+} from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
@@ -223,7 +232,7 @@ export class EnginePolicy implements Policy {
   }
 
   async withAdapters(directory: string): Promise<EnginePolicy> {
-    if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+    checkPath(directory, "directory");
     return this.#inTurn(async () => {
       const folder = await readAdapterFolder(directory);
       const origin = adaptedOrigin(this.#origin, folder.companions, directory);
@@ -271,7 +280,7 @@ export class EnginePolicy implements Policy {
   }
 
   async loadOptimizer(directory: string): Promise<void> {
-    if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+    checkPath(directory, "directory");
     await this.#inTurn(() => loadOptimizer(this.#model, directory));
   }
 

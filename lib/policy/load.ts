@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
@@ -75,10 +75,10 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
 export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+  checkPath(directory, "directory");
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
-  if (options.base !== undefined && typeof options.base !== "string") throw invalid("a path", "base", options.base);
+  if (options.base !== undefined) checkPath(options.base, "base");
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);

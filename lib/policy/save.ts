@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { open, readdir, rename, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { checkBoolean, checkInteger, checkObject, checkSignal, invalid } from "../check.js";
+import { checkBoolean, checkInteger, checkObject, checkPath, checkSignal, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
@@ -176,8 +176,7 @@ export async function saveModel(
   checkBoolean(optimizer, "optimizer");
   checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });
   checkSignal(signal);
-  if (typeof path !== "string" || path === "") throw invalid("a path", "directory", path);
-  const directory = resolve(path);
+  const directory = resolve(checkPath(path, "directory"));
   await refuseOtherKind(model, directory);
   const hidden = `.${basename(directory)}.`;
   const aside = join(dirname(directory), `${hidden}${randomBytes(6).toString("hex")}`);

@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { readFiles } from "./model-folder.js";
 
@@ -120,4 +121,7 @@ export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directo
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`). */
 export const loadTokenizer = async (directory: string): Promise<Tokenizer> =>
-  requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);
+  requireTokenizer(
+    await readFiles(checkPath(directory, "directory"), ["tokenizer.json", "tokenizer_config.json"]),
+    directory,
+  );

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { createTemplate } from "./template.js";
 
@@ -43,6 +44,7 @@ function specialTokens(config: Readonly<Record<string, unknown>>): Record<string
 
 /** A chat template from Jinja source. `config` is `tokenizer_config.json`: its special tokens become variables. */
 export function createChatTemplate(source: string, config: Readonly<Record<string, unknown>> = {}): ChatTemplate {
+  if (typeof source !== "string") throw invalid("Jinja source", "source", source);
   const attempt = <T>(what: string, body: () => T): T => {
     try {
       return body();
@@ -109,6 +111,7 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
 /** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
 export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
   const files = new Map<string, Uint8Array>();
+  checkPath(directory, "directory");
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
     if (content !== undefined) files.set(name, content);

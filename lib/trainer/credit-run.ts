@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { checkInteger } from "../check.js";
+import { checkInteger, checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { groupAdvantages } from "../ops/advantages.js";
 import { rlsdCredit } from "../ops/credit.js";
@@ -206,6 +206,7 @@ export async function* creditCompletions(
   hooks: CreditHooks = {},
 ): AsyncGenerator<SampleLine> {
   const limit = hooks.limit === undefined ? Number.POSITIVE_INFINITY : checkInteger(hooks.limit, "limit", { min: 1 });
+  checkPath(directory, "directory");
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { step, checkpoint, config, judged, load, student, text } = opened;
   const signal = hooks.signal ?? new AbortController().signal;

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { startVerifier } from "../verifiers/start.js";
@@ -86,7 +87,8 @@ export async function evaluateModel(
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
-  await refuseUsed(output);
+  checkPath(directory, "directory");
+  await refuseUsed(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
   try {

@@ -1,6 +1,6 @@
 import { lstat, readdir } from "node:fs/promises";
 import { resolve } from "node:path";
-import { checkObject, checkSignal, checkWord, invalid } from "../check.js";
+import { checkObject, checkPath, checkSignal, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
@@ -96,7 +96,7 @@ export async function exportModel(
   checkWord(dtype, "dtype", EXPORT_DTYPES);
   checkHooks(options);
   for (const [name, path] of Object.entries({ directory, output })) {
-    if (typeof path !== "string" || path === "") throw invalid("a path", name, path);
+    checkPath(path, name);
   }
   const folder = resolve(output);
   await refuseUsed(folder);
