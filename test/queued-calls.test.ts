@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { getEventListeners } from "node:events";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { MessageChannel } from "node:worker_threads";
@@ -129,6 +130,18 @@ describe("a queued call", () => {
     expect(queued).toEqual(await call(policyLossSync));
     expect(queued.code).toBe("ERR_RLSD_NON_FINITE");
     expect([...queued.out.gradientLogProbs]).toEqual([0.25, 0.25, 0.25, 0]);
+  });
+
+  it("shares a signal with many calls by one listener: Node takes eleven for a leak", async () => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const start = () => Array.from({ length: 12 }, () => policyLoss(batchOf(fresh()), rlsd(), { signal }));
+    const calls = start();
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    await Promise.all(calls);
+    const settled = Promise.allSettled(start());
+    controller.abort(new Error("enough"));
+    for (const call of await settled) expect(call).toEqual({ status: "rejected", reason: signal.reason });
   });
 
   it("gives its tensors back when it fails", async () => {

@@ -11,6 +11,7 @@ import {
 import { RlsdError } from "../errors.js";
 import type { EngineHandle } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
+import { onAbort } from "../on-abort.js";
 import type { NativeModel } from "./model-handle.js";
 import { seedWords, settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
@@ -172,12 +173,11 @@ let lastCancelId = 0;
 export async function cancellable<T>(signal: AbortSignal | undefined, start: (id: number) => Promise<T>): Promise<T> {
   signal?.throwIfAborted();
   const id = ++lastCancelId;
-  const cancel = (): void => native.engineCancel(id);
-  signal?.addEventListener("abort", cancel, { once: true });
+  const forget = signal && onAbort(signal, () => native.engineCancel(id));
   try {
     return await start(id);
   } finally {
-    signal?.removeEventListener("abort", cancel);
+    forget?.();
   }
 }
 
