@@ -38,6 +38,7 @@ export {
   distillLoss,
   distillLossSync,
 } from "./ops/distill-loss.js";
+export { type PackedTokens, packTokens } from "./ops/pack.js";
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
 export type { DistributionScores, Scores } from "./ops/scores.js";
