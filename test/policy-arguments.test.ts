@@ -69,6 +69,17 @@ describe("a wrong argument is an RlsdError that says what was expected", () => {
     ["files", () => tinyPolicy({}, { files: { "tokenizer.json": wrong(5) } }), /a Uint8Array for files\["tokenizer/],
     ["scaleResidual", () => tinyPolicy({}, { scaleResidual: wrong("no") }), /a boolean for scaleResidual/],
     ["endTokenIds", () => tinyPolicy({ endTokenIds: wrong(1) }), /an array of token ids for config\.endTokenIds/],
+    ["headDim", () => tinyPolicy({ headDim: Number.NaN }), /a finite number for config\.headDim but received NaN/],
+    ["vocabSize", () => tinyPolicy({ vocabSize: wrong(1n) }), /a finite number for config\.vocabSize/],
+    ["tieEmbeddings", () => tinyPolicy({ tieEmbeddings: wrong(null) }), /a boolean for config\.tieEmbeddings/],
+    ["an end token", () => tinyPolicy({ endTokenIds: wrong([null]) }), /config\.endTokenIds\[0\] but received null/],
+    [
+      "rope's theta",
+      () => tinyPolicy({ rope: wrong({ type: "default" }) }),
+      /config\.rope\.theta but received undefined/,
+    ],
+    ["rope's type", () => tinyPolicy({ rope: wrong({ theta: 1 }) }), /an object with type and theta for config\.rope/],
+    ["gradients", async () => policy.activationBytes(1, wrong("yes")), /a boolean for gradients/],
     ["rope", () => tinyPolicy({ rope: wrong(null) }), /an object with type and theta for config\.rope/],
   ];
   test.each(cases)("%s", async (_, call, message) => {
@@ -141,4 +152,21 @@ test("metrics and samples of a folder that is no run are an error, not an empty 
   for (const lines of [readMetrics(folder), readSamples(join(folder, "missing"))]) {
     await expect(lines.next()).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
   }
+});
+
+test("a tokenizer and a chat template say what they take", async () => {
+  const tokenizer = await loadTokenizer(join(__dirname, "../assets/clock"));
+  expect(tokenizer.decode(tokenizer.encode("1", { addSpecialTokens: undefined }))).toBe("1");
+  expect(() => tokenizer.encode(null as never)).toThrow("Expected a text for text but received null.");
+  expect(() => tokenizer.encode("1", { addSpecial: true } as never)).toThrow(/Did you mean addSpecialTokens/);
+  for (const call of [tokenizer.decode, tokenizer.pieces]) {
+    for (const ids of [undefined, null, 0, "ab"]) {
+      expect(() => call(ids as never)).toThrow(/an array of token ids for ids/);
+    }
+  }
+  expect(() => tokenizer.decode([0], { skipSpecial: true } as never)).toThrow(/Did you mean skipSpecialTokens/);
+  const template = createChatTemplate("{{ messages[0].content }}");
+  expect(() => template.render("hello" as never)).toThrow(/an array of \{ role, content \} for messages/);
+  expect(() => template.render([], { addGeneration: true } as never)).toThrow(/Did you mean addGenerationPrompt/);
+  expect(() => createChatTemplate("x", null as never)).toThrow(/an object for config/);
 });

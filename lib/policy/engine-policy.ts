@@ -212,6 +212,7 @@ export class EnginePolicy implements Policy {
   /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */
   activationBytes(tokens: number, gradients: boolean): number {
     checkInteger(tokens, "tokens", { min: 1 });
+    if (typeof gradients !== "boolean") throw invalid("a boolean", "gradients", gradients);
     return native.engineActivationBytes(encodeConfig(this.config, this.lora), tokens, Number(gradients));
   }
 

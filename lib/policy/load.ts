@@ -153,17 +153,36 @@ const CONFIG_FIELDS = new Set([
   "endTokenIds",
 ]);
 
+const CONFIG_NUMBERS = ["vocabSize", "hiddenSize", "intermediateSize", "numLayers", "numHeads", "numKvHeads"] as const;
+const MORE_NUMBERS = ["headDim", "maxLength", "normEps"] as const;
+const CONFIG_FLAGS = ["tieEmbeddings", "attentionBias", "mlpBias"] as const;
+
+/** Types alone, which JSON would not keep: it says null for NaN. What fits a model is checked as that of a file. */
+function checkTypes(c: NewModelConfig): void {
+  checkObject(c, "config", CONFIG_FIELDS);
+  for (const name of [...CONFIG_NUMBERS, ...MORE_NUMBERS]) {
+    if (c[name] !== undefined) checkNumber(c[name], `config.${name}`);
+  }
+  for (const name of CONFIG_FLAGS) checkBoolean(c[name], `config.${name}`);
+  const { modelType, endTokenIds, rope } = c;
+  if (modelType !== undefined && typeof modelType !== "string") throw invalid("a text", "config.modelType", modelType);
+  if (endTokenIds !== undefined) {
+    if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
+    for (const [i, id] of endTokenIds.entries()) checkInteger(id, `config.endTokenIds[${i}]`, { min: 0 });
+  }
+  if (rope === undefined) return;
+  if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
+    throw invalid("an object with type and theta", "config.rope", rope);
+  }
+  for (const [name, value] of Object.entries(rope)) if (name !== "type") checkNumber(value, `config.rope.${name}`);
+  checkNumber(rope.theta, "config.rope.theta", { above: 0 });
+}
+
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 function completeConfig(c: NewModelConfig): Record<string, unknown> {
-  checkObject(c, "config", CONFIG_FIELDS);
+  checkTypes(c);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
-  if (c.endTokenIds !== undefined && !Array.isArray(c.endTokenIds)) {
-    throw invalid("an array of token ids", "config.endTokenIds", c.endTokenIds);
-  }
-  if (c.rope !== undefined && (typeof c.rope !== "object" || c.rope === null)) {
-    throw invalid("an object with type and theta", "config.rope", c.rope);
-  }
   const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
   return writeConfig({
     ...c,
