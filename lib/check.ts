@@ -104,6 +104,17 @@ export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
 }
 
+/** A function, or absent. */
+export function checkFunction(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== "function") throw invalid("a function", name, value);
+}
+
+/** Paths, each not empty. */
+export function checkPaths(value: unknown, name: string): void {
+  if (!Array.isArray(value)) throw invalid("an array of paths", name, value);
+  for (const [i, path] of value.entries()) checkPath(path, `${name}[${i}]`);
+}
+
 /** A path that is not empty. */
 export function checkPath(value: unknown, name: string): string {
   if (typeof value === "string" && value !== "") return value;

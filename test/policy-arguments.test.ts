@@ -147,6 +147,22 @@ test("what reads a folder says that it wants a path", async () => {
   expect(() => createChatTemplate(5 as never)).toThrow("Expected Jinja source for source but received 5.");
 });
 
+test("what runs by hooks and options knows their names and takes lists of files", async () => {
+  const calls: [() => Promise<unknown>, RegExp][] = [
+    [() => evaluateModel("unused", [], "new", {}, { sginal: undefined } as never), /Did you mean signal/],
+    [() => evaluateModel("unused", [], "new", {}, { loadPolicy: 5 } as never), /a function for hooks\.loadPolicy/],
+    [() => evaluateModel("unused", "rows.jsonl" as never, "new"), /an array of paths for files/],
+    [() => creditCompletions("unused", [], {}, { limt: 5 } as never).next(), /Did you mean limit/],
+    [() => creditCompletions("unused", [5] as never).next(), /a path for files\[0\]/],
+    [() => reportRun("unused", { step: 5 } as never), /Did you mean steps/],
+    [() => reportRun("unused", { onSample: 5 } as never), /a function for onSample/],
+  ];
+  for (const [call, message] of calls) {
+    const error = await call().catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
+  }
+});
+
 test("metrics and samples of a folder that is no run are an error, not an empty list", async () => {
   const folder = temporaryFolder();
   for (const lines of [readMetrics(folder), readSamples(join(folder, "missing"))]) {
@@ -158,15 +174,15 @@ test("a tokenizer and a chat template say what they take", async () => {
   const tokenizer = await loadTokenizer(join(__dirname, "../assets/clock"));
   expect(tokenizer.decode(tokenizer.encode("1", { addSpecialTokens: undefined }))).toBe("1");
   expect(() => tokenizer.encode(null as never)).toThrow("Expected a text for text but received null.");
-  expect(() => tokenizer.encode("1", { addSpecial: true } as never)).toThrow(/Did you mean addSpecialTokens/);
+  expect(() => tokenizer.encode("1", { addSpecial: true } as never)).toThrow(/Fields: addSpecialTokens/);
   for (const call of [tokenizer.decode, tokenizer.pieces]) {
     for (const ids of [undefined, null, 0, "ab"]) {
       expect(() => call(ids as never)).toThrow(/an array of token ids for ids/);
     }
   }
-  expect(() => tokenizer.decode([0], { skipSpecial: true } as never)).toThrow(/Did you mean skipSpecialTokens/);
+  expect(() => tokenizer.decode([0], { skipSpecial: true } as never)).toThrow(/Fields: skipSpecialTokens/);
   const template = createChatTemplate("{{ messages[0].content }}");
   expect(() => template.render("hello" as never)).toThrow(/an array of \{ role, content \} for messages/);
-  expect(() => template.render([], { addGeneration: true } as never)).toThrow(/Did you mean addGenerationPrompt/);
+  expect(() => template.render([], { addGeneration: true } as never)).toThrow(/Unknown field options.addGeneration/);
   expect(() => createChatTemplate("x", null as never)).toThrow(/an object for config/);
 });

@@ -1,5 +1,6 @@
 import {
   boundsText,
+  checkFunction,
   checkInteger,
   checkNumber,
   checkObject,
@@ -76,7 +77,7 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
   const { vocabSize, endTokenIds } = model.config;
   const { signal, onToken } = o;
   checkSignal(signal);
-  if (onToken !== undefined && typeof onToken !== "function") throw invalid("a function", "onToken", onToken);
+  checkFunction(onToken, "onToken");
   const count = checkInteger(o.count ?? 1, "count", {
     min: 1,
     max: Math.max(1, Math.floor(MAX_COMPLETIONS / prompts)),

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { checkPath } from "../check.js";
+import { checkFunction, checkObject, checkPath, checkPaths, checkSignal } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { startVerifier } from "../verifiers/start.js";
@@ -54,6 +54,8 @@ export interface EvalHooks extends ModelSource {
   readonly signal?: AbortSignal | undefined;
 }
 
+const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "loadPolicy", "base"]);
+
 /** What is evaluated, and on what. */
 async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: ModelSource) {
   const { model, settings } = found;
@@ -88,6 +90,10 @@ export async function evaluateModel(
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
   checkPath(directory, "directory");
+  checkPaths(files, "files");
+  checkObject(hooks, "hooks", HOOKS);
+  checkSignal(hooks.signal, "hooks.signal");
+  checkFunction(hooks.loadPolicy, "hooks.loadPolicy");
   await refuseUsed(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
