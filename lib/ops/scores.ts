@@ -78,21 +78,26 @@ export const ABSENT: CheckedScores = {
 };
 
 const KINDS = ["logits", "hidden", "logProbs"] as const;
+type Kinds = (typeof KINDS)[number];
 const KIND_FIELDS = {
   logits: new Set(["logits", "rows", "vocabSize"]),
   hidden: new Set(["hidden", "head", "bias", "rows", "vocabSize"]),
   logProbs: new Set(["logProbs"]),
-} as const satisfies Record<(typeof KINDS)[number], ReadonlySet<string>>;
+} as const satisfies Record<Kinds, ReadonlySet<string>>;
 const FIELDS: ReadonlySet<string> = new Set(Object.values(KIND_FIELDS).flatMap((fields) => [...fields]));
 
-/** The kind of a view: by what it holds, else by what it names; undefined: none. */
-export function kindOf(scores: unknown): (typeof KINDS)[number] | undefined {
+/** The kind of a view: by what it holds, else by what it names; undefined: none. Written out, as every call asks. */
+export function kindOf(scores: unknown): Kinds | undefined {
   if (typeof scores !== "object" || scores === null) return undefined;
-  return KINDS.find((kind) => (scores as Scores)[kind] !== undefined) ?? KINDS.find((kind) => kind in scores);
+  const { logProbs, logits, hidden } = scores as Scores;
+  if (logits !== undefined) return "logits";
+  if (hidden !== undefined) return "hidden";
+  if (logProbs !== undefined) return "logProbs";
+  return KINDS.find((kind) => kind in scores);
 }
 
 /** Fields of other kinds may be there when they are undefined, as in what `condition ? { logits } : { logProbs }` is. */
-export function checkKind(scores: Scores, name: string, kind: (typeof KINDS)[number]): void {
+export function checkKind(scores: Scores, name: string, kind: Kinds): void {
   const known: ReadonlySet<string> = KIND_FIELDS[kind];
   for (const key in scores) {
     if (known.has(key) || (FIELDS.has(key) && scores[key as Field] === undefined)) continue;
