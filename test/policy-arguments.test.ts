@@ -100,6 +100,18 @@ test("files of a new policy have the names of a model's own, and no path out of 
   await made.dispose();
 });
 
+test("a new policy ends where it ends when it is loaded again", async () => {
+  const files = { "generation_config.json": '{ "eos_token_id": [5, 6] }' };
+  await using made = await tinyPolicy({ endTokenIds: [1] }, { files });
+  const folder = join(temporaryFolder(), "model");
+  await made.save(folder);
+  await using loaded = await loadPolicy(folder);
+  expect(made.endTokenIds).toEqual([5, 6]);
+  expect(loaded.endTokenIds).toEqual([5, 6]);
+  const broken = tinyPolicy({}, { files: { "generation_config.json": "{" } });
+  await expect(broken).rejects.toMatchObject({ code: "ERR_RLSD_MODEL_FILE" });
+});
+
 test("generate samples what it was asked when it was called", async () => {
   const prompt = ids(5, 6, 7);
   const options = { maxTokens: 6, seed: 4, temperature: 0.5 };

@@ -6,7 +6,7 @@ import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js"
 import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { COMPANIONS, findParameters, readModelFolder } from "./model-folder.js";
+import { COMPANIONS, findParameters, generationOf, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
 import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
@@ -116,7 +116,7 @@ export interface NewModelConfig {
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: RopeConfig | undefined;
-  /** Ids that end a completion. Default none. */
+  /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
   readonly endTokenIds?: readonly number[] | undefined;
 }
 
@@ -229,7 +229,7 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   const json = completeConfig(config);
   const companions = checkFiles(options.files ?? {});
   const tokenizer = tokenizerIn(companions, "");
-  const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
+  const checked = parseConfig(JSON.parse(JSON.stringify(json)), generationOf(companions, ""), "config");
   const model = await allocateModel(checked, layoutOf(checked), options);
   const { handle } = model;
   await settled(native.engineInitialize(handle, ...seedWords(seed), deviation, Number(scaleResidual)));
