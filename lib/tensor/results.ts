@@ -46,7 +46,7 @@ export interface PolicyResult {
   /** (N): A * rho, what the surrogate saw. */
   readonly tokenAdvantages: Float32Array;
   /** (N): c_t, after the clip and before creditMix; 1 without a teacher or where A = 0. */
-  readonly evidenceWeights?: Float32Array;
+  readonly evidenceWeights: Float32Array;
   readonly gradient: {
     /** (N): dL / dlogP, times lossScale. */
     readonly logProbs: Float32Array;

@@ -116,7 +116,7 @@ function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Ma
     if (!into.has(row)) {
       into.set(row, {
         logProbs: result.logProbs.slice(at, end),
-        evidenceWeights: row.evidence === undefined ? undefined : result.evidenceWeights?.slice(at, end),
+        evidenceWeights: row.evidence === undefined ? undefined : result.evidenceWeights.slice(at, end),
         tokenAdvantages: result.tokenAdvantages.slice(at, end),
       });
     }

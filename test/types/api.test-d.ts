@@ -40,6 +40,7 @@ expectTypeOf(policyLossSync(batch, grpo(), { results: "host" })).toEqualTypeOf<P
 expectTypeOf(policyLoss(batch, grpo(), { results: "device" })).resolves.toEqualTypeOf<DevicePolicyResult>();
 expectTypeOf(policyLossSync(batch, grpo(), { results: "device" })).toEqualTypeOf<DevicePolicyResult>();
 expectTypeOf<PolicyResult["gradient"]["logProbs"]>().toEqualTypeOf<Float32Array>();
+expectTypeOf<PolicyResult["evidenceWeights"]>().toEqualTypeOf<Float32Array>();
 expectTypeOf<PolicyResult["teacherLogProbs"]>().toEqualTypeOf<Float32Array | undefined>();
 expectTypeOf<Stats["klMean"]>().toEqualTypeOf<number | undefined>();
 expectTypeOf<Stats["loss"]>().toEqualTypeOf<number>();
