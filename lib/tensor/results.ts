@@ -36,7 +36,10 @@ export interface Stats {
   readonly skippedRows: number;
 }
 
-/** What `policyLoss` returns. Every (N) array is 0 where the token is masked. */
+/**
+ * What `policyLoss` returns. Every (N) array is 0 where the token is masked. Those that it made itself are views of one
+ * buffer: copy one (`slice`) before you transfer its buffer or read all of it.
+ */
 export interface PolicyResult {
   readonly loss: number;
   /** (N) */

@@ -2,8 +2,9 @@
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Row } from "./definition.js";
+import { withSignal } from "./signal.js";
 import { startVerifier } from "./start.js";
-import type { Sample, Verdict, Verifier } from "./verifier.js";
+import type { MadeVerifier, Sample, Verdict, Verifier } from "./verifier.js";
 
 export interface Part {
   /** Key of this part in `detail`. */
@@ -68,7 +69,7 @@ function checkParts(parts: readonly Part[]): void {
  * sum_i weight_i reward_i. A part that could not judge makes the whole undecided (null): a reward without it would mean
  * something else for this sample than for its group.
  */
-export function weightedSum(parts: readonly Part[]): Verifier {
+export function weightedSum(parts: readonly Part[]): MadeVerifier {
   checkParts(parts);
   if (parts.length === 0)
     throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", "A sum needs at least one part but received none.");
@@ -79,7 +80,7 @@ export function weightedSum(parts: readonly Part[]): Verifier {
       `Two parts of a sum are named "${duplicate.name}"; give each its own name.`,
     );
   }
-  return {
+  return withSignal({
     ...together(parts.map((part) => part.verifier)),
     async verify(sample, signal) {
       const verdicts = await Promise.all(parts.map((part) => part.verifier.verify(sample, signal)));
@@ -94,19 +95,19 @@ export function weightedSum(parts: readonly Part[]): Verifier {
       }
       return reason === undefined ? { reward: decimalSum(terms), detail } : { reward: null, reason, detail };
     },
-  };
+  });
 }
 
 /**
  * `verifier` is asked only where `gate` gives at least `threshold`; otherwise the reward is `otherwise`. An undecided gate is
  * undecided.
  */
-export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwise = 0): Verifier {
+export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwise = 0): MadeVerifier {
   checkVerifier(gate, "gate");
   checkVerifier(verifier, "verifier");
   checkReward(threshold, "threshold");
   checkReward(otherwise, "otherwise");
-  return {
+  return withSignal({
     ...together([gate, verifier]),
     async verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
       const first = await gate.verify(sample, signal);
@@ -117,5 +118,5 @@ export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwi
       const second = await verifier.verify(sample, signal);
       return { ...second, detail: { gate: first, verifier: second } };
     },
-  };
+  });
 }

@@ -49,6 +49,17 @@ describe("combinators", () => {
     );
   });
 
+  test("sums and gates may be called without a signal, as their parts may", async () => {
+    const spoken = { verify: async (_: Sample, signal: AbortSignal) => ({ reward: Number(signal.aborted) }) };
+    const sum = weightedSum([
+      { name: "right", verifier: right, weight: 0.5 },
+      { name: "spoken", verifier: spoken },
+    ]);
+    expect((await sum.verify(sample("x", {}))).reward).toBe(0.5);
+    expect((await gated(right, spoken).verify(sample("x", {}))).reward).toBe(0);
+    await expect(sum.verify(sample("x", {}), {} as never)).rejects.toThrow(/an AbortSignal for signal/);
+  });
+
   test("an undecided part makes the sum undecided", async () => {
     expect(await judge(two, "7", {})).toMatchObject({ reward: null, reason: "numeric: gold" });
   });
