@@ -112,6 +112,21 @@ test("a new policy ends where it ends when it is loaded again", async () => {
   await expect(broken).rejects.toMatchObject({ code: "ERR_RLSD_MODEL_FILE" });
 });
 
+test("logits for which there is no room are refused, and the policy goes on", async () => {
+  await using wide = await tinyPolicy({
+    vocabSize: 2_000_000,
+    hiddenSize: 2,
+    numHeads: 1,
+    numKvHeads: 1,
+    maxLength: 9000,
+  });
+  await expect(wide.logits(new Int32Array(9000))).rejects.toMatchObject({
+    code: "ERR_RLSD_OUT_OF_MEMORY",
+    message: expect.stringMatching(/18000000000 logits, 67\.1 GiB .*score\(\) gives log-probs/),
+  });
+  expect(await wide.score(one)).toHaveLength(1);
+});
+
 test("generate samples what it was asked when it was called", async () => {
   const prompt = ids(5, 6, 7);
   const options = { maxTokens: 6, seed: 4, temperature: 0.5 };

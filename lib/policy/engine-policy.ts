@@ -14,6 +14,7 @@ import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { DType } from "../tensor/dtype.js";
+import { orOutOfMemory } from "../tensor/memory.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
@@ -132,7 +133,9 @@ export class EnginePolicy implements Policy {
     const request = { prompt: ids, completion: new Int32Array(0) };
     const packed = packSequences([request], this.config, "sequences");
     return this.#inTurn(async () => {
-      const out = new Float32Array(ids.length * this.vocabSize);
+      const count = packed.ids.length * this.vocabSize;
+      const make = () => new Float32Array(count);
+      const out = orOutOfMemory(make, `${count} logits`, 4 * count, "score() gives log-probs without them.");
       await settled(native.engineLogits(this.#model.handle, packed.ids, out));
       return out;
     });

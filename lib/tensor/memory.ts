@@ -40,6 +40,18 @@ export function newMemory(bytes: number): ArrayBufferLike {
   return memory;
 }
 
+/** What `make` makes, of so many bytes, or ERR_RLSD_OUT_OF_MEMORY with `mend`, a sentence on what to do. */
+export function orOutOfMemory<T>(make: () => T, what: string, bytes: number, mend: string): T {
+  try {
+    return make();
+  } catch (error) {
+    const { name, message: why } = error as Error;
+    if (name !== "RangeError") throw error; // an engine's word for memory that it has not, or cannot address
+    const message = `There is no room for ${what}, ${(bytes / 2 ** 30).toFixed(1)} GiB (${why}). ${mend}`;
+    throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", message, { cause: error });
+  }
+}
+
 /**
  * Fixes a buffer in its place: it can be neither resized nor transferred any more, so that a call on another thread
  * may use it. Throws ERR_RLSD_INVALID_ARGUMENT for a resizable buffer.
