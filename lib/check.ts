@@ -67,6 +67,9 @@ export interface Bounds {
   readonly below?: number;
 }
 
+/** What float32 numbers are divided by: it and its reciprocal are normal float32 numbers. */
+export const DIVISOR: Bounds = { min: 2 ** -126, max: 2 ** 126 };
+
 /** " of at least 0 and below 1", or nothing. */
 export function boundsText({ min, above, max, below }: Bounds): string {
   const parts: string[] = [];
@@ -99,6 +102,23 @@ export function checkInteger(value: unknown, name: string, bounds: Bounds = {}):
 /** A boolean, or absent. */
 export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
+}
+
+/** A function, or absent. */
+export function checkFunction(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== "function") throw invalid("a function", name, value);
+}
+
+/** Paths, each not empty. */
+export function checkPaths(value: unknown, name: string): void {
+  if (!Array.isArray(value)) throw invalid("an array of paths", name, value);
+  for (const [i, path] of value.entries()) checkPath(path, `${name}[${i}]`);
+}
+
+/** A path that is not empty. */
+export function checkPath(value: unknown, name: string): string {
+  if (typeof value === "string" && value !== "") return value;
+  throw invalid("a path", name, value);
 }
 
 /** `"mean" or "none"`, `one of "a", "b", "c"`. */

@@ -31,15 +31,17 @@ export type { Call, DeviceCall, DevicePolicyOut, PolicyOut } from "./ops/call.js
 export { type CreditInput, type CreditOptions, type CreditResult, type CreditStats, rlsdCredit } from "./ops/credit.js";
 export {
   type DistillLossBatch,
+  type DistillLossCall,
   type DistillLossGradient,
   type DistillLossResult,
   type DistillLossStats,
   distillLoss,
   distillLossSync,
 } from "./ops/distill-loss.js";
+export { type PackedTokens, packTokens } from "./ops/pack.js";
 export { policyLoss, policyLossSync } from "./ops/policy-loss.js";
 export { type CreditSchedule, creditMixAt } from "./ops/schedule.js";
-export type { Scores } from "./ops/scores.js";
+export type { DistributionScores, Scores } from "./ops/scores.js";
 export { tokenLogProbs, tokenLogProbsSync } from "./ops/token-log-probs.js";
 export type {
   DeviceTokenLogProbs,
@@ -63,8 +65,10 @@ export type {
   DistillOptions,
   DistillResult,
   DistillStats,
+  PassOptions,
   Policy,
   SamplingOptions,
+  ScoreOptions,
   ScoreRequest,
   StepOptions,
   StepResult,

@@ -2,6 +2,7 @@
  * Device memory that another library owns, or that another process is to use. The one unsafe door: a wrong pointer, shape
  * or lifetime is not noticed here and ends the process's use of the device, or reads what it should not.
  */
+import { checkObject } from "./check.js";
 import { RlsdError } from "./errors.js";
 import { IPC_HANDLE_BYTES } from "./native/device-binding.js";
 import { native } from "./native/load.js";
@@ -20,13 +21,17 @@ export interface Layout {
   readonly device: string;
 }
 
+const LAYOUT: ReadonlySet<string> = new Set<keyof Layout>(["shape", "dtype", "device"]);
+
 function deviceTensor(t: Tensor): DeviceTensor {
   if (t instanceof DeviceTensor) return t;
   throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected a tensor on a device but received one on the CPU.");
 }
 
 /** A tensor over memory that its owner keeps alive and in place until the tensor was disposed. Disposing frees nothing. */
-export function fromPointer(pointer: bigint, { shape, dtype, device }: Layout): Tensor {
+export function fromPointer(pointer: bigint, layout: Layout): Tensor {
+  checkObject(layout, "layout", LAYOUT);
+  const { shape, dtype, device } = layout;
   const place = findDevice(device);
   const made = native.deviceBorrow(place.backend, place.ordinal, byteLength(shape, dtype), pointer);
   return new DeviceTensor(handleOrThrow(made), place, shape, dtype);
@@ -54,7 +59,9 @@ export function exportHandle(t: Tensor): Uint8Array {
 }
 
 /** A tensor over memory that another process exported. Disposing closes it. A process cannot open its own handles. */
-export function fromHandle(handle: Uint8Array, { shape, dtype, device }: Layout): Tensor {
+export function fromHandle(handle: Uint8Array, layout: Layout): Tensor {
+  checkObject(layout, "layout", LAYOUT);
+  const { shape, dtype, device } = layout;
   if (!(handle instanceof Uint8Array) || handle.length !== IPC_HANDLE_BYTES) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Expected a Uint8Array(${IPC_HANDLE_BYTES}) for handle.`);
   }

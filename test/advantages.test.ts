@@ -151,6 +151,11 @@ describe("groupAdvantages", () => {
     [[1, 0], [0, 0], { ddof: 2 }, "ddof"],
     [[1, 0], [0, 0], { epsilon: 1 }, "epsilon"],
     [[1, 0], [0, 0], null, "options"],
+    [[1e200, -1e200, 0], [3, 3, 3], {}, "group 3 run from"],
+    [[1e308, 1e308, 0], [0, 0, 0], {}, "group 0"],
+    [[1e39, 0], [0, 0], { scale: "none" }, "group 0"],
+    [[1e200, 0, 1, 0], [0, 0, 1, 1], { scale: "batch" }, "group 0"],
+    [[1e-200, 0], [0, 0], { eps: 0 }, "an eps above 0"],
   ])("names what is wrong: %j %j %j", (rewards, ids, options, name) => {
     const call = () => groupAdvantages(rewards as never, ids as never, options as never);
     expect(call).toThrow(RlsdError);

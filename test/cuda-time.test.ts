@@ -1,5 +1,6 @@
 import {
   createStream,
+  type DistributionScores,
   empty,
   grpo,
   policyLoss,
@@ -56,7 +57,7 @@ emulated.describe("a device in time", () => {
       const expected = policyLossSync(batch, objective);
       gate.close();
       const kept = policyLossSync(batch, objective, { results: "device", inPlace: true, stream });
-      const after = tokenLogProbs(batch.student, batch.tokenIds!, { stream });
+      const after = tokenLogProbs(batch.student as DistributionScores, batch.tokenIds!, { stream });
       const read = toHostAsync(kept.loss);
       const stats = kept.stats();
       let settled = 0;

@@ -2,6 +2,7 @@ import {
   type DistillLossBatch,
   type DistillLossOptions,
   type DistillLossResult,
+  type DistributionScores,
   type DType,
   distillLoss,
   distillLossSync,
@@ -27,7 +28,7 @@ describe.each(vectorNames)("distillLoss against the official code, %s, masked ro
   const vector = poisoned(loadVector(name));
   const { columns, tokens } = vector;
   const head = identity(columns);
-  const views: Record<string, (values: Float64Array) => Scores> = {
+  const views: Record<string, (values: Float64Array) => DistributionScores> = {
     logits: (values) => ({ logits: asTensor(values, [tokens, columns]) }),
     "an LM head": (values) => ({ hidden: asTensor(values, [tokens, columns]), head }),
   };
@@ -88,11 +89,11 @@ function hiddenBatch(vocab: number, dtype: DType, vocabSize = vocab) {
   return { student: scores(1), teacher: scores(11), cuSeqlens, completionMask: mask };
 }
 
-function referenceScores(scores: Scores): ReferenceBatch["student"] {
-  if ("logits" in scores) {
+function referenceScores(scores: DistributionScores): ReferenceBatch["student"] {
+  if (scores.logits !== undefined) {
     return { ...scores, logits: valuesOf(scores.logits), columns: scores.logits.shape.at(-1)! };
   }
-  const { hidden, head, bias, ...rest } = scores as HiddenScores;
+  const { hidden, head, bias, ...rest } = scores;
   const width = hidden.shape.at(-1)!;
   return { ...rest, hidden: valuesOf(hidden), head: valuesOf(head), width, ...(bias && { bias: valuesOf(bias) }) };
 }
@@ -361,7 +362,8 @@ describe("distillLoss", () => {
     ["a misspelt option", () => distillLossSync(logitsBatch(8, "f32"), { ...jsd, topk: 3 } as never), /topK/],
     [
       "log-probs",
-      () => distillLossSync({ ...logitsBatch(8, "f32"), teacher: { logProbs: new Float32Array(TOKENS) } }, jsd),
+      () =>
+        distillLossSync({ ...logitsBatch(8, "f32"), teacher: { logProbs: new Float32Array(TOKENS) } as never }, jsd),
       /whole distributions/,
     ],
     [

@@ -326,6 +326,26 @@ describe("8. on a boundary the branch is autograd's", () => {
     expect(token(-2, 1, { clipLow: 1 }, cispo).slope).toBe(near(-Math.exp(-2)));
   });
 
+  it("gmpo's ratio, where it multiplies the KL, does not move with a token that is cut, nor where A = 0", () => {
+    const slope = (x: number, a: number, klImportanceCorrection: boolean) =>
+      policyLossSync(
+        {
+          student: { logProbs: f32(-2 + x) },
+          oldLogProbs: f32(-2),
+          refLogProbs: f32(-2 + x + 0.5),
+          cuSeqlens: Int32Array.of(0, 1),
+          advantages: f32(a),
+        },
+        gmpo({ klCoef: 1, klEstimator: "k1", klImportanceCorrection, reduction: "token-sum", clipHigh: 0.5 }),
+      ).gradient.logProbs[0]!;
+    // k1 = -d = -0.5, its slope 1.
+    const uncut = Math.exp(0.25);
+    expect(slope(0.25, 1, true)).toBeCloseTo(-uncut + uncut * (1 - 0.5), 6);
+    expect(slope(0.75, 1, true)).toBeCloseTo(Math.exp(0.5), 6);
+    expect(slope(0.75, 0, true)).toBeCloseTo(1, 6);
+    expect(slope(0.75, 1, false)).toBeCloseTo(1, 6);
+  });
+
   it("gmpo cuts the log-ratio at its own bounds, on the side of A", () => {
     expect(token(0.5, 1, { clipHigh: 0.5 }, gmpo).slope).toBe(near(-Math.exp(0.5)));
     expect(token(0.75, 1, { clipHigh: 0.5 }, gmpo)).toMatchObject({ loss: -Math.exp(0.5), slope: 0 });

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -167,17 +168,34 @@ describe("a save that fails leaves the old files whole", () => {
     await policy.dispose();
   });
 
+  test("when the disk refuses", async () => {
+    const policy = await tinyPolicy();
+    const parent = temporaryFolder();
+    const directory = join(parent, "m".repeat(250)); // a folder beside it would have too long a name
+    await policy.save(join(parent, "model"));
+    renameSync(join(parent, "model"), directory);
+    const before = snapshot(directory);
+    await expect(policy.save(directory)).rejects.toMatchObject({
+      code: "ERR_RLSD_SAVE",
+      message: expect.stringContaining("could not save the model"),
+    });
+    expect(snapshot(directory)).toEqual(before);
+    expect(readdirSync(parent)).toHaveLength(1);
+    await policy.dispose();
+  });
+
   test("when a later file cannot be written", async () => {
-    const files = { "tokenizer/evil.json": "{}" };
-    const policy = await tinyPolicy({}, { files });
+    const policy = await tinyPolicy();
+    const last = policy.parameterNames.at(-1)!;
+    await policy.writeParameter(last, (await policy.readParameter(last)).fill(1e6));
     const good = await tinyPolicy({}, { seed: 5 });
     const parent = temporaryFolder();
     const directory = join(parent, "model");
     await good.save(directory);
     const before = snapshot(directory);
-    await expect(policy.save(directory)).rejects.toMatchObject({
+    await expect(policy.save(directory, { dtype: "f16", maxShardBytes: 1 })).rejects.toMatchObject({
       code: "ERR_RLSD_SAVE",
-      message: expect.stringContaining("could not save the model"),
+      message: expect.stringContaining(last),
     });
     expect(snapshot(directory)).toEqual(before);
     expect(readdirSync(parent)).toEqual(["model"]);

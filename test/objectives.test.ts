@@ -72,6 +72,11 @@ describe("objectives", () => {
     [{ normalizer: 0 }, "for normalizer"],
     [{ klCoef: -1 }, "for klCoef"],
     [{ temperature: 0 }, "for temperature"],
+    [{ temperature: 1e-40 }, "of at least 1.1754943508222875e-38"],
+    [{ temperature: 1e300 }, "for temperature but received 1e+300"],
+    [{ logitSoftcap: 1e-46 }, "or null for logitSoftcap"],
+    [{ logitSoftcap: 1e39 }, "or null for logitSoftcap"],
+    [Object.create({ clipHi: 0.1 }), "Did you mean clipHigh?"],
     [{ creditMix: 1.01 }, "at most 1 for creditMix"],
     [{ evidenceClip: -0.1 }, "for evidenceClip"],
     [{ negativeOnly: 1 }, "a boolean for negativeOnly"],
@@ -85,6 +90,10 @@ describe("objectives", () => {
 
   it.each([null, 3, "rlsd"])("refuse options that are no object: %p", (options) => {
     expect(() => grpo(options as never)).toThrow(/an object of objective fields/);
+  });
+
+  it("read options that are inherited", () => {
+    expect(grpo(Object.create({ clipHigh: 0.4 })).clipHigh).toBe(0.4);
   });
 
   it("read each option once, so that what was checked is what is used", () => {

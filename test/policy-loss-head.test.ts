@@ -98,10 +98,11 @@ function batchOf(shape: Shape): PolicyBatch & { student: HiddenScores; teacher: 
 
 function referenceScores(scores: Scores | undefined): ReferenceScores | undefined {
   if (scores === undefined) return undefined;
-  if ("logProbs" in scores) return { logProbs: scores.logProbs as Float32Array };
+  if (scores.logProbs !== undefined) return { logProbs: scores.logProbs as Float32Array };
   const { rows: rowOf, vocabSize } = scores;
   const rest = { ...(rowOf && { rows: rowOf }), ...(vocabSize !== undefined && { vocabSize }) };
-  if ("logits" in scores) return { logits: valuesOf(scores.logits), columns: scores.logits.shape.at(-1)!, ...rest };
+  if (scores.logits !== undefined)
+    return { logits: valuesOf(scores.logits), columns: scores.logits.shape.at(-1)!, ...rest };
   const { hidden, head, bias } = scores;
   const width = hidden.shape.at(-1)!;
   return { hidden: valuesOf(hidden), head: valuesOf(head), ...(bias && { bias: valuesOf(bias) }), width, ...rest };
@@ -201,7 +202,7 @@ function toLogits({ hidden, head, bias, ...rest }: HiddenScores): Scores {
       logits[i * vocab + v] = z;
     }
   }
-  return { logits: tensor(logits, [count, vocab]), ...rest };
+  return { ...rest, logits: tensor(logits, [count, vocab]) };
 }
 
 describe("policyLoss over an LM head", () => {

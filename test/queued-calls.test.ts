@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { getEventListeners } from "node:events";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { MessageChannel } from "node:worker_threads";
@@ -107,7 +108,7 @@ describe("a queued call", () => {
     const logits = fresh();
     const out = { logits: empty([4, V], "f32") };
     const pending = policyLoss(batchOf(logits), rlsd(), { out });
-    const overlapping = tensor(logits.data.subarray(V, 2 * V), [1, V]);
+    const overlapping = tensor(logits.data.subarray(V, 2 * V), [1, V], logits.dtype);
     expect(await codeOf(policyLoss(batchOf(overlapping), rlsd(), { inPlace: true }))).toBe("ERR_RLSD_BUSY");
     expect(() => policyLossSync(batchOf(logits), rlsd(), { inPlace: true })).toThrow(/Await the other call/);
     expect(await codeOf(policyLoss(batchOf(out.logits), rlsd()))).toBe("ERR_RLSD_BUSY");
@@ -115,6 +116,32 @@ describe("a queued call", () => {
     expect(await codeOf(policyLoss(batchOf(logits), rlsd()))).toBe("resolved"); // both only read it
     await pending;
     expect(await codeOf(policyLoss(batchOf(logits), rlsd(), { inPlace: true }))).toBe("resolved");
+  });
+
+  it("writes what its twin writes when rows are not finite", async () => {
+    const call = async (run: typeof policyLoss | typeof policyLossSync) => {
+      const logits = fresh();
+      logits.data[3 * V + 5] = Number.NaN;
+      const out = { logProbs: new Float32Array(4).fill(9), gradientLogProbs: new Float32Array(4).fill(9) };
+      const { code } = await (async () => run(batchOf(logits), rlsd(), { out }))().catch((error) => error);
+      return { code, out };
+    };
+    const queued = await call(policyLoss);
+    expect(queued).toEqual(await call(policyLossSync));
+    expect(queued.code).toBe("ERR_RLSD_NON_FINITE");
+    expect([...queued.out.gradientLogProbs]).toEqual([0.25, 0.25, 0.25, 0]);
+  });
+
+  it("shares a signal with many calls by one listener: Node takes eleven for a leak", async () => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const start = () => Array.from({ length: 12 }, () => policyLoss(batchOf(fresh()), rlsd(), { signal }));
+    const calls = start();
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    await Promise.all(calls);
+    const settled = Promise.allSettled(start());
+    controller.abort(new Error("enough"));
+    for (const call of await settled) expect(call).toEqual({ status: "rejected", reason: signal.reason });
   });
 
   it("gives its tensors back when it fails", async () => {

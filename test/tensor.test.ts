@@ -39,6 +39,13 @@ describe("tensor()", () => {
 });
 
 describe("empty()", () => {
+  it("has room for more bytes than one byte view", () => {
+    const large = empty([2 ** 31 + 1], "bf16"); // its memory is not touched
+    expect(large.data.length).toBe(2 ** 31 + 1);
+    expect(large.data[2 ** 31]).toBe(0);
+    large[Symbol.dispose]();
+  });
+
   it.each([[[1e6, 1e6]], [[2 ** 40]]])("of %j is a typed error that says how much was asked for", (shape) => {
     const call = () => empty(shape, "f32");
     expect(call).toThrow(expect.objectContaining({ code: "ERR_RLSD_OUT_OF_MEMORY" }));

@@ -88,12 +88,16 @@ RLSD_HD double gmpo_log_ratio(const rlsd_objective& o, double x, double a) {
   return 0.0;
 }
 
+/* Whether gmpo's ratio moves with the token's own log-ratio x: a cut token's is a constant. */
+RLSD_HD bool gmpo_passes(const rlsd_objective& o, double x, double a) {
+  const bool cut = (a > 0.0 && x > o.clip_high) || (a < 0.0 && x < -o.clip_low);
+  return a != 0.0 && !cut && within_exponent(x);
+}
+
 /* -mean(A) exp(mean of gmpo_log_ratio); `x` and `a` are the token's own, the means its sequence's. */
 RLSD_HD Surrogate gmpo(const rlsd_objective& o, double x, double a, double mean_log_ratio, double mean_advantage) {
   const double value = -mean_advantage * std::exp(mean_log_ratio);
-  const bool cut = (a > 0.0 && x > o.clip_high) || (a < 0.0 && x < -o.clip_low);
-  const bool passes = a != 0.0 && !cut && within_exponent(x);
-  return {value, passes ? value : 0.0, false};
+  return {value, gmpo_passes(o, x, a) ? value : 0.0, false};
 }
 
 }  // namespace rlsd

@@ -139,8 +139,8 @@ RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const
     const double factor = o.kl_importance_correction ? l.ratio : 1.0;
     l.kl = kl.value * factor;
     if (o.kl_coef != 0.0) {
-      const bool passes = o.kl_importance_correction && within_exponent(ratio_x);
-      l.gradient += o.kl_coef * (kl.slope * factor + (passes ? l.kl : 0.0));
+      const bool moves = o.surrogate == RLSD_GMPO ? gmpo_passes(o, x, a) : within_exponent(ratio_x);
+      l.gradient += o.kl_coef * (kl.slope * factor + (o.kl_importance_correction && moves ? l.kl : 0.0));
     }
   }
   return l;

@@ -40,7 +40,7 @@ function workedExample(): DoctorReport["example"] {
     },
     rlsd(),
   );
-  const weights = result.evidenceWeights ?? new Float32Array(0);
+  const weights = result.evidenceWeights;
   const tokens = EXAMPLE.tokens.map((token, i) => ({
     token,
     advantage: result.tokenAdvantages[i] ?? Number.NaN,

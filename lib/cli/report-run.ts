@@ -1,5 +1,5 @@
 import { basename, join, resolve } from "node:path";
-import { checkInteger } from "../check.js";
+import { checkFunction, checkInteger, checkObject, checkPath } from "../check.js";
 import type { RunFacts } from "../report/run-report.js";
 import type { Warning } from "../report/warnings.js";
 import { checkPage } from "./page-file.js";
@@ -23,6 +23,8 @@ export interface RunReport extends RunFacts {
   readonly warnings: readonly Warning[];
 }
 
+const FIELDS = new Set(["steps", "output", "onSample"]);
+
 /**
  * Writes a run as one page that loads nothing: what was reached, what to look at, completions with the credit of every
  * token, curves. The run may still be going on. Memory grows by one line of metrics a step, not with the samples.
@@ -30,6 +32,10 @@ export interface RunReport extends RunFacts {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; ERR_RLSD_RUN_FOLDER where there is no run, or a file of it is damaged; ERR_RLSD_WRITE
  */
 export async function reportRun(run: string, o: ReportOptions = {}): Promise<RunReport> {
+  checkPath(run, "run");
+  checkObject(o, "options", FIELDS);
+  checkFunction(o.onSample, "onSample");
+  if (o.output !== undefined) checkPath(o.output, "output");
   const { readMetrics, readRunConfig, readSamples, REPORT_FILE, writeReport } = await import(
     "../trainer/run-folder.js"
   );

@@ -1,4 +1,4 @@
-import { checkBoolean, checkInteger, checkNumber, checkObject, checkWord } from "../check.js";
+import { type Bounds, checkBoolean, checkInteger, checkNumber, checkObject, checkWord, DIVISOR } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Reduction } from "./objective.js";
 import { DIVERGENCES, REDUCTIONS } from "./words.js";
@@ -73,8 +73,10 @@ function divergenceOf(value: unknown): number {
   );
 }
 
-function above0(value: number | null | undefined, name: string, absent: number): number {
-  return value === undefined || value === null ? absent : checkNumber(value, name, { above: 0 });
+const POSITIVE: Bounds = { above: 0 };
+
+function orAbsent(value: number | null | undefined, name: string, absent: number, bounds: Bounds): number {
+  return value === undefined || value === null ? absent : checkNumber(value, name, bounds);
 }
 
 /** @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a field or a value that a distillation loss does not have */
@@ -87,11 +89,11 @@ export function checkDistillOptions(o: DistillLossOptions): CheckedDistillOption
     beta: checkNumber(o.beta ?? 0.5, "beta", { above: 0, below: 1 }),
     topK: topK === null ? 0 : Math.min(checkInteger(topK, "topK", { min: 1 }), MAX_INT32),
     tail,
-    valueClamp: above0(valueClamp, "valueClamp", Number.POSITIVE_INFINITY),
+    valueClamp: orAbsent(valueClamp, "valueClamp", Number.POSITIVE_INFINITY, POSITIVE),
     reduction: REDUCTIONS.indexOf(checkWord(o.reduction ?? "token-mean", "reduction", REDUCTIONS)),
-    normalizer: above0(o.normalizer, "normalizer", 0),
-    temperature: above0(o.temperature, "temperature", 1),
-    logitSoftcap: above0(o.logitSoftcap, "logitSoftcap", 0),
+    normalizer: orAbsent(o.normalizer, "normalizer", 0, POSITIVE),
+    temperature: orAbsent(o.temperature, "temperature", 1, DIVISOR),
+    logitSoftcap: orAbsent(o.logitSoftcap, "logitSoftcap", 0, DIVISOR),
     skipNonFinite: checkWord(nonFinite, "nonFinite", ["error", "skip"]) === "skip",
   };
 }

@@ -1,4 +1,4 @@
-import { type Bounds, boundsText, invalid, isNumber, unknownName, wordsText } from "../check.js";
+import { type Bounds, boundsText, DIVISOR, invalid, isNumber, unknownName, wordsText } from "../check.js";
 import type { ObjectiveFields } from "./objective.js";
 
 /** What a field may hold. */
@@ -25,9 +25,9 @@ const RULES: Readonly<Record<keyof ObjectiveFields, Rule>> = {
   klEstimator: choice("k1", "k2", "k3", "abs"),
   klClamp: positiveOrNull,
   klImportanceCorrection: { kind: "boolean" },
-  temperature: positive,
+  temperature: { kind: "number", ...DIVISOR },
   entropyCoef: { kind: "number" },
-  logitSoftcap: positiveOrNull,
+  logitSoftcap: { kind: "number", nullable: true, ...DIVISOR },
   logitRounding: choice("none", "bf16"),
   nonFinite: choice("error", "skip"),
   importanceCorrection: choice("none", "token-truncate", "token-mask", "sequence-truncate", "sequence-mask"),

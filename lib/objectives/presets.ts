@@ -48,7 +48,8 @@ function make(
     const mend = "An objective is rlsd's second argument: rlsd({}, grpo()).";
     throw refusal("an object of objective fields", "options", "an objective, whose every field would win", mend);
   }
-  const read = Object.fromEntries(Object.entries(options));
+  const read: Record<string, unknown> = Object.create(null); // where __proto__ is a name like any other
+  for (const name in options) read[name] = options[name as keyof ObjectiveFields];
   checkFields(read);
   const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
   const fields: ObjectiveFields = { ...base, ...preset, ...given };

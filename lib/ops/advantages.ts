@@ -9,7 +9,7 @@ export interface AdvantageOptions {
   /** Added to the standard deviation. Default 1e-6. */
   readonly eps?: number | undefined;
   /** Delta degrees of freedom of the standard deviation. Default 1. */
-  readonly ddof?: number | undefined;
+  readonly ddof?: 0 | 1 | undefined;
 }
 
 const FIELDS: ReadonlySet<string> = new Set(["baseline", "scale", "eps", "ddof"]);
@@ -60,17 +60,37 @@ function standardDeviation(values: readonly number[], ddof: number): number {
   return Math.sqrt(squares / Math.max(1, values.length - ddof));
 }
 
-/**
- * True when every value is the same, or would be but for rounding (.1 + .7 and .8): no rounding may choose a sign.
- * 4 epsilons of the largest are what a sum of a few rewards can be off.
- */
-export function areEqual(values: readonly number[]): boolean {
+function extremes(values: readonly number[]): [low: number, high: number] {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
+  return [low, high];
+}
+
+/**
+ * True when every value is the same, or would be but for rounding (.1 + .7 and .8): no rounding may choose a sign.
+ * 4 epsilons of the largest are what a sum of a few rewards can be off.
+ */
+export function areEqual(values: readonly number[]): boolean {
+  const [low, high] = extremes(values);
   return !(high - low > 4 * Number.EPSILON * Math.max(Math.abs(low), Math.abs(high)));
+}
+
+/** A group's advantages, in double, each finite in float32: a spread that no square can hold would make them 0 or infinite. */
+function scaled(values: readonly number[], id: number, o: CheckedOptions, batchDeviation: number): number[] {
+  const centre = mean(values);
+  const spread = o.leaveOneOut ? values.length / (values.length - 1) : 1;
+  const deviation = o.scale === "group" ? standardDeviation(values, o.ddof) : batchDeviation;
+  const divisor = o.scale === "none" ? 1 : deviation + o.eps;
+  const advantages = values.map((value) => ((value - centre) * spread) / divisor);
+  if (Number.isFinite(divisor) && advantages.every((a) => Number.isFinite(Math.fround(a)))) return advantages;
+  const [low, high] = extremes(values);
+  const message =
+    `Expected rewards whose advantages are finite float32 numbers but those of group ${id} run from ${low} to ${high}. ` +
+    "Scale the rewards; where they hardly differ, give an eps above 0.";
+  throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
 }
 
 /**
@@ -82,7 +102,8 @@ export function areEqual(values: readonly number[]): boolean {
  * @param rewards (B), finite numbers or null
  * @param groupIds (B); samples with the same id answer the same prompt, in any order
  * @returns (B)
- * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; for a group of one sample, which has nothing to compare with
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT; for a group of one sample, which has nothing to compare with, and for rewards
+ *   so far apart, or with eps 0 so close together, that their advantages are not finite
  */
 export function groupAdvantages(
   rewards: ArrayLike<number | null>,
@@ -103,11 +124,8 @@ export function groupAdvantages(
     const seen = members.filter((i) => judged[i] !== null);
     const values = seen.map((i) => judged[i] as number);
     if (values.length < 2 || areEqual(values)) continue;
-    const centre = mean(values);
-    const spread = o.leaveOneOut ? values.length / (values.length - 1) : 1;
-    const deviation = o.scale === "group" ? standardDeviation(values, o.ddof) : batchDeviation;
-    const divisor = o.scale === "none" ? 1 : deviation + o.eps;
-    for (const [k, i] of seen.entries()) advantages[i] = (((values[k] as number) - centre) * spread) / divisor;
+    const found = scaled(values, id, o, batchDeviation);
+    for (const [k, i] of seen.entries()) advantages[i] = found[k] as number;
   }
   return advantages;
 }

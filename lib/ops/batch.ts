@@ -1,7 +1,7 @@
 import { checkObject } from "../check.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { checkF32, checkI32, checkU8, invalid, isF32, isI32, lengthOf, unshared } from "./check.js";
-import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
+import { type CheckedScores, checkScores, kindOf, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /**
  * One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1].
@@ -103,9 +103,9 @@ function hostBatch(b: PolicyBatch): HostBatch {
 
 /** N: how many tokens the batch has, from the student's log-probs or else its ids. */
 function countTokens(batch: HostBatch): number {
-  const student = batch.student as { logProbs?: Float32Array | Tensor } | undefined;
-  if (student !== null && typeof student === "object" && "logProbs" in student) {
-    const logProbs = student.logProbs;
+  const { student } = batch;
+  if (kindOf(student) === "logProbs") {
+    const { logProbs } = student;
     const data = isTensor(logProbs) ? logProbs.data : logProbs;
     if (isF32(data)) return lengthOf(data);
     throw invalid("a Float32Array or an f32 tensor of N log-probs", "student.logProbs", logProbs);

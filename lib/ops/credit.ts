@@ -25,9 +25,8 @@ export interface CreditInput {
   readonly spanMask?: Uint8Array | undefined;
 }
 
-export type CreditOptions = Partial<
-  Pick<ObjectiveFields, "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize">
->;
+type CreditField = "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize";
+export type CreditOptions = { readonly [K in CreditField]?: ObjectiveFields[K] | undefined };
 
 /** The statistics of `policyLoss` that need neither loss nor ratio. */
 export type CreditStats = Omit<Stats, "loss" | "policyLoss">;

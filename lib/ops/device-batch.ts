@@ -3,7 +3,7 @@ import { isTensor } from "../tensor/tensor.js";
 import type { PolicyBatch } from "./batch.js";
 import { checkI32, checkU8, invalid, isI32, lengthOf } from "./check.js";
 import { type CheckedValues, checkDeviceScores, checkValues, type DeviceScores } from "./device-scores.js";
-import { LEVEL_LOG_PROBS } from "./scores.js";
+import { kindOf, LEVEL_LOG_PROBS } from "./scores.js";
 
 /** A batch whose student lies on a device. */
 export interface DeviceBatch {
@@ -25,8 +25,7 @@ export interface DeviceBatch {
 
 /** N: from the student's log-probs or else the ids. */
 function countTokens({ student, tokenIds }: PolicyBatch, home: DeviceTensor): number {
-  const isLogProbs = typeof student === "object" && "logProbs" in student && !("logits" in student);
-  if (isLogProbs && isTensor(student.logProbs)) return home.shape.reduce((a, b) => a * b, 1);
+  if (kindOf(student) === "logProbs" && isTensor(student.logProbs)) return home.shape.reduce((a, b) => a * b, 1);
   if (isI32(tokenIds)) return lengthOf(tokenIds);
   throw invalid("an Int32Array of token ids", "tokenIds", tokenIds);
 }

@@ -1,4 +1,3 @@
-import { checkObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { DeviceValues } from "../native/device-binding.js";
 import { DeviceTensor } from "../tensor/device.js";
@@ -6,14 +5,15 @@ import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { invalid, isF32, lengthOf } from "./check.js";
 import {
+  checkColumns,
+  checkKind,
   checkRows,
-  checkTensor,
   checkVocabSize,
+  kindOf,
   LEVEL_ABSENT,
   LEVEL_LOG_PROBS,
   LEVEL_LOGITS,
-  LOG_PROBS_FIELDS,
-  LOGITS_FIELDS,
+  type LogitScores,
   leading,
   type Scores,
 } from "./scores.js";
@@ -101,19 +101,10 @@ const ABSENT: DeviceScores = {
   tensor: undefined,
 };
 
-function checkLogits(
-  scores: Extract<Scores, { logits: Tensor }>,
-  name: string,
-  tokens: number,
-  home: DeviceTensor,
-): DeviceScores {
-  checkObject(scores, name, LOGITS_FIELDS);
+function checkLogits(scores: LogitScores, name: string, tokens: number, home: DeviceTensor): DeviceScores {
+  checkKind(scores, name, "logits");
   const { logits: given, rows: rowOf, vocabSize } = scores;
-  const logits = checkHome(
-    checkTensor(given, `${name}.logits`, "(..., V)", (rank) => rank >= 1),
-    `${name}.logits`,
-    home,
-  );
+  const logits = checkHome(checkColumns(given, `${name}.logits`, "V"), `${name}.logits`, home);
   const rows = leading(logits);
   const vocab = logits.shape.at(-1) ?? 0;
   checkRows(rowOf, name, tokens, rows);
@@ -139,12 +130,13 @@ export function checkDeviceScores(
 ): DeviceScores {
   if (scores === undefined) return ABSENT;
   if (typeof scores !== "object" || scores === null) throw invalid("an object", name, scores);
-  if ("logits" in scores) return checkLogits(scores, name, tokens, home);
-  if ("hidden" in scores) {
+  const kind = kindOf(scores);
+  if (kind === "logits") return checkLogits(scores as LogitScores, name, tokens, home);
+  if (kind === "hidden") {
     throw unsupported(`${op} on ${home.device} of hidden states (${name})`, "no LM head", "Pass logits, or");
   }
-  if (!("logProbs" in scores)) throw invalid("{ logits } or { logProbs }", name, scores);
-  checkObject(scores, name, LOG_PROBS_FIELDS);
+  if (kind === undefined) throw invalid("{ logits } or { logProbs }", name, scores);
+  checkKind(scores, name, "logProbs");
   const { values, tensor } = checkValues(scores.logProbs, `${name}.logProbs`, [tokens], home);
   if (values === undefined) throw invalid("a Float32Array or an f32 tensor", `${name}.logProbs`, undefined);
   return { ...ABSENT, level: LEVEL_LOG_PROBS, primary: values, tensor };

@@ -9,25 +9,30 @@ import {
 } from "../objectives/distill-options.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { type Call, checkCall } from "./call.js";
+import { type Call, checkCall, type PolicyOut } from "./call.js";
 import { checkI32, checkU8, invalid, isI32, lengthOf, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
-import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
+import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PROBS, writeScores } from "./scores.js";
 
 /** One packed batch: B sequences, N tokens. */
 export interface DistillLossBatch {
   /** Logits, or hidden states and their head. */
-  readonly student: Scores;
+  readonly student: DistributionScores;
   /** The same tokens under the teacher, over the same vocabulary; the levels may differ. */
-  readonly teacher: Scores;
+  readonly teacher: DistributionScores;
   /** (B + 1), from 0 to N. */
   readonly cuSeqlens: Int32Array;
   /** (N) of 0 and 1; default all 1. A masked token is never read and gets exactly 0 everywhere. */
   readonly completionMask?: Uint8Array | undefined;
   /** (N). Not read: whole distributions are compared, whichever token was sampled. */
   readonly tokenIds?: Int32Array | undefined;
+}
+
+/** As `Call`, on the CPU. Of the results only gradients of tensors can be written elsewhere. */
+export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
+  readonly out?: Pick<PolicyOut, "logits" | "hidden" | "head" | "bias"> | undefined;
 }
 
 export interface DistillLossStats {
@@ -81,7 +86,7 @@ interface Plan {
   readonly use: MemoryUse;
 }
 
-function checkDistribution(scores: Scores | undefined, name: string, tokens: number): CheckedScores {
+function checkDistribution(scores: DistributionScores | undefined, name: string, tokens: number): CheckedScores {
   const home = homeOf(scores);
   if (home !== undefined) throw unsupported(`distillLoss on ${home.device} (${name})`, "no distillation");
   const checked = checkScores(scores, name, tokens);
@@ -93,11 +98,11 @@ function refuseTokenOutputs(call: Call): void {
   const names = ["logProbs", "teacherLogProbs", "tokenAdvantages", "evidenceWeights", "gradientLogProbs"] as const;
   for (const name of names) {
     if (call.out?.[name] !== undefined)
-      throw invalid("nothing, as distillLoss does not compute it,", name, call.out[name]);
+      throw invalid("nothing, as distillLoss does not compute it,", `out.${name}`, call.out[name]);
   }
 }
 
-function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Call): Plan {
+function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: DistillLossCall): Plan {
   checkObject(given, "batch", BATCH_FIELDS);
   const { student: studentScores, teacher: teacherScores } = given;
   const cuSeqlens = unshared(given.cuSeqlens);
@@ -207,7 +212,7 @@ function toResult({ meta, gradients, tokenLosses }: Plan): DistillLossResult {
 export function distillLossSync(
   batch: DistillLossBatch,
   options: DistillLossOptions,
-  call: Call = {},
+  call: DistillLossCall = {},
 ): DistillLossResult {
   const p = plan(batch, options, call);
   checkAllFree(p.use);
@@ -219,7 +224,7 @@ export function distillLossSync(
 export async function distillLoss(
   batch: DistillLossBatch,
   options: DistillLossOptions,
-  call: Call = {},
+  call: DistillLossCall = {},
 ): Promise<DistillLossResult> {
   const p = plan(batch, options, call);
   await runQueued((flags) => nativeCall(p, true, flags), p.use, p.call.signal);

@@ -132,7 +132,7 @@ export function gradientOutputs(
   if (call.inPlace && checked.student.level !== LEVEL_LOGITS) {
     throw invalid("false, as only logits can be overwritten,", "inPlace", true);
   }
-  if (checked.student.level === LEVEL_LOGITS && "logits" in student) {
+  if (checked.student.level === LEVEL_LOGITS && student.logits !== undefined) {
     refuseUnused(call, ["hidden", "head", "bias"], "logits");
     if (call.inPlace && call.out?.logits !== undefined) {
       throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
@@ -140,7 +140,7 @@ export function gradientOutputs(
     const logits = call.inPlace ? student.logits : gradientTensor(call.out?.logits, student.logits, "logits", false);
     return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && call.out?.logits === undefined };
   }
-  if (checked.student.level === LEVEL_HIDDEN && "hidden" in student) {
+  if (checked.student.level === LEVEL_HIDDEN && student.hidden !== undefined) {
     refuseUnused(call, ["logits"], "hidden states");
     const trainHead = call.frozenHead !== true;
     if (!trainHead) refuseUnused(call, ["head", "bias"], "hidden states under a frozen head");

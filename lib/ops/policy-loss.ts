@@ -1,3 +1,4 @@
+import { RlsdError } from "../errors.js";
 import { throwUnlessOk } from "../native/status.js";
 import type { Objective } from "../objectives/objective.js";
 import { checkAllFree } from "../tensor/lease.js";
@@ -79,6 +80,11 @@ export async function policyLoss(
   const out = tokenOutputs(p.checked.tokens, p.checked.teacher.level !== LEVEL_ABSENT, undefined);
   const meta = newMeta();
   writeMeta(meta, p, true);
-  await runQueued((flags) => nativeCall(p, meta, out, flags), p.use, call.signal);
+  try {
+    await runQueued((flags) => nativeCall(p, meta, out, flags), p.use, call.signal);
+  } catch (error) {
+    if (error instanceof RlsdError && error.code === "ERR_RLSD_NON_FINITE") copyOut(out, call.out); // it finished
+    throw error;
+  }
   return toResult(p.checked, copyOut(out, call.out), p.gradients, statsOf(meta));
 }

@@ -1,5 +1,6 @@
 import type { Outcome } from "../native/binding.js";
 import { throwUnlessDone } from "../native/status.js";
+import { onAbort } from "../on-abort.js";
 import { lease, type MemoryUse } from "../tensor/lease.js";
 
 /** Places of the flags that a queued call shares with native code: csrc/napi/op_call.h. */
@@ -33,13 +34,13 @@ export async function runQueued(
         if (Atomics.load(flags, STARTED) === 0) reject(signal.reason);
       };
     });
-    signal.addEventListener("abort", abort, { once: true });
+    const forget = onAbort(signal, abort);
     try {
       const outcome = await Promise.race([start(flags), neverStarts]);
       signal.throwIfAborted();
       throwUnlessDone(outcome);
     } finally {
-      signal.removeEventListener("abort", abort);
+      forget();
     }
   } finally {
     release();

@@ -1,4 +1,4 @@
-import { checkObject } from "../check.js";
+import { unknownName } from "../check.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf, unshared } from "./check.js";
@@ -7,16 +7,30 @@ import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf, unshared } fr
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
  * absent: row i. Columns at or beyond `vocabSize` are padding: p = 0, gradient 0.
  */
-export type Scores =
-  | { readonly logits: Tensor; readonly rows?: Int32Array | undefined; readonly vocabSize?: number | undefined }
-  | {
-      readonly hidden: Tensor;
-      readonly head: Tensor;
-      readonly bias?: Tensor | undefined;
-      readonly rows?: Int32Array | undefined;
-      readonly vocabSize?: number | undefined;
-    }
-  | { readonly logProbs: Float32Array | Tensor };
+export type Scores = DistributionScores | LogProbScores;
+
+/** A view of whole distributions: logits, or hidden states with their head. */
+export type DistributionScores = LogitScores | HiddenScores;
+
+type Field = "logits" | "hidden" | "head" | "bias" | "logProbs" | "rows" | "vocabSize";
+/** A view with these fields and none of the other kinds'. */
+type Kind<T> = T & { readonly [K in Exclude<Field, keyof T>]?: undefined };
+
+export type LogitScores = Kind<{
+  readonly logits: Tensor;
+  readonly rows?: Int32Array | undefined;
+  readonly vocabSize?: number | undefined;
+}>;
+
+type HiddenScores = Kind<{
+  readonly hidden: Tensor;
+  readonly head: Tensor;
+  readonly bias?: Tensor | undefined;
+  readonly rows?: Int32Array | undefined;
+  readonly vocabSize?: number | undefined;
+}>;
+
+type LogProbScores = Kind<{ readonly logProbs: Float32Array | Tensor }>;
 
 /** rlsd_level of csrc/include/rlsd/rlsd.h. */
 export const LEVEL_ABSENT = 0;
@@ -63,10 +77,33 @@ export const ABSENT: CheckedScores = {
   tensors: NONE,
 };
 
-/** Fields of each kind of scores. */
-export const LOGITS_FIELDS: ReadonlySet<string> = new Set(["logits", "rows", "vocabSize"]);
-const HIDDEN_FIELDS: ReadonlySet<string> = new Set(["hidden", "head", "bias", "rows", "vocabSize"]);
-export const LOG_PROBS_FIELDS: ReadonlySet<string> = new Set(["logProbs"]);
+const KINDS = ["logits", "hidden", "logProbs"] as const;
+type Kinds = (typeof KINDS)[number];
+const KIND_FIELDS = {
+  logits: new Set(["logits", "rows", "vocabSize"]),
+  hidden: new Set(["hidden", "head", "bias", "rows", "vocabSize"]),
+  logProbs: new Set(["logProbs"]),
+} as const satisfies Record<Kinds, ReadonlySet<string>>;
+const FIELDS: ReadonlySet<string> = new Set(Object.values(KIND_FIELDS).flatMap((fields) => [...fields]));
+
+/** The kind of a view: by what it holds, else by what it names; undefined: none. Written out, as every call asks. */
+export function kindOf(scores: unknown): Kinds | undefined {
+  if (typeof scores !== "object" || scores === null) return undefined;
+  const { logProbs, logits, hidden } = scores as Scores;
+  if (logits !== undefined) return "logits";
+  if (hidden !== undefined) return "hidden";
+  if (logProbs !== undefined) return "logProbs";
+  return KINDS.find((kind) => kind in scores);
+}
+
+/** Fields of other kinds may be there when they are undefined, as in what `condition ? { logits } : { logProbs }` is. */
+export function checkKind(scores: Scores, name: string, kind: Kinds): void {
+  const known: ReadonlySet<string> = KIND_FIELDS[kind];
+  for (const key in scores) {
+    if (known.has(key) || (FIELDS.has(key) && scores[key as Field] === undefined)) continue;
+    throw unknownName(`field ${name}.${key}`, key, known);
+  }
+}
 
 /** A tensor of that rank. */
 export function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
@@ -75,6 +112,13 @@ export function checkTensor(value: unknown, name: string, rank: string, isRank: 
 }
 
 const atLeastOne = (rank: number): boolean => rank >= 1;
+
+/** A tensor whose last dimension, called by `letter`, has elements. */
+export function checkColumns(value: unknown, name: string, letter: "V" | "H"): Tensor {
+  const t = checkTensor(value, name, `(..., ${letter})`, atLeastOne);
+  if (t.shape.at(-1) !== 0) return t;
+  throw invalid(`a tensor of shape (..., ${letter}) with ${letter} at least 1`, name, value);
+}
 
 /** Elements in front of the last dimension. */
 export function leading(t: Tensor): number {
@@ -104,9 +148,9 @@ export function checkVocabSize(vocabSize: number | undefined, name: string, voca
   throw invalid(`at most V = ${vocab}`, `${name}.vocabSize`, vocabSize);
 }
 
-function checkLogits(scores: Extract<Scores, { logits: Tensor }>, name: string, tokens: number): CheckedScores {
-  checkObject(scores, name, LOGITS_FIELDS);
-  const logits = checkTensor(scores.logits, `${name}.logits`, "(..., V)", atLeastOne);
+function checkLogits(scores: LogitScores, name: string, tokens: number): CheckedScores {
+  checkKind(scores, name, "logits");
+  const logits = checkColumns(scores.logits, `${name}.logits`, "V");
   const vocab = logits.shape.at(-1) ?? 0;
   const rows = leading(logits);
   const rowOf = checkRows(scores.rows, name, tokens, rows);
@@ -123,11 +167,12 @@ function checkLogits(scores: Extract<Scores, { logits: Tensor }>, name: string, 
   };
 }
 
-function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, tokens: number): CheckedScores {
-  checkObject(scores, name, HIDDEN_FIELDS);
-  const hidden = checkTensor(scores.hidden, `${name}.hidden`, "(..., H)", atLeastOne);
+function checkHidden(scores: HiddenScores, name: string, tokens: number): CheckedScores {
+  checkKind(scores, name, "hidden");
+  const hidden = checkColumns(scores.hidden, `${name}.hidden`, "H");
   const width = hidden.shape.at(-1) ?? 0;
-  const matches = (t: unknown): boolean => isTensor(t) && t.shape.length === 2 && t.shape[1] === width;
+  const matches = (t: unknown): boolean =>
+    isTensor(t) && t.shape.length === 2 && t.shape[0] !== 0 && t.shape[1] === width;
   const head = checkTensor(scores.head, `${name}.head`, `(V, ${width})`, () => matches(scores.head));
   const vocab = head.shape[0] ?? 0;
   const bias =
@@ -154,8 +199,8 @@ function checkHidden(scores: Extract<Scores, { hidden: Tensor }>, name: string, 
 }
 
 /** A Float32Array, or the memory of an f32 tensor. */
-function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: string, tokens: number): CheckedScores {
-  checkObject(scores, name, LOG_PROBS_FIELDS);
+function checkLogProbs(scores: LogProbScores, name: string, tokens: number): CheckedScores {
+  checkKind(scores, name, "logProbs");
   const given = scores.logProbs;
   const data = isTensor(given) && given.dtype === "f32" ? given.data : given;
   if (!isF32(data) || lengthOf(data) !== tokens) {
@@ -182,10 +227,16 @@ function checkLogProbs(scores: Extract<Scores, { logProbs: unknown }>, name: str
 export function checkScores(scores: Scores | undefined, name: string, tokens: number): CheckedScores {
   if (scores === undefined) return ABSENT;
   if (typeof scores !== "object" || scores === null) throw invalid("an object", name, scores);
-  if ("logits" in scores) return checkLogits(scores, name, tokens);
-  if ("hidden" in scores) return checkHidden(scores, name, tokens);
-  if (!("logProbs" in scores)) throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
-  return checkLogProbs(scores, name, tokens);
+  switch (kindOf(scores)) {
+    case "logits":
+      return checkLogits(scores as LogitScores, name, tokens);
+    case "hidden":
+      return checkHidden(scores as HiddenScores, name, tokens);
+    case "logProbs":
+      return checkLogProbs(scores as LogProbScores, name, tokens);
+    default:
+      throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
+  }
 }
 
 /** Writes a view's numbers where csrc/napi/op_call.h, read_scores, reads them. */

@@ -1,4 +1,4 @@
-import { type Bounds, checkBoolean, checkNumber, checkObject, checkWord } from "../check.js";
+import { checkBoolean, checkNumber, checkObject, checkWord, DIVISOR } from "../check.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -61,7 +61,6 @@ const FIELDS: ReadonlySet<string> = new Set([
   "results",
 ]);
 
-const POSITIVE: Bounds = { above: 0 };
 const ROUNDINGS = ["none", "bf16"] as const;
 const NON_FINITE = ["error", "skip"] as const;
 
@@ -69,8 +68,8 @@ const NON_FINITE = ["error", "skip"] as const;
 export function checkOptions(o: TokenLogProbsOptions | DeviceTokenLogProbsOptions, tokens: number): void {
   checkObject(o, "options", FIELDS);
   const { temperature, logitSoftcap, logitRounding = "none", nonFinite = "error" } = o;
-  checkNumber(temperature ?? 1, "temperature", POSITIVE);
-  checkNumber(logitSoftcap ?? 1, "logitSoftcap", POSITIVE);
+  checkNumber(temperature ?? 1, "temperature", DIVISOR);
+  checkNumber(logitSoftcap ?? 1, "logitSoftcap", DIVISOR);
   checkWord(logitRounding, "logitRounding", ROUNDINGS);
   checkWord(nonFinite, "nonFinite", NON_FINITE);
   checkBoolean(o.entropy, "entropy");

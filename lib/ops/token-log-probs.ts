@@ -2,11 +2,11 @@ import { checkSignal, checkWord } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import { checkI32, invalid, isI32, lengthOf, unshared } from "./check.js";
+import { invalid, isI32, lengthOf, unshared } from "./check.js";
 import { homeOf } from "./device-scores.js";
 import { deviceTokenLogProbs, deviceTokenLogProbsSync } from "./device-token-log-probs.js";
 import { runQueued } from "./queued.js";
-import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, type Scores, writeScores } from "./scores.js";
+import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PROBS, writeScores } from "./scores.js";
 import {
   checkOptions,
   type DeviceTokenLogProbs,
@@ -35,10 +35,10 @@ function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
   o.signal?.throwIfAborted();
 }
 
-function plan(scores: Scores, given: Int32Array, options: TokenLogProbsOptions): Plan {
+function plan(scores: DistributionScores, given: Int32Array, options: TokenLogProbsOptions): Plan {
   const tokenIds = unshared(given);
-  const tokens = isI32(tokenIds) ? lengthOf(tokenIds) : 0;
-  checkI32(tokenIds, "tokenIds", tokens);
+  if (!isI32(tokenIds)) throw invalid("an Int32Array of token ids", "tokenIds", tokenIds);
+  const tokens = lengthOf(tokenIds);
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
   checkHostOptions(options, tokens);
@@ -91,13 +91,17 @@ function call({ scores, tokenIds, options, out }: Plan, queued: boolean, flags?:
  *   writes the tensors
  */
 export function tokenLogProbsSync(
-  scores: Scores,
+  scores: DistributionScores,
   tokenIds: Int32Array,
   options: DeviceTokenLogProbsOptions,
 ): DeviceTokenLogProbs;
-export function tokenLogProbsSync(scores: Scores, tokenIds: Int32Array, options?: TokenLogProbsOptions): TokenLogProbs;
 export function tokenLogProbsSync(
-  scores: Scores,
+  scores: DistributionScores,
+  tokenIds: Int32Array,
+  options?: TokenLogProbsOptions,
+): TokenLogProbs;
+export function tokenLogProbsSync(
+  scores: DistributionScores,
   tokenIds: Int32Array,
   options: TokenLogProbsOptions | DeviceTokenLogProbsOptions = {},
 ): TokenLogProbs | DeviceTokenLogProbs {
@@ -111,17 +115,17 @@ export function tokenLogProbsSync(
 
 /** `tokenLogProbsSync` on the process's native queue. Rejects with the signal's reason when it is aborted. */
 export async function tokenLogProbs(
-  scores: Scores,
+  scores: DistributionScores,
   tokenIds: Int32Array,
   options: DeviceTokenLogProbsOptions,
 ): Promise<DeviceTokenLogProbs>;
 export async function tokenLogProbs(
-  scores: Scores,
+  scores: DistributionScores,
   tokenIds: Int32Array,
   options?: TokenLogProbsOptions,
 ): Promise<TokenLogProbs>;
 export async function tokenLogProbs(
-  scores: Scores,
+  scores: DistributionScores,
   tokenIds: Int32Array,
   options: TokenLogProbsOptions | DeviceTokenLogProbsOptions = {},
 ): Promise<TokenLogProbs | DeviceTokenLogProbs> {

@@ -1,4 +1,4 @@
-import { checkNumber, checkObject, invalid } from "../check.js";
+import { checkNumber, checkObject, checkSignal, invalid } from "../check.js";
 import { native } from "../native/load.js";
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult } from "../tensor/results.js";
@@ -7,7 +7,7 @@ import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
 import type { NativeModel } from "./model-handle.js";
 import { settled } from "./native-model.js";
-import type { TrainBatch } from "./policy.js";
+import type { PassOptions, TrainBatch } from "./policy.js";
 import { packSequences } from "./sequences.js";
 
 const FIELDS = new Set([
@@ -60,10 +60,12 @@ export function accumulate(
   batch: TrainBatch,
   objective: Objective,
   encoded: Float64Array,
-  o: { readonly lossScale?: number; readonly signal?: AbortSignal },
+  o: PassOptions,
 ): () => Promise<PolicyResult> {
   checkObject(batch, "batch", FIELDS);
   checkNeeds(batch, objective);
+  const { signal } = o;
+  checkSignal(signal);
   const lossScale = checkNumber(o.lossScale ?? 1, "lossScale");
   const packed = packSequences(batch.sequences, model.config, "batch.sequences");
   const { ids, cuSeqlens, promptLengths, targets: n } = packed;
@@ -76,7 +78,7 @@ export function accumulate(
     const evidenceWeights = new Float32Array(n);
     const gradient = new Float32Array(n);
     const stats = new Float64Array(STAT_NAMES.length);
-    await cancellable(o.signal, (id) =>
+    await cancellable(signal, (id) =>
       settled(
         native.engineAccumulate(
           model.handle,
@@ -94,7 +96,7 @@ export function accumulate(
           gradient,
           stats,
         ),
-        o.signal,
+        signal,
       ),
     );
     const readable = toStats(stats);

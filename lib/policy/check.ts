@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { invalid } from "../check.js";
 
 type TypedArray = Float32Array | Int32Array | Uint8Array;
@@ -10,6 +11,7 @@ export function ownCopy<T extends TypedArray>(
   ...lengths: number[]
 ): T | undefined {
   if (value === undefined) return undefined;
-  if (value instanceof type && lengths.includes(value.length)) return new type(value);
+  const isOfType = types.isTypedArray(value) && value[Symbol.toStringTag] === type.name; // of any realm
+  if (isOfType && lengths.includes(value.length)) return new type(value);
   throw invalid(`a ${type.name} of ${[...new Set(lengths)].join(" or ")}`, name, value);
 }

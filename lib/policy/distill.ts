@@ -1,4 +1,4 @@
-import { checkNumber, checkObject, invalid } from "../check.js";
+import { checkNumber, checkSignal, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
 import { type CheckedDistillOptions, checkDistillOptions } from "../objectives/distill-options.js";
@@ -6,10 +6,10 @@ import { ownCopy } from "./check.js";
 import { cancellable } from "./generation.js";
 import type { NativeModel } from "./model-handle.js";
 import { settled } from "./native-model.js";
-import type { DistillBatch, DistillOptions, DistillResult } from "./policy.js";
+import type { DistillBatch, DistillOptions, DistillResult, PassOptions } from "./policy.js";
 import { packSequences } from "./sequences.js";
 
-const FIELDS = new Set(["sequences", "teacher", "teacherSequences", "completionMask"]);
+export const DISTILL_FIELDS = new Set(["sequences", "teacher", "teacherSequences", "completionMask"]);
 const STATS = 6;
 
 /** As csrc/napi/engine_batch.cc reads them. */
@@ -53,9 +53,10 @@ export function distill(
   teacher: NativeModel,
   batch: DistillBatch,
   options: DistillOptions,
-  o: { readonly lossScale?: number; readonly signal?: AbortSignal },
+  o: PassOptions,
 ): () => Promise<DistillResult> {
-  checkObject(batch, "batch", FIELDS);
+  const { signal } = o;
+  checkSignal(signal);
   const encoded = encode(checkDistillOptions(options), checkNumber(o.lossScale ?? 1, "lossScale"));
   const own = packSequences(batch.sequences, model.config, "batch.sequences");
   checkPair(batch, model, teacher);
@@ -64,7 +65,7 @@ export function distill(
   return async () => {
     const tokenLosses = new Float32Array(own.targets);
     const stats = new Float64Array(STATS);
-    await cancellable(o.signal, (id) =>
+    await cancellable(signal, (id) =>
       settled(
         native.engineDistill(
           model.handle,
@@ -81,7 +82,7 @@ export function distill(
           tokenLosses,
           stats,
         ),
-        o.signal,
+        signal,
       ),
     );
     const [tokens = 0, sequences = 0, loss = 0, mean = 0, nonFiniteRows = 0, clampedFraction = 0] = stats;

@@ -1,17 +1,27 @@
-import { checkInteger, checkNumber, checkObject, checkWord, invalid } from "../check.js";
+import {
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkPath,
+  checkSignal,
+  checkWord,
+  DIVISOR,
+  invalid,
+} from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { DType } from "../tensor/dtype.js";
+import { orOutOfMemory } from "../tensor/memory.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
 import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "./adapters.js";
 import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
-import { distill } from "./distill.js";
+import { DISTILL_FIELDS, distill } from "./distill.js";
 import { cancellable, generate } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
@@ -23,8 +33,10 @@ import type {
   DistillBatch,
   DistillOptions,
   DistillResult,
+  PassOptions,
   Policy,
   SamplingOptions,
+  ScoreOptions,
   ScoreRequest,
   StepOptions,
   StepResult,
@@ -99,21 +111,20 @@ export class EnginePolicy implements Policy {
   }
 
   async generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]> {
-    return this.#inTurn(() => generate(this.#model, this.tokenizer, prompts, options, this.#origin.maxSequences));
+    return this.#inTurn(generate(this.#model, this.tokenizer, prompts, options, this.#origin.maxSequences));
   }
 
-  async score(
-    requests: readonly ScoreRequest[],
-    o: { readonly temperature?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<Float32Array[]> {
+  async score(requests: readonly ScoreRequest[], o: ScoreOptions = {}): Promise<Float32Array[]> {
     checkObject(o, "options", SCORE_FIELDS);
-    const temperature = checkNumber(o.temperature ?? 1, "temperature", { above: 0 });
+    const { signal } = o;
+    checkSignal(signal);
+    const temperature = checkNumber(o.temperature ?? 1, "temperature", DIVISOR);
     const { ids, cuSeqlens, promptLengths, cuTargets, targets } = packSequences(requests, this.config);
     return this.#inTurn(async () => {
       const out = new Float32Array(targets);
       const { handle } = this.#model;
-      await cancellable(o.signal, (id) =>
-        settled(native.engineScore(handle, ids, cuSeqlens, promptLengths, temperature, out, id), o.signal),
+      await cancellable(signal, (id) =>
+        settled(native.engineScore(handle, ids, cuSeqlens, promptLengths, temperature, out, id), signal),
       );
       return Array.from(promptLengths, (_, b) => out.slice(cuTargets[b], cuTargets[b + 1]));
     });
@@ -124,29 +135,24 @@ export class EnginePolicy implements Policy {
     const request = { prompt: ids, completion: new Int32Array(0) };
     const packed = packSequences([request], this.config, "sequences");
     return this.#inTurn(async () => {
-      const out = new Float32Array(ids.length * this.vocabSize);
+      const count = packed.ids.length * this.vocabSize;
+      const make = () => new Float32Array(count);
+      const out = orOutOfMemory(make, `${count} logits`, 4 * count, "score() gives log-probs without them.");
       await settled(native.engineLogits(this.#model.handle, packed.ids, out));
       return out;
     });
   }
 
-  async accumulate(
-    batch: TrainBatch,
-    objective: Objective,
-    o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<PolicyResult> {
+  async accumulate(batch: TrainBatch, objective: Objective, o: PassOptions = {}): Promise<PolicyResult> {
     const encoded = encodingOf(objective);
     checkObject(o, "options", PASS_FIELDS);
     const call = accumulate(this.#model, batch, objective, encoded, o);
     return this.#inTurn(call);
   }
 
-  async distill(
-    batch: DistillBatch,
-    options: DistillOptions,
-    o: { readonly lossScale?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<DistillResult> {
+  async distill(batch: DistillBatch, options: DistillOptions, o: PassOptions = {}): Promise<DistillResult> {
     checkObject(o, "options", PASS_FIELDS);
+    checkObject(batch, "batch", DISTILL_FIELDS);
     const { teacher } = batch;
     if (!(teacher instanceof EnginePolicy) || teacher === this) {
       throw invalid("another policy of this engine", "batch.teacher", teacher);
@@ -211,6 +217,7 @@ export class EnginePolicy implements Policy {
   /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */
   activationBytes(tokens: number, gradients: boolean): number {
     checkInteger(tokens, "tokens", { min: 1 });
+    if (typeof gradients !== "boolean") throw invalid("a boolean", "gradients", gradients);
     return native.engineActivationBytes(encodeConfig(this.config, this.lora), tokens, Number(gradients));
   }
 
@@ -231,7 +238,7 @@ export class EnginePolicy implements Policy {
   }
 
   async withAdapters(directory: string): Promise<EnginePolicy> {
-    if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+    checkPath(directory, "directory");
     return this.#inTurn(async () => {
       const folder = await readAdapterFolder(directory);
       const origin = adaptedOrigin(this.#origin, folder.companions, directory);
@@ -279,6 +286,7 @@ export class EnginePolicy implements Policy {
   }
 
   async loadOptimizer(directory: string): Promise<void> {
+    checkPath(directory, "directory");
     await this.#inTurn(() => loadOptimizer(this.#model, directory));
   }
 

@@ -1,7 +1,18 @@
-import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import {
+  boundsText,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkSignal,
+  DIVISOR,
+  invalid,
+  isNumber,
+} from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EngineHandle } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
+import { onAbort } from "../on-abort.js";
 import type { NativeModel } from "./model-handle.js";
 import { seedWords, settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
@@ -25,6 +36,9 @@ const FIELDS = new Set([
 /** Sequences in the cache at once, at most. */
 const MAX_SLOTS = 256;
 
+/** Completions of one call, at most: the lists of their tokens are made before the first is drawn. */
+const MAX_COMPLETIONS = 2 ** 22;
+
 /** Steps of one native call when nobody looks at the tokens between them. */
 const ALL_STEPS = 2 ** 31;
 
@@ -32,6 +46,8 @@ const STOPPED = 1;
 
 interface CheckedSampling {
   readonly count: number;
+  readonly signal: AbortSignal | undefined;
+  readonly onToken: SamplingOptions["onToken"];
   readonly stopIds: Int32Array;
   readonly stopStrings: readonly string[];
   /** As csrc/napi/engine_batch.cc reads them. */
@@ -44,25 +60,41 @@ function checkStopStrings(value: unknown): readonly string[] {
   throw invalid("an array of texts that are not empty", "stopStrings", value);
 }
 
-function checkSampling(o: SamplingOptions, model: NativeModel, maxSlots: number): CheckedSampling {
+function checkStopIds(value: readonly number[], vocabSize: number): Int32Array {
+  if (!Array.isArray(value) && !ArrayBuffer.isView(value))
+    throw invalid("an array of token ids", "stopTokenIds", value);
+  return Int32Array.from(value, (id) => checkInteger(id, "stopTokenIds", { min: 0, max: vocabSize - 1 }));
+}
+
+/** 0, or what logits may be divided by. */
+function checkTemperature(value: number): number {
+  if (value === 0 || isNumber(value, DIVISOR)) return value;
+  throw invalid(`0, which is greedy, or a finite number${boundsText(DIVISOR)},`, "temperature", value);
+}
+
+function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, maxSlots: number): CheckedSampling {
   checkObject(o, "options", FIELDS);
   const { vocabSize, endTokenIds } = model.config;
-  const count = checkInteger(o.count ?? 1, "count", { min: 1 });
-  const stopIds = Int32Array.from(o.stopTokenIds ?? endTokenIds, (id) =>
-    checkInteger(id, "stopTokenIds", { min: 0, max: vocabSize - 1 }),
-  );
+  const { signal, onToken } = o;
+  checkSignal(signal);
+  checkFunction(onToken, "onToken");
+  const count = checkInteger(o.count ?? 1, "count", {
+    min: 1,
+    max: Math.max(1, Math.floor(MAX_COMPLETIONS / prompts)),
+  });
+  const stopIds = checkStopIds(o.stopTokenIds ?? endTokenIds, vocabSize);
   const seed = checkInteger(o.seed, "seed", { min: 0 });
   const encoded = Float64Array.of(
     count,
     checkInteger(o.maxTokens, "maxTokens", { min: 1 }),
     maxSlots,
-    checkNumber(o.temperature ?? 1, "temperature", { min: 0 }),
+    checkTemperature(o.temperature ?? 1),
     checkNumber(o.topP ?? 1, "topP", { above: 0, max: 1 }),
     checkNumber(o.minP ?? 0, "minP", { min: 0, max: 1 }),
     checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
     ...seedWords(seed),
   );
-  return { count, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
+  return { count, signal, onToken, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
 }
 
 /** Watches one completion's text for the stop strings. */
@@ -142,12 +174,11 @@ let lastCancelId = 0;
 export async function cancellable<T>(signal: AbortSignal | undefined, start: (id: number) => Promise<T>): Promise<T> {
   signal?.throwIfAborted();
   const id = ++lastCancelId;
-  const cancel = (): void => native.engineCancel(id);
-  signal?.addEventListener("abort", cancel, { once: true });
+  const forget = signal && onAbort(signal, () => native.engineCancel(id));
   try {
     return await start(id);
   } finally {
-    signal?.removeEventListener("abort", cancel);
+    forget?.();
   }
 }
 
@@ -167,17 +198,18 @@ async function drawAll(
   }
 }
 
-/** Samples completions of every prompt; see Policy.generate. */
-export async function generate(
+/** Checks and copies what is asked for; the returned function samples it. See Policy.generate. */
+export function generate(
   model: NativeModel,
   tokenizer: Tokenizer | undefined,
   prompts: readonly Int32Array[],
   o: SamplingOptions,
   maxSlots = MAX_SLOTS,
-): Promise<Completion[][]> {
-  const checked = checkSampling(o, model, maxSlots);
+): () => Promise<Completion[][]> {
+  if (!Array.isArray(prompts)) throw invalid("an array of prompts", "prompts", prompts);
+  const groups = prompts.length;
+  const { count, signal, onToken, stopIds, stopStrings, encoded } = checkSampling(o, groups, model, maxSlots);
   const { ids, cuPrompts } = packPrompts(prompts, o.maxTokens, model.config);
-  const { stopStrings } = checked;
   if (stopStrings.length > 0 && tokenizer === undefined) {
     throw new RlsdError(
       "ERR_RLSD_TOKENIZER",
@@ -186,14 +218,17 @@ export async function generate(
   }
   const watch =
     stopStrings.length > 0 && tokenizer !== undefined ? () => new StopWatch(tokenizer, stopStrings) : undefined;
-  const collector = new Collector(prompts.length * checked.count, checked.count, o.onToken, watch);
-  if (prompts.length === 0) return [];
-  const generation = native.engineGenerate(model.handle, ids, cuPrompts, checked.stopIds, checked.encoded);
-  if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
-  try {
-    await drawAll(generation, collector, watch === undefined && o.onToken === undefined ? ALL_STEPS : 1, o.signal);
-  } finally {
-    await settled(native.engineEndGeneration(generation));
-  }
-  return collector.completions(prompts.length);
+  const steps = watch === undefined && onToken === undefined ? ALL_STEPS : 1;
+  return async () => {
+    if (groups === 0) return [];
+    const collector = new Collector(groups * count, count, onToken, watch);
+    const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, encoded);
+    if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
+    try {
+      await drawAll(generation, collector, steps, signal);
+    } finally {
+      await settled(native.engineEndGeneration(generation));
+    }
+    return collector.completions(groups);
+  };
 }

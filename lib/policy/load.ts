@@ -1,11 +1,12 @@
-import { checkInteger, checkNumber, checkObject, invalid } from "../check.js";
+import { types } from "node:util";
+import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
 import { type ModelType, parseConfig, writeConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
-import { findParameters, readModelFolder } from "./model-folder.js";
+import { COMPANIONS, findParameters, generationOf, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
 import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
 import { Home, placeOf } from "./place.js";
@@ -74,10 +75,10 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
 export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  if (typeof directory !== "string") throw invalid("a path", "directory", directory);
+  checkPath(directory, "directory");
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
-  if (options.base !== undefined && typeof options.base !== "string") throw invalid("a path", "base", options.base);
+  if (options.base !== undefined) checkPath(options.base, "base");
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
@@ -115,7 +116,7 @@ export interface NewModelConfig {
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: RopeConfig | undefined;
-  /** Ids that end a completion. Default none. */
+  /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
   readonly endTokenIds?: readonly number[] | undefined;
 }
 
@@ -126,7 +127,10 @@ export interface CreateOptions extends Omit<PolicyOptions, "base"> {
   readonly deviation?: number | undefined;
   /** Divide the matrices that write to the residual stream by sqrt(2 layers). Default true. */
   readonly scaleResidual?: boolean | undefined;
-  /** Contents of tokenizer.json and its companions, by file name; saved with the model. */
+  /**
+   * Contents of tokenizer.json, tokenizer_config.json, chat_template.jinja, special_tokens_map.json and
+   * generation_config.json, by these names; saved with the model.
+   */
   readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined;
 }
 
@@ -149,9 +153,34 @@ const CONFIG_FIELDS = new Set([
   "endTokenIds",
 ]);
 
+const CONFIG_NUMBERS = ["vocabSize", "hiddenSize", "intermediateSize", "numLayers", "numHeads", "numKvHeads"] as const;
+const MORE_NUMBERS = ["headDim", "maxLength", "normEps"] as const;
+const CONFIG_FLAGS = ["tieEmbeddings", "attentionBias", "mlpBias"] as const;
+
+/** Types alone, which JSON would not keep: it says null for NaN. What fits a model is checked as that of a file. */
+function checkTypes(c: NewModelConfig): void {
+  checkObject(c, "config", CONFIG_FIELDS);
+  for (const name of [...CONFIG_NUMBERS, ...MORE_NUMBERS]) {
+    if (c[name] !== undefined) checkNumber(c[name], `config.${name}`);
+  }
+  for (const name of CONFIG_FLAGS) checkBoolean(c[name], `config.${name}`);
+  const { modelType, endTokenIds, rope } = c;
+  if (modelType !== undefined && typeof modelType !== "string") throw invalid("a text", "config.modelType", modelType);
+  if (endTokenIds !== undefined) {
+    if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
+    for (const [i, id] of endTokenIds.entries()) checkInteger(id, `config.endTokenIds[${i}]`, { min: 0 });
+  }
+  if (rope === undefined) return;
+  if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
+    throw invalid("an object with type and theta", "config.rope", rope);
+  }
+  for (const [name, value] of Object.entries(rope)) if (name !== "type") checkNumber(value, `config.rope.${name}`);
+  checkNumber(rope.theta, "config.rope.theta", { above: 0 });
+}
+
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 function completeConfig(c: NewModelConfig): Record<string, unknown> {
-  checkObject(c, "config", CONFIG_FIELDS);
+  checkTypes(c);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
   const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
@@ -172,6 +201,19 @@ function completeConfig(c: NewModelConfig): Record<string, unknown> {
   });
 }
 
+const FILE_NAMES: ReadonlySet<string> = new Set(COMPANIONS);
+
+function checkFiles(files: NonNullable<CreateOptions["files"]>): Map<string, Uint8Array> {
+  checkObject(files, "files", FILE_NAMES);
+  return new Map(
+    Object.entries(files).map(([name, content]) => {
+      if (typeof content === "string") return [name, Buffer.from(content)];
+      if (types.isUint8Array(content)) return [name, new Uint8Array(content)];
+      throw invalid("a text or a Uint8Array", `files["${name}"]`, content);
+    }),
+  );
+}
+
 /**
  * A policy with random weights: matrices normal(0, deviation), norms 1, biases 0.
  *
@@ -183,12 +225,11 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   const seed = checkInteger(options.seed ?? 0, "seed", { min: 0 });
   const deviation = checkNumber(options.deviation ?? 0.02, "deviation", { min: 0 });
   const scaleResidual = options.scaleResidual ?? true;
+  checkBoolean(options.scaleResidual, "scaleResidual");
   const json = completeConfig(config);
-  const companions = new Map(
-    Object.entries(options.files ?? {}).map(([name, content]) => [name, Buffer.from(content as string)]),
-  );
+  const companions = checkFiles(options.files ?? {});
   const tokenizer = tokenizerIn(companions, "");
-  const checked = parseConfig(JSON.parse(JSON.stringify(json)), {}, "config");
+  const checked = parseConfig(JSON.parse(JSON.stringify(json)), generationOf(companions, ""), "config");
   const model = await allocateModel(checked, layoutOf(checked), options);
   const { handle } = model;
   await settled(native.engineInitialize(handle, ...seedWords(seed), deviation, Number(scaleResidual)));

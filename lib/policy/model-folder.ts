@@ -16,7 +16,7 @@ export const INDEX_FILE = "model.safetensors.index.json";
 export const isWeightFile = (name: string): boolean => /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
 
 /** Small files of a model's folder that a save writes again. */
-const COMPANIONS = [
+export const COMPANIONS = [
   GENERATION_CONFIG,
   "tokenizer.json",
   "tokenizer_config.json",
@@ -72,6 +72,12 @@ export async function readFiles(directory: string, names: readonly string[]): Pr
 export const readCompanions = (directory: string): Promise<ReadonlyMap<string, Uint8Array>> =>
   readFiles(directory, COMPANIONS);
 
+/** generation_config.json among the small files of a model; empty: there is none. */
+export function generationOf(files: ReadonlyMap<string, Uint8Array>, directory: string): Record<string, unknown> {
+  const content = files.get(GENERATION_CONFIG);
+  return content === undefined ? {} : parseObject(Buffer.from(content), join(directory, GENERATION_CONFIG));
+}
+
 /** Configuration and small files of a Hugging Face folder. */
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
   const file = join(directory, "config.json");
@@ -79,10 +85,7 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
   if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
-  const generation = companions.get(GENERATION_CONFIG);
-  const generationFile = join(directory, GENERATION_CONFIG);
-  const generationJson = generation === undefined ? {} : parseObject(Buffer.from(generation), generationFile);
-  return { config: parseConfig(json, generationJson, file), json, companions };
+  return { config: parseConfig(json, generationOf(companions, directory), file), json, companions };
 }
 
 /** The weight files of a folder: one, or those that the index of a sharded model names. */

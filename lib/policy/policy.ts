@@ -42,6 +42,19 @@ export interface ScoreRequest {
   readonly completion: Int32Array;
 }
 
+export interface ScoreOptions {
+  /** Default 1. */
+  readonly temperature?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Of a pass that adds to the gradient. */
+export interface PassOptions {
+  /** Multiplies the gradient, not the loss. Default 1. */
+  readonly lossScale?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Token batch for one gradient: `sequences[b]` gives rows cuSeqlens[b]..cuSeqlens[b+1] of every (N) array. */
 export interface TrainBatch {
   readonly sequences: readonly ScoreRequest[];
@@ -128,19 +141,11 @@ export interface Policy {
   readonly endTokenIds?: readonly number[] | undefined;
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
   /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
-  score(requests: readonly ScoreRequest[], o?: { temperature?: number; signal?: AbortSignal }): Promise<Float32Array[]>;
+  score(requests: readonly ScoreRequest[], o?: ScoreOptions): Promise<Float32Array[]>;
   /** Forward, fused loss and backward in one native call; gradients are added up until `step`. */
-  accumulate(
-    batch: TrainBatch,
-    objective: Objective,
-    o?: { lossScale?: number | undefined; signal?: AbortSignal | undefined },
-  ): Promise<PolicyResult>;
+  accumulate(batch: TrainBatch, objective: Objective, o?: PassOptions): Promise<PolicyResult>;
   /** As accumulate, for a loss that matches a teacher's distributions; the two add up. Absent: it cannot. */
-  distill?(
-    batch: DistillBatch,
-    options: DistillOptions,
-    o?: { lossScale?: number | undefined; signal?: AbortSignal | undefined },
-  ): Promise<DistillResult>;
+  distill?(batch: DistillBatch, options: DistillOptions, o?: PassOptions): Promise<DistillResult>;
   /** One AdamW update from the accumulated gradient, which it clears. */
   step(options: StepOptions): Promise<StepResult>;
   /** A copy of the weights alone: no gradient, no optimizer state. */
@@ -167,7 +172,7 @@ export interface Policy {
    * Weights (`model.safetensors`, `config.json`, tokenizer files) and, with `optimizer`, its state. Written aside, flushed,
    * renamed. A policy with adapters writes these alone (`adapter_model.safetensors`, `adapter_config.json`).
    */
-  save(directory: string, o?: { optimizer?: boolean; dtype?: DType }): Promise<void>;
+  save(directory: string, o?: { optimizer?: boolean | undefined; dtype?: DType | undefined }): Promise<void>;
   loadOptimizer(directory: string): Promise<void>;
   dispose(): Promise<void>;
 }

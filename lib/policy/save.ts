@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { open, readdir, rename, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { checkInteger, checkObject, invalid } from "../check.js";
+import { checkBoolean, checkInteger, checkObject, checkPath, checkSignal, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
@@ -173,9 +173,10 @@ export async function saveModel(
   checkObject(o, "options", SAVE_FIELDS);
   const { dtype = "f32", optimizer = false, maxShardBytes = 5e9, signal } = o;
   if (!Object.hasOwn(TYPES, dtype)) throw invalid('"f32", "bf16" or "f16"', "dtype", dtype);
+  checkBoolean(optimizer, "optimizer");
   checkInteger(maxShardBytes, "maxShardBytes", { min: 1 });
-  if (typeof path !== "string" || path === "") throw invalid("a path", "directory", path);
-  const directory = resolve(path);
+  checkSignal(signal);
+  const directory = resolve(checkPath(path, "directory"));
   await refuseOtherKind(model, directory);
   const hidden = `.${basename(directory)}.`;
   const aside = join(dirname(directory), `${hidden}${randomBytes(6).toString("hex")}`);

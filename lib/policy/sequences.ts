@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { ModelConfig } from "./config.js";
@@ -16,7 +17,7 @@ export interface PackedSequences {
 }
 
 function checkIds(ids: unknown, name: string, vocabSize: number): asserts ids is Int32Array {
-  if (!(ids instanceof Int32Array)) throw invalid("an Int32Array of token ids", name, ids);
+  if (!types.isInt32Array(ids)) throw invalid("an Int32Array of token ids", name, ids);
   const bad = ids.findIndex((id) => id < 0 || id >= vocabSize);
   if (bad >= 0) throw invalid(`an id in 0 ... ${vocabSize - 1}`, `${name}[${bad}]`, ids[bad]);
 }
@@ -56,7 +57,10 @@ export function packSequences(
   if (!Array.isArray(requests)) throw invalid("an array of { prompt, completion }", name, requests);
   const cuSeqlens = new Int32Array(requests.length + 1);
   const cuTargets = new Int32Array(requests.length + 1);
-  for (const [i, { prompt, completion }] of (requests as readonly ScoreRequest[]).entries()) {
+  for (const [i, request] of (requests as readonly ScoreRequest[]).entries()) {
+    if (typeof request !== "object" || request === null)
+      throw invalid("{ prompt, completion }", `${name}[${i}]`, request);
+    const { prompt, completion } = request;
     checkIds(prompt, `${name}[${i}].prompt`, config.vocabSize);
     checkIds(completion, `${name}[${i}].completion`, config.vocabSize);
     if (prompt.length === 0) throw invalid("at least one token", `${name}[${i}].prompt`, prompt);

@@ -10,7 +10,9 @@ export const LEAST_EPS = 2 ** -126;
 export function encodeStep(o: StepOptions): Float64Array {
   checkObject(o, "options", FIELDS);
   const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
-  if (!(maxGradientNorm > 0)) throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
+  if (!Array.isArray(betas) || betas.length !== 2) throw invalid("two numbers", "betas", betas);
+  if (typeof maxGradientNorm !== "number" || !(maxGradientNorm > 0))
+    throw invalid("a number above 0", "maxGradientNorm", maxGradientNorm);
   return Float64Array.of(
     checkNumber(o.learningRate, "learningRate", { min: 0 }),
     checkNumber(weightDecay, "weightDecay", { min: 0 }),

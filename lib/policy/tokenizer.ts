@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { readFiles } from "./model-folder.js";
 
@@ -8,9 +9,9 @@ export interface Tokenizer {
   /** One more than the largest id it knows; a model's vocabulary may be padded beyond it. */
   readonly size: number;
   /** Ids of `text`. With `addSpecialTokens` (default false) the tokenizer's own begin and end tokens too. */
-  encode(text: string, o?: { readonly addSpecialTokens?: boolean }): Int32Array;
+  encode(text: string, o?: { readonly addSpecialTokens?: boolean | undefined }): Int32Array;
   /** Text of the ids; ids it does not know have none. `skipSpecialTokens` (default false) leaves special tokens out. */
-  decode(ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean }): string;
+  decode(ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean | undefined }): string;
   /** The text each id adds: their concatenation is `decode(ids)`. A character cut between ids goes to its last one. */
   pieces(ids: ArrayLike<number>): string[];
   /** Feeds ids one at a time; returns the text each one completes. `skipSpecialTokens` as in `decode`. */
@@ -44,6 +45,14 @@ function build(json: Record<string, unknown>, config: Record<string, unknown>, f
   }
 }
 
+const ENCODE_FIELDS = new Set(["addSpecialTokens"]);
+const DECODE_FIELDS = new Set(["skipSpecialTokens"]);
+
+function checkIds(ids: unknown): void {
+  const isList = typeof ids === "object" && ids !== null && "length" in ids && typeof ids.length === "number";
+  if (!isList) throw invalid("an array of token ids", "ids", ids);
+}
+
 /**
  * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
  * `file` is what errors call it.
@@ -54,7 +63,7 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
 
-  const decode = (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean } = {}): string => {
+  const decode = (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean | undefined } = {}): string => {
     const known = Array.from(ids).filter((id) => library.id_to_token(id) !== undefined);
     if (known.length === 0) return "";
     return library.decode(known, {
@@ -86,10 +95,18 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
 
   return Object.freeze({
     size,
-    encode: (text: string, o: { readonly addSpecialTokens?: boolean } = {}) =>
-      Int32Array.from(library.encode(text, { add_special_tokens: o.addSpecialTokens ?? false }).ids),
-    decode,
+    encode: (text: string, o: { readonly addSpecialTokens?: boolean | undefined } = {}) => {
+      if (typeof text !== "string") throw invalid("a text", "text", text);
+      checkObject(o, "options", ENCODE_FIELDS);
+      return Int32Array.from(library.encode(text, { add_special_tokens: o.addSpecialTokens ?? false }).ids);
+    },
+    decode: (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean | undefined } = {}) => {
+      checkIds(ids);
+      checkObject(o, "options", DECODE_FIELDS);
+      return decode(ids, o);
+    },
     pieces: (ids: ArrayLike<number>) => {
+      checkIds(ids);
       const feed = stream();
       const out = Array.from(ids, feed);
       const rest = decode(ids).slice(out.join("").length);
@@ -124,4 +141,7 @@ export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directo
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`). */
 export const loadTokenizer = async (directory: string): Promise<Tokenizer> =>
-  requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);
+  requireTokenizer(
+    await readFiles(checkPath(directory, "directory"), ["tokenizer.json", "tokenizer_config.json"]),
+    directory,
+  );

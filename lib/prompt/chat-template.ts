@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { createTemplate } from "./template.js";
 
@@ -18,6 +19,8 @@ export interface RenderOptions {
   /** More variables for the template, such as `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
 }
+
+const RENDER_FIELDS = new Set(["addGenerationPrompt", "variables"]);
 
 /** Writes a conversation as the model was trained to read it. */
 export interface ChatTemplate {
@@ -43,6 +46,8 @@ function specialTokens(config: Readonly<Record<string, unknown>>): Record<string
 
 /** A chat template from Jinja source. `config` is `tokenizer_config.json`: its special tokens become variables. */
 export function createChatTemplate(source: string, config: Readonly<Record<string, unknown>> = {}): ChatTemplate {
+  if (typeof source !== "string") throw invalid("Jinja source", "source", source);
+  if (typeof config !== "object" || config === null) throw invalid("an object", "config", config);
   const attempt = <T>(what: string, body: () => T): T => {
     try {
       return body();
@@ -55,8 +60,10 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
   const special = specialTokens(config);
   return Object.freeze({
     source,
-    render: (messages: readonly ChatMessage[], o: RenderOptions = {}) =>
-      attempt("cannot render this conversation", () =>
+    render: (messages: readonly ChatMessage[], o: RenderOptions = {}) => {
+      if (!Array.isArray(messages)) throw invalid("an array of { role, content }", "messages", messages);
+      checkObject(o, "options", RENDER_FIELDS);
+      return attempt("cannot render this conversation", () =>
         template.render({
           ...special,
           tools: null,
@@ -64,7 +71,8 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
           messages,
           add_generation_prompt: o.addGenerationPrompt ?? true,
         }),
-      ),
+      );
+    },
   });
 }
 
@@ -109,6 +117,7 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
 /** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
 export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
   const files = new Map<string, Uint8Array>();
+  checkPath(directory, "directory");
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
     if (content !== undefined) files.set(name, content);

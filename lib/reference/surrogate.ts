@@ -105,7 +105,7 @@ function gmpo(input: SurrogateInput, fields: ObjectiveFields): (i: number) => To
     const ratio = boundedRatio(meanTerms[i]!);
     const own = { value: ratio.value, slope: ratio.value * terms[i]!.slope };
     const loss = scale(-meanAdvantages[i]!, own);
-    return { ...describe(tokenAdvantages[i]!, logRatios[i]!, loss, [-fields.clipLow, fields.clipHigh]), ratio };
+    return { ...describe(tokenAdvantages[i]!, logRatios[i]!, loss, [-fields.clipLow, fields.clipHigh]), ratio: own };
   };
 }
 

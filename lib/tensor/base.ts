@@ -1,3 +1,4 @@
+import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { DType } from "./dtype.js";
 
@@ -35,6 +36,7 @@ export function isTensor(value: unknown): value is Tensor {
 
 /** Elements of a shape; throws ERR_RLSD_INVALID_ARGUMENT unless every dimension is a non-negative integer. */
 export function elementCount(shape: readonly number[]): number {
+  if (!Array.isArray(shape)) throw invalid("an array of dimensions", "shape", shape, "Give one, like [rows, columns].");
   let count = 1;
   for (const size of shape) {
     if (!Number.isSafeInteger(size) || size < 0) {

@@ -27,11 +27,29 @@ const markIsIgnored = transferIgnoresTheMark();
 /** Bytes from which memory is worth huge pages: two of them. */
 const LARGE = 4 * 2 ** 20;
 
+/** Bytes of one view in which memory is advised: a Uint8Array of Node 20 has at most 4 GiB. */
+const PIECE = 2 ** 30;
+
 /** Zeroed memory that nobody can take away from a running call. */
 export function newMemory(bytes: number): ArrayBufferLike {
   const memory = markIsIgnored ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
-  if (bytes >= LARGE) native.adviseHugePages(new Uint8Array(memory));
+  if (bytes < LARGE) return memory;
+  for (let at = 0; at < bytes; at += PIECE) {
+    native.adviseHugePages(new Uint8Array(memory, at, Math.min(PIECE, bytes - at)));
+  }
   return memory;
+}
+
+/** What `make` makes, of so many bytes, or ERR_RLSD_OUT_OF_MEMORY with `mend`, a sentence on what to do. */
+export function orOutOfMemory<T>(make: () => T, what: string, bytes: number, mend: string): T {
+  try {
+    return make();
+  } catch (error) {
+    const { name, message: why } = error as Error;
+    if (name !== "RangeError") throw error; // an engine's word for memory that it has not, or cannot address
+    const message = `There is no room for ${what}, ${(bytes / 2 ** 30).toFixed(1)} GiB (${why}). ${mend}`;
+    throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", message, { cause: error });
+  }
 }
 
 /**

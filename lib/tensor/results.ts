@@ -36,7 +36,10 @@ export interface Stats {
   readonly skippedRows: number;
 }
 
-/** What `policyLoss` returns. Every (N) array is 0 where the token is masked. */
+/**
+ * What `policyLoss` returns. Every (N) array is 0 where the token is masked. Those that it made itself are views of one
+ * buffer: copy one (`slice`) before you transfer its buffer or read all of it.
+ */
 export interface PolicyResult {
   readonly loss: number;
   /** (N) */
@@ -46,7 +49,7 @@ export interface PolicyResult {
   /** (N): A * rho, what the surrogate saw. */
   readonly tokenAdvantages: Float32Array;
   /** (N): c_t, after the clip and before creditMix; 1 without a teacher or where A = 0. */
-  readonly evidenceWeights?: Float32Array;
+  readonly evidenceWeights: Float32Array;
   readonly gradient: {
     /** (N): dL / dlogP, times lossScale. */
     readonly logProbs: Float32Array;

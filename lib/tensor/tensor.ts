@@ -4,7 +4,7 @@ import { RlsdError } from "../errors.js";
 import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
 import { emptyOnDevice } from "./device.js";
 import { type DType, isDType } from "./dtype.js";
-import { fixMemory, newMemory } from "./memory.js";
+import { fixMemory, newMemory, orOutOfMemory } from "./memory.js";
 
 export { elementCount, isTensor, type Tensor } from "./base.js";
 
@@ -35,6 +35,8 @@ class CpuTensor extends BaseTensor {
  * @param dtype default "f32" for a Float32Array; required for a Uint16Array
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
+export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor;
+export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype: DType): Tensor;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
   const wide = types.isFloat32Array(data); // of any realm, unlike instanceof
   if (!wide && !types.isUint16Array(data)) {
@@ -57,16 +59,11 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
 
 function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
   const bytes = count * (wide ? 4 : 2);
-  try {
+  const make = (): Float32Array | Uint16Array => {
     const memory = newMemory(bytes);
     return wide ? new Float32Array(memory) : new Uint16Array(memory);
-  } catch (error) {
-    const { name, message: why } = error as Error;
-    if (name !== "RangeError") throw error; // an engine's word for memory that it has not, or cannot address
-    const size = `${count} elements, ${(bytes / 2 ** 30).toFixed(1)} GiB`;
-    const message = `There is no room for a tensor of ${size} (${why}). Take fewer rows at a time.`;
-    throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", message, { cause: error });
-  }
+  };
+  return orOutOfMemory(make, `a tensor of ${count} elements`, bytes, "Take fewer rows at a time.");
 }
 
 /**

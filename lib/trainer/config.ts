@@ -7,6 +7,7 @@ import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS } from "./algorithms.js";
 import {
   anything,
+  type Field,
   filledText,
   flag,
   type Given,
@@ -31,6 +32,9 @@ export interface WeightedReward {
 }
 
 export type RewardSetting = VerifierSpec | VerifyFunction | Verifier | readonly WeightedReward[];
+
+/** Below, sampling is greedy but for rounding; above, it is uniform. */
+const TEMPERATURES = { min: 0.01, max: 100 };
 
 /** Column names; dots reach into objects. null: guessed from the rows. */
 const fields = {
@@ -65,7 +69,7 @@ export const trainSchema = {
   rollout: {
     prompts: integer(8, "prompts a step", { min: 1 }),
     count: integer(8, "completions of each prompt (the group)", { min: 1 }),
-    temperature: number(1, "of sampling, and of every log-prob in the loss", { min: 0.01 }),
+    temperature: number(1, "of sampling, and of every log-prob in the loss", TEMPERATURES),
     topK: integer(0, "0: off", { min: 0, max: 0x7fffffff }),
     topP: number(1, "1: off", { above: 0, max: 1 }),
     minP: number(0, "0: off", { min: 0, max: 1 }),
@@ -98,7 +102,7 @@ export const trainSchema = {
     baseline: oneOf(["mean", "leave-one-out"], "mean", "what a reward is compared with"),
     scale: oneOf(["group", "batch", "none"], "group", "standard deviation that it is divided by"),
     eps: number(1e-6, "added to the standard deviation", { min: 0 }),
-    ddof: integer(1, "delta degrees of freedom of the standard deviation", { min: 0, max: 1 }),
+    ddof: integer(1, "delta degrees of freedom of the standard deviation", { min: 0, max: 1 }) as Field<0 | 1>,
   },
   objective: open("fields of the objective (README.md), and `preset`: the objective they change"),
   creditSchedule: {
@@ -170,7 +174,7 @@ export const trainSchema = {
     atStart: flag(true, "before the first update"),
     limit: integer(0, "rows at most; 0: all"),
     samples: integer(0, "completions a row for avg@k and pass@k; 0: greedy only"),
-    temperature: number(1, "of those", { min: 0.01 }),
+    temperature: number(1, "of those", TEMPERATURES),
     passAt: listOf(integer(1, "", { min: 1 }), [1], "the k of pass@k, each at most `samples`"),
     successThreshold: number(1, "rewards from here on are right"),
   },

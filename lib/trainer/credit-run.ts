@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { checkInteger } from "../check.js";
+import { checkFunction, checkInteger, checkObject, checkPath, checkPaths, checkSignal } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { groupAdvantages } from "../ops/advantages.js";
 import { rlsdCredit } from "../ops/credit.js";
@@ -37,6 +37,8 @@ export interface CreditHooks extends ModelSource {
   /** Before the first score: how many completions there will be, and rows left out because they do not fit. */
   readonly onStart?: ((completions: number, skipped: number) => void) | undefined;
 }
+
+const HOOKS: ReadonlySet<string> = new Set<keyof CreditHooks>(["signal", "loadPolicy", "base", "limit", "onStart"]);
 
 /** A verifier of rows that bring their verdict along. */
 function fromColumn(): Verifier {
@@ -197,7 +199,12 @@ export async function* creditCompletions(
   given: CreditSettings = {},
   hooks: CreditHooks = {},
 ): AsyncGenerator<SampleLine> {
+  checkObject(hooks, "hooks", HOOKS);
+  checkSignal(hooks.signal, "hooks.signal");
+  for (const name of ["loadPolicy", "onStart"] as const) checkFunction(hooks[name], `hooks.${name}`);
   const limit = hooks.limit === undefined ? Number.POSITIVE_INFINITY : checkInteger(hooks.limit, "limit", { min: 1 });
+  checkPath(directory, "directory");
+  checkPaths(files, "files");
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { step, checkpoint, config, judged, load, student, text } = opened;
   const signal = hooks.signal ?? new AbortController().signal;

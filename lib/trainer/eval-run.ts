@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { checkFunction, checkObject, checkPath, checkPaths, checkSignal } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { startVerifier } from "../verifiers/start.js";
@@ -53,6 +54,8 @@ export interface EvalHooks extends ModelSource {
   readonly signal?: AbortSignal | undefined;
 }
 
+const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "loadPolicy", "base"]);
+
 /** What is evaluated, and on what. */
 async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: ModelSource) {
   const { model, settings } = found;
@@ -82,7 +85,12 @@ export async function evaluateModel(
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
-  await refuseUsed(output);
+  checkPath(directory, "directory");
+  checkPaths(files, "files");
+  checkObject(hooks, "hooks", HOOKS);
+  checkSignal(hooks.signal, "hooks.signal");
+  checkFunction(hooks.loadPolicy, "hooks.loadPolicy");
+  await refuseUsed(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
   try {

@@ -1,6 +1,6 @@
 import { lstat, readdir } from "node:fs/promises";
 import { resolve } from "node:path";
-import { checkObject, checkSignal, checkWord, invalid } from "../check.js";
+import { checkFunction, checkObject, checkPath, checkSignal, checkWord } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { loadPolicy } from "../policy/load.js";
@@ -77,7 +77,7 @@ async function plain(policy: EnginePolicy, onStage: (stage: "merging") => void):
 
 function checkHooks({ signal, onStage }: ExportOptions): void {
   checkSignal(signal);
-  if (onStage !== undefined && typeof onStage !== "function") throw invalid("a function", "onStage", onStage);
+  checkFunction(onStage, "onStage");
 }
 
 /**
@@ -96,7 +96,7 @@ export async function exportModel(
   checkWord(dtype, "dtype", EXPORT_DTYPES);
   checkHooks(options);
   for (const [name, path] of Object.entries({ directory, output })) {
-    if (typeof path !== "string" || path === "") throw invalid("a path", name, path);
+    checkPath(path, name);
   }
   const folder = resolve(output);
   await refuseUsed(folder);

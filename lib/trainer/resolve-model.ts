@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { invalid } from "../check.js";
+import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
@@ -47,7 +47,7 @@ export async function withModel<T>(
   body: (found: ResolvedModel) => Promise<T>,
 ): Promise<T> {
   const { base } = o;
-  if (base !== undefined && (typeof base !== "string" || base === "")) throw invalid("a path", "base", base);
+  if (base !== undefined) checkPath(base, "base");
   if (base !== undefined && o.loadPolicy !== undefined) {
     const message = '"base" is for the built-in engine: a loadPolicy of your own says itself what adapters stand on.';
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);

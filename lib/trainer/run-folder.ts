@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
@@ -171,7 +172,7 @@ export function rounded(values: ArrayLike<number>): (number | null)[] {
 
 /** The settings of a run. */
 export async function readRunConfig(path: string): Promise<RunConfig> {
-  const file = join(path, CONFIG_FILE);
+  const file = join(checkPath(path, "path"), CONFIG_FILE);
   try {
     const read = JSON.parse(await readFile(file, "utf8")) as Partial<RunConfig> | null;
     // A model's folder has a config.json too.
@@ -244,8 +245,9 @@ function isSample(line: Fields): boolean {
   });
 }
 
-/** Lines of a file that may still be growing; one that was never begun has none. */
-async function* readLines<T>(file: string, fits: (line: Fields) => boolean): AsyncGenerator<T> {
+/** Lines of a run's file, which may still be growing; one that was never begun has none. */
+async function* readLines<T>(run: string, name: string, fits: (line: Fields) => boolean): AsyncGenerator<T> {
+  const file = join(checkPath(run, "path"), name);
   const input = createReadStream(file);
   const lines = createInterface({ input, crlfDelay: Infinity });
   const damaged = (line: number, why: string) =>
@@ -264,7 +266,10 @@ async function* readLines<T>(file: string, fits: (line: Fields) => boolean): Asy
       else yield line as T;
     }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+      await readRunConfig(run);
+      return;
+    }
     if (error instanceof RlsdError) throw error;
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `cannot read ${file}: ${why}`, { cause: error });
@@ -282,9 +287,8 @@ function parsed(text: string): Fields | undefined {
   }
 }
 
-/** Metrics of a run, in order. */
-export const readMetrics = (path: string): AsyncGenerator<MetricsLine> =>
-  readLines(join(path, METRICS_FILE), isMetrics);
+/** Metrics of a run, in order. ERR_RLSD_RUN_FOLDER where there is no run, or the file is damaged. */
+export const readMetrics = (path: string): AsyncGenerator<MetricsLine> => readLines(path, METRICS_FILE, isMetrics);
 
-/** Samples of a run, in order. */
-export const readSamples = (path: string): AsyncGenerator<SampleLine> => readLines(join(path, SAMPLES_FILE), isSample);
+/** Samples of a run, in order. ERR_RLSD_RUN_FOLDER where there is no run, or the file is damaged. */
+export const readSamples = (path: string): AsyncGenerator<SampleLine> => readLines(path, SAMPLES_FILE, isSample);

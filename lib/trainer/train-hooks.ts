@@ -1,5 +1,5 @@
 /** What a caller gives `train` besides settings, and what it is told. */
-import { checkObject, checkSignal, invalid } from "../check.js";
+import { checkFunction, checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Prediction } from "./evaluate.js";
@@ -64,10 +64,7 @@ const FIELDS: ReadonlySet<string> = new Set<keyof TrainHooks>([...FUNCTIONS, "si
 /** A hook with a misspelt name would never be called. */
 export function checkHooks(hooks: TrainHooks): void {
   checkObject(hooks, "hooks", FIELDS);
-  for (const name of FUNCTIONS) {
-    const hook: unknown = hooks[name];
-    if (hook !== undefined && typeof hook !== "function") throw invalid("a function", `hooks.${name}`, hook);
-  }
+  for (const name of FUNCTIONS) checkFunction(hooks[name], `hooks.${name}`);
   const { resume }: { resume?: unknown } = hooks;
   checkSignal(hooks.signal, "hooks.signal");
   if (resume !== undefined && (typeof resume !== "string" || resume === "")) {

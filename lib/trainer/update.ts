@@ -1,5 +1,6 @@
 import type { Objective } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
+import { packTokens } from "../ops/pack.js";
 import type { Policy, StepResult, TrainBatch } from "../policy/policy.js";
 import { learningRateAt } from "../policy/schedule.js";
 import type { PolicyResult } from "../tensor/results.js";
@@ -34,15 +35,7 @@ export interface UpdateResult {
   readonly steps: readonly StepResult[];
 }
 
-const concat = (parts: readonly Float32Array[]): Float32Array => {
-  const out = new Float32Array(parts.reduce((n, part) => n + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-};
+const concat = (parts: readonly Float32Array[]): Float32Array => packTokens(parts).values;
 
 const zeros = (row: LossRow) => new Float32Array(row.rollout.tokenIds.length);
 
@@ -137,7 +130,7 @@ function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Ma
     if (!into.has(row)) {
       into.set(row, {
         logProbs: result.logProbs.slice(at, end),
-        evidenceWeights: row.evidence === undefined ? undefined : result.evidenceWeights?.slice(at, end),
+        evidenceWeights: row.evidence === undefined ? undefined : result.evidenceWeights.slice(at, end),
         tokenAdvantages: result.tokenAdvantages.slice(at, end),
       });
     }

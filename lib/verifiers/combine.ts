@@ -1,8 +1,10 @@
 /** Verifiers made of verifiers. */
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Row } from "./definition.js";
+import { withSignal } from "./signal.js";
 import { startVerifier } from "./start.js";
-import type { Sample, Verdict, Verifier } from "./verifier.js";
+import type { MadeVerifier, Sample, Verdict, Verifier } from "./verifier.js";
 
 export interface Part {
   /** Key of this part in `detail`. */
@@ -39,11 +41,36 @@ function decimalSum(terms: readonly number[]): number {
   return Math.abs(rounded - plain) <= terms.length * Number.EPSILON * scale ? rounded : plain;
 }
 
+function refuse(expected: string, name: string, came: unknown, mend = ""): never {
+  const message = `Expected ${expected} for ${name} but received ${show(came)}.${mend && ` ${mend}`}`;
+  throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", message);
+}
+
+function checkVerifier(value: unknown, name: string): void {
+  if (typeof (value as Verifier | undefined | null)?.verify === "function") return;
+  refuse("a verifier", name, value, "createVerifier makes one of a name, of options or of a function.");
+}
+
+const checkReward = (value: unknown, name: string): void => {
+  if (!Number.isFinite(value)) refuse("a finite number", name, value);
+};
+
+function checkParts(parts: readonly Part[]): void {
+  if (!Array.isArray(parts)) refuse("an array of { name, verifier, weight }", "parts", parts);
+  for (const [i, part] of parts.entries()) {
+    if (typeof part?.name !== "string")
+      refuse("a text", `parts[${i}].name`, part?.name, "It is the part's key in detail.");
+    checkVerifier(part.verifier, `parts[${i}].verifier`);
+    if (part.weight !== undefined) checkReward(part.weight, `parts[${i}].weight`);
+  }
+}
+
 /**
  * sum_i weight_i reward_i. A part that could not judge makes the whole undecided (null): a reward without it would mean
  * something else for this sample than for its group.
  */
-export function weightedSum(parts: readonly Part[]): Verifier {
+export function weightedSum(parts: readonly Part[]): MadeVerifier {
+  checkParts(parts);
   if (parts.length === 0)
     throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", "A sum needs at least one part but received none.");
   const duplicate = parts.find((part, i) => parts.findIndex((other) => other.name === part.name) !== i);
@@ -53,7 +80,7 @@ export function weightedSum(parts: readonly Part[]): Verifier {
       `Two parts of a sum are named "${duplicate.name}"; give each its own name.`,
     );
   }
-  return {
+  return withSignal({
     ...together(parts.map((part) => part.verifier)),
     async verify(sample, signal) {
       const verdicts = await Promise.all(parts.map((part) => part.verifier.verify(sample, signal)));
@@ -68,15 +95,19 @@ export function weightedSum(parts: readonly Part[]): Verifier {
       }
       return reason === undefined ? { reward: decimalSum(terms), detail } : { reward: null, reason, detail };
     },
-  };
+  });
 }
 
 /**
  * `verifier` is asked only where `gate` gives at least `threshold`; otherwise the reward is `otherwise`. An undecided gate is
  * undecided.
  */
-export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwise = 0): Verifier {
-  return {
+export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwise = 0): MadeVerifier {
+  checkVerifier(gate, "gate");
+  checkVerifier(verifier, "verifier");
+  checkReward(threshold, "threshold");
+  checkReward(otherwise, "otherwise");
+  return withSignal({
     ...together([gate, verifier]),
     async verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
       const first = await gate.verify(sample, signal);
@@ -87,5 +118,5 @@ export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwi
       const second = await verifier.verify(sample, signal);
       return { ...second, detail: { gate: first, verifier: second } };
     },
-  };
+  });
 }

@@ -1,4 +1,4 @@
-import { onAbort } from "./on-abort.js";
+import { onAbort } from "../on-abort.js";
 
 /**
  * A signal that aborts with `signal` or after `ms`. Dispose of it: AbortSignal.any on a signal that lives as long as a run

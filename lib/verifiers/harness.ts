@@ -3,9 +3,9 @@
  * pool one process; every other sample is judged as if it had not been there.
  */
 import { RlsdError } from "../errors.js";
+import { onAbort } from "../on-abort.js";
 import { type Fault, failedStart, faultVerdict } from "./fault.js";
 import type { HarnessOptions, HarnessStats } from "./harness-options.js";
-import { onAbort } from "./on-abort.js";
 import { type Task, TaskQueue, type Waiter } from "./task-queue.js";
 import type { Sample, Verdict } from "./verifier.js";
 import type { FromWorker } from "./wire.js";

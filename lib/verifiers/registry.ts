@@ -1,5 +1,5 @@
 /** Verifiers by name. */
-import { checkSignal, show } from "../check.js";
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
@@ -19,6 +19,7 @@ import { anything, listOf, number, optional, type Reader, readOptions } from "./
 import { regex } from "./regex.js";
 import { schema } from "./schema.js";
 import { length, repetition } from "./shape.js";
+import { withSignal } from "./signal.js";
 import { text } from "./text.js";
 import type { MadeVerifier, Verifier } from "./verifier.js";
 
@@ -157,18 +158,6 @@ function createGate(spec: Readonly<Record<string, unknown>>): Verifier {
   };
   const { gate, verifier, threshold, otherwise } = readOptions("gate", spec, readers);
   return gated(createVerifier(gate as VerifierSpec), createVerifier(verifier as VerifierSpec), threshold, otherwise);
-}
-
-const NEVER = new AbortController().signal;
-
-/** A call without a signal is one that nobody stops; anything else in its place is an error. */
-function withSignal(verifier: Verifier): MadeVerifier {
-  const verify = verifier.verify;
-  verifier.verify = async (sample, signal = NEVER) => {
-    checkSignal(signal);
-    return verify(sample, signal);
-  };
-  return verifier;
 }
 
 function make(spec: VerifierSpec | VerifyFunction): Verifier {

@@ -8,6 +8,7 @@ import { isMainThread, parentPort, Worker, workerData } from "node:worker_thread
 import {
   backendInfo,
   createStream,
+  type DistributionScores,
   empty,
   grpo,
   type PolicyBatch,
@@ -26,7 +27,7 @@ const V = 64;
 const gate = process.env.RLSD_EMULATION_GATE ?? "";
 const print = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
-function makeBatch(): PolicyBatch {
+function makeBatch(): PolicyBatch & { readonly student: DistributionScores } {
   const values = Float32Array.from({ length: 4 * V }, (_, i) => ((i * 37) % 101) / 25);
   return {
     student: { logits: toDevice(tensor(values, [4, V]), "cuda:0") },

@@ -29,7 +29,7 @@ interface VectorFile {
     readonly aggregation: "token-mean" | "seq-mean-token-mean";
     readonly klCoef: number;
     readonly advantageEps: number;
-    readonly stdDdof: number;
+    readonly stdDdof: 0 | 1;
   };
   readonly inputs: Record<
     "studentLogits" | "teacherLogits" | "tokenIds" | "mask" | "rewards" | "groupIds" | "oldLogprobs" | "refLogprobs",
@@ -78,7 +78,7 @@ export interface VectorCase {
   readonly fields: ObjectiveFields;
   readonly rewards: Float64Array;
   readonly groupIds: Int32Array;
-  readonly advantageOptions: { readonly eps: number; readonly ddof: number };
+  readonly advantageOptions: { readonly eps: number; readonly ddof: 0 | 1 };
   readonly tokenIds: Int32Array;
   readonly cuSeqlens: Int32Array;
   readonly completionMask: Uint8Array;

@@ -4,12 +4,15 @@ import {
   backendInfo,
   creditMixAt,
   type DevicePolicyResult,
+  distillLoss,
   type dryRun,
+  type EnginePolicy,
   groupAdvantages,
   grpo,
   type NewModelConfig,
   type Objective,
   type ObjectiveFields,
+  type Policy,
   type PolicyBatch,
   type PolicyResult,
   policyLoss,
@@ -22,7 +25,10 @@ import {
   type Scores,
   type Stats,
   type Tensor,
+  type TrainBatch,
   type TrainConfig,
+  tensor,
+  tokenLogProbs,
   train,
 } from "../../lib/index.js";
 
@@ -34,6 +40,7 @@ expectTypeOf(policyLossSync(batch, grpo(), { results: "host" })).toEqualTypeOf<P
 expectTypeOf(policyLoss(batch, grpo(), { results: "device" })).resolves.toEqualTypeOf<DevicePolicyResult>();
 expectTypeOf(policyLossSync(batch, grpo(), { results: "device" })).toEqualTypeOf<DevicePolicyResult>();
 expectTypeOf<PolicyResult["gradient"]["logProbs"]>().toEqualTypeOf<Float32Array>();
+expectTypeOf<PolicyResult["evidenceWeights"]>().toEqualTypeOf<Float32Array>();
 expectTypeOf<PolicyResult["teacherLogProbs"]>().toEqualTypeOf<Float32Array | undefined>();
 expectTypeOf<Stats["klMean"]>().toEqualTypeOf<number | undefined>();
 expectTypeOf<Stats["loss"]>().toEqualTypeOf<number>();
@@ -100,3 +107,37 @@ train({ rollout: { cout: 4 } });
 // @ts-expect-error a reward judges: a function that does not is none
 train({ reward: () => "right" });
 expectTypeOf([sampling, fresh]).toBeArray();
+
+// A view is of one kind, whole distributions are what some calls compare, and what a call does not compute is not written.
+const both = { logits: t, hidden: t, head: t };
+const capped = { logProbs: new Float32Array(1), vocabSize: 3 };
+const pair = { student: { logits: t }, teacher: { logits: t }, cuSeqlens: new Int32Array(2) };
+// @ts-expect-error logits and hidden states
+const mixed: Scores = both;
+// @ts-expect-error log-probs have no vocabulary
+const sized: Scores = capped;
+// @ts-expect-error log-probs are no distribution
+tokenLogProbs({ logProbs: new Float32Array(1) }, new Int32Array(1));
+// @ts-expect-error log-probs are no distribution
+distillLoss({ ...pair, student: { logProbs: new Float32Array(1) } }, { divergence: "jsd" });
+// @ts-expect-error distillLoss has no log-probs to write
+distillLoss(pair, { divergence: "jsd" }, { out: { logProbs: new Float32Array(1) } });
+// @ts-expect-error 16 bits may be f16 or bf16
+tensor(new Uint16Array(2), [2]);
+// @ts-expect-error 0 or 1
+groupAdvantages([1, 0], [0, 0], { ddof: 2 });
+expectTypeOf([mixed, sized]).toBeArray();
+declare const either: boolean;
+const conditional = either ? { logits: t } : { logProbs: new Float32Array(1) };
+policyLossSync({ ...batch, student: conditional }, grpo());
+expectTypeOf(tensor(t.data, t.shape, t.dtype)).toEqualTypeOf<Tensor>();
+
+// Options of a policy's calls may be undefined too.
+declare const policy: EnginePolicy;
+declare const signal: AbortSignal | undefined;
+declare const scale: number | undefined;
+declare const trained: TrainBatch;
+policy.score([], { temperature: scale, signal });
+policy.accumulate(trained, grpo(), { lossScale: scale, signal });
+(policy as Policy).save("folder", { optimizer: undefined, dtype: undefined });
+rlsdCredit({} as never, { creditMix: undefined });

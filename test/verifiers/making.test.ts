@@ -1,3 +1,4 @@
+import { gated, weightedSum } from "../../lib/verifiers/combine.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../../lib/verifiers/registry.js";
 import type { Sample } from "../../lib/verifiers/verifier.js";
 import { check, judge, never, sample } from "./support.js";
@@ -23,6 +24,40 @@ describe("combinators", () => {
   ])("weights %j of rewards %j make %d, exactly", async (weights, rewards, expected) => {
     const parts = weights.map((weight, i) => ({ verifier: () => rewards[i]!, weight, name: `part ${i}` }));
     expect((await judge({ type: "sum", parts }, "x")).reward).toBe(expected);
+  });
+
+  const right = createVerifier(() => 1);
+  test.each<[string, () => unknown, RegExp]>([
+    ["parts", () => weightedSum(right as never), /an array of \{ name, verifier, weight \} for parts/],
+    ["a name", () => weightedSum([{ verifier: right } as never]), /a text for parts\[0\]\.name but received nothing/],
+    [
+      "a verifier",
+      () => weightedSum([{ name: "a", verifier: (() => 1) as never }]),
+      /parts\[0\]\.verifier.*createVerifier/,
+    ],
+    [
+      "a weight",
+      () => weightedSum([{ name: "a", verifier: right, weight: Number.NaN }]),
+      /parts\[0\]\.weight but received NaN/,
+    ],
+    ["a gate", () => gated("math" as never, right), /a verifier for gate but received "math"/],
+    ["what is gated", () => gated(right, undefined as never), /a verifier for verifier but received nothing/],
+    ["a threshold", () => gated(right, right, Number.NaN), /a finite number for threshold/],
+  ])("the functions say what they want of %s", (_, call, message) => {
+    expect(call).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_VERIFIER_OPTION", message: expect.stringMatching(message) }),
+    );
+  });
+
+  test("sums and gates may be called without a signal, as their parts may", async () => {
+    const spoken = { verify: async (_: Sample, signal: AbortSignal) => ({ reward: Number(signal.aborted) }) };
+    const sum = weightedSum([
+      { name: "right", verifier: right, weight: 0.5 },
+      { name: "spoken", verifier: spoken },
+    ]);
+    expect((await sum.verify(sample("x", {}))).reward).toBe(0.5);
+    expect((await gated(right, spoken).verify(sample("x", {}))).reward).toBe(0);
+    await expect(sum.verify(sample("x", {}), {} as never)).rejects.toThrow(/an AbortSignal for signal/);
   });
 
   test("an undecided part makes the sum undecided", async () => {

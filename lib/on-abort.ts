@@ -1,6 +1,6 @@
 /**
- * Many samples wait under one signal, that of a run. One listener for each signal, not for each sample: Node warns of a leak
- * at eleven, and removing one from a list of thousands takes time linear in it.
+ * Many calls and samples wait under one signal, that of a run. One listener for each signal, not for each of them: Node warns
+ * of a leak at eleven, and removing one from a list of thousands takes time linear in it.
  */
 const waiting = new WeakMap<AbortSignal, Set<() => void>>();
 
