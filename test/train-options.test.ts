@@ -186,7 +186,7 @@ describe("credit", () => {
     const tokens = samples
       .filter((sample) => sample.privileged !== null)
       .flatMap(({ tokenText, tokenAdvantages, advantage }) => {
-        const inside = spanMask(tokenText, "s", "y");
+        const inside = spanMask(tokenText, { open: "s", close: "y" }, "");
         return tokenAdvantages.map((a, t) => ({
           inside: inside[t] === 1,
           moved: Math.abs(Number(a) - advantage) > 1e-5,
@@ -217,7 +217,7 @@ describe("credit", () => {
       });
       const taught = samples.filter((sample) => sample.privileged !== null);
       const weights = taught.flatMap(({ tokenText, teacherLogProbs, logProbs, advantage }) => {
-        const inside = "open" in span ? spanMask(tokenText, "s", "y") : tokenText.map(() => 1);
+        const inside = "open" in span ? spanMask(tokenText, { open: "s", close: "y" }, "") : tokenText.map(() => 1);
         const delta = teacherLogProbs.map((p, t) => Number(p) - Number(logProbs[t]));
         return delta.flatMap((d, t) => (inside[t] === 1 ? [Math.exp(Math.sign(advantage) * d)] : []));
       });

@@ -38,10 +38,20 @@ function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
   };
 }
 
+const THINK = { open: "<think>", close: "</think>" };
+
 describe("spans", () => {
+  test("begin in the prompt where it ends with the open tag, and nowhere else in it", () => {
+    const pieces = ["a", "b</think>", "c"];
+    expect([...spanMask(pieces, THINK, "<|assistant|><think>\n")]).toEqual([1, 1, 0]);
+    expect([...spanMask(["a", "b"], THINK, "<think>")]).toEqual([1, 1]);
+    expect([...spanMask(pieces, THINK, "Begin with <think>.<|assistant|>")]).toEqual([0, 0, 0]);
+    expect([...spanMask(["<think>", "a"], THINK, "<think>")]).toEqual([0, 1]);
+  });
+
   test("are found whatever the tokens are", () => {
     const pieces = ["a<th", "ink>b", "c</thi", "nk>d", "<think>", "e"];
-    expect([...spanMask(pieces, "<think>", "</think>")]).toEqual([0, 1, 1, 0, 0, 1]);
+    expect([...spanMask(pieces, THINK, "")]).toEqual([0, 1, 1, 0, 0, 1]);
   });
 
   test("several, empty and unclosed", () => {
@@ -50,7 +60,7 @@ describe("spans", () => {
       [14, 14],
       [21, 22],
     ]);
-    expect([...spanMask(["none"], "<t>", "</t>")]).toEqual([0]);
+    expect([...spanMask(["none"], { open: "<t>", close: "</t>" }, "")]).toEqual([0]);
   });
 });
 

@@ -115,7 +115,7 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
   const { evidenceClip, negativeOnly, clipMode, normalize } = ALGORITHMS.rlsd!.objective(config);
   // That of the step which this policy would draw for.
   const creditMix = ALGORITHMS.rlsd!.creditMix(config, step + 1);
-  const { open, close } = config.span;
+  const { span } = config;
   const input = {
     logProbs: rollout.logProbs,
     teacherLogProbs: evidence.teacherLogProbs,
@@ -123,7 +123,9 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
     ...(config.privileged.contrast && { contrastLogProbs: evidence.contrastLogProbs ?? evidence.teacherLogProbs }),
     advantages: Float32Array.of(advantage),
     cuSeqlens: Int32Array.of(0, rollout.tokenIds.length),
-    ...(open !== "" && { spanMask: spanMask(tokenizer.pieces(rollout.tokenIds), open, close) }),
+    ...(span.open !== "" && {
+      spanMask: spanMask(tokenizer.pieces(rollout.tokenIds), span, rollout.prompt.text),
+    }),
   };
   return rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
 }

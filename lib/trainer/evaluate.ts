@@ -2,7 +2,7 @@ import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
-import { type Judged, judge } from "./judge.js";
+import { type Judged, judge, requireVerdicts } from "./judge.js";
 import type { LeakDetector, Numbers } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { type Prompted, type Rollout, rollout } from "./rollout.js";
@@ -64,7 +64,7 @@ function greedyMetrics(predictions: readonly Prediction[], threshold: number, le
   const right = rewards.filter((reward) => reward >= threshold).length;
   const { low, high } = wilson(right, rewards.length);
   return {
-    accuracy: rewards.length === 0 ? 0 : right / rewards.length,
+    accuracy: right / rewards.length,
     accuracyLow: low,
     accuracyHigh: high,
     reward: average(rewards),
@@ -108,6 +108,8 @@ function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConf
 export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
   const { config } = input;
   const greedy = await complete(input, 1, 0, "greedy");
+  const verdicts = greedy.map(({ verdict }) => verdict);
+  await requireVerdicts(verdicts, "the evaluation", () => input.journal?.forget(input.step, "greedy"));
   const metrics = greedyMetrics(greedy, config.eval.successThreshold, input.leaks);
   if (config.eval.samples === 0) return { metrics, predictions: greedy };
   const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled");

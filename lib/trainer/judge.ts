@@ -1,3 +1,4 @@
+import { RlsdError } from "../errors.js";
 import { toVerdict } from "../verifiers/function.js";
 import type { Verdict, Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
@@ -61,4 +62,27 @@ export async function judge(
     if (fine === 0 || verdict.reward === null) return verdict;
     return { ...verdict, reward: verdict.reward - fine, detail: { ...verdict.detail, overlongFine: fine } };
   });
+}
+
+/** What the verifier said instead of a reward, in one line. */
+function refused({ reason = "no reason given", detail }: Judged): string {
+  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]}`;
+  return Object.keys(detail).length === 0 ? reason : `${reason} ${JSON.stringify(detail).slice(0, 200)}`;
+}
+
+/**
+ * Without one verdict there is nothing to learn or to count, nor will there be the next time: better said than gone on with.
+ * The verifier was at fault, so what it said is no verdict to remember: `forget` sees to that it is asked again.
+ */
+export async function requireVerdicts(
+  verdicts: readonly Judged[],
+  where: string,
+  forget: () => Promise<void> | undefined,
+): Promise<void> {
+  if (verdicts.some((verdict) => verdict.reward !== null)) return;
+  await forget();
+  throw new RlsdError(
+    "ERR_RLSD_VERIFIER",
+    `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, the same call, or --resume of a run, asks it again.`,
+  );
 }

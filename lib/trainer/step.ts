@@ -1,5 +1,4 @@
 import { performance } from "node:perf_hooks";
-import { RlsdError } from "../errors.js";
 import type { Objective } from "../objectives/objective.js";
 import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
@@ -8,7 +7,7 @@ import { ALGORITHMS } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { type EvidenceResult, gatherEvidence, type PrivilegedFunction } from "./evidence.js";
-import { type Judged, judge } from "./judge.js";
+import { type Judged, judge, requireVerdicts } from "./judge.js";
 import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
 import type { Materials } from "./prepare.js";
 import { endlessOrder, hashSeed } from "./random.js";
@@ -118,17 +117,6 @@ function inLoss({ rollouts, verdicts }: Collected, config: ResolvedConfig): bool
   );
 }
 
-/** A step without one verdict teaches nothing, and so will the next: better said than trained on. */
-function requireVerdicts(verdicts: readonly Judged[]): void {
-  if (verdicts.some((verdict) => verdict.reward !== null)) return;
-  const { reason = "no reason given", detail } = verdicts[0]!;
-  const message = typeof detail.message === "string" ? `: ${detail.message.split("\n")[0]}` : "";
-  throw new RlsdError(
-    "ERR_RLSD_VERIFIER",
-    `The verifier judged none of the ${verdicts.length} completions of a step. The first: ${reason}${message}`,
-  );
-}
-
 const NO_EVIDENCE: EvidenceResult = { evidence: [], withoutPrivilege: 0, withoutContrast: 0 };
 
 /** What the teacher says of the rollouts in the loss that have an advantage. */
@@ -172,7 +160,6 @@ function toRows(
   context: StepContext,
 ): (LossRow | undefined)[] {
   const { config, materials } = context;
-  const { open, close } = config.span;
   const used = inLoss(collected, config);
   return collected.rollouts.map((one, i) =>
     used[i]
@@ -180,7 +167,10 @@ function toRows(
           rollout: one,
           advantage: advantages[i]!,
           evidence: evidence[i],
-          span: open === "" ? undefined : spanMask(materials.tokenizer.pieces(one.tokenIds), open, close),
+          span:
+            config.span.open === ""
+              ? undefined
+              : spanMask(materials.tokenizer.pieces(one.tokenIds), config.span, one.prompt.text),
         }
       : undefined,
   );
@@ -238,7 +228,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const step = state.step + 1;
   const watch = new Stopwatch();
   const collected = await collect(context, state, watch);
-  requireVerdicts(collected.verdicts);
+  await requireVerdicts(collected.verdicts, `step ${step}`, () => context.journal?.forget(step, "train"));
   const groupIds = collected.rollouts.map((one) => one.group);
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const advantages = groupAdvantages(rewards, groupIds, config.advantage);

@@ -10,6 +10,7 @@ import {
   type RunState,
   removePartials,
   saveCheckpoint,
+  tellingMend,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
@@ -153,8 +154,10 @@ async function openPrepared(o: {
 }
 
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
-  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(resolve(hooks.resume));
-  const weights = await loadWeights(config, from, hooks.loadPolicy);
+  const run = hooks.resume === undefined ? undefined : resolve(hooks.resume);
+  const from = run === undefined ? undefined : await lastCheckpoint(run);
+  const load = () => loadWeights(config, from, hooks.loadPolicy);
+  const weights = await (run === undefined ? load() : tellingMend(run, load));
   return releasing(
     () => disposeWeights(weights),
     async () => {
