@@ -64,6 +64,9 @@ describe("settings", () => {
     ["an unknown preset", { objective: { preset: "gropo" } }, /There is no "objective\.preset" "gropo"/],
     ["the temperature in two places", { objective: { temperature: 2 } }, /"rollout\.temperature"/],
     ["rlsd without privileged text", { privileged: { source: "none" } }, /needs privileged text/],
+    ["a target in percent", { stop: { target: 85 } }, /a number from 0 to 1, or null for "stop\.target"/],
+    ["a target that nothing is measured against", { stop: { target: 0.9 } }, /"stop\.target" waits .*"data\.eval"/],
+    ["patience without evaluations", { stop: { patience: 2 } }, /"stop\.patience" waits .*"data\.eval"/],
     ["a broken pattern", { leak: { patterns: ["("] } }, /"leak\.patterns"/],
   ];
   test.each(wrong)("%s is one clear error", (_, change, message) => {
@@ -114,6 +117,7 @@ describe("settings", () => {
       algorithm: "grpo",
     });
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
+    await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
   });
 });
@@ -229,6 +233,12 @@ describe("a dry run", () => {
     });
     expect(plan.schedule.at(-1)).toMatchObject({ step: 6, creditMix: 0 });
     expect(dryRunText(plan)).toContain("without privileged text: ");
+    expect(plan.columns).toMatchObject({ train: { prompt: "question", answer: "answer" }, eval: null });
+    expect(plan.asked).toEqual({ student: "<user>say a<assistant>", teacher: "<user>say a. aa<assistant>" });
+    expect(dryRunText(plan)).toMatch(/^columns {4}prompt from question, answer, trace$/m);
+    expect(dryRunText(plan)).toMatch(
+      /as the model reads it:\n {2}\| <user>say a<assistant>\n.*the teacher reads it:\n {2}\| .*a\. aa<assistant>$/,
+    );
     expect(existsSync(settings.output)).toBe(false);
   });
 });

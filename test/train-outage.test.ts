@@ -1,6 +1,7 @@
 import { cpSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { RlsdError } from "../lib/errors.js";
 import { lastCheckpoint } from "../lib/trainer/checkpoint.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { readMetrics } from "../lib/trainer/run-folder.js";
@@ -47,6 +48,21 @@ describe("a verifier that is out of order", () => {
     await train({ ...settings, ...common, reward }, { ...hooks, resume: settings.output });
     await train({ ...whole, ...common, reward: shareOfLetter }, hooks);
     expect(await rewardsOf(settings.output)).toEqual(await rewardsOf(whole.output));
+  });
+});
+
+test("a model without finite log-probs is told as such, with what to do", async () => {
+  const { settings } = tinyTask();
+  const broken = async (folder: string) => {
+    const policy = await TinyPolicy.load(folder);
+    policy.generate = async () => {
+      throw new RlsdError("ERR_RLSD_NON_FINITE", "sample: row 3 has no finite distribution.");
+    };
+    return policy;
+  };
+  await expect(train(settings, { loadPolicy: broken })).rejects.toMatchObject({
+    code: "ERR_RLSD_NON_FINITE",
+    message: expect.stringMatching(/row 3.*files are damaged.*"optimizer\.learningRate"/),
   });
 });
 

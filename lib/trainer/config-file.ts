@@ -82,10 +82,13 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
     }
     let value: unknown;
     try {
-      value = parse(assignment.slice(cut + 1));
+      value = parse(assignment.slice(cut + 1), { logLevel: "error" });
     } catch (error) {
       const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-      throw new RlsdError("ERR_RLSD_CONFIG", `--set ${assignment}: ${why}`);
+      throw new RlsdError(
+        "ERR_RLSD_CONFIG",
+        `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it stands in quotes, inside those of the shell.`,
+      );
     }
     const names = assignment.slice(0, cut).split(".");
     const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);

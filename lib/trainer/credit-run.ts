@@ -167,7 +167,7 @@ async function creditLot(
 
 function settle({ model, settings }: ResolvedModel, files: readonly string[], given: CreditSettings) {
   const merged = merge(merge(settings, given as Readonly<Record<string, unknown>>), { model, algorithm: "rlsd" });
-  const config = resolveConfig(merge(merged, { data: { train: files, eval: [] } }));
+  const config = resolveConfig(merge(merged, { data: { train: files, eval: files } }));
   return { config, judged: merged.reward !== undefined };
 }
 

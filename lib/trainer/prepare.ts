@@ -10,6 +10,7 @@ import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
+import type { FieldMap } from "./data/fields.js";
 import { releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
@@ -23,6 +24,8 @@ export interface Materials {
   readonly leaks: LeakDetector;
   readonly train: readonly Prompted[];
   readonly eval: readonly Prompted[];
+  /** Which columns the first file of each kind has for what; null: none was read. */
+  readonly columns: { readonly train: FieldMap | null; readonly eval: FieldMap | null };
   /** Rows left out because they do not fit. */
   readonly skipped: { readonly train: number; readonly eval: number };
 }
@@ -119,7 +122,7 @@ export async function prepare(config: ResolvedConfig, policy: Policy, signal?: A
   const train = await loadPrompts("data.train", config.data.train, config, parts);
   const held =
     config.data.eval.length === 0
-      ? { prompts: [], skipped: 0 }
+      ? { prompts: [], skipped: 0, data: undefined }
       : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
   await releasing(
     async () => verifier.dispose?.(),
@@ -132,6 +135,7 @@ export async function prepare(config: ResolvedConfig, policy: Policy, signal?: A
     leaks: createLeakDetector(config.leak.patterns),
     train: train.prompts,
     eval: held.prompts,
+    columns: { train: train.data.fields, eval: held.data?.fields ?? null },
     skipped: { train: train.skipped, eval: held.skipped },
   };
 }
