@@ -12,6 +12,8 @@ import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
 import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch } from "../lib/trainer/update.js";
+import { createVerifier } from "../lib/verifiers/registry.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
 
 const base = { model: "m", data: { train: ["d"] } };
 const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
@@ -142,6 +144,15 @@ describe("privileged text", () => {
     );
   });
 
+  test("feedback and answers are found in the parts of a sum or a gate too", () => {
+    const part = { reward: 0, detail: { feedback: "line 5 fails", extracted: "7" } };
+    const verdict = { reward: 0.5, detail: { tags: { reward: 1 }, gate: { reward: 1, detail: { module: part } } } };
+    const rollout = rolloutOf("own");
+    expect(from("feedback", { rollout, verdict })).toBe("line 5 fails");
+    const siblings = [{ rollout: rolloutOf("other", { id: "o" }), verdict }];
+    expect(contrastText(input({ siblings }), configOf({ privileged: { source: "answer" } }).privileged)).toBe("7");
+  });
+
   test("the contrast is the worst rejected sibling: its answer where answers are privileged, else its text", () => {
     const own = rolloutOf("own");
     const sibling = (text: string, reward: number | null, extracted: string) => ({
@@ -265,6 +276,34 @@ describe("figures", () => {
     expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, successThreshold: 1 })).toMatchObject({
       lengthMax: 3,
     });
+  });
+
+  test("the parts of a reward are told apart, each over the completions that it judged", async () => {
+    const numeric = ({ completion }: Sample) => completion === "4";
+    const form = ({ completion }: Sample) => (completion === "" ? null : 0.5);
+    const verifier = createVerifier({
+      type: "sum",
+      parts: [
+        { verifier: numeric as unknown as string, weight: 2, name: "numeric" },
+        { verifier: { type: "gate", gate: form, verifier: numeric }, name: "gated" },
+      ],
+    });
+    const told = ["4", "5", ""].map(async (completion) => {
+      const sample = { id: "s", prompt: "", completion, finish: "stop" as const, row: {} };
+      const { reward, detail = {} } = await verifier.verify(sample);
+      return { reward, detail };
+    });
+    const verdicts = await Promise.all(told);
+    const all = rolloutMetrics(
+      verdicts.map(() => rolloutOf("4")),
+      verdicts,
+      { leaks: () => false, successThreshold: 2 },
+    );
+    expect(all).toMatchObject({ reward: 1, accuracy: 0.5, unjudged: 1 });
+    expect(all).toMatchObject({ "reward/numeric": 1 / 3, "reward/gated": 0, "reward/gated/gate": 0.5 });
+    const other = verdicts.map((_, i) => ({ reward: 1, detail: { [`item ${i}`]: 3, list: [1], none: null } }));
+    const names = Object.keys(rolloutMetrics([rolloutOf("4")], other, { leaks: () => false, successThreshold: 1 }));
+    expect(names.filter((name) => name.includes("/"))).toEqual([]);
   });
 
   test("a leak is what the patterns say", () => {

@@ -3,7 +3,7 @@ import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
 import { type Judged, judge, requireVerdicts } from "./judge.js";
-import type { LeakDetector, Numbers } from "./metrics.js";
+import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { type Prompted, type Rollout, rollout } from "./rollout.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
@@ -68,6 +68,7 @@ function greedyMetrics(predictions: readonly Prediction[], threshold: number, le
     accuracyLow: low,
     accuracyHigh: high,
     reward: average(rewards),
+    ...partRewards(predictions.map(({ verdict }) => verdict)),
     rows: predictions.length,
     unjudged: predictions.length - rewards.length,
     length: average(predictions.map((p) => p.rollout.tokenIds.length)),

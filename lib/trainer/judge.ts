@@ -10,6 +10,26 @@ export interface Judged extends Verdict {
   readonly detail: Record<string, unknown>;
 }
 
+type Part = readonly [name: string, verdict: Partial<Judged>];
+
+/** The verdicts that a verdict was made from, in their order: the parts of a sum, a gate and what stood behind it. */
+export function partsOf({ detail }: Partial<Judged>): readonly Part[] {
+  const isPart = (entry: [string, unknown]): entry is [string, Partial<Judged>] =>
+    typeof entry[1] === "object" && entry[1] !== null && "reward" in entry[1];
+  return typeof detail === "object" && detail !== null ? Object.entries(detail).filter(isPart) : [];
+}
+
+/** What a verdict's detail says under a name, or else the first of its parts that says it. */
+export function saidIn(verdict: Partial<Judged>, name: string): unknown {
+  const own = verdict.detail?.[name] ?? undefined;
+  if (own !== undefined) return own;
+  for (const [, part] of partsOf(verdict)) {
+    const said = saidIn(part, name);
+    if (said !== undefined) return said;
+  }
+  return undefined;
+}
+
 async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSignal): Promise<Judged> {
   const { example, text: prompt } = rollout.prompt;
   const sample = {
