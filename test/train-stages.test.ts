@@ -1,4 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type ObjectiveOptions, rlsd } from "../lib/objectives/presets.js";
+import { createTokenizer } from "../lib/policy/tokenizer.js";
+import { createChatTemplate } from "../lib/prompt/chat-template.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
@@ -63,6 +67,52 @@ describe("spans", () => {
       [21, 22],
     ]);
     expect([...spanMask(["none"], { open: "<t>", close: "</t>" }, "")]).toEqual([0]);
+  });
+});
+
+describe("the prompt of a model without a chat template", () => {
+  const file = join(__dirname, "fixtures/models/tokenizer-bpe/tokenizer.json");
+  const json = JSON.parse(readFileSync(file, "utf8"));
+  /** As the tokenizer puts the named tokens before a text and behind it. */
+  const prompterOf = (before: readonly string[], behind: readonly string[]) => {
+    const plain = createTokenizer(JSON.stringify(json));
+    const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+    const named = [...before, ...behind].map((id) => [id, { id, ids: [plain.idOf(id)], tokens: [id] }]);
+    const single = [...before.map(special), { Sequence: { id: "A", type_id: 0 } }, ...behind.map(special)];
+    const post_processor = {
+      type: "TemplateProcessing",
+      single,
+      pair: single,
+      special_tokens: Object.fromEntries(named),
+    };
+    const tokenizer = createTokenizer(JSON.stringify({ ...json, post_processor }));
+    return { plain, tokenizer, prompter: createPrompter(tokenizer, undefined) };
+  };
+  const asked = [{ role: "user", content: "two and two" }];
+
+  test("begins with the token that the tokenizer begins a text with, and does not end with its last", () => {
+    const { plain, prompter } = prompterOf(["<|im_start|>"], ["<|im_end|>"]);
+    const begin = plain.idOf("<|im_start|>")!;
+    expect(prompter.prompt(asked)).toEqual({
+      text: "<|im_start|>two and two",
+      ids: Int32Array.of(begin, ...plain.encode("two and two")),
+    });
+    const begun = [{ role: "user", content: "<|im_start|>two" }];
+    expect([...prompter.ids(begun)]).toEqual([...plain.encode("<|im_start|>two")]);
+    expect(() => prompter.ids([{ role: "user", content: "" }])).toThrow("no tokens");
+  });
+
+  test("is the text alone where the tokenizer begins with none", () => {
+    for (const behind of [[], ["<|im_end|>"]]) {
+      const { plain, prompter } = prompterOf([], behind);
+      expect(prompter.prompt(asked)).toEqual({ text: "two and two", ids: plain.encode("two and two") });
+    }
+  });
+
+  test("with a template is what that says", () => {
+    const { plain, tokenizer } = prompterOf(["<|im_start|>"], []);
+    const template = createChatTemplate("{{ messages[0].content }}");
+    expect(createPrompter(tokenizer, template).prompt(asked).ids).toEqual(plain.encode("two and two"));
   });
 });
 
