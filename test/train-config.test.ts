@@ -206,7 +206,7 @@ describe("what is wrong is said before any work is lost", () => {
     const { settings } = tinyTask();
     const run = train({ ...settings, reward: () => null, data: { train: settings.data!.train! } }, hooks);
     await expect(run).rejects.toMatchObject({
-      code: "ERR_RLSD_VERIFIER",
+      code: "ERR_RLSD_UNJUDGED",
       message: expect.stringContaining("undecided"),
     });
   });

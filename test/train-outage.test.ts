@@ -1,6 +1,7 @@
 import { cpSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { exitCodeOf } from "../lib/cli/command.js";
 import { RlsdError } from "../lib/errors.js";
 import { lastCheckpoint } from "../lib/trainer/checkpoint.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
@@ -41,7 +42,7 @@ describe("a verifier that is out of order", () => {
     const { state, reward } = failing(after);
     const stopped = train({ ...settings, ...common, reward }, hooks);
     await expect(stopped).rejects.toMatchObject({
-      code: "ERR_RLSD_VERIFIER",
+      code: "ERR_RLSD_UNJUDGED",
       message: expect.stringMatching(/judged none of the (24|6) completions of .*no connection.*--resume/s),
     });
     state.down = false;
@@ -64,6 +65,11 @@ test("a model without finite log-probs is told as such, with what to do", async 
     code: "ERR_RLSD_NON_FINITE",
     message: expect.stringMatching(/row 3.*files are damaged.*"optimizer\.learningRate"/),
   });
+});
+
+test("a verifier that fails is no wrong setting: a run that it ended may be called again", () => {
+  expect(exitCodeOf(new RlsdError("ERR_RLSD_UNJUDGED", ""))).toBe(1);
+  expect(exitCodeOf(new RlsdError("ERR_RLSD_VERIFIER", ""))).toBe(2);
 });
 
 describe("a damaged checkpoint", () => {

@@ -102,7 +102,7 @@ export async function requireVerdicts(
   if (verdicts.some((verdict) => verdict.reward !== null)) return;
   await forget();
   throw new RlsdError(
-    "ERR_RLSD_VERIFIER",
+    "ERR_RLSD_UNJUDGED",
     `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, the same call, or --resume of a run, asks it again.`,
   );
 }
