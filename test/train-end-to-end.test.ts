@@ -113,6 +113,17 @@ describe("a run", () => {
     expect(await train({ ...other, stop: { target: 0 } }, hooks)).toMatchObject({ stopped: "target", step: 0 });
   });
 
+  test("that ended early goes on once its settings no longer end it, and stays as it is while they do", async () => {
+    const { settings } = tinyTask();
+    const still = { ...settings, steps: 8, optimizer: { learningRate: 0 }, stop: { patience: 2 } };
+    const again = { ...hooks, resume: settings.output };
+    expect(await train(still, hooks)).toMatchObject({ stopped: "patience", step: 4 });
+    expect(await train({ ...still, steps: 9 }, again)).toMatchObject({ stopped: "patience", step: 4 });
+    expect(await train({ ...still, stop: { patience: 3 } }, again)).toMatchObject({ stopped: "patience", step: 6 });
+    expect(await train({ ...still, stop: { target: 0 } }, again)).toMatchObject({ stopped: "target", step: 6 });
+    expect(await train({ ...still, stop: {} }, again)).toMatchObject({ stopped: "done", step: 8 });
+  });
+
   test("with the same seed gives the same run, and with another a different one", async () => {
     const samplesOf = async (seed: number) => {
       const { settings } = tinyTask();

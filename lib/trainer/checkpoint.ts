@@ -23,8 +23,8 @@ export interface RunState {
   readonly best: { readonly step: number; readonly accuracy: number } | null;
   /** Evaluations since the best. */
   readonly sinceBest: number;
-  /** Why the run is over before its last step. */
-  readonly ended: "patience" | "target" | null;
+  /** Of the last evaluation; null: there was none. */
+  readonly accuracy: number | null;
 }
 
 export const INITIAL_STATE: RunState = {
@@ -35,7 +35,7 @@ export const INITIAL_STATE: RunState = {
   evaluatedAt: -1,
   best: null,
   sinceBest: 0,
-  ended: null,
+  accuracy: null,
 };
 
 interface SavedState {
@@ -67,10 +67,10 @@ function isWhole({ state, offsets }: Partial<SavedState>): boolean {
   if (typeof state !== "object" || state === null || typeof offsets !== "object" || offsets === null) return false;
   const counts = [state.step, state.cursor, state.groups, state.tokens, state.sinceBest];
   const places = [offsets.metrics, offsets.samples];
-  const { best, ended, evaluatedAt } = state;
+  const { best, accuracy, evaluatedAt } = state;
   const known = best === null || (typeof best === "object" && isCount(best.step) && isCount(best.accuracy));
-  const over = ended === null || ended === "patience" || ended === "target";
-  return [...counts, ...places].every(isCount) && typeof evaluatedAt === "number" && known && over;
+  const measured = accuracy === null || isCount(accuracy);
+  return [...counts, ...places].every(isCount) && typeof evaluatedAt === "number" && known && measured;
 }
 
 /** The checkpoint in a folder; ERR_RLSD_CHECKPOINT where it cannot be used. */

@@ -16,7 +16,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { rowsWithoutPrivilege } from "./evidence.js";
-import { afterEvaluation, checkpointDue, evaluationDue, lastStepMade } from "./milestones.js";
+import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
@@ -199,18 +199,24 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
   const { state, interrupted } = await loop(run, begin);
   const checkpoint = await save(run, state);
   return {
-    ...summaryOf(folder.path, checkpoint, state, start),
+    ...summaryOf(folder.path, checkpoint, state, config, start),
     ...(interrupted && { stopped: "interrupted" }),
     ...(accuracies.length > 0 && { accuracy: { first: accuracies[0]!, last: accuracies.at(-1)! } }),
   };
 }
 
 /** What is told of a run that ended in that state, where this call made no evaluation. */
-const summaryOf = (folder: string, checkpoint: string, state: RunState, start: number): TrainSummary => ({
+const summaryOf = (
+  folder: string,
+  checkpoint: string,
+  state: RunState,
+  config: ResolvedConfig,
+  start: number,
+): TrainSummary => ({
   folder,
   checkpoint,
   step: state.step,
-  stopped: state.ended ?? "done",
+  stopped: endedBy(state, config) ?? "done",
   best: state.best,
   accuracy: null,
   tokens: state.tokens,
@@ -241,7 +247,7 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
   const config = resolveConfig(settings);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
-    if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, start);
+    if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);
   }
   const { run, state: begin } = await openRun(config, hooks);
   const summary = await releasing(
