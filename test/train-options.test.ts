@@ -128,6 +128,15 @@ describe("completions cut at their limit", () => {
     expect(cut.every((sample) => zero(sample.tokenAdvantages))).toBe(true);
   });
 
+  test("a fine for length lowers the reward, and makes no right answer wrong", async () => {
+    const { metrics } = await ran({ reward: () => 1, overlong: { mode: "penalty", buffer: 6, penalty: 5 } });
+    expect(metrics.every(({ reward }) => Number(reward) < 1)).toBe(true);
+    expect(metrics.map(({ accuracy }) => accuracy)).toEqual(metrics.map(() => 1));
+    const { settings } = tinyTask();
+    const fined = { ...settings, steps: 0, overlong: { mode: "penalty" as const, buffer: 6 }, reward: () => 1 };
+    expect(await train(fined, { loadPolicy: TinyPolicy.load })).toMatchObject({ accuracy: { first: 1 } });
+  });
+
   test("are fined where that is asked, and the fine is logged", async () => {
     const { samples } = await ran({ overlong: { mode: "penalty", penalty: 5 } });
     const cut = samples.find((sample) => !sample.tokenText.includes("<end>"))!;

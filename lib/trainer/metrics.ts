@@ -1,6 +1,6 @@
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
-import { type Judged, partsOf } from "./judge.js";
+import { isRight, type Judged, partsOf } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import type { LossRow, UpdateResult } from "./update.js";
@@ -58,13 +58,13 @@ export function rolloutMetrics(
   o: { readonly leaks: LeakDetector; readonly successThreshold: number },
 ): Numbers {
   const lengths = rollouts.map((rollout) => rollout.tokenIds.length);
-  const rewards = verdicts.flatMap((verdict) => (verdict.reward === null ? [] : [verdict.reward]));
+  const judged = verdicts.filter(({ reward }) => reward !== null);
   const surprise = rollouts.flatMap((rollout) => Array.from(rollout.logProbs, (p) => -p));
   return present({
-    reward: mean(rewards),
+    reward: mean(judged.map(({ reward }) => reward!)),
     ...partRewards(verdicts),
-    accuracy: mean(rewards.map((reward) => Number(reward >= o.successThreshold))),
-    unjudged: verdicts.length - rewards.length,
+    accuracy: mean(judged.map((verdict) => Number(isRight(verdict, o.successThreshold)))),
+    unjudged: verdicts.length - judged.length,
     length: mean(lengths),
     lengthMax: extremes(lengths).max,
     truncatedFraction: mean(rollouts.map((rollout) => Number(rollout.finish === "length"))),
