@@ -120,6 +120,24 @@ describe("settings", () => {
     await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
   });
+
+  test("another verifier has no options of the one before it, and one that code made stays itself", async () => {
+    const before = { reward: { type: "math", decimals: 3, tag: "answer" }, steps: 2 };
+    expect(merge(before, await parseSet(["reward={type: numeric}"]))).toEqual({
+      reward: { type: "numeric" },
+      steps: 2,
+    });
+    expect(merge(before, await parseSet(["reward.decimals=4"]))).toMatchObject({
+      reward: { decimals: 4, tag: "answer" },
+    });
+    const both = await parseSet(["reward.decimals=4", "reward.type=math"]);
+    expect(merge(before, both)).toEqual({ reward: { type: "math", decimals: 4 }, steps: 2 });
+    class Own {
+      verify = async () => ({ reward: 1 });
+    }
+    const own = new Own();
+    expect(merge(before, { reward: own }).reward).toBe(own);
+  });
 });
 
 describe("the loss and its credit", () => {

@@ -7,11 +7,16 @@ type Tree = Record<string, unknown>;
 
 const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** `over` wins; objects are merged, lists replaced. */
-export function merge(base: Readonly<Tree>, over: Readonly<Tree>): Tree {
+/** Objects that name what they are, such as a verifier that code made or one with its `type`, are taken whole. */
+const isWhole = (value: Tree): boolean =>
+  Object.hasOwn(value, "type") || ![Object.prototype, null].includes(Object.getPrototypeOf(value));
+
+/** `over` wins; objects are merged, lists and what is whole are replaced. */
+export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isWhole): Tree {
   const merged = Object.entries(over).map(([name, value]) => {
     const before = Object.hasOwn(base, name) ? base[name] : undefined;
-    return [name, isTree(before) && isTree(value) ? merge(before, value) : value] as const;
+    const together = isTree(before) && isTree(value) && !replaced(value);
+    return [name, together ? merge(before, value, replaced) : value] as const;
   });
   // Not by assignment: "__proto__" is a name as any other, and an error later.
   return Object.fromEntries([...Object.entries(base), ...merged]);
@@ -92,7 +97,8 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
     }
     const names = assignment.slice(0, cut).split(".");
     const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
-    out = merge(out, tree as Tree);
+    // One after the other they say one thing: `reward.type=math` may come after `reward.decimals=3`.
+    out = merge(out, tree as Tree, () => false);
   }
   return anchor(out, process.cwd());
 }
