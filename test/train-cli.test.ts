@@ -87,6 +87,7 @@ describe("rlsd train", () => {
     [["train", "--set", "__proto__.steps=3"], 2, /no setting "__proto__"/],
     [["train", "--set", "reward=mth"], 2, /"reward": There is no verifier "mth"\. Did you mean "math"/],
     [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
+    [["train", "--resume", folder, "--set", "output=other"], 2, /own folder: leave out --set output/],
     [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
     [["train", "--nonsense"], 2, /unknown option/],
     [["train", "--set", `reward={type: module, path: ${broken}}`], 2, /broken\.mjs could not be loaded: Error: boom/],

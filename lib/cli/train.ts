@@ -43,7 +43,11 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
     const { exampleSettings } = await import("../trainer/example/config.js");
     settings = { ...exampleSettings() };
   }
-  settings = merge(settings, await parseSet(flags.set));
+  const changes = await parseSet(flags.set);
+  if (flags.resume !== undefined && "output" in changes) {
+    throw new RlsdError("ERR_RLSD_USAGE", "--resume goes on in the run's own folder: leave out --set output.");
+  }
+  settings = merge(settings, changes);
   return flags.output === undefined ? settings : { ...settings, output: flags.output };
 }
 

@@ -69,7 +69,8 @@ function isWhole({ state, offsets }: Partial<SavedState>): boolean {
   const places = [offsets.metrics, offsets.samples];
   const { best, accuracy, evaluatedAt } = state;
   const known = best === null || (typeof best === "object" && isCount(best.step) && isCount(best.accuracy));
-  const measured = accuracy === null || isCount(accuracy);
+  // Earlier versions did not keep it.
+  const measured = (accuracy ?? null) === null || isCount(accuracy);
   return [...counts, ...places].every(isCount) && typeof evaluatedAt === "number" && known && measured;
 }
 

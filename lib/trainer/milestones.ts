@@ -17,7 +17,7 @@ export function afterEvaluation(state: RunState, accuracy: number, config: Resol
 
 /** Why these settings end a run before its last step; null: they do not. Other settings may let it go on. */
 export function endedBy({ accuracy, sinceBest }: RunState, { stop }: ResolvedConfig): "patience" | "target" | null {
-  if (stop.target !== null && accuracy !== null && accuracy >= stop.target) return "target";
+  if (stop.target !== null && (accuracy ?? Number.NEGATIVE_INFINITY) >= stop.target) return "target";
   return stop.patience > 0 && sinceBest >= stop.patience ? "patience" : null;
 }
 
