@@ -27,13 +27,15 @@ Examples:
 /** The settings that a call means: file or example, then --set, then --output. */
 async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<Record<string, unknown>> {
   const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
+  const changes = await parseSet(flags.set);
   let settings: Record<string, unknown>;
   if (flags.resume !== undefined) {
     if (file !== undefined) {
       throw new RlsdError("ERR_RLSD_USAGE", "--resume takes the run's own settings: leave out the settings file.");
     }
-    if (flags.output !== undefined) {
-      throw new RlsdError("ERR_RLSD_USAGE", "--resume goes on in the run's own folder: leave out --output.");
+    const other = flags.output !== undefined ? "--output" : "output" in changes ? "--set output" : undefined;
+    if (other !== undefined) {
+      throw new RlsdError("ERR_RLSD_USAGE", `--resume goes on in the run's own folder: leave out ${other}.`);
     }
     const { readRunConfig } = await import("../trainer/run-folder.js");
     settings = { ...(await readRunConfig(flags.resume)).config };
@@ -42,10 +44,6 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
   } else {
     const { exampleSettings } = await import("../trainer/example/config.js");
     settings = { ...exampleSettings() };
-  }
-  const changes = await parseSet(flags.set);
-  if (flags.resume !== undefined && "output" in changes) {
-    throw new RlsdError("ERR_RLSD_USAGE", "--resume goes on in the run's own folder: leave out --set output.");
   }
   settings = merge(settings, changes);
   return flags.output === undefined ? settings : { ...settings, output: flags.output };
