@@ -124,6 +124,7 @@ describe("completions cut at their limit", () => {
   test("are left out of the loss where that is asked", async () => {
     const { samples } = await ran({ overlong: { mode: "mask" } });
     const cut = samples.filter((sample) => !sample.tokenText.includes("<end>"));
+    expect(samples.filter(({ finish }) => finish === "length")).toEqual(cut);
     expect(cut.length).toBeGreaterThan(0);
     expect(cut.every((sample) => zero(sample.tokenAdvantages))).toBe(true);
   });

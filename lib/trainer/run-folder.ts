@@ -25,6 +25,8 @@ export interface SampleLine {
   /** What the teacher saw besides; null: it was not asked. */
   readonly privileged: string | null;
   readonly completion: string;
+  /** "length": it was cut off. Absent in lines of earlier versions. */
+  readonly finish?: "stop" | "length";
   readonly tokenIds: readonly number[];
   readonly tokenText: readonly string[];
   /** Of the student, when it drew the token. null: not finite. */

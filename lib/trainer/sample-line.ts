@@ -27,6 +27,7 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     prompt: rollout.prompt.text,
     privileged,
     completion: rollout.text,
+    finish: rollout.finish,
     tokenIds: [...rollout.tokenIds],
     tokenText: tokenizer.pieces(rollout.tokenIds),
     logProbs: rounded(rollout.logProbs),
