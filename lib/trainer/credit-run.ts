@@ -25,6 +25,7 @@ import type { SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
 import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
+import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** Completions that are scored in one call, at least: groups are not cut. */
 const AT_ONCE = 32;
@@ -179,6 +180,7 @@ async function open(found: ResolvedModel, files: readonly string[], given: Credi
   return releasing(
     () => student.dispose(),
     async () => {
+      await checkTeacherVocabulary({ ...settled.config, model: found.model }, source.base);
       const text = await loadTextParts(found.model, settled.config.data.templateVariables, source.base);
       return { ...found, ...settled, load, student, text };
     },

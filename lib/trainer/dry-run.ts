@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
+import { readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
@@ -134,6 +135,9 @@ export async function dryRun(
   const policy = await loadStudent(config, undefined, hooks.loadPolicy ?? ((folder) => loadPolicy(folder)));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);
+    if (asksTeacher(config) && config.teacher.kind === "external" && hooks.loadPolicy === undefined) {
+      await readModelFolder(await modelUnder(config.teacher.model));
+    }
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
     const promptTokens = spread(materials.train.map((prompt) => prompt.ids.length));

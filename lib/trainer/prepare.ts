@@ -14,6 +14,7 @@ import type { FieldMap } from "./data/fields.js";
 import { releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
+import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** What a run needs besides weights. Made once, changed never. */
 export interface Materials {
@@ -117,6 +118,7 @@ export async function prepare(config: ResolvedConfig, policy: Policy, signal?: A
   const block = createPrivilegedBlock(config.privileged.template);
   const text = await loadTextParts(config.model, config.data.templateVariables);
   checkVocabulary(policy, text.tokenizer, config.model);
+  await checkTeacherVocabulary(config);
   const verifier = createReward(config.reward);
   const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength };
   const train = await loadPrompts("data.train", config.data.train, config, parts);
