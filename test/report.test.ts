@@ -161,6 +161,15 @@ describe("warnings", () => {
     ]);
   });
 
+  test("a run that was never better than what it began with is told", () => {
+    const evaluated = (step: number, accuracy: number): MetricsLine => ({ ...line(step, { accuracy }), kind: "eval" });
+    const worse = [evaluated(0, 0.5), line(1, healthy), evaluated(1, 0.4), line(2, healthy), evaluated(2, 0.5)];
+    expect(of(...worse)).toEqual(["accuracy"]);
+    expect(of(...worse, evaluated(3, 0.6))).toEqual([]);
+    expect(of(...worse.slice(1))).toEqual([]);
+    expect(of(...worse.slice(0, 2))).toEqual([]);
+  });
+
   test("a share counts by the last quarter alone", () => {
     const early = { ...healthy, zeroVarianceFraction: 1 };
     expect(of(line(1, early), line(2, early), line(3, early), line(4, healthy))).toEqual([]);

@@ -70,7 +70,8 @@ function summaryText(summary: TrainSummary, report: string | undefined): string 
   const share = (value: number) => `${(100 * value).toFixed(1)}%`;
   const lines = [`${ENDINGS[stopped]} after step ${step}: ${tokens} tokens in ${seconds.toFixed(1)} s`];
   if (accuracy !== null) lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}`);
-  if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}`);
+  const unchanged = best?.step === 0 && step > 0 ? ": the model that the run began with, no checkpoint was better" : "";
+  if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}${unchanged}`);
   lines.push(`checkpoint ${checkpoint}`, `run        ${folder}`);
   if (report !== undefined) lines.push(`report     ${report}`);
   if (stopped === "interrupted") lines.push(`go on with: rlsd train --resume ${folder}`);
