@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
@@ -119,6 +119,19 @@ describe("settings", () => {
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
     await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+
+  test("~/ is the user's own folder, in a file and in --set", async () => {
+    const own = (path: string) => join(homedir(), path);
+    const set = await parseSet(["model=~/m", "data.train=[~/a.jsonl]", "reward={type: module, path: ~/v}"]);
+    expect(set).toEqual({
+      model: own("m"),
+      data: { train: [own("a.jsonl")] },
+      reward: { type: "module", path: own("v") },
+    });
+    const file = join(mkdtempSync(join(tmpdir(), "rlsd-home-")), "run.yaml");
+    writeFileSync(file, "model: ~/m\nteacher: { model: ~/t }\n");
+    expect(await readConfigFile(file)).toEqual({ model: own("m"), teacher: { model: own("t") } });
   });
 
   test("another verifier has no options of the one before it, and one that code made stays itself", async () => {

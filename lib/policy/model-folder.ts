@@ -76,7 +76,12 @@ export const readCompanions = (directory: string): Promise<ReadonlyMap<string, U
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
-  if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
+  if (bytes === undefined) {
+    throw fileError(
+      file,
+      "does not exist: expected a Hugging Face model folder. Nothing is downloaded; `hf download NAME --local-dir FOLDER` fetches one",
+    );
+  }
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
   const generation = companions.get(GENERATION_CONFIG);

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { dirname, extname, isAbsolute, resolve } from "node:path";
+import { homedir } from "node:os";
+import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { isFilePath } from "../verifiers/module.js";
 
@@ -27,7 +28,7 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isTree(reward)) return reward;
   if (reward.type === "module" && typeof reward.path === "string") {
-    return isFilePath(reward.path) ? { ...reward, path: at(reward.path) } : reward;
+    return isFilePath(reward.path) || reward.path.startsWith("~/") ? { ...reward, path: at(reward.path) } : reward;
   }
   const inner = Object.entries(reward).map(([name, value]) =>
     ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
@@ -35,10 +36,12 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   return Object.fromEntries(inner);
 }
 
-/** Paths in a file are meant from where the file is. */
+/** Paths in a file are meant from where the file is; `~/` is the user's own folder, as in a shell. */
 function anchor(tree: Tree, folder: string): Tree {
-  const at = (path: unknown): unknown =>
-    typeof path === "string" && path !== "" && !isAbsolute(path) ? resolve(folder, path) : path;
+  const at = (path: unknown): unknown => {
+    if (typeof path !== "string" || path === "" || isAbsolute(path)) return path;
+    return path.startsWith("~/") ? join(homedir(), path.slice(2)) : resolve(folder, path);
+  };
   const out: Tree = { ...tree };
   if ("model" in out) out.model = at(out.model);
   if ("output" in out) out.output = at(out.output);
