@@ -130,7 +130,8 @@ async function openIn(
   return releasing(
     () => folder.close(),
     async () => {
-      if (from === undefined) await saveConstants(folder, weights);
+      // Of a run without steps it may be that nothing had been kept: no step asked for it.
+      if (from === undefined || from.state.step === 0) await saveConstants(folder, weights);
       return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"), reward);
     },
   );
