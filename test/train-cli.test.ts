@@ -54,7 +54,11 @@ describe("rlsd train", () => {
     );
     const { stdout, status } = rlsd("train", file, "--set", "steps=7", "--dry-run", "--json");
     expect(status).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ config: { steps: 7, algorithm: "grpo" }, parameters: 88384 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      config: { steps: 7, algorithm: "grpo" },
+      parameters: 88384,
+      endings: ["<|end|>"],
+    });
   });
 
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {

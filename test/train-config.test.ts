@@ -265,6 +265,10 @@ describe("a dry run", () => {
     expect(plan.schedule.at(-1)).toMatchObject({ step: 6, creditMix: 0 });
     expect(dryRunText(plan)).toContain("without privileged text: ");
     expect(plan.columns).toMatchObject({ train: { prompt: "question", answer: "answer" }, eval: null });
+    expect([plan.endings, dryRunText(plan)]).toEqual([null, expect.not.stringMatching(/^ends/m)]);
+    const told = (endings: readonly string[]) => /^ends +(.*)$/m.exec(dryRunText({ ...plan, endings }))?.[1];
+    expect(told(["<|end|>", "\n"])).toBe('"<|end|>", "\\n"');
+    expect(told([])).toMatch(/^nowhere: the model has no end token/);
     expect(plan.asked).toEqual({ student: "<user>say a<assistant>", teacher: "<user>say a. aa<assistant>" });
     expect(dryRunText(plan)).toMatch(/^columns {4}prompt from question, answer, trace$/m);
     expect(dryRunText(plan)).toMatch(

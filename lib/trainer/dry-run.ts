@@ -31,6 +31,8 @@ export interface DryRun extends ParameterCounts {
   readonly columns: Materials["columns"];
   /** The first row as the model reads it, decoded from its ids: what the tokenizer lost is not in it; and as its teacher does, null where it reads none. */
   readonly asked: { readonly student: string; readonly teacher: string | null };
+  /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
+  readonly endings: readonly string[] | null;
   readonly promptTokens: Spread;
   readonly sequencesPerStep: number;
   /** Longest batch of a step: every completion at its full length. */
@@ -126,6 +128,11 @@ function privilegedRows(
   };
 }
 
+function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy: Policy): string[] | null {
+  const tokens = policy.endTokenIds?.map((id) => tokenizer.decode([id]) || `token ${id}`);
+  return tokens === undefined ? null : [...tokens, ...rollout.stopStrings];
+}
+
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
 export async function dryRun(
   settings: TrainConfig,
@@ -154,6 +161,7 @@ export async function dryRun(
         leftOut: materials.skipped.train + materials.skipped.eval,
       },
       columns: materials.columns,
+      endings: endingsOf(config, materials, policy),
       promptTokens,
       sequencesPerStep: prompts * count,
       tokensPerStep: prompts * count * (promptTokens.max + maxTokens),
@@ -190,6 +198,12 @@ function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
   return [`columns    ${first}`, ...(held === null || second === first ? [] : [`           held out: ${second}`])];
 }
 
+function endingsText(endings: DryRun["endings"]): string[] {
+  if (endings === null) return [];
+  const told = endings.map((text) => JSON.stringify(text)).join(", ");
+  return [`ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`];
+}
+
 /** Characters of a prompt that are shown from each of its ends. */
 const SHOWN = 600;
 
@@ -215,6 +229,7 @@ export function dryRunText(plan: DryRun): string {
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
+    ...endingsText(plan.endings),
     `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +
       ` ${plan.sequencesPerStep} sequences, at most ${plan.tokensPerStep} tokens`,
     `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}, and activations`,
