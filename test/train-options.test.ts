@@ -1,8 +1,10 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { heatMap } from "../lib/cli/heat-map.js";
 import { spanMask } from "../lib/prompt/spans.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
+import { deltaAt } from "../lib/trainer/sample-line.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import type { Sample, Verifier } from "../lib/verifiers/verifier.js";
@@ -264,6 +266,23 @@ describe("credit", () => {
     const [current, old] = [await ran({}), await ran({ objective: { creditMix: 1, studentSource: "old" } })];
     const means = ({ metrics }: Ran) => metrics.map((line) => Number(line.evidenceWeightMean));
     expect(means(old)).toEqual(means(current).map((value) => expect.closeTo(value, 5)));
+  });
+
+  test("of a contrast can be told from the log: weights are those of the teacher over the other", async () => {
+    const contrast = { privileged: { contrast: true, template: "{{ content }}. {{ privileged }}" } };
+    const { samples } = await ran({ ...contrast, objective: { creditMix: 1, evidenceClip: 0.9 } });
+    const seen = samples.filter((sample) => sample.privileged !== null);
+    expect(seen.length).toBeGreaterThan(20);
+    for (const sample of seen) {
+      expect(sample.contrastLogProbs).toHaveLength(sample.tokenIds.length);
+      const unclipped = sample.tokenIds.map((_, t) => Math.exp(Math.sign(sample.advantage) * deltaAt(sample, t)!));
+      const weights = unclipped.map((w) => Math.min(1.9, Math.max(0.1, w)));
+      expect(sample.evidenceWeights).toEqual(weights.map((w) => expect.closeTo(w, 4)));
+    }
+    const text = heatMap(seen[0]!, { color: false, clip: 0.9 });
+    expect(text).toMatch(/log P +teacher +contrast +delta/);
+    const { samples: plain } = await ran({});
+    expect(plain.some((sample) => "contrastLogProbs" in sample)).toBe(false);
   });
 
   test("comes from an external teacher", async () => {

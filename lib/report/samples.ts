@@ -1,4 +1,5 @@
 import type { SampleLine } from "../trainer/run-folder.js";
+import { deltaAt } from "../trainer/sample-line.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
@@ -21,11 +22,13 @@ function token(sample: SampleLine, t: number, clip: number): Html {
   const advantage = sample.tokenAdvantages[t];
   const credited = sample.teacherLogProbs.length > 0;
   const [student, teacher] = [sample.logProbs[t], sample.teacherLogProbs[t]];
-  const delta = typeof student === "number" && typeof teacher === "number" ? signed(teacher - student, 3) : undefined;
+  const delta = deltaAt(sample, t);
+  const contrast = sample.contrastLogProbs;
   const readings = [
     `log P student ${told(student)}`,
     ...(credited ? [`log P teacher ${told(teacher)}`] : []),
-    ...(delta === undefined ? [] : [`delta ${delta}`]),
+    ...(contrast === undefined ? [] : [`contrast ${told(contrast[t])}`]),
+    ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
     ...(credited ? [`weight ${told(weight)}`] : []),
     `A ${told(advantage)}`,
   ];

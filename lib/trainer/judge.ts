@@ -109,6 +109,6 @@ export async function requireVerdicts(
   await forget();
   throw new RlsdError(
     "ERR_RLSD_UNJUDGED",
-    `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, the same call, or --resume of a run, asks it again.`,
+    `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume.`,
   );
 }

@@ -191,8 +191,7 @@ function sampleLines(
       rollout: one,
       verdict: collected.verdicts[i]!,
       advantage: advantages[i]!,
-      privileged: row?.evidence?.privileged,
-      teacherLogProbs: row?.evidence?.teacherLogProbs,
+      evidence: row?.evidence,
       evidenceWeights: result?.evidenceWeights,
       tokenAdvantages: result?.tokenAdvantages,
     };
