@@ -268,6 +268,20 @@ describe("credit", () => {
     expect(means(old)).toEqual(means(current).map((value) => expect.closeTo(value, 5)));
   });
 
+  test("that is not given colours no token of a page: its logged weight is 1", async () => {
+    const change = [{ span: { open: "s", close: "y" } }, { objective: { creditMix: 1, negativeOnly: true } }];
+    for (const settings of change) {
+      const { samples } = await ran(settings);
+      const tokens = samples
+        .filter((sample) => sample.privileged !== null)
+        .flatMap(({ evidenceWeights, tokenAdvantages, advantage }) =>
+          evidenceWeights.map((w, t) => [Number(w), Number(tokenAdvantages[t]) / advantage] as const),
+        );
+      expect(tokens.filter(([w]) => Math.abs(w - 1) > 0.01).length).toBeGreaterThan(5);
+      expect(tokens.map(([w]) => w)).toEqual(tokens.map(([, rho]) => expect.closeTo(rho, 4)));
+    }
+  });
+
   test("of a contrast can be told from the log: weights are those of the teacher over the other", async () => {
     const contrast = { privileged: { contrast: true, template: "{{ content }}. {{ privileged }}" } };
     const { samples } = await ran({ ...contrast, objective: { creditMix: 1, evidenceClip: 0.9 } });
@@ -294,6 +308,9 @@ describe("credit", () => {
   test("is missing, and counted, where a sample has no privileged text", async () => {
     const { metrics } = await ran({ privileged: { source: "sibling", template: "{{ content }}{{ privileged }}" } });
     expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
+    const masked = await ran({ overlong: { mode: "mask" }, privileged: { source: "sibling" } });
+    expect(masked.metrics.some((line) => Number(line.truncatedFraction) > 0)).toBe(true);
+    expect(masked.metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
     expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
   });
 });

@@ -22,7 +22,7 @@ import { createReward, loadTextParts } from "./prepare.js";
 import { loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
-import { sampleLine } from "./sample-line.js";
+import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
 import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
@@ -117,6 +117,7 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
   // That of the step which this policy would draw for.
   const creditMix = ALGORITHMS.rlsd!.creditMix(config, step + 1);
   const { span } = config;
+  const mask = span.open === "" ? undefined : spanMask(tokenizer.pieces(rollout.tokenIds), span, rollout.prompt.text);
   const input = {
     logProbs: rollout.logProbs,
     teacherLogProbs: evidence.teacherLogProbs,
@@ -124,11 +125,11 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
     ...(config.privileged.contrast && { contrastLogProbs: evidence.contrastLogProbs ?? evidence.teacherLogProbs }),
     advantages: Float32Array.of(advantage),
     cuSeqlens: Int32Array.of(0, rollout.tokenIds.length),
-    ...(span.open !== "" && {
-      spanMask: spanMask(tokenizer.pieces(rollout.tokenIds), span, rollout.prompt.text),
-    }),
+    ...(mask && { spanMask: mask }),
   };
-  return rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
+  const credit = rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
+  const evidenceWeights = creditedWeights(credit.evidenceWeights, { span: mask, advantage, negativeOnly });
+  return { ...credit, evidenceWeights };
 }
 
 /** The first `wanted` completions of a lot with their credit, in order; the others are there as siblings. */

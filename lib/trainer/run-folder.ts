@@ -35,6 +35,7 @@ export interface SampleLine {
   readonly teacherLogProbs: readonly (number | null)[];
   /** With `privileged.contrast`: of the teacher who saw a rejected completion, in the student's place as evidence. */
   readonly contrastLogProbs?: readonly (number | null)[];
+  /** After the clip; 1 where no credit is given: outside the span, and where `negativeOnly` spares the sample. */
   readonly evidenceWeights: readonly (number | null)[];
   /** A rho_t; 0 where the token was left out of the loss. */
   readonly tokenAdvantages: readonly (number | null)[];

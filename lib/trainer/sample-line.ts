@@ -17,6 +17,15 @@ export interface Credited {
   readonly tokenAdvantages?: Float32Array | undefined;
 }
 
+/** Weights as the credit takes them: 1 where none is given, outside the span and where `negativeOnly` spares A >= 0. */
+export function creditedWeights(
+  weights: Float32Array,
+  o: { readonly span: Uint8Array | undefined; readonly advantage: number; readonly negativeOnly: boolean },
+): Float32Array {
+  const spared = o.negativeOnly && o.advantage >= 0;
+  return weights.map((weight, t) => (spared || o.span?.[t] === 0 ? 1 : weight));
+}
+
 /** A completion as samples.jsonl has it. */
 export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
   const { step, rollout, verdict, advantage, evidence } = told;

@@ -13,7 +13,7 @@ import type { Materials } from "./prepare.js";
 import { endlessOrder, hashSeed } from "./random.js";
 import { type Rollout, rollout } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
-import { sampleLine } from "./sample-line.js";
+import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -184,28 +184,37 @@ function sampleLines(
   context: StepContext,
 ): SampleLine[] {
   const { config, materials } = context;
+  const objective = ALGORITHMS[config.algorithm]!.objective(config);
   return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
     const { row, result } = results.get(one) ?? {};
+    const weights = result?.evidenceWeights;
+    const given = { span: row?.span, advantage: advantages[i]!, negativeOnly: objective.negativeOnly };
     const told = {
       step,
       rollout: one,
       verdict: collected.verdicts[i]!,
       advantage: advantages[i]!,
       evidence: row?.evidence,
-      evidenceWeights: result?.evidenceWeights,
+      evidenceWeights: weights && creditedWeights(weights, given),
       tokenAdvantages: result?.tokenAdvantages,
     };
     return sampleLine(told, materials.tokenizer);
   });
 }
 
-function groupMetrics(collected: Collected, advantages: Float32Array, evidence: EvidenceResult): Numbers {
+function groupMetrics(
+  collected: Collected,
+  advantages: Float32Array,
+  evidence: EvidenceResult,
+  config: ResolvedConfig,
+): Numbers {
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const { groups, zeroVariance, unjudged } = summarizeGroups(
     rewards,
     collected.rollouts.map((one) => one.group),
   );
-  const nonzero = advantages.filter((advantage) => advantage !== 0).length;
+  const used = inLoss(collected, config);
+  const nonzero = advantages.filter((advantage, i) => used[i] && advantage !== 0).length;
   return {
     groups,
     zeroVarianceFraction: zeroVariance / groups,
@@ -262,7 +271,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       step,
       kind: "train",
       ...rollouts,
-      ...groupMetrics(collected, advantages, evidence),
+      ...groupMetrics(collected, advantages, evidence, config),
       ...updateMetrics(rows, result, objective),
       creditMix,
       learningRate: learningRateOf(step, config.steps, config.optimizer),
