@@ -310,7 +310,10 @@ describe("credit", () => {
     expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
     const masked = await ran({ overlong: { mode: "mask" }, privileged: { source: "sibling" } });
     expect(masked.metrics.some((line) => Number(line.truncatedFraction) > 0)).toBe(true);
-    expect(masked.metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
+    // A step whose completions were all cut has none in the loss that could lack any.
+    const seen = masked.metrics.map((line) => Number(Number(line.updates) > 0));
+    expect(seen).toContain(1);
+    expect(masked.metrics.map((line) => line.noPrivilegeFraction)).toEqual(seen);
     expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
   });
 });
