@@ -90,6 +90,13 @@ describe("rows as people have them", () => {
     await expect(wrong).rejects.toMatchObject({ code: "ERR_RLSD_DATA", message: expect.stringContaining('"gold"') });
   });
 
+  test("a question that was named is the one that is asked, whatever else looks like one", async () => {
+    const path = file("two.jsonl", [{ messages: [{ role: "user", content: "no" }], ask: "yes" }]);
+    const named = await loadDataset([path], { fields: { prompt: "ask" } });
+    expect(named.examples[0]!.messages).toEqual([{ role: "user", content: "yes" }]);
+    expect(guessFields([{ question: "no", talk: [] }], { messages: "talk" })).toMatchObject({ prompt: null });
+  });
+
   test("a column plays one part: a solution is the trace where another column has the answer", () => {
     const both = guessFields([{ question: "q", answer: "1", solution: "long" }], {});
     expect(both).toMatchObject({ answer: "answer", trace: "solution" });

@@ -109,6 +109,23 @@ describe("the digest of samples", () => {
   });
 });
 
+test("a reward of several parts is told in words, and of a completion what each of them said", async () => {
+  const parts = [{ verifier: "numeric", weight: 2 }, { verifier: { type: "gate", gate: "math", verifier: "tags" } }];
+  const detail = {
+    numeric: { reward: 1, detail: { extracted: 5, expected: "<5>" } },
+    gate: { reward: null, detail: { math: { reward: 0 } } },
+    list: [1],
+  };
+  const digest = await digestOf([line(1)], [sample({ detail })]);
+  const page = (reward: unknown) =>
+    runReport({ ...digest, config: { ...config, config: { ...config.config, reward } } });
+  expect(page(parts)).toContain("judged by <code>2 numeric + tags behind math</code>");
+  expect(page({ type: "sum", parts: [{ verifier: "(function)", name: "mine" }] })).toContain("<code>mine</code>");
+  expect(page({ type: "math", decimals: 3 })).toContain("<code>math</code>");
+  expect(page("(verifier)")).toContain("<code>(verifier)</code>");
+  expect(page("numeric")).toContain("numeric 1 (extracted 5, expected &lt;5&gt;), gate none (math 0)");
+});
+
 describe("warnings", () => {
   const of = (...metrics: MetricsLine[]) => warningsOf({ metrics }).map((warning) => warning.metric);
   const healthy = {
@@ -142,6 +159,15 @@ describe("warnings", () => {
     expect(of(line(1, healthy), line(2, healthy), line(3, healthy), line(4, { ...healthy, ...wrong }))).toEqual([
       metric,
     ]);
+  });
+
+  test("a run that was never better than what it began with is told", () => {
+    const evaluated = (step: number, accuracy: number): MetricsLine => ({ ...line(step, { accuracy }), kind: "eval" });
+    const worse = [evaluated(0, 0.5), line(1, healthy), evaluated(1, 0.4), line(2, healthy), evaluated(2, 0.5)];
+    expect(of(...worse)).toEqual(["accuracy"]);
+    expect(of(...worse, evaluated(3, 0.6))).toEqual([]);
+    expect(of(...worse.slice(1))).toEqual([]);
+    expect(of(...worse.slice(0, 2))).toEqual([]);
   });
 
   test("a share counts by the last quarter alone", () => {

@@ -54,7 +54,11 @@ describe("rlsd train", () => {
     );
     const { stdout, status } = rlsd("train", file, "--set", "steps=7", "--dry-run", "--json");
     expect(status).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ config: { steps: 7, algorithm: "grpo" }, parameters: 88384 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      config: { steps: 7, algorithm: "grpo" },
+      parameters: 88384,
+      endings: ["<|end|>"],
+    });
   });
 
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
@@ -87,6 +91,7 @@ describe("rlsd train", () => {
     [["train", "--set", "__proto__.steps=3"], 2, /no setting "__proto__"/],
     [["train", "--set", "reward=mth"], 2, /"reward": There is no verifier "mth"\. Did you mean "math"/],
     [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
+    [["train", "--resume", folder, "--set", "output=other"], 2, /own folder: leave out --set output/],
     [["train", "nowhere.yaml"], 2, /nowhere\.yaml/],
     [["train", "--nonsense"], 2, /unknown option/],
     [["train", "--set", `reward={type: module, path: ${broken}}`], 2, /broken\.mjs could not be loaded: Error: boom/],

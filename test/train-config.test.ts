@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
@@ -64,6 +64,9 @@ describe("settings", () => {
     ["an unknown preset", { objective: { preset: "gropo" } }, /There is no "objective\.preset" "gropo"/],
     ["the temperature in two places", { objective: { temperature: 2 } }, /"rollout\.temperature"/],
     ["rlsd without privileged text", { privileged: { source: "none" } }, /needs privileged text/],
+    ["a target in percent", { stop: { target: 85 } }, /a number from 0 to 1, or null for "stop\.target"/],
+    ["a target that nothing is measured against", { stop: { target: 0.9 } }, /"stop\.target" waits .*"data\.eval"/],
+    ["patience without evaluations", { stop: { patience: 2 } }, /"stop\.patience" waits .*"data\.eval"/],
     ["a broken pattern", { leak: { patterns: ["("] } }, /"leak\.patterns"/],
   ];
   test.each(wrong)("%s is one clear error", (_, change, message) => {
@@ -114,7 +117,39 @@ describe("settings", () => {
       algorithm: "grpo",
     });
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
+    await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+
+  test("~/ is the user's own folder, in a file and in --set", async () => {
+    const own = (path: string) => join(homedir(), path);
+    const set = await parseSet(["model=~/m", "data.train=[~/a.jsonl]", "reward={type: module, path: ~/v}"]);
+    expect(set).toEqual({
+      model: own("m"),
+      data: { train: [own("a.jsonl")] },
+      reward: { type: "module", path: own("v") },
+    });
+    const file = join(mkdtempSync(join(tmpdir(), "rlsd-home-")), "run.yaml");
+    writeFileSync(file, "model: ~/m\nteacher: { model: ~/t }\n");
+    expect(await readConfigFile(file)).toEqual({ model: own("m"), teacher: { model: own("t") } });
+  });
+
+  test("another verifier has no options of the one before it, and one that code made stays itself", async () => {
+    const before = { reward: { type: "math", decimals: 3, tag: "answer" }, steps: 2 };
+    expect(merge(before, await parseSet(["reward={type: numeric}"]))).toEqual({
+      reward: { type: "numeric" },
+      steps: 2,
+    });
+    expect(merge(before, await parseSet(["reward.decimals=4"]))).toMatchObject({
+      reward: { decimals: 4, tag: "answer" },
+    });
+    const both = await parseSet(["reward.decimals=4", "reward.type=math"]);
+    expect(merge(before, both)).toEqual({ reward: { type: "math", decimals: 4 }, steps: 2 });
+    class Own {
+      verify = async () => ({ reward: 1 });
+    }
+    const own = new Own();
+    expect(merge(before, { reward: own }).reward).toBe(own);
   });
 });
 
@@ -202,7 +237,7 @@ describe("what is wrong is said before any work is lost", () => {
     const { settings } = tinyTask();
     const run = train({ ...settings, reward: () => null, data: { train: settings.data!.train! } }, hooks);
     await expect(run).rejects.toMatchObject({
-      code: "ERR_RLSD_VERIFIER",
+      code: "ERR_RLSD_UNJUDGED",
       message: expect.stringContaining("undecided"),
     });
   });
@@ -229,6 +264,16 @@ describe("a dry run", () => {
     });
     expect(plan.schedule.at(-1)).toMatchObject({ step: 6, creditMix: 0 });
     expect(dryRunText(plan)).toContain("without privileged text: ");
+    expect(plan.columns).toMatchObject({ train: { prompt: "question", answer: "answer" }, eval: null });
+    expect([plan.endings, dryRunText(plan)]).toEqual([null, expect.not.stringMatching(/^ends/m)]);
+    const told = (endings: readonly string[]) => /^ends +(.*)$/m.exec(dryRunText({ ...plan, endings }))?.[1];
+    expect(told(["<|end|>", "\n"])).toBe('"<|end|>", "\\n"');
+    expect(told([])).toMatch(/^nowhere: the model has no end token/);
+    expect(plan.asked).toEqual({ student: "<user>say a<assistant>", teacher: "<user>say a. aa<assistant>" });
+    expect(dryRunText(plan)).toMatch(/^columns {4}prompt from question, answer, trace$/m);
+    expect(dryRunText(plan)).toMatch(
+      /as the model reads it:\n {2}\| <user>say a<assistant>\n.*the teacher reads it:\n {2}\| .*a\. aa<assistant>$/,
+    );
     expect(existsSync(settings.output)).toBe(false);
   });
 });

@@ -113,6 +113,28 @@ describe("a run", () => {
     expect(await train({ ...other, stop: { target: 0 } }, hooks)).toMatchObject({ stopped: "target", step: 0 });
   });
 
+  test("that ended early goes on once its settings no longer end it, and stays as it is while they do", async () => {
+    const { settings } = tinyTask();
+    const still = { ...settings, steps: 8, optimizer: { learningRate: 0 }, stop: { patience: 2 } };
+    const again = { ...hooks, resume: settings.output };
+    expect(await train(still, hooks)).toMatchObject({ stopped: "patience", step: 4 });
+    expect(await train({ ...still, steps: 9 }, again)).toMatchObject({ stopped: "patience", step: 4 });
+    expect(await train({ ...still, stop: { patience: 3 } }, again)).toMatchObject({ stopped: "patience", step: 6 });
+    expect(await train({ ...still, stop: { target: 0 } }, again)).toMatchObject({ stopped: "target", step: 6 });
+    expect(await train({ ...still, stop: {} }, again)).toMatchObject({ stopped: "done", step: 8 });
+  });
+
+  test("that was only measured goes on as if it had begun with the steps that it is given then", async () => {
+    const change = { steps: 3, objective: { creditMix: 1, klCoef: 0.1 } };
+    const [{ settings }, { settings: straight }] = [tinyTask(), tinyTask()];
+    await train({ ...settings, steps: 0 }, hooks);
+    await train({ ...settings, ...change, steps: 2 }, { ...hooks, resume: settings.output });
+    await train({ ...settings, ...change }, { ...hooks, resume: settings.output });
+    await train({ ...straight, ...change }, hooks);
+    const samples = ({ output }: { output: string }) => readFileSync(join(output, "samples.jsonl"), "utf8");
+    expect(samples(settings)).toBe(samples(straight));
+  });
+
   test("with the same seed gives the same run, and with another a different one", async () => {
     const samplesOf = async (seed: number) => {
       const { settings } = tinyTask();

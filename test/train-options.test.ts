@@ -1,8 +1,10 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { heatMap } from "../lib/cli/heat-map.js";
 import { spanMask } from "../lib/prompt/spans.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
+import { deltaAt } from "../lib/trainer/sample-line.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import type { Sample, Verifier } from "../lib/verifiers/verifier.js";
@@ -124,8 +126,18 @@ describe("completions cut at their limit", () => {
   test("are left out of the loss where that is asked", async () => {
     const { samples } = await ran({ overlong: { mode: "mask" } });
     const cut = samples.filter((sample) => !sample.tokenText.includes("<end>"));
+    expect(samples.filter(({ finish }) => finish === "length")).toEqual(cut);
     expect(cut.length).toBeGreaterThan(0);
     expect(cut.every((sample) => zero(sample.tokenAdvantages))).toBe(true);
+  });
+
+  test("a fine for length lowers the reward, and makes no right answer wrong", async () => {
+    const { metrics } = await ran({ reward: () => 1, overlong: { mode: "penalty", buffer: 6, penalty: 5 } });
+    expect(metrics.every(({ reward }) => Number(reward) < 1)).toBe(true);
+    expect(metrics.map(({ accuracy }) => accuracy)).toEqual(metrics.map(() => 1));
+    const { settings } = tinyTask();
+    const fined = { ...settings, steps: 0, overlong: { mode: "penalty" as const, buffer: 6 }, reward: () => 1 };
+    expect(await train(fined, { loadPolicy: TinyPolicy.load })).toMatchObject({ accuracy: { first: 1 } });
   });
 
   test("are fined where that is asked, and the fine is logged", async () => {
@@ -186,7 +198,7 @@ describe("credit", () => {
     const tokens = samples
       .filter((sample) => sample.privileged !== null)
       .flatMap(({ tokenText, tokenAdvantages, advantage }) => {
-        const inside = spanMask(tokenText, "s", "y");
+        const inside = spanMask(tokenText, { open: "s", close: "y" }, "");
         return tokenAdvantages.map((a, t) => ({
           inside: inside[t] === 1,
           moved: Math.abs(Number(a) - advantage) > 1e-5,
@@ -217,7 +229,7 @@ describe("credit", () => {
       });
       const taught = samples.filter((sample) => sample.privileged !== null);
       const weights = taught.flatMap(({ tokenText, teacherLogProbs, logProbs, advantage }) => {
-        const inside = "open" in span ? spanMask(tokenText, "s", "y") : tokenText.map(() => 1);
+        const inside = "open" in span ? spanMask(tokenText, { open: "s", close: "y" }, "") : tokenText.map(() => 1);
         const delta = teacherLogProbs.map((p, t) => Number(p) - Number(logProbs[t]));
         return delta.flatMap((d, t) => (inside[t] === 1 ? [Math.exp(Math.sign(advantage) * d)] : []));
       });
@@ -256,6 +268,37 @@ describe("credit", () => {
     expect(means(old)).toEqual(means(current).map((value) => expect.closeTo(value, 5)));
   });
 
+  test("that is not given colours no token of a page: its logged weight is 1", async () => {
+    const change = [{ span: { open: "s", close: "y" } }, { objective: { creditMix: 1, negativeOnly: true } }];
+    for (const settings of change) {
+      const { samples } = await ran(settings);
+      const tokens = samples
+        .filter((sample) => sample.privileged !== null)
+        .flatMap(({ evidenceWeights, tokenAdvantages, advantage }) =>
+          evidenceWeights.map((w, t) => [Number(w), Number(tokenAdvantages[t]) / advantage] as const),
+        );
+      expect(tokens.filter(([w]) => Math.abs(w - 1) > 0.01).length).toBeGreaterThan(5);
+      expect(tokens.map(([w]) => w)).toEqual(tokens.map(([, rho]) => expect.closeTo(rho, 4)));
+    }
+  });
+
+  test("of a contrast can be told from the log: weights are those of the teacher over the other", async () => {
+    const contrast = { privileged: { contrast: true, template: "{{ content }}. {{ privileged }}" } };
+    const { samples } = await ran({ ...contrast, objective: { creditMix: 1, evidenceClip: 0.9 } });
+    const seen = samples.filter((sample) => sample.privileged !== null);
+    expect(seen.length).toBeGreaterThan(20);
+    for (const sample of seen) {
+      expect(sample.contrastLogProbs).toHaveLength(sample.tokenIds.length);
+      const unclipped = sample.tokenIds.map((_, t) => Math.exp(Math.sign(sample.advantage) * deltaAt(sample, t)!));
+      const weights = unclipped.map((w) => Math.min(1.9, Math.max(0.1, w)));
+      expect(sample.evidenceWeights).toEqual(weights.map((w) => expect.closeTo(w, 4)));
+    }
+    const text = heatMap(seen[0]!, { color: false, clip: 0.9 });
+    expect(text).toMatch(/log P +teacher +contrast +delta/);
+    const { samples: plain } = await ran({});
+    expect(plain.some((sample) => "contrastLogProbs" in sample)).toBe(false);
+  });
+
   test("comes from an external teacher", async () => {
     const { settings } = tinyTask();
     const { metrics } = await ran({ teacher: { kind: "external", model: settings.model! } });
@@ -265,6 +308,12 @@ describe("credit", () => {
   test("is missing, and counted, where a sample has no privileged text", async () => {
     const { metrics } = await ran({ privileged: { source: "sibling", template: "{{ content }}{{ privileged }}" } });
     expect(metrics.map((line) => line.noPrivilegeFraction)).toEqual([1, 1, 1]);
+    const masked = await ran({ overlong: { mode: "mask" }, privileged: { source: "sibling" } });
+    expect(masked.metrics.some((line) => Number(line.truncatedFraction) > 0)).toBe(true);
+    // A step whose completions were all cut has none in the loss that could lack any.
+    const seen = masked.metrics.map((line) => Number(Number(line.updates) > 0));
+    expect(seen).toContain(1);
+    expect(masked.metrics.map((line) => line.noPrivilegeFraction)).toEqual(seen);
     expect(metrics.every((line) => line.evidenceWeightMean === undefined && Number(line.updates) === 1)).toBe(true);
   });
 });

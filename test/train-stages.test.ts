@@ -1,5 +1,9 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type ObjectiveOptions, rlsd } from "../lib/objectives/presets.js";
 import type { Policy, TrainBatch } from "../lib/policy/policy.js";
+import { createTokenizer } from "../lib/policy/tokenizer.js";
+import { createChatTemplate } from "../lib/prompt/chat-template.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
@@ -13,6 +17,8 @@ import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
 import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch, update } from "../lib/trainer/update.js";
+import { createVerifier } from "../lib/verifiers/registry.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
 
 const base = { model: "m", data: { train: ["d"] } };
 const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
@@ -39,10 +45,20 @@ function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
   };
 }
 
+const THINK = { open: "<think>", close: "</think>" };
+
 describe("spans", () => {
+  test("begin in the prompt where it ends with the open tag, and nowhere else in it", () => {
+    const pieces = ["a", "b</think>", "c"];
+    expect([...spanMask(pieces, THINK, "<|assistant|><think>\n")]).toEqual([1, 1, 0]);
+    expect([...spanMask(["a", "b"], THINK, "<think>")]).toEqual([1, 1]);
+    expect([...spanMask(pieces, THINK, "Begin with <think>.<|assistant|>")]).toEqual([0, 0, 0]);
+    expect([...spanMask(["<think>", "a"], THINK, "<think>")]).toEqual([0, 1]);
+  });
+
   test("are found whatever the tokens are", () => {
     const pieces = ["a<th", "ink>b", "c</thi", "nk>d", "<think>", "e"];
-    expect([...spanMask(pieces, "<think>", "</think>")]).toEqual([0, 1, 1, 0, 0, 1]);
+    expect([...spanMask(pieces, THINK, "")]).toEqual([0, 1, 1, 0, 0, 1]);
   });
 
   test("several, empty and unclosed", () => {
@@ -51,7 +67,53 @@ describe("spans", () => {
       [14, 14],
       [21, 22],
     ]);
-    expect([...spanMask(["none"], "<t>", "</t>")]).toEqual([0]);
+    expect([...spanMask(["none"], { open: "<t>", close: "</t>" }, "")]).toEqual([0]);
+  });
+});
+
+describe("the prompt of a model without a chat template", () => {
+  const file = join(__dirname, "fixtures/models/tokenizer-bpe/tokenizer.json");
+  const json = JSON.parse(readFileSync(file, "utf8"));
+  /** As the tokenizer puts the named tokens before a text and behind it. */
+  const prompterOf = (before: readonly string[], behind: readonly string[]) => {
+    const plain = createTokenizer(JSON.stringify(json));
+    const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+    const named = [...before, ...behind].map((id) => [id, { id, ids: [plain.idOf(id)], tokens: [id] }]);
+    const single = [...before.map(special), { Sequence: { id: "A", type_id: 0 } }, ...behind.map(special)];
+    const post_processor = {
+      type: "TemplateProcessing",
+      single,
+      pair: single,
+      special_tokens: Object.fromEntries(named),
+    };
+    const tokenizer = createTokenizer(JSON.stringify({ ...json, post_processor }));
+    return { plain, tokenizer, prompter: createPrompter(tokenizer, undefined) };
+  };
+  const asked = [{ role: "user", content: "two and two" }];
+
+  test("begins with the token that the tokenizer begins a text with, and does not end with its last", () => {
+    const { plain, prompter } = prompterOf(["<|im_start|>"], ["<|im_end|>"]);
+    const begin = plain.idOf("<|im_start|>")!;
+    expect(prompter.prompt(asked)).toEqual({
+      text: "<|im_start|>two and two",
+      ids: Int32Array.of(begin, ...plain.encode("two and two")),
+    });
+    const begun = [{ role: "user", content: "<|im_start|>two" }];
+    expect([...prompter.ids(begun)]).toEqual([...plain.encode("<|im_start|>two")]);
+    expect(() => prompter.ids([{ role: "user", content: "" }])).toThrow("no tokens");
+  });
+
+  test("is the text alone where the tokenizer begins with none", () => {
+    for (const behind of [[], ["<|im_end|>"]]) {
+      const { plain, prompter } = prompterOf([], behind);
+      expect(prompter.prompt(asked)).toEqual({ text: "two and two", ids: plain.encode("two and two") });
+    }
+  });
+
+  test("with a template is what that says", () => {
+    const { plain, tokenizer } = prompterOf(["<|im_start|>"], []);
+    const template = createChatTemplate("{{ messages[0].content }}");
+    expect(createPrompter(tokenizer, template).prompt(asked).ids).toEqual(plain.encode("two and two"));
   });
 });
 
@@ -131,6 +193,15 @@ describe("privileged text", () => {
     expect(from("sibling", { ...alone, siblings: [...alone.siblings, { rollout: good, verdict: right }] })).toBe(
       "good",
     );
+  });
+
+  test("feedback and answers are found in the parts of a sum or a gate too", () => {
+    const part = { reward: 0, detail: { feedback: "line 5 fails", extracted: "7" } };
+    const verdict = { reward: 0.5, detail: { tags: { reward: 1 }, gate: { reward: 1, detail: { module: part } } } };
+    const rollout = rolloutOf("own");
+    expect(from("feedback", { rollout, verdict })).toBe("line 5 fails");
+    const siblings = [{ rollout: rolloutOf("other", { id: "o" }), verdict }];
+    expect(contrastText(input({ siblings }), configOf({ privileged: { source: "answer" } }).privileged)).toBe("7");
   });
 
   test("the contrast is the worst rejected sibling: its answer where answers are privileged, else its text", () => {
@@ -311,6 +382,34 @@ describe("figures", () => {
     expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, successThreshold: 1 })).toMatchObject({
       lengthMax: 3,
     });
+  });
+
+  test("the parts of a reward are told apart, each over the completions that it judged", async () => {
+    const numeric = ({ completion }: Sample) => completion === "4";
+    const form = ({ completion }: Sample) => (completion === "" ? null : 0.5);
+    const verifier = createVerifier({
+      type: "sum",
+      parts: [
+        { verifier: numeric as unknown as string, weight: 2, name: "numeric" },
+        { verifier: { type: "gate", gate: form, verifier: numeric }, name: "gated" },
+      ],
+    });
+    const told = ["4", "5", ""].map(async (completion) => {
+      const sample = { id: "s", prompt: "", completion, finish: "stop" as const, row: {} };
+      const { reward, detail = {} } = await verifier.verify(sample);
+      return { reward, detail };
+    });
+    const verdicts = await Promise.all(told);
+    const all = rolloutMetrics(
+      verdicts.map(() => rolloutOf("4")),
+      verdicts,
+      { leaks: () => false, successThreshold: 2 },
+    );
+    expect(all).toMatchObject({ reward: 1, accuracy: 0.5, unjudged: 1 });
+    expect(all).toMatchObject({ "reward/numeric": 1 / 3, "reward/gated": 0, "reward/gated/gate": 0.5 });
+    const other = verdicts.map((_, i) => ({ reward: 1, detail: { [`item ${i}`]: 3, list: [1], none: null } }));
+    const names = Object.keys(rolloutMetrics([rolloutOf("4")], other, { leaks: () => false, successThreshold: 1 }));
+    expect(names.filter((name) => name.includes("/"))).toEqual([]);
   });
 
   test("a leak is what the patterns say", () => {

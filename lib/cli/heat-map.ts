@@ -1,6 +1,7 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
 import type { SampleLine } from "../trainer/run-folder.js";
+import { deltaAt } from "../trainer/sample-line.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
 
@@ -61,12 +62,21 @@ function strongest(sample: SampleLine, clip: number): string[] {
     .slice(0, STRONGEST);
   if (ranked.length === 0) return [];
   const rows = ranked.map(({ t, weight }) => {
-    const [student, teacher] = [sample.logProbs[t], sample.teacherLogProbs[t]];
-    const delta = typeof student === "number" && typeof teacher === "number" ? signed(teacher - student, 3) : "-";
-    const text = JSON.stringify(tokenName(sample.tokenText[t] ?? ""));
-    return [String(t), text, told(student), told(teacher), delta, weight.toFixed(3), told(sample.tokenAdvantages[t])];
+    const delta = deltaAt(sample, t);
+    const { logProbs, teacherLogProbs, contrastLogProbs, tokenAdvantages } = sample;
+    return [
+      String(t),
+      JSON.stringify(tokenName(sample.tokenText[t] ?? "")),
+      told(logProbs[t]),
+      told(teacherLogProbs[t]),
+      ...(contrastLogProbs === undefined ? [] : [told(contrastLogProbs[t])]),
+      delta === undefined ? "-" : signed(delta, 3),
+      weight.toFixed(3),
+      told(tokenAdvantages[t]),
+    ];
   });
-  const table = [["place", "token", "log P", "teacher", "delta", "weight", "A"], ...rows];
+  const contrast = sample.contrastLogProbs === undefined ? [] : ["contrast"];
+  const table = [["place", "token", "log P", "teacher", ...contrast, "delta", "weight", "A"], ...rows];
   return tableLines(table).map((line) => `  ${line}`);
 }
 

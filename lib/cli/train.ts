@@ -27,13 +27,15 @@ Examples:
 /** The settings that a call means: file or example, then --set, then --output. */
 async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<Record<string, unknown>> {
   const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
+  const changes = await parseSet(flags.set);
   let settings: Record<string, unknown>;
   if (flags.resume !== undefined) {
     if (file !== undefined) {
       throw new RlsdError("ERR_RLSD_USAGE", "--resume takes the run's own settings: leave out the settings file.");
     }
-    if (flags.output !== undefined) {
-      throw new RlsdError("ERR_RLSD_USAGE", "--resume goes on in the run's own folder: leave out --output.");
+    const other = flags.output !== undefined ? "--output" : "output" in changes ? "--set output" : undefined;
+    if (other !== undefined) {
+      throw new RlsdError("ERR_RLSD_USAGE", `--resume goes on in the run's own folder: leave out ${other}.`);
     }
     const { readRunConfig } = await import("../trainer/run-folder.js");
     settings = { ...(await readRunConfig(flags.resume)).config };
@@ -43,7 +45,7 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
     const { exampleSettings } = await import("../trainer/example/config.js");
     settings = { ...exampleSettings() };
   }
-  settings = merge(settings, await parseSet(flags.set));
+  settings = merge(settings, changes);
   return flags.output === undefined ? settings : { ...settings, output: flags.output };
 }
 
@@ -68,7 +70,8 @@ function summaryText(summary: TrainSummary, report: string | undefined): string 
   const share = (value: number) => `${(100 * value).toFixed(1)}%`;
   const lines = [`${ENDINGS[stopped]} after step ${step}: ${tokens} tokens in ${seconds.toFixed(1)} s`];
   if (accuracy !== null) lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}`);
-  if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}`);
+  const unchanged = best?.step === 0 && step > 0 ? ": the model that the run began with, no checkpoint was better" : "";
+  if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}${unchanged}`);
   lines.push(`checkpoint ${checkpoint}`, `run        ${folder}`);
   if (report !== undefined) lines.push(`report     ${report}`);
   if (stopped === "interrupted") lines.push(`go on with: rlsd train --resume ${folder}`);

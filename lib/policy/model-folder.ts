@@ -82,7 +82,12 @@ export function generationOf(files: ReadonlyMap<string, Uint8Array>, directory: 
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
-  if (bytes === undefined) throw fileError(file, "does not exist: expected a Hugging Face model folder");
+  if (bytes === undefined) {
+    throw fileError(
+      file,
+      "does not exist: expected a Hugging Face model folder. Nothing is downloaded; `hf download NAME --local-dir FOLDER` fetches one",
+    );
+  }
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
   return { config: parseConfig(json, generationOf(companions, directory), file), json, companions };

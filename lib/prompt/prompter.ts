@@ -3,7 +3,7 @@ import type { ChatMessage, ChatTemplate } from "./chat-template.js";
 
 /** The part of a tokenizer that prompts need. */
 export interface Encoder {
-  encode(text: string): Int32Array;
+  encode(text: string, o?: { readonly addSpecialTokens?: boolean }): Int32Array;
   decode(ids: ArrayLike<number>): string;
 }
 
@@ -16,9 +16,22 @@ export interface Prompter extends Encoder {
   ids(messages: readonly ChatMessage[]): Int32Array;
 }
 
+/** Ids of a text behind the token that begins one for this tokenizer, if any does. What it would put at the end is left out. */
+function begun(encoder: Encoder, text: string): { readonly text: string; readonly ids: Int32Array } {
+  const ids = encoder.encode(text);
+  const whole = encoder.encode(text, { addSpecialTokens: true });
+  // Nothing to begin; or nothing is put before it, also where it has begun itself.
+  if (ids.length === 0 || ids[0] === whole[0]) return { text, ids };
+  for (let first = 1; first + ids.length <= whole.length; first++) {
+    if (!ids.every((id, i) => whole[first + i] === id)) continue;
+    return { text: encoder.decode(whole.subarray(0, first)) + text, ids: whole.slice(0, first + ids.length) };
+  }
+  return { text, ids };
+}
+
 /**
- * `template` undefined: a base model, which reads the contents one after the other with nothing between.
- * The template writes the special tokens itself, so encoding adds none.
+ * `template` undefined: a base model, which reads the contents one after the other with nothing between, behind its begin
+ * token. A template writes the special tokens itself, so encoding adds none.
  */
 export function createPrompter(
   encoder: Encoder,
@@ -26,11 +39,11 @@ export function createPrompter(
   variables: Readonly<Record<string, unknown>> = {},
 ): Prompter {
   const prompt = (messages: readonly ChatMessage[]) => {
-    const text =
+    const plain = (text: string) => ({ text, ids: encoder.encode(text) });
+    const { text, ids } =
       template === undefined
-        ? messages.map((message) => message.content).join("")
-        : template.render(messages, { addGenerationPrompt: true, variables });
-    const ids = encoder.encode(text);
+        ? begun(encoder, messages.map((message) => message.content).join(""))
+        : plain(template.render(messages, { addGenerationPrompt: true, variables }));
     if (ids.length === 0) {
       throw new RlsdError("ERR_RLSD_PROMPT", "the prompt has no tokens: the tokenizer knows none of its characters");
     }

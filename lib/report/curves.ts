@@ -35,6 +35,7 @@ function results(train: Lines, evals: Lines): Chart[] {
   const sampled = [...new Set(evals.flatMap((line) => Object.keys(line)))].filter((name) =>
     /^(avg|pass)@\d+$/.test(name),
   );
+  const parts = [...new Set(train.flatMap((line) => Object.keys(line)))].filter((name) => name.startsWith("reward/"));
   return [
     {
       title: "Accuracy",
@@ -49,8 +50,12 @@ function results(train: Lines, evals: Lines): Chart[] {
     },
     {
       title: "Reward",
-      about: "Mean of the completions trained on",
-      series: series(train, { reward: "reward" }),
+      about:
+        parts.length === 0 ? "Mean of the completions trained on" : "Mean of the completions trained on, and its parts",
+      series: series(train, {
+        reward: "reward",
+        ...Object.fromEntries(parts.map((name) => [name, name.slice("reward/".length)])),
+      }),
     },
   ];
 }

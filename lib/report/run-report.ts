@@ -5,7 +5,7 @@ import { type Html, html } from "./html.js";
 import { duration, numberIn, percent } from "./numbers.js";
 import { page } from "./page.js";
 import { samplesSection } from "./samples.js";
-import { numberSetting, settingText } from "./settings.js";
+import { numberSetting, rewardText, setting, settingText } from "./settings.js";
 import { tokensSection } from "./tokens.js";
 import { warningsOf } from "./warnings.js";
 
@@ -66,7 +66,8 @@ function header(facts: RunFacts, digest: RunDigest): Html {
   const { accuracy, step, steps, tokens, ms } = facts;
   const said = (name: string) => settingText(digest.config, name);
   const rank = numberSetting(digest.config, "lora.rank") ?? 0;
-  const [reward, teacher, source] = [said("reward"), said("teacher.kind"), said("privileged.source")];
+  const [judge, teacher, source] = [setting(digest.config, "reward"), said("teacher.kind"), said("privileged.source")];
+  const reward = judge === undefined ? undefined : rewardText(judge);
   return html`<header><h1>${facts.name}</h1>
 <p class="soft">${facts.algorithm} on <code>${facts.model}</code>${rank > 0 && `, adapters of rank ${rank}`}${reward && html`, judged by <code>${reward}</code>`}${
     teacher && source && `, teacher ${teacher} with ${source}`

@@ -1,4 +1,5 @@
 import type { SampleLine } from "../trainer/run-folder.js";
+import { deltaAt } from "../trainer/sample-line.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
@@ -21,11 +22,13 @@ function token(sample: SampleLine, t: number, clip: number): Html {
   const advantage = sample.tokenAdvantages[t];
   const credited = sample.teacherLogProbs.length > 0;
   const [student, teacher] = [sample.logProbs[t], sample.teacherLogProbs[t]];
-  const delta = typeof student === "number" && typeof teacher === "number" ? signed(teacher - student, 3) : undefined;
+  const delta = deltaAt(sample, t);
+  const contrast = sample.contrastLogProbs;
   const readings = [
     `log P student ${told(student)}`,
     ...(credited ? [`log P teacher ${told(teacher)}`] : []),
-    ...(delta === undefined ? [] : [`delta ${delta}`]),
+    ...(contrast === undefined ? [] : [`contrast ${told(contrast[t])}`]),
+    ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
     ...(credited ? [`weight ${told(weight)}`] : []),
     `A ${told(advantage)}`,
   ];
@@ -33,15 +36,26 @@ function token(sample: SampleLine, t: number, clip: number): Html {
   return html`<span class="t${text === "" && " part"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
 
-function verdictText({ detail }: SampleLine): string {
-  const parts = Object.entries(detail).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
-  return parts.map(([name, value]) => `${name} ${String(value).slice(0, 200)}`).join(", ");
+type Detail = Readonly<Record<string, unknown>>;
+
+const isDetail = (value: unknown): value is Detail =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** What the verifier said besides the reward; of a sum or a gate each part with its own. */
+function detailText(detail: Detail): string {
+  const told = Object.entries(detail).flatMap(([name, value]) => {
+    if (["string", "number", "boolean"].includes(typeof value)) return [`${name} ${String(value).slice(0, 200)}`];
+    if (!isDetail(value) || !("reward" in value)) return [];
+    const inner = isDetail(value.detail) ? detailText(value.detail) : "";
+    return [`${name} ${value.reward ?? "none"}${inner && ` (${inner})`}`];
+  });
+  return told.join(", ");
 }
 
 function card(sample: SampleLine, clip: number): Html {
   const { step, id, reward, advantage, prompt, privileged } = sample;
   const side = advantage > 0 ? "up" : advantage < 0 ? "down" : "flat";
-  const why = verdictText(sample);
+  const why = detailText(sample.detail);
   return html`<article class="sample ${side}" data-step="${step}" data-side="${side}">
 <header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> <span class="a">A ${signed(advantage)}</span>${why !== "" && html` <small>${why}</small>`}</header>
 <details><summary>prompt${privileged !== null && " and what the teacher saw besides"}</summary><pre>${visible(prompt)}</pre>${privileged !== null && html`<pre class="seen">${visible(privileged)}</pre>`}</details>

@@ -21,3 +21,20 @@ export function settingText(config: RunConfig, path: string): string | undefined
   const value = setting(config, path);
   return typeof value === "string" ? value : JSON.stringify(value);
 }
+
+/** A reward in a few words: a verifier's type, the parts of a sum with their weights. */
+export function rewardText(reward: unknown): string {
+  if (Array.isArray(reward)) return reward.map(partText).join(" + ");
+  if (typeof reward !== "object" || reward === null) return String(reward);
+  const { type, parts, gate, verifier } = reward as Readonly<Record<string, unknown>>;
+  if (type === "sum") return rewardText(parts);
+  if (type === "gate") return `${rewardText(verifier)} behind ${rewardText(gate)}`;
+  return typeof type === "string" ? type : JSON.stringify(reward);
+}
+
+function partText(part: unknown): string {
+  if (typeof part !== "object" || part === null) return String(part);
+  const { verifier, weight = 1, name } = part as Readonly<Record<string, unknown>>;
+  const told = typeof name === "string" ? name : rewardText(verifier);
+  return weight === 1 ? told : `${weight} ${told}`;
+}

@@ -74,10 +74,21 @@ const RULES: readonly Rule[] = [
   },
 ];
 
+/** A run whose checkpoints are all no better than the model that it began with. */
+function neverBetter(metrics: readonly MetricsLine[]): Warning[] {
+  const [first, ...later] = numbers(metrics, "accuracy");
+  if (first === undefined || metrics[0]?.step !== 0 || later.length === 0 || later.some((one) => one > first))
+    return [];
+  const message =
+    "No evaluation was better than the one before the first update: the best is the model that the run began with.";
+  return [{ metric: "accuracy", message }];
+}
+
 /** What a look at the curves should not miss. Shares are means over the last quarter of the run. */
 export function warningsOf({ metrics }: Pick<RunDigest, "metrics">): Warning[] {
   const train = metrics.filter((line) => line.kind === "train");
   if (train.length === 0) return [];
   const late = train.slice(-Math.max(1, Math.ceil(train.length / 4)));
-  return RULES.map((rule) => rule(late, train)).filter((warning) => warning !== undefined);
+  const told = RULES.map((rule) => rule(late, train)).filter((warning) => warning !== undefined);
+  return [...neverBetter(metrics.filter((line) => line.kind === "eval")), ...told];
 }

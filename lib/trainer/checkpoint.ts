@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
@@ -23,8 +23,8 @@ export interface RunState {
   readonly best: { readonly step: number; readonly accuracy: number } | null;
   /** Evaluations since the best. */
   readonly sinceBest: number;
-  /** Why the run is over before its last step. */
-  readonly ended: "patience" | "target" | null;
+  /** Of the last evaluation; null: there was none. */
+  readonly accuracy: number | null;
 }
 
 export const INITIAL_STATE: RunState = {
@@ -35,7 +35,7 @@ export const INITIAL_STATE: RunState = {
   evaluatedAt: -1,
   best: null,
   sinceBest: 0,
-  ended: null,
+  accuracy: null,
 };
 
 interface SavedState {
@@ -61,14 +61,33 @@ const NAME = /^step-(\d+)$/;
 
 const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
 
+const isCount = (value: unknown): boolean => typeof value === "number" && value >= 0;
+
+function isWhole({ state, offsets }: Partial<SavedState>): boolean {
+  if (typeof state !== "object" || state === null || typeof offsets !== "object" || offsets === null) return false;
+  const counts = [state.step, state.cursor, state.groups, state.tokens, state.sinceBest];
+  const places = [offsets.metrics, offsets.samples];
+  const { best, accuracy, evaluatedAt } = state;
+  const known = best === null || (typeof best === "object" && isCount(best.step) && isCount(best.accuracy));
+  // Earlier versions did not keep it.
+  const measured = (accuracy ?? null) === null || isCount(accuracy);
+  return [...counts, ...places].every(isCount) && typeof evaluatedAt === "number" && known && measured;
+}
+
 /** The checkpoint in a folder; ERR_RLSD_CHECKPOINT where it cannot be used. */
 export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const file = join(path, STATE_FILE);
   try {
     const saved = JSON.parse(await readFile(file, "utf8")) as SavedState;
-    if (saved.version !== 1) throw new Error(`version ${saved.version} is not known to this rlsd`);
+    const version: unknown = saved?.version;
+    if (typeof version === "number" && version !== 1) {
+      // Nothing is damaged: not to be removed.
+      throw new RlsdError("ERR_RLSD_UNSUPPORTED", `${file} has version ${version}, which this rlsd does not know.`);
+    }
+    if (version !== 1 || !isWhole(saved)) throw new Error("it is not what a run writes");
     return { ...saved, path, model: join(path, MODEL_FOLDER), teacher: join(path, TEACHER_FOLDER) };
   } catch (error) {
+    if (error instanceof RlsdError) throw error;
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_CHECKPOINT", `${file} cannot be used: ${why}`, { cause: error });
   }
@@ -97,7 +116,25 @@ async function listCheckpoints(folder: string): Promise<{ step: number; path: st
 /** The last checkpoint of a run; undefined: it died before its first. */
 export async function lastCheckpoint(run: string): Promise<Checkpoint | undefined> {
   const last = (await listCheckpoints(join(run, CHECKPOINTS))).at(-1);
-  return last && readCheckpoint(last.path);
+  return last && tellingMend(run, () => readCheckpoint(last.path));
+}
+
+/** Errors that say that files are not as they were written. */
+const DAMAGED: readonly string[] = ["ERR_RLSD_CHECKPOINT", "ERR_RLSD_MODEL_FILE", "ERR_RLSD_TOKENIZER"];
+
+/** Runs a body that reads a run's last checkpoint. Where that is damaged the error says what the run can go on from. */
+export async function tellingMend<T>(run: string, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    const [last, before] = (await listCheckpoints(join(run, CHECKPOINTS))).toReversed();
+    if (!(error instanceof RlsdError) || !DAMAGED.includes(error.code)) throw error;
+    if (last === undefined || !error.message.includes(basename(last.path))) throw error;
+    const from = before === undefined ? "its beginning" : basename(before.path);
+    throw new RlsdError(error.code, `${error.message}. Remove ${last.path}, and the run goes on from ${from}.`, {
+      cause: error,
+    });
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { dirname, extname, isAbsolute, resolve } from "node:path";
+import { homedir } from "node:os";
+import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { isFilePath } from "../verifiers/module.js";
 
@@ -7,11 +8,16 @@ type Tree = Record<string, unknown>;
 
 const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** `over` wins; objects are merged, lists replaced. */
-export function merge(base: Readonly<Tree>, over: Readonly<Tree>): Tree {
+/** Objects that name what they are, such as a verifier that code made or one with its `type`, are taken whole. */
+const isWhole = (value: Tree): boolean =>
+  Object.hasOwn(value, "type") || ![Object.prototype, null].includes(Object.getPrototypeOf(value));
+
+/** `over` wins; objects are merged, lists and what is whole are replaced. */
+export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isWhole): Tree {
   const merged = Object.entries(over).map(([name, value]) => {
     const before = Object.hasOwn(base, name) ? base[name] : undefined;
-    return [name, isTree(before) && isTree(value) ? merge(before, value) : value] as const;
+    const together = isTree(before) && isTree(value) && !replaced(value);
+    return [name, together ? merge(before, value, replaced) : value] as const;
   });
   // Not by assignment: "__proto__" is a name as any other, and an error later.
   return Object.fromEntries([...Object.entries(base), ...merged]);
@@ -22,7 +28,7 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isTree(reward)) return reward;
   if (reward.type === "module" && typeof reward.path === "string") {
-    return isFilePath(reward.path) ? { ...reward, path: at(reward.path) } : reward;
+    return isFilePath(reward.path) || reward.path.startsWith("~/") ? { ...reward, path: at(reward.path) } : reward;
   }
   const inner = Object.entries(reward).map(([name, value]) =>
     ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
@@ -30,10 +36,12 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   return Object.fromEntries(inner);
 }
 
-/** Paths in a file are meant from where the file is. */
+/** Paths in a file are meant from where the file is; `~/` is the user's own folder, as in a shell. */
 function anchor(tree: Tree, folder: string): Tree {
-  const at = (path: unknown): unknown =>
-    typeof path === "string" && path !== "" && !isAbsolute(path) ? resolve(folder, path) : path;
+  const at = (path: unknown): unknown => {
+    if (typeof path !== "string" || path === "" || isAbsolute(path)) return path;
+    return path.startsWith("~/") ? join(homedir(), path.slice(2)) : resolve(folder, path);
+  };
   const out: Tree = { ...tree };
   if ("model" in out) out.model = at(out.model);
   if ("output" in out) out.output = at(out.output);
@@ -82,14 +90,18 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
     }
     let value: unknown;
     try {
-      value = parse(assignment.slice(cut + 1));
+      value = parse(assignment.slice(cut + 1), { logLevel: "error" });
     } catch (error) {
       const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-      throw new RlsdError("ERR_RLSD_CONFIG", `--set ${assignment}: ${why}`);
+      throw new RlsdError(
+        "ERR_RLSD_CONFIG",
+        `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it stands in quotes, inside those of the shell.`,
+      );
     }
     const names = assignment.slice(0, cut).split(".");
     const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
-    out = merge(out, tree as Tree);
+    // One after the other they say one thing: `reward.type=math` may come after `reward.decimals=3`.
+    out = merge(out, tree as Tree, () => false);
   }
   return anchor(out, process.cwd());
 }

@@ -181,7 +181,7 @@ export const trainSchema = {
   stop: {
     patience: integer(0, "evaluations without a better result before the run ends; 0: never"),
     minDelta: number(0, "what counts as better", { min: 0 }),
-    target: nullable(number(0, ""), "accuracy that ends the run"),
+    target: nullable(number(0, "", { min: 0, max: 1 }), "accuracy that ends the run"),
   },
   checkpoint: {
     every: integer(20, "steps; 0: only at the end"),
@@ -210,7 +210,7 @@ const fail = (message: string): never => {
 
 /** Settings that are each right and together wrong. */
 function checkTogether(config: ResolvedConfig): void {
-  const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer } = config;
+  const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
   if (config.model === "") fail('Expected a model folder for "model" but none was given.');
   if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
   if (rollout.count < 2) {
@@ -231,6 +231,9 @@ function checkTogether(config: ResolvedConfig): void {
   if (config.lora.targets.length === 0) fail('Expected at least one matrix for "lora.targets".');
   if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
     fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
+  }
+  if ((stop.patience > 0 || stop.target !== null) && config.data.eval.length === 0) {
+    fail(`"stop.${stop.patience > 0 ? "patience" : "target"}" waits for evaluations, but "data.eval" names no file.`);
   }
   if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
   if ((config.span.open === "") !== (config.span.close === "")) {

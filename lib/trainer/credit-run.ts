@@ -21,9 +21,10 @@ import { createReward } from "./prepare.js";
 import { loadAsked, loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import type { Rollout } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
-import { sampleLine } from "./sample-line.js";
+import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
 import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
+import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** Completions that are scored in one call, at least: groups are not cut. */
 const AT_ONCE = 32;
@@ -116,7 +117,8 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
   const { evidenceClip, negativeOnly, clipMode, normalize } = ALGORITHMS.rlsd!.objective(config);
   // That of the step which this policy would draw for.
   const creditMix = ALGORITHMS.rlsd!.creditMix(config, step + 1);
-  const { open, close } = config.span;
+  const { span } = config;
+  const mask = span.open === "" ? undefined : spanMask(tokenizer.pieces(rollout.tokenIds), span, rollout.prompt.text);
   const input = {
     logProbs: rollout.logProbs,
     teacherLogProbs: evidence.teacherLogProbs,
@@ -124,9 +126,11 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
     ...(config.privileged.contrast && { contrastLogProbs: evidence.contrastLogProbs ?? evidence.teacherLogProbs }),
     advantages: Float32Array.of(advantage),
     cuSeqlens: Int32Array.of(0, rollout.tokenIds.length),
-    ...(open !== "" && { spanMask: spanMask(tokenizer.pieces(rollout.tokenIds), open, close) }),
+    ...(mask && { spanMask: mask }),
   };
-  return rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
+  const credit = rlsdCredit(input, { creditMix, evidenceClip, negativeOnly, clipMode, normalize });
+  const evidenceWeights = creditedWeights(credit.evidenceWeights, { span: mask, advantage, negativeOnly });
+  return { ...credit, evidenceWeights };
 }
 
 /** The first `wanted` completions of a lot with their credit, in order; the others are there as siblings. */
@@ -154,8 +158,7 @@ async function creditLot(
         rollout,
         verdict: verdicts[i]!,
         advantage,
-        privileged: seen?.privileged,
-        teacherLogProbs: seen?.teacherLogProbs,
+        evidence: seen,
         evidenceWeights: told?.evidenceWeights,
         tokenAdvantages,
       },
@@ -166,13 +169,14 @@ async function creditLot(
 
 function settle({ model, settings }: ResolvedModel, files: readonly string[], given: CreditSettings) {
   const merged = merge(merge(settings, given as Readonly<Record<string, unknown>>), { model, algorithm: "rlsd" });
-  const config = resolveConfig(merge(merged, { data: { train: files, eval: [] } }));
+  const config = resolveConfig(merge(merged, { data: { train: files, eval: files } }));
   return { config, judged: merged.reward !== undefined };
 }
 
 /** What is credited, and by what settings. */
 async function open(found: ResolvedModel, files: readonly string[], given: CreditSettings, source: ModelSource) {
   const settled = settle(found, files, given);
+  await checkTeacherVocabulary({ ...settled.config, model: found.model }, source.base);
   const { policy: student, text } = await loadAsked(found, settled.config.data.templateVariables, source);
   return { ...found, ...settled, load: loaderOf(source, found), student, text };
 }

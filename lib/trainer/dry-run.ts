@@ -2,10 +2,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
+import { readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import type { FieldMap } from "./data/fields.js";
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { type Materials, prepare } from "./prepare.js";
@@ -26,6 +28,11 @@ export interface DryRun extends ParameterCounts {
   readonly config: ResolvedConfig;
   readonly maxLength: number;
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
+  readonly columns: Materials["columns"];
+  /** The first row as the model reads it, decoded from its ids: what the tokenizer lost is not in it; and as its teacher does, null where it reads none. */
+  readonly asked: { readonly student: string; readonly teacher: string | null };
+  /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
+  readonly endings: readonly string[] | null;
   readonly promptTokens: Spread;
   readonly sequencesPerStep: number;
   /** Longest batch of a step: every completion at its full length. */
@@ -84,13 +91,19 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
 }
 
 /** What a step would show its teacher of each row. */
-function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Policy): DryRun["privileged"] {
+function privilegedRows(
+  config: ResolvedConfig,
+  materials: Materials,
+  policy: Policy,
+): { readonly privileged: DryRun["privileged"]; readonly asked: DryRun["asked"] } {
   const { source, maxTokens } = config.privileged;
   const fromRollouts = source === "feedback" || source === "sibling";
   const block = createPrivilegedBlock(config.privileged.template);
   const counts = { whole: 0, cut: 0, noRoom: 0, none: 0 };
   const lengths: number[] = [];
   const firstWithout: string[] = [];
+  const [first] = materials.train;
+  let teacher: string | null = null;
   for (const prompt of fromRollouts || !asksTeacher(config) ? [] : materials.train) {
     const text = rowText(prompt.example, source) ?? null;
     if (text === null || text === "") {
@@ -105,10 +118,19 @@ function privilegedRows(config: ResolvedConfig, materials: Materials, policy: Po
     else {
       counts[made.truncated ? "cut" : "whole"]++;
       lengths.push(made.ids.length);
+      if (prompt === first) teacher = materials.prompter.decode(made.ids);
     }
   }
   const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
-  return { ...counts, fromRollouts, teacherPromptTokens, firstWithout };
+  return {
+    privileged: { ...counts, fromRollouts, teacherPromptTokens, firstWithout },
+    asked: { student: materials.prompter.decode(first!.ids), teacher },
+  };
+}
+
+function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy: Policy): string[] | null {
+  const tokens = policy.endTokenIds?.map((id) => tokenizer.decode([id]) || `token ${id}`);
+  return tokens === undefined ? null : [...tokens, ...rollout.stopStrings];
 }
 
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
@@ -120,6 +142,9 @@ export async function dryRun(
   const policy = await loadStudent(config, undefined, hooks.loadPolicy ?? ((folder) => loadPolicy(folder)));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);
+    if (asksTeacher(config) && config.teacher.kind === "external" && hooks.loadPolicy === undefined) {
+      await readModelFolder(await modelUnder(config.teacher.model));
+    }
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
     const promptTokens = spread(materials.train.map((prompt) => prompt.ids.length));
@@ -135,11 +160,13 @@ export async function dryRun(
         eval: materials.eval.length,
         leftOut: materials.skipped.train + materials.skipped.eval,
       },
+      columns: materials.columns,
+      endings: endingsOf(config, materials, policy),
       promptTokens,
       sequencesPerStep: prompts * count,
       tokensPerStep: prompts * count * (promptTokens.max + maxTokens),
       memory: await memoryOf(config, policy, promptTokens.max),
-      privileged: privilegedRows(config, materials, policy),
+      ...privilegedRows(config, materials, policy),
       schedule: [...marks]
         .filter((step) => step >= 1)
         .map((step) => ({
@@ -162,6 +189,33 @@ const bytes = (n: number): string => {
 
 const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
 
+function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
+  const told = (columns: FieldMap | null) =>
+    Object.entries(columns ?? {})
+      .flatMap(([part, column]) => (column === null ? [] : [part === column ? part : `${part} from ${column}`]))
+      .join(", ");
+  const [first, second] = [told(train), told(held)];
+  return [`columns    ${first}`, ...(held === null || second === first ? [] : [`           held out: ${second}`])];
+}
+
+function endingsText(endings: DryRun["endings"]): string[] {
+  if (endings === null) return [];
+  const told = endings.map((text) => JSON.stringify(text)).join(", ");
+  return [`ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`];
+}
+
+/** Characters of a prompt that are shown from each of its ends. */
+const SHOWN = 600;
+
+function askedText({ student, teacher }: DryRun["asked"]): string[] {
+  const told = (who: string, text: string) => {
+    const left = text.length - 2 * SHOWN;
+    const shown = left > 0 ? `${text.slice(0, SHOWN)} ... (${left} characters) ... ${text.slice(-SHOWN)}` : text;
+    return [`the first prompt, as the ${who} reads it:`, ...shown.split("\n").map((line) => `  | ${line}`)];
+  };
+  return [...told("model", student), ...(teacher === null ? [] : told("teacher", teacher))];
+}
+
 /** The plan of a run for people. */
 export function dryRunText(plan: DryRun): string {
   const { config, rows, privileged, memory } = plan;
@@ -173,7 +227,9 @@ export function dryRunText(plan: DryRun): string {
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
+    ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
+    ...endingsText(plan.endings),
     `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +
       ` ${plan.sequencesPerStep} sequences, at most ${plan.tokensPerStep} tokens`,
     `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}, and activations`,
@@ -187,5 +243,6 @@ export function dryRunText(plan: DryRun): string {
       (s) =>
         `           ${String(s.step).padStart(4)}  ${s.creditMix.toFixed(4).padStart(9)}  ${s.learningRate.toExponential(2)}`,
     ),
+    ...askedText(plan.asked),
   ].join("\n");
 }

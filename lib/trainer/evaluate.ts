@@ -2,8 +2,8 @@ import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
-import { type Judged, judge } from "./judge.js";
-import type { LeakDetector, Numbers } from "./metrics.js";
+import { isRight, type Judged, judge, requireVerdicts } from "./judge.js";
+import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
@@ -57,16 +57,17 @@ async function complete(input: EvaluationInput, count: number, temperature: numb
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 
 function greedyMetrics(predictions: readonly Prediction[], threshold: number, leaks: LeakDetector): Numbers {
-  const rewards = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict.reward]));
-  const right = rewards.filter((reward) => reward >= threshold).length;
-  const { low, high } = wilson(right, rewards.length);
+  const judged = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict]));
+  const right = judged.filter((verdict) => isRight(verdict, threshold)).length;
+  const { low, high } = wilson(right, judged.length);
   return {
-    accuracy: rewards.length === 0 ? 0 : right / rewards.length,
+    accuracy: right / judged.length,
     accuracyLow: low,
     accuracyHigh: high,
-    reward: average(rewards),
+    reward: average(judged.map(({ reward }) => reward!)),
+    ...partRewards(predictions.map(({ verdict }) => verdict)),
     rows: predictions.length,
-    unjudged: predictions.length - rewards.length,
+    unjudged: predictions.length - judged.length,
     length: average(predictions.map((p) => p.rollout.tokenIds.length)),
     truncatedFraction: average(predictions.map((p) => Number(p.rollout.finish === "length"))),
     leakRate: average(predictions.map((p) => Number(leaks(p.rollout)))),
@@ -78,7 +79,7 @@ function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConf
   const problems = new Map<number, boolean[]>();
   for (const { rollout: one, verdict } of predictions) {
     const judged = problems.get(one.group) ?? [];
-    if (verdict.reward !== null) judged.push(verdict.reward >= config.eval.successThreshold);
+    if (verdict.reward !== null) judged.push(isRight(verdict, config.eval.successThreshold));
     problems.set(one.group, judged);
   }
   const counts = [...problems.values()].map((judged) => ({ n: judged.length, c: judged.filter(Boolean).length }));
@@ -105,6 +106,8 @@ function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConf
 export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
   const { config } = input;
   const greedy = await complete(input, 1, 0, "greedy");
+  const verdicts = greedy.map(({ verdict }) => verdict);
+  await requireVerdicts(verdicts, "the evaluation", () => input.journal?.forget(input.step, "greedy"));
   const metrics = greedyMetrics(greedy, config.eval.successThreshold, input.leaks);
   if (config.eval.samples === 0) return { metrics, predictions: greedy };
   const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled");

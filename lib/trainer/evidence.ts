@@ -6,7 +6,7 @@ import type { Prompter } from "../prompt/prompter.js";
 import { asksTeacher } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
-import type { Judged } from "./judge.js";
+import { type Judged, saidIn } from "./judge.js";
 import type { Prompted, Rollout } from "./rollout.js";
 
 /** What a privileged text may be made from. */
@@ -104,8 +104,10 @@ function ownText(own: PrivilegedFunction, input: PrivilegedInput): string | null
 export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
   const { example, rollout, verdict, siblings } = input;
   switch (settings.source) {
-    case "feedback":
-      return typeof verdict.detail.feedback === "string" ? verdict.detail.feedback : null;
+    case "feedback": {
+      const feedback = saidIn(verdict, "feedback");
+      return typeof feedback === "string" ? feedback : null;
+    }
     case "sibling": {
       const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict, settings.successThreshold));
       return good?.rollout.text ?? null;
@@ -129,7 +131,7 @@ export function contrastText(input: PrivilegedInput, settings: ResolvedConfig["p
     undefined,
   );
   if (worst === undefined) return null;
-  const said = worst.verdict.detail.extracted;
+  const said = saidIn(worst.verdict, "extracted");
   const answered = settings.source === "answer" && (typeof said === "string" || typeof said === "number");
   return answered ? String(said) : worst.rollout.text;
 }

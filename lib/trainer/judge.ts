@@ -1,3 +1,4 @@
+import { RlsdError } from "../errors.js";
 import { toVerdict } from "../verifiers/function.js";
 import type { Verdict, Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
@@ -7,6 +8,32 @@ import type { Occasion, VerdictJournal } from "./verdict-journal.js";
 /** A verdict, and the reward after the fine for length. */
 export interface Judged extends Verdict {
   readonly detail: Record<string, unknown>;
+  /** What the reward is less than the verifier gave. */
+  readonly fine?: number;
+}
+
+/** Whether the verifier gave that much: an answer that is right stays right when it is fined for its length. */
+export const isRight = ({ reward, fine = 0 }: Judged, threshold: number): boolean =>
+  reward !== null && reward + fine >= threshold;
+
+type Part = readonly [name: string, verdict: Partial<Judged>];
+
+/** The verdicts that a verdict was made from, in their order: the parts of a sum, a gate and what stood behind it. */
+export function partsOf({ detail }: Partial<Judged>): readonly Part[] {
+  const isPart = (entry: [string, unknown]): entry is [string, Partial<Judged>] =>
+    typeof entry[1] === "object" && entry[1] !== null && "reward" in entry[1];
+  return typeof detail === "object" && detail !== null ? Object.entries(detail).filter(isPart) : [];
+}
+
+/** What a verdict's detail says under a name, or else the first of its parts that says it. */
+export function saidIn(verdict: Partial<Judged>, name: string): unknown {
+  const own = verdict.detail?.[name] ?? undefined;
+  if (own !== undefined) return own;
+  for (const [, part] of partsOf(verdict)) {
+    const said = saidIn(part, name);
+    if (said !== undefined) return said;
+  }
+  return undefined;
 }
 
 async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSignal): Promise<Judged> {
@@ -59,6 +86,29 @@ export async function judge(
   return verdicts.map((verdict, i) => {
     const fine = overlongFine(rollouts[i]!, config);
     if (fine === 0 || verdict.reward === null) return verdict;
-    return { ...verdict, reward: verdict.reward - fine, detail: { ...verdict.detail, overlongFine: fine } };
+    return { ...verdict, reward: verdict.reward - fine, fine, detail: { ...verdict.detail, overlongFine: fine } };
   });
+}
+
+/** What the verifier said instead of a reward, in one line. */
+function refused({ reason = "no reason given", detail }: Judged): string {
+  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]}`;
+  return Object.keys(detail).length === 0 ? reason : `${reason} ${JSON.stringify(detail).slice(0, 200)}`;
+}
+
+/**
+ * Without one verdict there is nothing to learn or to count, nor will there be the next time: better said than gone on with.
+ * The verifier was at fault, so what it said is no verdict to remember: `forget` sees to that it is asked again.
+ */
+export async function requireVerdicts(
+  verdicts: readonly Judged[],
+  where: string,
+  forget: () => Promise<void> | undefined,
+): Promise<void> {
+  if (verdicts.some((verdict) => verdict.reward !== null)) return;
+  await forget();
+  throw new RlsdError(
+    "ERR_RLSD_UNJUDGED",
+    `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume.`,
+  );
 }

@@ -1,6 +1,6 @@
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
-import type { Judged } from "./judge.js";
+import { isRight, type Judged, partsOf } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import type { LossRow, UpdateResult } from "./update.js";
@@ -30,6 +30,27 @@ export function createLeakDetector(patterns: readonly string[]): LeakDetector {
   return (rollout) => expressions.some((expression) => expression.test(rollout.text));
 }
 
+/** Parts are few and the same for all completions; what else looks like one must not fill the log. */
+const MOST_PARTS = 32;
+
+/** Mean reward of each part of a sum or a gate, as `reward/<name>`, over the completions that it judged. */
+export function partRewards(verdicts: readonly Judged[]): Numbers {
+  const parts = new Map<string, number[]>();
+  const visit = (verdict: Partial<Judged>, path: string): void => {
+    for (const [name, part] of partsOf(verdict)) {
+      if (typeof part.reward !== "number") continue;
+      const key = `${path}/${name}`;
+      if (!parts.has(key) && parts.size >= MOST_PARTS) continue;
+      const rewards = parts.get(key) ?? [];
+      rewards.push(part.reward);
+      parts.set(key, rewards);
+      visit(part, key);
+    }
+  };
+  for (const verdict of verdicts) visit(verdict, "reward");
+  return present(Object.fromEntries([...parts].map(([name, rewards]) => [name, mean(rewards)])));
+}
+
 /** How completions and rewards look, before anything is learned from them. */
 export function rolloutMetrics(
   rollouts: readonly Rollout[],
@@ -37,12 +58,13 @@ export function rolloutMetrics(
   o: { readonly leaks: LeakDetector; readonly successThreshold: number },
 ): Numbers {
   const lengths = rollouts.map((rollout) => rollout.tokenIds.length);
-  const rewards = verdicts.flatMap((verdict) => (verdict.reward === null ? [] : [verdict.reward]));
+  const judged = verdicts.filter(({ reward }) => reward !== null);
   const surprise = rollouts.flatMap((rollout) => Array.from(rollout.logProbs, (p) => -p));
   return present({
-    reward: mean(rewards),
-    accuracy: mean(rewards.map((reward) => Number(reward >= o.successThreshold))),
-    unjudged: verdicts.length - rewards.length,
+    reward: mean(judged.map(({ reward }) => reward!)),
+    ...partRewards(verdicts),
+    accuracy: mean(judged.map((verdict) => Number(isRight(verdict, o.successThreshold)))),
+    unjudged: verdicts.length - judged.length,
     length: mean(lengths),
     lengthMax: extremes(lengths).max,
     truncatedFraction: mean(rollouts.map((rollout) => Number(rollout.finish === "length"))),

@@ -12,10 +12,13 @@ export function afterEvaluation(state: RunState, accuracy: number, config: Resol
   const better = state.best === null || accuracy > state.best.accuracy + config.stop.minDelta;
   const best = better ? { step: state.step, accuracy } : state.best;
   const sinceBest = better ? 0 : state.sinceBest + 1;
-  const { patience, target } = config.stop;
-  const ended =
-    target !== null && accuracy >= target ? "target" : patience > 0 && sinceBest >= patience ? "patience" : null;
-  return { ...state, evaluatedAt: state.step, best, sinceBest, ended };
+  return { ...state, evaluatedAt: state.step, accuracy, best, sinceBest };
+}
+
+/** Why these settings end a run before its last step; null: they do not. Other settings may let it go on. */
+export function endedBy({ accuracy, sinceBest }: RunState, { stop }: ResolvedConfig): "patience" | "target" | null {
+  if (stop.target !== null && (accuracy ?? Number.NEGATIVE_INFINITY) >= stop.target) return "target";
+  return stop.patience > 0 && sinceBest >= stop.patience ? "patience" : null;
 }
 
 /** Whether a run is to be saved as it is, behind the evaluation that is due. */
@@ -29,4 +32,4 @@ export function checkpointDue(state: RunState, config: ResolvedConfig): boolean 
 
 /** Whether no step is left to make. */
 export const lastStepMade = (state: RunState, config: ResolvedConfig): boolean =>
-  state.ended !== null || state.step >= config.steps;
+  endedBy(state, config) !== null || state.step >= config.steps;

@@ -10,9 +10,11 @@ import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
+import type { FieldMap } from "./data/fields.js";
 import { releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
+import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** What a run needs besides weights. Made once, changed never. */
 export interface Materials {
@@ -23,6 +25,8 @@ export interface Materials {
   readonly leaks: LeakDetector;
   readonly train: readonly Prompted[];
   readonly eval: readonly Prompted[];
+  /** Which columns the first file of each kind has for what; null: none was read. */
+  readonly columns: { readonly train: FieldMap | null; readonly eval: FieldMap | null };
   /** Rows left out because they do not fit. */
   readonly skipped: { readonly train: number; readonly eval: number };
 }
@@ -116,12 +120,13 @@ export async function prepare(config: ResolvedConfig, policy: Policy, signal?: A
   const block = createPrivilegedBlock(config.privileged.template);
   const text = await loadTextParts(config.model, config.data.templateVariables);
   checkVocabulary(policy, text.tokenizer, config.model);
+  await checkTeacherVocabulary(config);
   const verifier = createReward(config.reward);
   const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength };
   const train = await loadPrompts("data.train", config.data.train, config, parts);
   const held =
     config.data.eval.length === 0
-      ? { prompts: [], skipped: 0 }
+      ? { prompts: [], skipped: 0, data: undefined }
       : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
   await releasing(
     async () => verifier.dispose?.(),
@@ -134,6 +139,7 @@ export async function prepare(config: ResolvedConfig, policy: Policy, signal?: A
     leaks: createLeakDetector(config.leak.patterns),
     train: train.prompts,
     eval: held.prompts,
+    columns: { train: train.data.fields, eval: held.data?.fields ?? null },
     skipped: { train: train.skipped, eval: held.skipped },
   };
 }

@@ -1,3 +1,4 @@
+import { RlsdError } from "../errors.js";
 import type { Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { ResolvedConfig } from "./config.js";
@@ -37,6 +38,16 @@ export interface RolloutOptions {
   readonly onToken?: SamplingOptions["onToken"];
 }
 
+/** The engine names the row of its batch; who trains has to know what to do. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof RlsdError) || error.code !== "ERR_RLSD_NON_FINITE") return error;
+  const message =
+    `The model gives a prompt no finite log-probs (${error.message}) Its weights are not finite, or overflow: where that is so ` +
+    "before the first update, its files are damaged; later the updates were too large, so go on from an earlier checkpoint " +
+    'with a smaller "optimizer.learningRate".';
+  return new RlsdError(error.code, message, { cause: error });
+}
+
 /** `count` completions of each prompt. */
 export async function rollout(
   policy: Policy,
@@ -45,21 +56,22 @@ export async function rollout(
   o: RolloutOptions,
 ): Promise<Rollout[]> {
   const { topK, topP, minP, maxTokens, stopStrings } = o.sampling;
-  const drawn = await policy.generate(
-    prompts.map((prompt) => prompt.ids),
-    {
-      temperature: o.temperature,
-      ...(topK > 0 && { topK }),
-      ...(topP < 1 && { topP }),
-      ...(minP > 0 && { minP }),
-      ...(stopStrings.length > 0 && { stopStrings }),
-      maxTokens,
-      seed: o.seed,
-      count: o.count,
-      ...(o.signal && { signal: o.signal }),
-      ...(o.onToken && { onToken: o.onToken }),
-    },
-  );
+  const sampling = {
+    temperature: o.temperature,
+    ...(topK > 0 && { topK }),
+    ...(topP < 1 && { topP }),
+    ...(minP > 0 && { minP }),
+    ...(stopStrings.length > 0 && { stopStrings }),
+    maxTokens,
+    seed: o.seed,
+    count: o.count,
+    ...(o.signal && { signal: o.signal }),
+    ...(o.onToken && { onToken: o.onToken }),
+  };
+  const ids = prompts.map((prompt) => prompt.ids);
+  const drawn = await policy.generate(ids, sampling).catch((error: unknown) => {
+    throw explained(error);
+  });
   return drawn.flatMap((completions, i) =>
     completions.map(({ tokenIds, logProbs, finish }, j) => ({
       id: `${prompts[i]!.example.id}#${j}`,

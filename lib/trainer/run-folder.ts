@@ -26,12 +26,17 @@ export interface SampleLine {
   /** What the teacher saw besides; null: it was not asked. */
   readonly privileged: string | null;
   readonly completion: string;
+  /** "length": it was cut off. Absent in lines of earlier versions. */
+  readonly finish?: "stop" | "length";
   readonly tokenIds: readonly number[];
   readonly tokenText: readonly string[];
   /** Of the student, when it drew the token. null: not finite. */
   readonly logProbs: readonly (number | null)[];
   /** Empty when the teacher was not asked. */
   readonly teacherLogProbs: readonly (number | null)[];
+  /** With `privileged.contrast`: of the teacher who saw a rejected completion, in the student's place as evidence. */
+  readonly contrastLogProbs?: readonly (number | null)[];
+  /** After the clip; 1 where no credit is given: outside the span, and where `negativeOnly` spares the sample. */
   readonly evidenceWeights: readonly (number | null)[];
   /** A rho_t; 0 where the token was left out of the loss. */
   readonly tokenAdvantages: readonly (number | null)[];
@@ -229,9 +234,12 @@ const PER_TOKEN: Readonly<Record<string, (value: unknown) => boolean>> = {
   tokenText: isText,
   logProbs: isNumberOrNull,
   teacherLogProbs: isNumberOrNull,
+  contrastLogProbs: isNumberOrNull,
   evidenceWeights: isNumberOrNull,
   tokenAdvantages: isNumberOrNull,
 };
+/** Absent where no second teacher was asked. */
+const MAY_BE_ABSENT = ["contrastLogProbs"];
 /** Empty where the teacher was not asked. */
 const MAY_BE_EMPTY = ["teacherLogProbs", "evidenceWeights"];
 
@@ -240,6 +248,7 @@ function isSample(line: Fields): boolean {
   if (!Array.isArray(tokenIds) || !Object.entries(SAMPLE).every(([name, fits]) => fits(line[name]))) return false;
   return Object.entries(PER_TOKEN).every(([name, fits]) => {
     const list = line[name];
+    if (list === undefined && MAY_BE_ABSENT.includes(name)) return true;
     if (!Array.isArray(list) || !list.every(fits)) return false;
     return list.length === tokenIds.length || (list.length === 0 && MAY_BE_EMPTY.includes(name));
   });

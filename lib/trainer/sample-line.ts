@@ -1,4 +1,5 @@
 import type { Tokenizer } from "../policy/tokenizer.js";
+import type { Evidence } from "./evidence.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { rounded, type SampleLine } from "./run-folder.js";
@@ -9,32 +10,49 @@ export interface Credited {
   readonly rollout: Rollout;
   readonly verdict: Judged;
   readonly advantage: number;
-  /** What the teacher saw besides; undefined: it was not asked. */
-  readonly privileged?: string | undefined;
-  readonly teacherLogProbs?: Float32Array | undefined;
+  /** What the teacher saw besides and said; undefined: it was not asked. */
+  readonly evidence?: Evidence | undefined;
   readonly evidenceWeights?: Float32Array | undefined;
   /** Absent: the completion was left out of the loss. */
   readonly tokenAdvantages?: Float32Array | undefined;
 }
 
+/** Weights as the credit takes them: 1 where none is given, outside the span and where `negativeOnly` spares A >= 0. */
+export function creditedWeights(
+  weights: Float32Array,
+  o: { readonly span: Uint8Array | undefined; readonly advantage: number; readonly negativeOnly: boolean },
+): Float32Array {
+  const spared = o.negativeOnly && o.advantage >= 0;
+  return weights.map((weight, t) => (spared || o.span?.[t] === 0 ? 1 : weight));
+}
+
 /** A completion as samples.jsonl has it. */
 export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
-  const { step, rollout, verdict, advantage, privileged = null } = told;
+  const { step, rollout, verdict, advantage, evidence } = told;
+  const contrast = evidence?.contrastLogProbs;
   return {
     step,
     id: rollout.id,
     group: rollout.group,
     prompt: rollout.prompt.text,
-    privileged,
+    privileged: evidence?.privileged ?? null,
     completion: rollout.text,
+    finish: rollout.finish,
     tokenIds: [...rollout.tokenIds],
     tokenText: tokenizer.pieces(rollout.tokenIds),
     logProbs: rounded(rollout.logProbs),
-    teacherLogProbs: rounded(told.teacherLogProbs ?? []),
+    teacherLogProbs: rounded(evidence?.teacherLogProbs ?? []),
+    ...(contrast && { contrastLogProbs: rounded(contrast) }),
     evidenceWeights: rounded(told.evidenceWeights ?? []),
     tokenAdvantages: rounded(told.tokenAdvantages ?? new Float32Array(rollout.tokenIds.length)),
     reward: verdict.reward,
     advantage,
     detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
   };
+}
+
+/** log P of the teacher over what it is weighed against, which is the evidence at a token; undefined: there is none. */
+export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleLine, t: number): number | undefined {
+  const [teacher, against] = [teacherLogProbs[t], (contrastLogProbs ?? logProbs)[t]];
+  return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
 }

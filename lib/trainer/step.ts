@@ -1,5 +1,4 @@
 import { performance } from "node:perf_hooks";
-import { RlsdError } from "../errors.js";
 import type { Objective } from "../objectives/objective.js";
 import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
@@ -8,13 +7,13 @@ import { ALGORITHMS } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { type EvidenceResult, gatherEvidence, type PrivilegedFunction } from "./evidence.js";
-import { type Judged, judge } from "./judge.js";
+import { type Judged, judge, requireVerdicts } from "./judge.js";
 import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
 import type { Materials } from "./prepare.js";
 import { endlessOrder, hashSeed } from "./random.js";
 import { type Rollout, rollout } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
-import { sampleLine } from "./sample-line.js";
+import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -118,17 +117,6 @@ function inLoss({ rollouts, verdicts }: Collected, config: ResolvedConfig): bool
   );
 }
 
-/** A step without one verdict teaches nothing, and so will the next: better said than trained on. */
-function requireVerdicts(verdicts: readonly Judged[]): void {
-  if (verdicts.some((verdict) => verdict.reward !== null)) return;
-  const { reason = "no reason given", detail } = verdicts[0]!;
-  const message = typeof detail.message === "string" ? `: ${detail.message.split("\n")[0]}` : "";
-  throw new RlsdError(
-    "ERR_RLSD_VERIFIER",
-    `The verifier judged none of the ${verdicts.length} completions of a step. The first: ${reason}${message}`,
-  );
-}
-
 const NO_EVIDENCE: EvidenceResult = { evidence: [], withoutPrivilege: 0, withoutContrast: 0 };
 
 /** What the teacher says of the rollouts in the loss that have an advantage. */
@@ -172,7 +160,6 @@ function toRows(
   context: StepContext,
 ): (LossRow | undefined)[] {
   const { config, materials } = context;
-  const { open, close } = config.span;
   const used = inLoss(collected, config);
   return collected.rollouts.map((one, i) =>
     used[i]
@@ -180,7 +167,10 @@ function toRows(
           rollout: one,
           advantage: advantages[i]!,
           evidence: evidence[i],
-          span: open === "" ? undefined : spanMask(materials.tokenizer.pieces(one.tokenIds), open, close),
+          span:
+            config.span.open === ""
+              ? undefined
+              : spanMask(materials.tokenizer.pieces(one.tokenIds), config.span, one.prompt.text),
         }
       : undefined,
   );
@@ -194,29 +184,37 @@ function sampleLines(
   context: StepContext,
 ): SampleLine[] {
   const { config, materials } = context;
+  const objective = ALGORITHMS[config.algorithm]!.objective(config);
   return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
     const { row, result } = results.get(one) ?? {};
+    const weights = result?.evidenceWeights;
+    const given = { span: row?.span, advantage: advantages[i]!, negativeOnly: objective.negativeOnly };
     const told = {
       step,
       rollout: one,
       verdict: collected.verdicts[i]!,
       advantage: advantages[i]!,
-      privileged: row?.evidence?.privileged,
-      teacherLogProbs: row?.evidence?.teacherLogProbs,
-      evidenceWeights: result?.evidenceWeights,
+      evidence: row?.evidence,
+      evidenceWeights: weights && creditedWeights(weights, given),
       tokenAdvantages: result?.tokenAdvantages,
     };
     return sampleLine(told, materials.tokenizer);
   });
 }
 
-function groupMetrics(collected: Collected, advantages: Float32Array, evidence: EvidenceResult): Numbers {
+function groupMetrics(
+  collected: Collected,
+  advantages: Float32Array,
+  evidence: EvidenceResult,
+  config: ResolvedConfig,
+): Numbers {
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const { groups, zeroVariance, unjudged } = summarizeGroups(
     rewards,
     collected.rollouts.map((one) => one.group),
   );
-  const nonzero = advantages.filter((advantage) => advantage !== 0).length;
+  const used = inLoss(collected, config);
+  const nonzero = advantages.filter((advantage, i) => used[i] && advantage !== 0).length;
   return {
     groups,
     zeroVarianceFraction: zeroVariance / groups,
@@ -238,7 +236,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const step = state.step + 1;
   const watch = new Stopwatch();
   const collected = await collect(context, state, watch);
-  requireVerdicts(collected.verdicts);
+  await requireVerdicts(collected.verdicts, `step ${step}`, () => context.journal?.forget(step, "train"));
   const groupIds = collected.rollouts.map((one) => one.group);
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const advantages = groupAdvantages(rewards, groupIds, config.advantage);
@@ -273,7 +271,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       step,
       kind: "train",
       ...rollouts,
-      ...groupMetrics(collected, advantages, evidence),
+      ...groupMetrics(collected, advantages, evidence, config),
       ...updateMetrics(rows, result, objective),
       creditMix,
       learningRate: learningRateOf(step, config.steps, config.optimizer),

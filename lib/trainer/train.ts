@@ -10,12 +10,13 @@ import {
   type RunState,
   removePartials,
   saveCheckpoint,
+  tellingMend,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { rowsWithoutPrivilege } from "./evidence.js";
-import { afterEvaluation, checkpointDue, evaluationDue, lastStepMade } from "./milestones.js";
+import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
@@ -129,7 +130,8 @@ async function openIn(
   return releasing(
     () => folder.close(),
     async () => {
-      if (from === undefined) await saveConstants(folder, weights);
+      // Of a run without steps it may be that nothing had been kept: no step asked for it.
+      if (from === undefined || from.state.step === 0) await saveConstants(folder, weights);
       return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"), reward);
     },
   );
@@ -153,8 +155,10 @@ async function openPrepared(o: {
 }
 
 async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
-  const from = hooks.resume === undefined ? undefined : await lastCheckpoint(resolve(hooks.resume));
-  const weights = await loadWeights(config, from, hooks.loadPolicy);
+  const run = hooks.resume === undefined ? undefined : resolve(hooks.resume);
+  const from = run === undefined ? undefined : await lastCheckpoint(run);
+  const load = () => loadWeights(config, from, hooks.loadPolicy);
+  const weights = await (run === undefined ? load() : tellingMend(run, load));
   return releasing(
     () => disposeWeights(weights),
     async () => {
@@ -196,18 +200,24 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
   const { state, interrupted } = await loop(run, begin);
   const checkpoint = await save(run, state);
   return {
-    ...summaryOf(folder.path, checkpoint, state, start),
+    ...summaryOf(folder.path, checkpoint, state, config, start),
     ...(interrupted && { stopped: "interrupted" }),
     ...(accuracies.length > 0 && { accuracy: { first: accuracies[0]!, last: accuracies.at(-1)! } }),
   };
 }
 
 /** What is told of a run that ended in that state, where this call made no evaluation. */
-const summaryOf = (folder: string, checkpoint: string, state: RunState, start: number): TrainSummary => ({
+const summaryOf = (
+  folder: string,
+  checkpoint: string,
+  state: RunState,
+  config: ResolvedConfig,
+  start: number,
+): TrainSummary => ({
   folder,
   checkpoint,
   step: state.step,
-  stopped: state.ended ?? "done",
+  stopped: endedBy(state, config) ?? "done",
   best: state.best,
   accuracy: null,
   tokens: state.tokens,
@@ -238,7 +248,7 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
   const config = resolveConfig(settings);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
-    if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, start);
+    if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);
   }
   const { run, state: begin } = await openRun(config, hooks);
   const summary = await releasing(

@@ -95,11 +95,20 @@ export class VerdictJournal {
   }
 
   /** A checkpoint after `step` was made: only what belongs to later steps need be remembered. */
-  async settle(step: number): Promise<void> {
+  settle(step: number): Promise<void> {
+    return this.keep((entry) => entry.step > step);
+  }
+
+  /** What was said at `step` on occasions whose name begins so is asked for again. */
+  forget(step: number, name: string): Promise<void> {
+    return this.keep((entry) => entry.step !== step || !entry.name.startsWith(name));
+  }
+
+  private async keep(wanted: (entry: Entry) => boolean): Promise<void> {
     await this.writing;
     await this.file.close();
     this.file = await LineFile.open(this.path, 0);
-    for (const [key, entry] of this.entries) if (entry.step <= step) this.entries.delete(key);
+    for (const [key, entry] of this.entries) if (!wanted(entry)) this.entries.delete(key);
     await this.file.append([...this.entries.values()].map((entry) => JSON.stringify(entry)));
   }
 

@@ -23,14 +23,18 @@ export interface Weights {
 
 const REFERENCE_FOLDER = "reference";
 
-/** Weights that a run keeps from its start on, beside the student's; it has none where its settings did not mean any then. */
+/**
+ * Weights that a run keeps from its start on, beside the student's; it has none where its settings did not mean any then.
+ * undefined: nothing was trained yet, so that they are the student's.
+ */
 async function loadKept(
   o: { readonly policy: Policy; readonly from: Checkpoint; readonly load: LoadPolicy },
   folder: string,
   means: string,
   part: "teacher" | "objective",
-): Promise<Policy> {
+): Promise<Policy | undefined> {
   if (existsSync(folder)) return loadBeside(o.policy, folder, o.load);
+  if (o.from.state.step === 0) return undefined;
   const { config } = await readRunConfig(join(o.from.path, "..", ".."));
   const was = `"algorithm" ${show(config.algorithm)}, "${part}" ${show(config[part])}`;
   throw new RlsdError(
@@ -41,7 +45,7 @@ async function loadKept(
 
 const MEND = 'let "model" name the folder where they are now (--set model=...)';
 
-const savedReference = (policy: Policy, from: Checkpoint, load: LoadPolicy): Promise<Policy> =>
+const savedReference = (policy: Policy, from: Checkpoint, load: LoadPolicy): Promise<Policy | undefined> =>
   loadKept(
     { policy, from, load },
     join(from.path, "..", INITIAL_FOLDER, REFERENCE_FOLDER),
@@ -80,7 +84,8 @@ export async function loadWeights(
       }
       if (!(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0))
         return { policy, teacher, reference: undefined, base };
-      const reference = from === undefined ? await policy.snapshot() : await savedReference(policy, from, load);
+      const kept = from && (await savedReference(policy, from, load));
+      const reference = kept ?? (await policy.snapshot());
       return { policy, teacher, reference, base };
     },
   );

@@ -1,3 +1,4 @@
+import { spoken } from "./extract.js";
 import type { Read, Readers } from "./options.js";
 import type { Sample, Verdict, Verifier } from "./verifier.js";
 
@@ -22,6 +23,8 @@ export interface Definition {
    * completion, judged where it is called.
    */
   readonly where: "inline" | "worker";
+  /** Judges what the model drew and no more; without it, a thought that the prompt opened belongs to the completion. */
+  readonly drawnAlone?: boolean;
   readonly readers: Readers;
   create(options: Readonly<Record<string, unknown>>): Judge;
 }
@@ -30,10 +33,18 @@ export function define<const R extends Readers>(definition: {
   readonly type: string;
   readonly summary: string;
   readonly where: Definition["where"];
+  readonly drawnAlone?: boolean;
   readonly readers: R;
   create(options: Read<R>): Judge;
 }): Definition {
-  return { ...definition, create: (options) => definition.create(options as Read<R>) };
+  return {
+    ...definition,
+    create(options) {
+      const made = definition.create(options as Read<R>);
+      if (definition.drawnAlone) return made;
+      return { ...made, judge: (sample, signal) => made.judge({ ...sample, completion: spoken(sample) }, signal) };
+    },
+  };
 }
 
 /** A judge as a verifier of this process. An exception is the verifier's fault, hence null, unless the call was aborted. */

@@ -3,6 +3,8 @@
  * that listing many answers cannot win: never "is any of these equal to the gold one".
  */
 
+import type { Sample } from "./verifier.js";
+
 /** A final answer and where it stood. `start` and `end` are offsets into the completion. */
 export interface Extracted {
   readonly text: string;
@@ -13,6 +15,16 @@ export interface Extracted {
 
 const THINK_OPEN = "<think>";
 const THINK_CLOSE = "</think>";
+const MARK = "####";
+
+/**
+ * The completion with the `<think>` that its prompt ends with: templates of reasoning models open the thought themselves, and
+ * what the model draws begins inside it.
+ */
+export function spoken({ prompt, completion }: Pick<Sample, "prompt" | "completion">): string {
+  const opened = typeof prompt === "string" && prompt.trimEnd().endsWith(THINK_OPEN);
+  return opened && !completion.trimStart().startsWith(THINK_OPEN) ? THINK_OPEN + completion : completion;
+}
 
 /**
  * Offset at which the answer part starts: after the last `</think>`; -1 when a thought was opened and never closed, because
@@ -59,6 +71,14 @@ export function boxes(text: string, from = 0): Extracted[] {
     BOX.lastIndex = end;
   }
   return found;
+}
+
+/** What a worked solution gives as its answer: its last box, or the line behind its last "####" (GSM8K); else all of it. */
+export function goldStatement(gold: string): string {
+  const box = boxes(gold).at(-1);
+  if (box !== undefined) return box.text;
+  const mark = gold.lastIndexOf(MARK);
+  return mark < 0 ? gold : gold.slice(mark + MARK.length).trim();
 }
 
 /** The last `<tag>...</tag>` at or after `from`. */

@@ -113,6 +113,7 @@ export const http = define({
   type: "http",
   summary: "a service of your own: POST the sample, get { reward }",
   where: "inline",
+  drawnAlone: true,
   readers,
   create(options) {
     if (!URL.canParse(options.url) || !/^https?:$/.test(new URL(options.url).protocol)) {

@@ -12,7 +12,7 @@ import { flag, integer, optional, rowError, text } from "./options.js";
 import type { Verdict } from "./verifier.js";
 
 const readers = {
-  /** Field with the right answer: LaTeX, plain text, a number, or a worked solution that ends in a box. */
+  /** Field with the right answer: LaTeX, plain text, a number, or a worked solution that ends in a box or in "#### 5". */
   answer: text("answer"),
   /** Accept only an answer inside this tag; default: the last box, "the answer is", the last formula or number. */
   tag: optional(text()),

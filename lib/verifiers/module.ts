@@ -45,6 +45,7 @@ export const moduleVerifier = define({
   type: "module",
   summary: "a function from a module of your own, in killable workers",
   where: "worker",
+  drawnAlone: true,
   readers,
   create(options) {
     const from = specifier(options.path);

@@ -1,10 +1,10 @@
 /** One number, compared with a tolerance. For fractions of surds and the like use "math". */
 import { define, noAnswer, type Row } from "./definition.js";
-import { type Extracted, finalAnswer, unwrap } from "./extract.js";
+import { type Extracted, finalAnswer, goldStatement, unwrap } from "./extract.js";
 import { flag, number, optional, rowError, text } from "./options.js";
 
 const readers = {
-  /** Field with the right number, or a text that is one. */
+  /** Field with the right number, a text that is one, or a worked solution that ends in a box or in "#### 5". */
   answer: text("answer"),
   /** Accept only an answer inside this tag. */
   tag: optional(text()),
@@ -69,7 +69,7 @@ export const numeric = define({
       if (typeof given === "number") return given;
       if (typeof given === "bigint") return Number(given);
       if (typeof given !== "string") return undefined;
-      const all = numbersIn(given, options.percent);
+      const all = numbersIn(goldStatement(given), options.percent);
       return all.length === 1 ? all[0] : undefined;
     };
     return {

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import type * as Re2 from "re2js";
 import { RlsdError } from "../errors.js";
 import { define } from "./definition.js";
-import { answerStart } from "./extract.js";
+import { answerStart, spoken } from "./extract.js";
 import { flag, oneOf, optional, rowError, text } from "./options.js";
 
 const load = createRequire(import.meta.url);
@@ -60,6 +60,7 @@ export const regex = define({
   type: "regex",
   summary: "a regular expression, in linear time",
   where: "worker",
+  drawnAlone: true,
   readers,
   create(options) {
     let compiled: Re2.RE2JS;
@@ -80,9 +81,11 @@ export const regex = define({
           throw rowError("regex", options.capture, "a text", expected(row));
         }
       },
-      judge({ completion, row }) {
-        const from = options.whole ? 0 : answerStart(completion);
-        const read = from < 0 ? "" : completion.slice(from).trim();
+      judge(sample) {
+        const { row } = sample;
+        const said = options.whole ? sample.completion : spoken(sample);
+        const from = options.whole ? 0 : answerStart(said);
+        const read = from < 0 ? "" : said.slice(from).trim();
         const matched = options.match === "full" ? compiled.testExact(read) : compiled.test(read);
         if (!matched) return { reward: 0, reason: "no-match" };
         if (options.capture === undefined) return { reward: 1 };

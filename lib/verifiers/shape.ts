@@ -25,6 +25,7 @@ export const length = define({
   type: "length",
   summary: "1 up to a length, then linearly less (the soft overlong penalty of DAPO, moved to [0, 1])",
   where: "inline",
+  drawnAlone: true,
   readers: lengthReaders,
   create(options) {
     if (options.buffer > options.max)
@@ -54,6 +55,7 @@ export const repetition = define({
   type: "repetition",
   summary: "share of n-grams that are new: 1 without repetition, near 0 in a loop",
   where: "inline",
+  drawnAlone: true,
   readers: repetitionReaders,
   create(options) {
     return {

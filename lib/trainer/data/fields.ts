@@ -41,6 +41,9 @@ type Parts = Record<keyof FieldMap, string | null>;
 const NONE: Parts = { messages: null, prompt: null, answer: null, trace: null, document: null, id: null };
 const PARTS = Object.keys(NONE) as (keyof FieldMap)[];
 
+/** A question is in one of two parts: where one is known, no other column is guessed to be the other. */
+const QUESTION: { readonly [part in keyof FieldMap]?: keyof FieldMap } = { messages: "prompt", prompt: "messages" };
+
 /** Which of `names` some row has a value for: a column may be missing, or null, wherever there is nothing to say. */
 function columnsIn(rows: readonly Row[], names: ReadonlySet<string>): ReadonlySet<string> {
   const missing = new Set(names);
@@ -75,7 +78,7 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): Fie
   }
   const there = columnsIn(rows, new Set(PARTS.flatMap((part) => CANDIDATES[part])));
   for (const part of PARTS) {
-    if (map[part] !== null || (part === "prompt" && map.messages !== null)) continue;
+    if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
     const found = CANDIDATES[part].find((name) => !taken.has(name) && there.has(name));
     if (found === undefined) continue;
     map[part] = found;

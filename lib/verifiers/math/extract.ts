@@ -2,7 +2,7 @@
  * Where a text states its final answer, and what stands there. The place is chosen by its position and its words, never by
  * what would be right. Everything here is linear in the text.
  */
-import { answerStart, boxes, type Extracted, lastPhrase, lastTag, unwrap } from "../extract.js";
+import { answerStart, boxes, type Extracted, goldStatement, lastPhrase, lastTag, unwrap } from "../extract.js";
 import { isMathWord } from "./tokens.js";
 import { isUnitWord } from "./units.js";
 
@@ -249,6 +249,8 @@ const PROSE_WORDS = 4;
 export function goldAnswer(gold: string): Stated | undefined {
   const box = boxed(gold, 0);
   if (box !== undefined) return box;
+  const marked = goldStatement(gold);
+  if (marked !== gold && marked !== "") return goldAnswer(marked);
   const all = formulas(gold);
   const only = all.length === 1 ? all[0] : undefined;
   if (only !== undefined && gold.slice(0, only.start).trim() === "")
