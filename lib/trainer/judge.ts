@@ -8,13 +8,13 @@ import type { Occasion, VerdictJournal } from "./verdict-journal.js";
 /** A verdict, and the reward after the fine for length. */
 export interface Judged extends Verdict {
   readonly detail: Record<string, unknown>;
-  /** What the reward is less than the verifier gave. */
-  readonly fine?: number;
+  /** What the verifier gave, where the reward was fined. */
+  readonly unfined?: number;
 }
 
 /** Whether the verifier gave that much: an answer that is right stays right when it is fined for its length. */
-export const isRight = ({ reward, fine = 0 }: Judged, threshold: number): boolean =>
-  reward !== null && reward + fine >= threshold;
+export const isRight = ({ reward, unfined }: Judged, threshold: number): boolean =>
+  reward !== null && (unfined ?? reward) >= threshold;
 
 type Part = readonly [name: string, verdict: Partial<Judged>];
 
@@ -86,7 +86,8 @@ export async function judge(
   return verdicts.map((verdict, i) => {
     const fine = overlongFine(rollouts[i]!, config);
     if (fine === 0 || verdict.reward === null) return verdict;
-    return { ...verdict, reward: verdict.reward - fine, fine, detail: { ...verdict.detail, overlongFine: fine } };
+    const detail = { ...verdict.detail, overlongFine: fine };
+    return { ...verdict, reward: verdict.reward - fine, unfined: verdict.reward, detail };
   });
 }
 
