@@ -168,6 +168,7 @@ describe("progress", () => {
     parameters: 1000,
     rows: { train: 2, eval: 1 },
     skipped: { train: 1, eval: 0 },
+    heldOutInTraining: 0,
     withoutPrivileged: 2,
     step: 0,
   } as RunStart;
@@ -215,6 +216,9 @@ describe("progress", () => {
     progress.start({ ...start, withoutPrivileged: null });
     expect(text.match(/privileged/g)).toHaveLength(1);
     expect(text).toContain("1 of 2 training rows have no privileged text");
+    expect(text).not.toContain("training prompts too");
+    progress.start({ ...start, rows: { train: 2, eval: 5 }, heldOutInTraining: 3 });
+    expect(text).toContain("3 of 5 held-out prompts are training prompts too");
   });
 
   test("times are read as people write them", () => {

@@ -1,11 +1,13 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadPolicy } from "../lib/index.js";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
+import { exampleSettings } from "../lib/trainer/example/config.js";
 import { describeSettings } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
@@ -275,6 +277,28 @@ describe("a dry run", () => {
       /as the model reads it:\n {2}\| <user>say a<assistant>\n.*the teacher reads it:\n {2}\| .*a\. aa<assistant>$/,
     );
     expect(existsSync(settings.output)).toBe(false);
+    expect([plan.heldOutInTraining, plan.memory.activations]).toEqual([0, undefined]);
+    expect(dryRunText(plan)).toMatch(/, and activations$/m);
+  });
+
+  test("counts held-out prompts that are training prompts too, and what an update keeps", async () => {
+    const settings = exampleSettings();
+    const [train = ""] = settings.data?.train ?? [];
+    const folder = mkdtempSync(join(tmpdir(), "rlsd-plan-"));
+    const [seen, other] = readFileSync(train, "utf8").split("\n");
+    const [own] = readFileSync(settings.data?.eval?.[0] ?? "", "utf8").split("\n");
+    writeFileSync(join(folder, "train.jsonl"), `${seen}\n${other}`);
+    writeFileSync(join(folder, "held.jsonl"), `${seen}\n${own}\n${seen}`);
+    const data = { train: [join(folder, "train.jsonl")], eval: [join(folder, "held.jsonl")] };
+    const plan = await dryRun({ ...settings, data });
+    expect(plan.heldOutInTraining).toBe(2);
+    expect(dryRunText(plan)).toContain("2 of 3 held-out prompts are training prompts too");
+    await using policy = await loadPolicy(settings.model ?? "");
+    const tokens = 8 * (plan.promptTokens.max + 8 * 32);
+    expect(plan.memory.activations).toBe(policy.activationBytes(tokens, true) + 4 * tokens * policy.vocabSize);
+    expect(dryRunText(plan)).not.toContain(", and activations");
+    const cut = await dryRun({ ...settings, data, update: { microbatchTokens: 100 } });
+    expect(cut.memory.activations).toBe(policy.activationBytes(100, true) + 400 * policy.vocabSize);
   });
 });
 

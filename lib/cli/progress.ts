@@ -1,4 +1,5 @@
 import { clockTime, numberIn } from "../report/numbers.js";
+import { heldOutText } from "../trainer/prepare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import { parametersText } from "../trainer/student.js";
 import type { RunStart } from "../trainer/train-hooks.js";
@@ -108,6 +109,7 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
       );
       const missing = missingPrivilege(start);
       if (missing !== undefined) stay(missing);
+      if (start.heldOutInTraining > 0) stay(heldOutText(start));
     },
     step(metrics) {
       const secondsLeft = ((now() - began) / 1000 / (metrics.step - first)) * (steps - metrics.step);

@@ -22,7 +22,7 @@ import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "
 import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { DISTILL_FIELDS, distill } from "./distill.js";
-import { cancellable, generate } from "./generation.js";
+import { cancellable, generate, MAX_SEQUENCES } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
 import { batchTokensOf, heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
@@ -59,6 +59,7 @@ export class EnginePolicy implements Policy {
   readonly parameterCount: number;
   readonly trainedParameterCount: number;
   readonly batchTokens: number;
+  readonly maxSequences: number;
   readonly config: ModelConfig;
   readonly lora: LoraConfig | undefined;
   readonly tokenizer: Tokenizer | undefined;
@@ -80,6 +81,7 @@ export class EnginePolicy implements Policy {
     this.maxLength = model.config.maxLength;
     this.endTokenIds = model.config.endTokenIds;
     this.batchTokens = batchTokensOf(encodeConfig(model.config, model.lora), model.placement);
+    this.maxSequences = origin.maxSequences ?? MAX_SEQUENCES;
     this.trainedParameterCount = model.layout.parameterCount;
     const under = model.lora === undefined ? 0 : layoutOf(model.config).parameterCount;
     this.parameterCount = under + this.trainedParameterCount;
@@ -111,7 +113,7 @@ export class EnginePolicy implements Policy {
   }
 
   async generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]> {
-    return this.#inTurn(generate(this.#model, this.tokenizer, prompts, options, this.#origin.maxSequences));
+    return this.#inTurn(generate(this.#model, this.tokenizer, prompts, options, this.maxSequences));
   }
 
   async score(requests: readonly ScoreRequest[], o: ScoreOptions = {}): Promise<Float32Array[]> {
@@ -214,7 +216,6 @@ export class EnginePolicy implements Policy {
     return this.#inTurn(() => heldType(this.#model));
   }
 
-  /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. */
   activationBytes(tokens: number, gradients: boolean): number {
     checkInteger(tokens, "tokens", { min: 1 });
     if (typeof gradients !== "boolean") throw invalid("a boolean", "gradients", gradients);

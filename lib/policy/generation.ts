@@ -34,7 +34,7 @@ const FIELDS = new Set([
 ]);
 
 /** Sequences in the cache at once, at most. */
-const MAX_SLOTS = 256;
+export const MAX_SEQUENCES = 256;
 
 /** Completions of one call, at most: the lists of their tokens are made before the first is drawn. */
 const MAX_COMPLETIONS = 2 ** 22;
@@ -204,7 +204,7 @@ export function generate(
   tokenizer: Tokenizer | undefined,
   prompts: readonly Int32Array[],
   o: SamplingOptions,
-  maxSlots = MAX_SLOTS,
+  maxSlots: number,
 ): () => Promise<Completion[][]> {
   if (!Array.isArray(prompts)) throw invalid("an array of prompts", "prompts", prompts);
   const groups = prompts.length;

@@ -137,6 +137,8 @@ export interface Policy {
    * longer batch costs a second forward. Absent: any number.
    */
   readonly batchTokens?: number | undefined;
+  /** Sequences that are drawn at once, each with its keys and values. Absent: all. */
+  readonly maxSequences?: number | undefined;
   /** Ids that end a completion. Absent: not known. */
   readonly endTokenIds?: readonly number[] | undefined;
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
@@ -155,6 +157,8 @@ export interface Policy {
    * they came from, until they are trained or overwritten. Absent: f32.
    */
   heldType?(): Promise<DType>;
+  /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. Absent: not known. */
+  activationBytes?(tokens: number, gradients: boolean): number;
   /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. Of adapters: those on the same weights. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
   /**

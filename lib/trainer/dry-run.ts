@@ -10,7 +10,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import type { FieldMap } from "./data/fields.js";
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
-import { type Materials, prepare } from "./prepare.js";
+import { heldOutInTraining, heldOutText, type Materials, prepare } from "./prepare.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, parametersText } from "./student.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
@@ -28,6 +28,8 @@ export interface DryRun extends ParameterCounts {
   readonly config: ResolvedConfig;
   readonly maxLength: number;
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
+  /** Held-out prompts that are training prompts as well, word for word. */
+  readonly heldOutInTraining: number;
   readonly columns: Materials["columns"];
   /** The first row as the model reads it, decoded from its ids: what the tokenizer lost is not in it; and as its teacher does, null where it reads none. */
   readonly asked: { readonly student: string; readonly teacher: string | null };
@@ -77,7 +79,8 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  const sequences = config.rollout.prompts * config.rollout.count;
+  const { prompts, count } = config.rollout;
+  const sequences = Math.min(prompts * count, policy.maxSequences ?? Number.POSITIVE_INFINITY);
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,
@@ -87,7 +90,22 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
     keyValueCache: sequences * (longest + config.rollout.maxTokens) * (await cacheBytesPerToken(config.model)),
+    ...activationsOf(config, policy, longest),
   };
+}
+
+/** A chunk of logits, of a vocabulary of any size (docs/engine.md, "Memory"). */
+const LOGIT_BYTES = 2 ** 26;
+
+/** What the largest pass of an update keeps for its way back; nothing where the policy cannot tell. */
+function activationsOf(config: ResolvedConfig, policy: Policy, longest: number): { activations?: number } {
+  if (policy.activationBytes === undefined) return {};
+  const { prompts, count, maxTokens } = config.rollout;
+  const step = prompts * (longest + count * maxTokens);
+  const pass = Math.min(step, config.update.microbatchTokens, policy.batchTokens ?? step);
+  const tokens = Math.max(pass, longest + maxTokens);
+  const logits = Math.min(LOGIT_BYTES, 4 * tokens * policy.vocabSize);
+  return { activations: policy.activationBytes(tokens, true) + logits };
 }
 
 /** What a step would show its teacher of each row. */
@@ -160,6 +178,7 @@ export async function dryRun(
         eval: materials.eval.length,
         leftOut: materials.skipped.train + materials.skipped.eval,
       },
+      heldOutInTraining: heldOutInTraining(materials),
       columns: materials.columns,
       endings: endingsOf(config, materials, policy),
       promptTokens,
@@ -227,12 +246,14 @@ export function dryRunText(plan: DryRun): string {
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
+    ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     ...endingsText(plan.endings),
     `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +
       ` ${plan.sequencesPerStep} sequences, at most ${plan.tokensPerStep} tokens`,
-    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}, and activations`,
+    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
+      ("activations" in memory ? "" : ", and activations"),
     `teacher    ${config.algorithm === "grpo" ? "none" : config.teacher.kind}; privileged text: ${found}`,
     ...(privileged.teacherPromptTokens === null
       ? []

@@ -106,6 +106,19 @@ export async function loadPrompts(
   return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };
 }
 
+/** Held-out prompts that are training prompts as well, word for word: their accuracy says nothing of new ones. */
+export function heldOutInTraining({ train, eval: held }: Pick<Materials, "train" | "eval">): number {
+  const trained = new Set(train.map(({ text }) => text));
+  return held.filter(({ text }) => trained.has(text)).length;
+}
+
+/** That, in words. */
+export const heldOutText = (o: {
+  readonly heldOutInTraining: number;
+  readonly rows: { readonly eval: number };
+}): string =>
+  `${o.heldOutInTraining} of ${o.rows.eval} held-out prompts are training prompts too: accuracy on them says nothing of new ones`;
+
 /** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
 export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
   if (tokenizer.size <= policy.vocabSize) return;

@@ -40,6 +40,8 @@ export interface RunStart extends ParameterCounts {
   readonly config: ResolvedConfig;
   readonly rows: { readonly train: number; readonly eval: number };
   readonly skipped: { readonly train: number; readonly eval: number };
+  /** Held-out prompts that are training prompts as well, word for word. */
+  readonly heldOutInTraining: number;
   /** Training rows that bring no privileged text; null: it comes from completions or a hook, or no step asks for it. */
   readonly withoutPrivileged: number | null;
   /** Updates made before, in a run that goes on. */

@@ -18,7 +18,7 @@ import { evaluate } from "./evaluate.js";
 import { rowsWithoutPrivilege } from "./evidence.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
-import { type Materials, prepare } from "./prepare.js";
+import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
@@ -194,6 +194,7 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
     ...parametersOf(run.weights.policy),
     rows: { train: materials.train.length, eval: materials.eval.length },
     skipped: materials.skipped,
+    heldOutInTraining: heldOutInTraining(materials),
     withoutPrivileged: rowsWithoutPrivilege(materials.train, config, hooks.privileged),
     step: begin.step,
   });
