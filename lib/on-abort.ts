@@ -1,22 +1,36 @@
 /**
  * Many calls and samples wait under one signal, that of a run. One listener for each signal, not for each of them: Node warns
- * of a leak at eleven, and removing one from a list of thousands takes time linear in it.
+ * of a leak at eleven, and removing one from a list of thousands takes time linear in it. It goes with the last of them.
  */
-const waiting = new WeakMap<AbortSignal, Set<() => void>>();
+const waiting = new WeakMap<AbortSignal, Waiting>();
+
+class Waiting {
+  readonly #signal: AbortSignal;
+  readonly #callbacks = new Set<() => void>();
+  readonly #run = () => {
+    for (const callback of [...this.#callbacks]) if (this.#callbacks.delete(callback)) callback();
+  };
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    signal.addEventListener("abort", this.#run, { once: true });
+    waiting.set(signal, this);
+  }
+
+  add(callback: () => void): void {
+    this.#callbacks.add(callback);
+  }
+
+  forget(callback: () => void): void {
+    if (!this.#callbacks.delete(callback) || this.#callbacks.size > 0) return;
+    this.#signal.removeEventListener("abort", this.#run);
+    if (waiting.get(this.#signal) === this) waiting.delete(this.#signal);
+  }
+}
 
 /** Calls `callback` once when `signal` aborts, unless the returned function was called first. */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  let callbacks = waiting.get(signal);
-  if (callbacks === undefined) {
-    const all = new Set<() => void>();
-    callbacks = all;
-    waiting.set(signal, all);
-    const run = () => {
-      for (const one of [...all]) if (all.delete(one)) one();
-    };
-    signal.addEventListener("abort", run, { once: true });
-  }
-  const registered = callbacks;
-  registered.add(callback);
-  return () => registered.delete(callback);
+  const one = waiting.get(signal) ?? new Waiting(signal);
+  one.add(callback);
+  return () => one.forget(callback);
 }

@@ -68,8 +68,32 @@ describe("rows as people have them", () => {
       example: {
         messages: [{ role: "user", content: "2 + 2?" }],
         answer: "4",
-        trace: null,
+        trace: "4",
         document: "2 + 2? It is 4.",
+      },
+    },
+    "OpenAI, contents in parts": {
+      row: {
+        messages: [
+          { role: "system", content: "Add." },
+          {
+            role: "user",
+            content: [
+              { type: "text", text: "2 + 2" },
+              { type: "text", text: "?" },
+            ],
+          },
+          { role: "assistant", content: [{ type: "text", text: "2 and 2" }] },
+          { role: "assistant", content: "is 4" },
+        ],
+        answer: "4",
+      },
+      example: {
+        messages: [
+          { role: "system", content: "Add." },
+          { role: "user", content: "2 + 2?" },
+        ],
+        trace: "2 and 2\nis 4",
       },
     },
   };
@@ -80,6 +104,30 @@ describe("rows as people have them", () => {
     // Every column goes on to the verifier; the answer under its usual name too.
     expect(examples[0].row).toMatchObject(row);
     expect(examples[0].row.answer).toBeDefined();
+  });
+
+  test("a column goes before the assistant's own answer, and what is no text is refused by its place", async () => {
+    const turns = (content: unknown) => [
+      { role: "user", content: "q" },
+      { role: "assistant", content },
+    ];
+    const rows = [
+      { messages: turns("reply"), trace: "column", answer: "a" },
+      { messages: turns("reply"), trace: null, answer: "a" },
+      { messages: turns([{ type: "image_url", image_url: "x" }]), answer: "a" },
+      { messages: turns([]), answer: "a" },
+      { messages: [{ role: "user", content: "q" }, null], answer: "a" },
+      { messages: turns("").slice(1), answer: "a" },
+    ];
+    const { examples, problems } = await loadDataset([file("replies.jsonl", rows)]);
+    expect(examples.map(({ trace }) => trace)).toEqual(["column", "reply"]);
+    const wrong = 'column "messages": message 2 has no "role" and "content" that are texts';
+    expect(problems.map(({ problem }) => problem)).toEqual([
+      wrong,
+      wrong,
+      wrong,
+      'column "messages" has no message to answer',
+    ]);
   });
 
   test("columns that were named win over guesses, and a named one that is not there is an error", async () => {

@@ -81,11 +81,12 @@ onTerminal("a conversation keeps its turns until /reset", () => {
   const { status, text } = generate(
     [clock, "--json", "--system", "Count."],
     ["> ", `${QUESTION}\r`],
-    ['"stop"}', "Clock at 1, then + 1.\r"],
-    ['"}', "/reset\r"],
-    ["/reset", "\r"],
+    ["}\r\n", "Clock at 1, then + 1.\r"],
+    ["}\r\n", "/reset\r"],
+    ["/reset", ""],
+    ["> ", "\r"],
     ["> ", `${QUESTION}\r`],
-    ['"stop"}', "\u0004"],
+    ["}\r\n", "\u0004"],
   );
   expect(status).toBe(0);
   const [first, second, third, ...more] = said(text);

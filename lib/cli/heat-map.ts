@@ -1,7 +1,7 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
+import { deltaAt } from "../report/samples.js";
 import type { SampleLine } from "../trainer/run-folder.js";
-import { deltaAt } from "../trainer/sample-line.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
 

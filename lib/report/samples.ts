@@ -1,9 +1,14 @@
 import type { SampleLine } from "../trainer/run-folder.js";
-import { deltaAt } from "../trainer/sample-line.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
 import { clipOf } from "./settings.js";
+
+/** log P of the teacher over what it is weighed against, which is the evidence at a token; undefined: there is none. */
+export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleLine, t: number): number | undefined {
+  const [teacher, against] = [teacherLogProbs[t], (contrastLogProbs ?? logProbs)[t]];
+  return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
+}
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);

@@ -50,9 +50,3 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
   };
 }
-
-/** log P of the teacher over what it is weighed against, which is the evidence at a token; undefined: there is none. */
-export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleLine, t: number): number | undefined {
-  const [teacher, against] = [teacherLogProbs[t], (contrastLogProbs ?? logProbs)[t]];
-  return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
-}

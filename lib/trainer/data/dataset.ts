@@ -26,25 +26,43 @@ export interface Dataset {
   readonly fields: FieldMap | null;
 }
 
-const isMessage = (value: unknown): value is Message =>
-  typeof value === "object" &&
-  value !== null &&
-  typeof (value as Message).role === "string" &&
-  typeof (value as Message).content === "string";
+/** A text, or a list of parts that are texts, put together; undefined: something else. */
+function contentText(content: unknown): string | undefined {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content) || content.length === 0) return undefined;
+  const texts = content.map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : undefined));
+  return texts.includes(undefined) ? undefined : texts.join("");
+}
 
-/** Messages up to the last one that is not the assistant's: a reference answer at the end is not part of the question. */
-function toMessages(value: unknown, column: string): Message[] | string {
+function toMessage(value: unknown): Message | undefined {
+  const { role, content } = Object(value) as { role?: unknown; content?: unknown };
+  const text = contentText(content);
+  return typeof role === "string" && text !== undefined ? { role, content: text } : undefined;
+}
+
+/** What is asked, and how the messages answer it themselves; a text: what is wrong with them. */
+interface Conversation {
+  readonly messages: readonly Message[];
+  readonly reply: string | null;
+}
+
+/** The assistant's turns at the end are a reference answer, and no part of the question. */
+function toConversation(value: unknown, column: string): Conversation | string {
   if (typeof value === "string") {
-    return value.trim() === "" ? `column "${column}" is empty` : [{ role: "user", content: value }];
+    if (value.trim() === "") return `column "${column}" is empty`;
+    return { messages: [{ role: "user", content: value }], reply: null };
   }
   if (!Array.isArray(value) || value.length === 0) {
     return `column "${column}": expected a text or a list of {role, content}`;
   }
-  const wrong = value.findIndex((message) => !isMessage(message));
+  const all = value.map(toMessage);
+  const wrong = all.indexOf(undefined);
   if (wrong >= 0) return `column "${column}": message ${wrong + 1} has no "role" and "content" that are texts`;
-  const messages = value.map(({ role, content }: Message) => ({ role, content }));
-  while (messages.at(-1)?.role === "assistant") messages.pop();
-  return messages.length === 0 ? `column "${column}" has no message to answer` : messages;
+  const read = all as Message[];
+  const asked = 1 + read.findLastIndex(({ role }) => role !== "assistant");
+  if (asked === 0) return `column "${column}" has no message to answer`;
+  const replies = read.slice(asked).map(({ content }) => content);
+  return { messages: read.slice(0, asked), reply: replies.join("\n") || null };
 }
 
 /** With a system message in front, where there is one to put and none yet. */
@@ -69,15 +87,15 @@ function toExample(
   // Where no row of a file can be read, there are no columns.
   if (row === undefined || fields === null) return { where, problem: placed.problem ?? "unreadable" };
   const column = fields.messages ?? fields.prompt!;
-  const messages = toMessages(valueAt(row, column), column);
-  if (typeof messages === "string") return { where, problem: messages };
+  const conversation = toConversation(valueAt(row, column), column);
+  if (typeof conversation === "string") return { where, problem: conversation };
   const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
   return {
     id: textAt(row, fields.id) ?? String(index),
     where,
-    messages: withSystem(messages, system),
+    messages: withSystem(conversation.messages, system),
     answer: textAt(row, fields.answer),
-    trace: textAt(row, fields.trace),
+    trace: textAt(row, fields.trace) ?? conversation.reply,
     document: textAt(row, fields.document),
     row: answerValue === undefined || Object.hasOwn(row, "answer") ? row : { ...row, answer: answerValue },
   };
