@@ -135,6 +135,12 @@ describe("refused by name", () => {
     ["sliding windows", { model_type: "qwen2", use_sliding_window: true }, /use_sliding_window true/],
     ["mistral's window", { model_type: "mistral", sliding_window: 4096 }, /sliding_window 4096/],
     ["mixed layers", { layer_types: ["full_attention", "sliding_attention"] }, /layer_types "sliding_attention"/],
+    [
+      "layers without positions that follow no rule",
+      { model_type: "smollm3", no_rope_layers: [1, 0, 0] },
+      /no_rope_layers \[1,0,0\] is not supported: expected a 0 for every n-th layer alone/,
+    ],
+    ["too short a list of layers", { model_type: "smollm3", no_rope_layers: [1, 0] }, /expected 3 numbers 0 or 1/],
     ["odd heads", { head_dim: 9 }, /head_dim 9 is not supported: expected an even number/],
     // 2^30 layers ended the process: their lists did not fit.
     ["more layers than any model has", { num_hidden_layers: 2 ** 30 }, /num_hidden_layers 1073741824 is not supported/],
@@ -160,6 +166,20 @@ describe("refused by name", () => {
   test("errors begin with the file", () => {
     expect(() => parseConfig({}, {}, "somewhere/config.json")).toThrow(/^somewhere\/config\.json: /);
   });
+});
+
+test("a smollm3's layers without positions are those of its list, else of its interval", () => {
+  const base = { ...configOf("smollm3-nope"), no_rope_layers: undefined };
+  const interval = (change: Json) => parseConfig({ ...base, ...change }).noRopeInterval;
+  expect(interval({})).toBe(2);
+  expect(interval({ no_rope_layer_interval: undefined })).toBe(4);
+  expect(interval({ no_rope_layer_interval: 5 })).toBeUndefined();
+  expect(interval({ no_rope_layers: [1, 1, 0, 1] })).toBe(3);
+  expect(interval({ no_rope_layers: [0, 0, 0, 0, 1] })).toBe(1);
+  expect(interval({ no_rope_layers: [1, 1, 1, 1] })).toBeUndefined();
+  const bare = { ...base, rope_parameters: undefined, tie_word_embeddings: undefined };
+  expect(parseConfig(bare)).toMatchObject({ rope: { type: "default", theta: 2e6 }, tieEmbeddings: true });
+  expect(parseConfig(configOf("llama-gqa"))).not.toHaveProperty("noRopeInterval");
 });
 
 describe("a new model", () => {
@@ -191,6 +211,26 @@ describe("a new model", () => {
     for (const policy of [a, b, c]) await policy.dispose();
   });
 
+  test.each([
+    [undefined, 4],
+    [2, 2],
+    [0, undefined],
+  ])("of SmolLM3 with noRopeInterval %j is what its files say", async (noRopeInterval, expected) => {
+    const shape = { ...TINY, modelType: "smollm3" as const, numLayers: 4, mlpBias: true, noRopeInterval };
+    await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
+    expect(made.config.noRopeInterval).toBe(expected);
+    const folder = join(temporaryFolder(), "model");
+    await made.save(folder);
+    await using read = await loadPolicy(folder);
+    expect(read.config).toEqual(made.config);
+    const request = [{ prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 6) }];
+    expect(await read.score(request)).toEqual(await made.score(request));
+    await using rotated = await createPolicy({ ...shape, noRopeInterval: 0 }, { seed: 2, deviation: 0.3 });
+    expect((await rotated.score(request)).flat().toString() === (await made.score(request)).flat().toString()).toBe(
+      expected === undefined,
+    );
+  });
+
   test("takes undefined for what may be left out", async () => {
     const sizes = { vocabSize: 8, hiddenSize: 8, numLayers: 1, numHeads: 2, maxLength: 8 };
     const absent = { modelType: undefined, numKvHeads: undefined, headDim: undefined, rope: undefined };
@@ -207,6 +247,8 @@ describe("a new model", () => {
     [{ numHeads: 5 }, /head|num_attention_heads/],
     [{ hiddenDim: 3 }, /Unknown field config.hiddenDim/],
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
+    [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
+    [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
   ])("with %j is refused", async (change, message) => {
     await expect(createPolicy({ ...TINY, ...change } as never)).rejects.toThrow(message);
   });

@@ -105,8 +105,10 @@ class Backward {
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
     RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, a_->dx, l.out));
     RLSD_CHECK(attention_scores(l));
-    RLSD_CHECK(unrotate(a_->dq, c_.heads));
-    RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
+    if (c_.rotates(i)) {
+      RLSD_CHECK(unrotate(a_->dq, c_.heads));
+      RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
+    }
     if (c_.qk_norm) {
       RLSD_CHECK(norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * c_.heads,
                                c_.head_dim));

@@ -1,5 +1,6 @@
 /* Forward pass of a pre-norm decoder, layer by layer, over packed rows:
- *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated
+ *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated, where
+ *   the layer knows positions
  *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd
  * Where W has an adapter, y W^T + b gains scale (y A^T) B^T. */
 #include "model/model.h"
@@ -78,6 +79,7 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
     RLSD_CHECK(norm(m, l.q, l.q_rstd, l.q_raw, rows * c.heads, c.head_dim, w.q_norm));
     RLSD_CHECK(norm(m, l.k, l.k_rstd, l.k_raw, rows * c.kv_heads, c.head_dim, w.k_norm));
   }
+  if (!c.rotates(layer)) return RLSD_OK;
   const rlsd_backend_v1& table = m->device.table();
   const float* frequencies = m->frequencies();
   RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,

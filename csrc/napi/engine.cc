@@ -14,7 +14,7 @@ namespace {
 using model::Block;
 using model::Model;
 
-constexpr size_t kConfigFields = 18;
+constexpr size_t kConfigFields = 19;
 constexpr size_t kPlaceFields = 5;
 
 model::Config decode_config(const double* f) {
@@ -34,9 +34,10 @@ model::Config decode_config(const double* f) {
   c.o_bias = f[12] != 0;
   c.mlp_bias = f[13] != 0;
   c.qk_norm = f[14] != 0;
-  c.rank = static_cast<int64_t>(f[15]);
-  c.adapter_scale = f[16];
-  c.adapted = static_cast<uint32_t>(f[17]);
+  c.no_rope_interval = static_cast<int64_t>(f[15]);
+  c.rank = static_cast<int64_t>(f[16]);
+  c.adapter_scale = f[17];
+  c.adapted = static_cast<uint32_t>(f[18]);
   return c;
 }
 

@@ -3,7 +3,7 @@ import { RlsdError } from "../errors.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import type { RopeConfig } from "./rope.js";
 
-export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3";
+export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3";
 
 /** Shape of a decoder. */
 export interface ModelConfig {
@@ -30,11 +30,13 @@ export interface ModelConfig {
   /** RMSNorm on each head's queries and keys. */
   readonly qkNorm: boolean;
   readonly rope: RopeConfig;
+  /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
+  readonly noRopeInterval?: number | undefined;
   /** Ids that end a completion. */
   readonly endTokenIds: readonly number[];
 }
 
-const MODEL_TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3"];
+const MODEL_TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3", "smollm3"];
 
 /** Reads fields of a config.json; every complaint names the file and the field. */
 class Fields {
@@ -110,12 +112,31 @@ function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: num
 const ropeOf = (scaling: Fields, theta: number, maxLength: number): RopeConfig =>
   parseScaledRope(scaling, theta, scaling.get("rope_type") ?? scaling.get("type") ?? "default", maxLength);
 
+/** Layers whose number from 1 on the interval divides have 0, the others 1. */
+const ropeLayers = (interval: number, layers: number): number[] =>
+  Array.from({ length: layers }, (_, i) => Number((i + 1) % interval !== 0));
+
+/** `no_rope_layers` (0: no positions), else by `no_rope_layer_interval`. Undefined: every layer has positions. */
+function parseNoRope(f: Fields, layers: number): number | undefined {
+  const interval = f.size("no_rope_layer_interval", 4);
+  const listed = f.get("no_rope_layers");
+  if (listed === undefined) return interval <= layers ? interval : undefined;
+  if (!Array.isArray(listed) || listed.length < layers || listed.some((flag) => flag !== 0 && flag !== 1)) {
+    throw f.fail(`expected ${layers} numbers 0 or 1 for no_rope_layers but found ${JSON.stringify(listed)}`);
+  }
+  const own = listed.slice(0, layers);
+  const first = own.indexOf(0);
+  if (first < 0) return undefined;
+  if (isDeepStrictEqual(own, ropeLayers(first + 1, layers))) return first + 1;
+  throw f.fail(`no_rope_layers ${JSON.stringify(listed)} is not supported: expected a 0 for every n-th layer alone`);
+}
+
 /** `rope_parameters` (newer files), or `rope_theta` and `rope_scaling` at the top level (older ones). */
-function parseRope(f: Fields, maxLength: number): RopeConfig {
+function parseRope(f: Fields, maxLength: number, usual: number): RopeConfig {
   const outer = f.object("rope_parameters");
   const newer = outer?.object("full_attention") ?? outer;
   const older = f.object("rope_scaling");
-  const theta = newer?.get("rope_theta") === undefined ? f.number("rope_theta", 10000) : newer.number("rope_theta");
+  const theta = newer?.get("rope_theta") === undefined ? f.number("rope_theta", usual) : newer.number("rope_theta");
   if (theta <= 0) throw f.fail(`expected a rope_theta above 0 but found ${theta}`);
   const scaling = newer ?? older;
   if (scaling === undefined) return { type: "default", theta };
@@ -174,6 +195,8 @@ function checkShape(f: Fields, c: ModelConfig): void {
   if (c.normEps <= 0) throw f.fail(`expected rms_norm_eps above 0 but found ${c.normEps}`);
 }
 
+const hasMlpBias = (type: ModelType): boolean => type === "llama" || type === "smollm3";
+
 /**
  * A decoder's shape from the contents of config.json, in its newer or older form. Whatever this engine does not
  * compute is refused by name (ERR_RLSD_UNSUPPORTED_MODEL).
@@ -193,7 +216,9 @@ export function parseConfig(
   }
   const modelType = type as ModelType;
   refuseUnsupported(f, modelType);
-  const attentionBias = modelType === "llama" || modelType === "qwen3" ? f.boolean("attention_bias", false) : false;
+  const mayHaveBiases = modelType === "llama" || modelType === "qwen3" || modelType === "smollm3";
+  const attentionBias = mayHaveBiases && f.boolean("attention_bias", false);
+  const numLayers = layerCount(f);
   const numHeads = f.size("num_attention_heads");
   const hiddenSize = f.size("hidden_size");
   const vocabSize = f.size("vocab_size");
@@ -203,18 +228,19 @@ export function parseConfig(
     vocabSize,
     hiddenSize,
     intermediateSize: f.size("intermediate_size"),
-    numLayers: layerCount(f),
+    numLayers,
     numHeads,
     numKvHeads: f.size("num_key_value_heads", numHeads),
     headDim: f.size("head_dim", modelType === "qwen3" ? 128 : Math.floor(hiddenSize / numHeads)),
     maxLength,
     normEps: f.number("rms_norm_eps", 1e-6),
-    tieEmbeddings: f.boolean("tie_word_embeddings", false),
+    tieEmbeddings: f.boolean("tie_word_embeddings", modelType === "smollm3"),
     qkvBias: modelType === "qwen2" || attentionBias,
     outputBias: attentionBias,
-    mlpBias: modelType === "llama" && f.boolean("mlp_bias", false),
+    mlpBias: hasMlpBias(modelType) && f.boolean("mlp_bias", false),
     qkNorm: modelType === "qwen3",
-    rope: parseRope(f, maxLength),
+    rope: parseRope(f, maxLength, modelType === "smollm3" ? 2e6 : 1e4),
+    ...(modelType === "smollm3" && { noRopeInterval: parseNoRope(f, numLayers) }),
     endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
   };
   checkShape(f, config);
@@ -226,6 +252,7 @@ const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
   mistral: "MistralForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  smollm3: "SmolLM3ForCausalLM",
 };
 
 function ropeParameters(rope: RopeConfig): Record<string, unknown> {
@@ -254,11 +281,13 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
     hidden_size: c.hiddenSize,
     intermediate_size: c.intermediateSize,
     max_position_embeddings: c.maxLength,
-    mlp_bias: c.modelType === "llama" ? c.mlpBias : undefined,
+    mlp_bias: hasMlpBias(c.modelType) ? c.mlpBias : undefined,
     model_type: c.modelType,
     num_attention_heads: c.numHeads,
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
+    no_rope_layers:
+      c.modelType === "smollm3" ? ropeLayers(c.noRopeInterval ?? c.numLayers + 1, c.numLayers) : undefined,
     rms_norm_eps: c.normEps,
     rope_parameters: rope,
     rope_scaling: c.rope.type === "default" ? null : rope,
@@ -286,6 +315,7 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     Number(c.outputBias),
     Number(c.mlpBias),
     Number(c.qkNorm),
+    c.noRopeInterval ?? 0,
     ...encodeLora(lora),
   );
 }

@@ -110,12 +110,14 @@ export interface NewModelConfig {
   readonly normEps?: number | undefined;
   /** Default false. */
   readonly tieEmbeddings?: boolean | undefined;
-  /** llama and qwen3: biases on q, k, v and attention's output. Default false. */
+  /** llama, qwen3 and smollm3: biases on q, k, v and attention's output. Default false. */
   readonly attentionBias?: boolean | undefined;
-  /** llama: biases in the feed-forward part. Default false. */
+  /** llama and smollm3: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: RopeConfig | undefined;
+  /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
+  readonly noRopeInterval?: number | undefined;
   /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
   readonly endTokenIds?: readonly number[] | undefined;
 }
@@ -150,6 +152,7 @@ const CONFIG_FIELDS = new Set([
   "attentionBias",
   "mlpBias",
   "rope",
+  "noRopeInterval",
   "endTokenIds",
 ]);
 
@@ -164,8 +167,12 @@ function checkTypes(c: NewModelConfig): void {
     if (c[name] !== undefined) checkNumber(c[name], `config.${name}`);
   }
   for (const name of CONFIG_FLAGS) checkBoolean(c[name], `config.${name}`);
-  const { modelType, endTokenIds, rope } = c;
+  const { modelType, endTokenIds, rope, noRopeInterval } = c;
   if (modelType !== undefined && typeof modelType !== "string") throw invalid("a text", "config.modelType", modelType);
+  if (noRopeInterval !== undefined) {
+    checkInteger(noRopeInterval, "config.noRopeInterval", { min: 0 });
+    if (modelType !== "smollm3") throw invalid("nothing, but in a smollm3,", "config.noRopeInterval", noRopeInterval);
+  }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
     for (const [i, id] of endTokenIds.entries()) checkInteger(id, `config.endTokenIds[${i}]`, { min: 0 });
@@ -195,6 +202,7 @@ function completeConfig(c: NewModelConfig): Record<string, unknown> {
     mlpBias,
     rope,
     endTokenIds,
+    noRopeInterval: (c.noRopeInterval ?? 4) || undefined,
     outputBias: attentionBias,
     qkvBias: attentionBias,
     qkNorm: false,
