@@ -42,10 +42,13 @@ LayerActivations take_layer(Arena* arena, const Config& c, int64_t n, bool gradi
   return l;
 }
 
-void lay_out(Arena* arena, const Config& c, int64_t n, bool gradients, Activations* a) {
+void lay_out(Arena* arena, const Config& c, int64_t n, Keep keep, Activations* a) {
+  const bool gradients = keep != Keep::kNothing;
   a->layers.clear();
   for (int64_t i = 0; i < c.layers; ++i) {
-    a->layers.push_back(i == 0 || gradients ? take_layer(arena, c, n, gradients) : a->layers[0]);
+    const bool own = i == 0 || keep == Keep::kAll;
+    a->layers.push_back(own ? take_layer(arena, c, n, gradients) : a->layers[0]);
+    if (!own && gradients) a->layers.back().x = arena->take(n * c.hidden);
   }
   a->x_end = gradients ? arena->take(n * c.hidden) : a->layers[0].x;
   a->final_rstd = arena->take(n);
@@ -71,24 +74,24 @@ void lay_out(Arena* arena, const Config& c, int64_t n, bool gradients, Activatio
 
 }  // namespace
 
-int64_t activation_floats(const Config& config, int64_t tokens, bool gradients) {
+int64_t activation_floats(const Config& config, int64_t tokens, Keep keep) {
   Arena arena(nullptr);
   Activations counted;
-  lay_out(&arena, config, tokens, gradients, &counted);
+  lay_out(&arena, config, tokens, keep, &counted);
   return arena.used();
 }
 
-rlsd_status prepare(Device* device, const Config& config, int64_t tokens, bool gradients,
+rlsd_status prepare(Device* device, const Config& config, int64_t tokens, Keep keep,
                     Activations* a) {
-  if (tokens == a->tokens && gradients == a->gradients && !a->memory.empty()) return RLSD_OK;
-  const int64_t floats = activation_floats(config, tokens, gradients);
+  if (tokens == a->tokens && keep == a->keep && !a->memory.empty()) return RLSD_OK;
+  const int64_t floats = activation_floats(config, tokens, keep);
   a->tokens = 0;
   RLSD_CHECK(
       device->reserve(&a->memory, static_cast<uint64_t>(floats) * sizeof(float), "Activations"));
   Arena arena(a->memory.floats());
-  lay_out(&arena, config, tokens, gradients, a);
+  lay_out(&arena, config, tokens, keep, a);
   a->tokens = tokens;
-  a->gradients = gradients;
+  a->keep = keep;
   return RLSD_OK;
 }
 

@@ -2,8 +2,10 @@
  *
  * Kept per layer for the backward pass: what cannot be recomputed by a norm or a product of
  * elements. Floats per row and layer: 2 hidden + 2 q_width + 2 kv_width + 2 intermediate + heads +
- * 2, and with q/k norms another q_width + kv_width + heads + kv_heads. Without gradients one
- * layer's memory serves all. Adapters keep nothing: x A^T is made anew by the backward pass. */
+ * 2, and with q/k norms another q_width + kv_width + heads + kv_heads. Adapters keep nothing:
+ * x A^T is made anew by the backward pass. Where layers are computed again for it, their inputs
+ * alone are kept, hidden floats a row and layer, and one layer's memory serves all, as it does
+ * without gradients. */
 #ifndef RLSD_MODEL_ACTIVATIONS_H_
 #define RLSD_MODEL_ACTIVATIONS_H_
 
@@ -14,6 +16,9 @@
 #include "model/layout.h"
 
 namespace rlsd::model {
+
+/* What a forward pass keeps for the backward pass. */
+enum class Keep { kNothing, kInputs, kAll };
 
 struct LayerActivations {
   float *x, *rstd1;             /* (N, H) residual stream at the layer's start */
@@ -36,15 +41,15 @@ struct Activations {
   float *dq, *dk, *dv, *d_out, *dq_raw, *dk_raw;
 
   int64_t tokens = 0;
-  bool gradients = false;
+  Keep keep = Keep::kNothing;
   Buffer memory;
 };
 
 /* Floats of the arena for `tokens` rows. */
-int64_t activation_floats(const Config& config, int64_t tokens, bool gradients);
+int64_t activation_floats(const Config& config, int64_t tokens, Keep keep);
 
 /* Makes room for `tokens` rows; what fits is kept. */
-rlsd_status prepare(Device* device, const Config& config, int64_t tokens, bool gradients,
+rlsd_status prepare(Device* device, const Config& config, int64_t tokens, Keep keep,
                     Activations* a);
 
 }  // namespace rlsd::model

@@ -19,6 +19,9 @@ class Backward {
     RLSD_CHECK(norm_backward(a_->dx, m_->layout.final_norm, a_->d_hidden, a_->x_end, a_->final_rstd,
                              n_, c_.hidden));
     for (int64_t i = c_.layers - 1; i >= 0; --i) {
+      /* The forward pass has left the last layer in the memory that serves all. */
+      const bool lost = a_->keep == Keep::kInputs && i + 1 < c_.layers;
+      if (lost) RLSD_CHECK(compute_again(m_, i, rows_, a_));
       RLSD_CHECK(feed_forward(i));
       RLSD_CHECK(attention(i));
     }

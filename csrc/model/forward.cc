@@ -36,6 +36,18 @@ rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations*
   return m->device.table().attention(m->device.context(), &args);
 }
 
+/* From attention's result to gate and up. */
+rlsd_status open_feed_forward(Model* m, int64_t layer, int64_t rows, Activations* a) {
+  const Config& c = m->config;
+  const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
+  const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
+  if (l.middle != l.x) RLSD_CHECK(m->device.copy(l.middle, l.x, rows * c.hidden));
+  RLSD_CHECK(linear(m, layer, kO, l.middle, l.out, rows, 1.0, a));
+  RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
+  RLSD_CHECK(linear(m, layer, kGate, l.gate, a->norm, rows, 0.0, a));
+  return linear(m, layer, kUp, l.up, a->norm, rows, 0.0, a);
+}
+
 }  // namespace
 
 rlsd_status attention_of(Model* m, const LayerActivations& l, const DeviceRows& rows,
@@ -90,18 +102,19 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
 
 rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, Activations* a) {
   const Config& c = m->config;
-  const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
-  if (l.middle != l.x) RLSD_CHECK(m->device.copy(l.middle, l.x, rows * c.hidden));
-  RLSD_CHECK(linear(m, layer, kO, l.middle, l.out, rows, 1.0, a));
-  RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
-  RLSD_CHECK(linear(m, layer, kGate, l.gate, a->norm, rows, 0.0, a));
-  RLSD_CHECK(linear(m, layer, kUp, l.up, a->norm, rows, 0.0, a));
+  RLSD_CHECK(open_feed_forward(m, layer, rows, a));
   RLSD_CHECK(m->device.table().silu_mul(
       m->device.context(), matrix(a->product, rows, c.intermediate),
       matrix(l.gate, rows, c.intermediate), matrix(l.up, rows, c.intermediate)));
   if (x_next != l.middle) RLSD_CHECK(m->device.copy(x_next, l.middle, rows * c.hidden));
   return linear(m, layer, kDown, x_next, a->product, rows, 1.0, a);
+}
+
+rlsd_status compute_again(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
+  RLSD_CHECK(project(m, layer, rows.rows, rows.positions, a));
+  RLSD_CHECK(attend(m, layer, rows, a));
+  return open_feed_forward(m, layer, rows.rows, a);
 }
 
 rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
@@ -126,7 +139,8 @@ rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
 }
 
 rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a) {
-  RLSD_CHECK(prepare(&m->device, m->config, rows.rows, gradients, a));
+  const Keep keep = !gradients ? Keep::kNothing : m->recompute ? Keep::kInputs : Keep::kAll;
+  RLSD_CHECK(prepare(&m->device, m->config, rows.rows, keep, a));
   return forward_with_sink(m, rows, a, nullptr);
 }
 

@@ -131,12 +131,12 @@ rlsd_status Generation::prefill(size_t first, size_t last, std::vector<Draw>* dr
   PrefillSink sink(&cache_, device_slots, rows.positions, rows.rows,
                    static_cast<int64_t>(slot_rows.size()));
   Activations* a = &m_->activations;
-  RLSD_CHECK(prepare(&m_->device, m_->config, rows.rows, false, a));
+  RLSD_CHECK(prepare(&m_->device, m_->config, rows.rows, Keep::kNothing, a));
   RLSD_CHECK(forward_with_sink(m_, rows, a, &sink));
   /* The last row of its prompt, once for each sequence. */
   const auto count = static_cast<int64_t>(last - first);
-  RLSD_CHECK(
-      prepare(&m_->device, m_->config, std::max(count, cache_.slots()), false, &activations_));
+  RLSD_CHECK(prepare(&m_->device, m_->config, std::max(count, cache_.slots()), Keep::kNothing,
+                     &activations_));
   RLSD_CHECK(m_->device.table().embedding(
       m_->device.context(), matrix(activations_.hidden, count, m_->config.hidden),
       matrix(a->hidden, rows.rows, m_->config.hidden), device_last));
@@ -160,7 +160,7 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
   const int32_t* const ids = rows_.ints();
   const int32_t *positions = ids + n, *slots = ids + 2 * n, *lengths = ids + 3 * n;
   Activations* a = &activations_;
-  RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), false, a));
+  RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), Keep::kNothing, a));
   RLSD_CHECK(device.table().embedding(device.context(), matrix(a->layers[0].x, n, c.hidden),
                                       m_->weight(m_->layout.embedding, c.vocab, c.hidden), ids));
   for (int64_t i = 0; i < c.layers; ++i) {

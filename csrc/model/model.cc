@@ -14,11 +14,12 @@ constexpr int64_t kChunk = int64_t{1} << 20;
 }  // namespace
 
 Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
-             const Config& c, int64_t tokens)
+             const Config& c, int64_t tokens, bool again)
     : config(c),
       layout(make_layout(c)),
       adapters(make_adapter_layout(c)),
       batch_tokens(tokens),
+      recompute(again),
       device(table, ordinal, threads, memory_limit) {}
 
 rlsd_status Model::create(const float* frequencies, int32_t dtype) {

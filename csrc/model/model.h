@@ -21,7 +21,7 @@ struct Model {
   /* `batch_tokens`: rows that one forward and backward pass holds at once; a longer sequence has
    * its own pass. */
   Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
-        const Config& c, int64_t batch_tokens);
+        const Config& c, int64_t batch_tokens, bool recompute);
 
   /* Allocates the weights, all 0; `dtype` is that of the matrices until one is changed. */
   rlsd_status create(const float* inverse_frequencies, int32_t dtype);
@@ -78,6 +78,7 @@ struct Model {
   const Layout layout;
   const AdapterLayout adapters;
   const int64_t batch_tokens;
+  const bool recompute; /* layers are computed again for the backward pass */
   Device device;
   std::shared_ptr<Weights> weights;
   Buffer adapter, gradient, first_moment, second_moment;
@@ -153,6 +154,9 @@ rlsd_status project(Model* model, int64_t layer, int64_t rows, const int32_t* po
                     Activations* a);
 rlsd_status finish_layer(Model* model, int64_t layer, int64_t rows, float* x_next, Activations* a);
 rlsd_status final_norm(Model* model, int64_t rows, Activations* a);
+
+/* All that the backward pass needs of a layer whose input alone was kept. */
+rlsd_status compute_again(Model* model, int64_t layer, const DeviceRows& rows, Activations* a);
 
 /* What attention reads and writes of a layer, but for gradients; shared keys and values are copied.
  */

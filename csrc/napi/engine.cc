@@ -15,7 +15,7 @@ using model::Block;
 using model::Model;
 
 constexpr size_t kConfigFields = 19;
-constexpr size_t kPlaceFields = 5;
+constexpr size_t kPlaceFields = 6;
 
 model::Config decode_config(const double* f) {
   model::Config c;
@@ -83,19 +83,20 @@ napi_value layout(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/* engineActivationBytes(config, tokens, gradients): number */
+/* engineActivationBytes(config, tokens, keep): number; keep as in model::Keep */
 napi_value activation_bytes(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
-  const double tokens = args.number(1), gradients = args.number(2);
+  const double tokens = args.number(1), keep = args.number(2);
   if (!args.valid()) return to_number(env, -1);
   const int64_t floats =
-      model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens), gradients != 0);
+      model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens),
+                               static_cast<model::Keep>(static_cast<int>(keep)));
   return to_number(env, static_cast<double>(floats) * sizeof(float));
 }
 
 /* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit,
- * batchTokens */
+ * batchTokens, recompute */
 napi_value open_model(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
@@ -104,10 +105,10 @@ napi_value open_model(napi_env env, napi_callback_info info) {
       args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
   if (backend == nullptr)
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
-  return wrap_model(
-      env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
-                                   static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
-                                   decode_config(fields), static_cast<int64_t>(place[4])));
+  return wrap_model(env, std::make_shared<Model>(
+                             backend, static_cast<int32_t>(place[1]),
+                             static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
+                             decode_config(fields), static_cast<int64_t>(place[4]), place[5] != 0));
 }
 
 /* engineAllocate(model, inverseFrequencies, dtype): dtype of the matrices */

@@ -31,7 +31,8 @@ export type QueuedValue<T> = number | Promise<T | Outcome>;
  */
 export interface EngineBinding {
   engineLayout(config: Float64Array): EngineLayout;
-  engineActivationBytes(config: Float64Array, tokens: number, gradients: number): number;
+  /** `keep`: 0 nothing, 1 each layer's input, 2 all that training needs. */
+  engineActivationBytes(config: Float64Array, tokens: number, keep: number): number;
   engineOpen(config: Float64Array, place: Float64Array): EngineHandle;
   /** `dtype` is that of the matrices until one of them is changed, which makes them float32. */
   engineAllocate(model: EngineHandle, inverseFrequencies: Float32Array, dtype: number): Queued;

@@ -25,7 +25,16 @@ import { DISTILL_FIELDS, distill } from "./distill.js";
 import { cancellable, generate, MAX_SEQUENCES } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
-import { batchTokensOf, heldType, layoutOf, readParameter, settled, settledValue, shareModel } from "./native-model.js";
+import {
+  batchTokensOf,
+  heldType,
+  layoutOf,
+  readParameter,
+  settled,
+  settledValue,
+  shareModel,
+  trainingBytes,
+} from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { Home } from "./place.js";
 import type {
@@ -219,7 +228,10 @@ export class EnginePolicy implements Policy {
   activationBytes(tokens: number, gradients: boolean): number {
     checkInteger(tokens, "tokens", { min: 1 });
     if (typeof gradients !== "boolean") throw invalid("a boolean", "gradients", gradients);
-    return native.engineActivationBytes(encodeConfig(this.config, this.lora), tokens, Number(gradients));
+    const config = encodeConfig(this.config, this.lora);
+    return gradients
+      ? trainingBytes(config, tokens, this.#model.placement)
+      : native.engineActivationBytes(config, tokens, 0);
   }
 
   async snapshot(): Promise<EnginePolicy> {

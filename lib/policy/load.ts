@@ -21,13 +21,15 @@ export interface PolicyOptions extends Placement {
   readonly maxSequences?: number | undefined;
 }
 
-const PLACEMENT_FIELDS = new Set(["threads", "memoryLimit", "batchTokens", "maxSequences"] as const);
+const PLACEMENT_SIZES = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
+const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute"] as const;
 const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base"]);
 
 function checkPlacement(o: Omit<PolicyOptions, "base">): void {
-  for (const name of PLACEMENT_FIELDS) {
+  for (const name of PLACEMENT_SIZES) {
     if (o[name] !== undefined) checkInteger(o[name], name, { min: 1 });
   }
+  checkBoolean(o.recompute, "recompute");
 }
 
 function once<T>(make: () => T): () => T {

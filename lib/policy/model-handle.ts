@@ -14,6 +14,11 @@ export interface Placement {
    * activation memory. Default: as many as train in 2 GiB of activations, in 512 ... 8192.
    */
   readonly batchTokens?: number | undefined;
+  /**
+   * Training keeps each layer's input alone and computes the layer again for the backward pass: about a third more time, a
+   * fraction of the activations, the same bits. Default false.
+   */
+  readonly recompute?: boolean | undefined;
 }
 
 /** One model in native memory. */

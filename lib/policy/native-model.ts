@@ -51,10 +51,14 @@ function defaultMemoryLimit(): number {
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
+/** Bytes of activations that training keeps for so many tokens. */
+export const trainingBytes = (config: Float64Array, tokens: number, { recompute = false }: Placement): number =>
+  native.engineActivationBytes(config, tokens, recompute ? 1 : 2);
+
 /** By default a function of the shape alone: how a batch is cut decides the last bits of a gradient. */
-export function batchTokensOf(config: Float64Array, { batchTokens }: Placement): number {
-  if (batchTokens !== undefined) return batchTokens;
-  const perToken = native.engineActivationBytes(config, 1024, 1) / 1024;
+export function batchTokensOf(config: Float64Array, placement: Placement): number {
+  if (placement.batchTokens !== undefined) return placement.batchTokens;
+  const perToken = trainingBytes(config, 1024, placement) / 1024;
   return Math.min(8192, Math.max(512, Math.floor(2 ** 31 / perToken)));
 }
 
@@ -70,6 +74,7 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
     placement.threads ?? 0,
     placement.memoryLimit ?? defaultMemoryLimit(),
     batchTokensOf(encoded, placement),
+    Number(placement.recompute ?? false),
   );
   return native.engineOpen(encoded, place);
 }

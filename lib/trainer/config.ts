@@ -161,6 +161,10 @@ export const trainSchema = {
     maxGradientNorm: nullable(number(1, "", { min: 1e-12 }), "gradients are scaled down to this norm; null: off", 1),
   },
   update: {
+    recompute: flag(
+      false,
+      "keep each layer's input alone and compute it again: less memory, a third more time, the same bits",
+    ),
     epochs: integer(1, "passes over the rollouts of a step", { min: 1 }),
     minibatches: integer(1, "updates a pass", { min: 1 }),
     microbatchTokens: integer(

@@ -1,7 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
-import { loadPolicy } from "../policy/load.js";
 import { readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
@@ -12,7 +11,7 @@ import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, heldOutText, type Materials, prepare } from "./prepare.js";
 import { extremes } from "./statistics.js";
-import { loadStudent, type ParameterCounts, parametersOf, parametersText } from "./student.js";
+import { loadStudent, type ParameterCounts, parametersOf, parametersText, policyLoader } from "./student.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
@@ -157,7 +156,7 @@ export async function dryRun(
   hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
   const config = resolveConfig(settings);
-  const policy = await loadStudent(config, undefined, hooks.loadPolicy ?? ((folder) => loadPolicy(folder)));
+  const policy = await loadStudent(config, undefined, policyLoader(config, hooks.loadPolicy));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);
     if (asksTeacher(config) && config.teacher.kind === "external" && hooks.loadPolicy === undefined) {

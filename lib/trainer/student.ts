@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
 import { isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
+import { loadPolicy } from "../policy/load.js";
 import { type LoraConfig, resolveLora } from "../policy/lora.js";
 import type { Policy } from "../policy/policy.js";
 import type { Checkpoint } from "./checkpoint.js";
@@ -17,6 +18,14 @@ export interface ParameterCounts {
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
 };
+
+/** How a run's folders become policies: `hook`, else the built-in engine as the settings place it. */
+export function policyLoader({ update }: ResolvedConfig, hook: LoadPolicy | undefined): LoadPolicy {
+  if (hook === undefined) return (directory) => loadPolicy(directory, { recompute: update.recompute });
+  if (update.recompute)
+    return fail('"update.recompute" is of the built-in engine, but hooks.loadPolicy makes the policy.');
+  return hook;
+}
 
 const CANNOT = "the policy that was loaded cannot have adapters: only those of the built-in engine can.";
 

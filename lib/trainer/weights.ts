@@ -2,14 +2,13 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { type RunFolder, readRunConfig } from "./run-folder.js";
-import { baseFingerprint, loadBeside, loadStudent, requireBase } from "./student.js";
+import { baseFingerprint, loadBeside, loadStudent, policyLoader, requireBase } from "./student.js";
 import { createTeacher, type LoadPolicy, TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
 /** Weights of a run: as they were given, or as the checkpoint has them. */
@@ -62,7 +61,7 @@ export async function loadWeights(
   from: Checkpoint | undefined,
   hook: LoadPolicy | undefined,
 ): Promise<Weights> {
-  const load = hook ?? ((directory: string) => loadPolicy(directory));
+  const load = policyLoader(config, hook);
   if (from !== undefined && hook === undefined) await requireBase(from, config.model, MEND);
   const policy = await loadStudent(config, from, load);
   let teacher: Teacher | undefined;
