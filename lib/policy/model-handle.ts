@@ -15,7 +15,7 @@ export interface Placement {
    */
   readonly batchTokens?: number | undefined;
   /**
-   * Training keeps each layer's input alone and computes the layer again for the backward pass: about a third more time, a
+   * Training keeps each layer's input alone and computes the layer again for the backward pass: up to a third more time, a
    * fraction of the activations, the same bits. Default false.
    */
   readonly recompute?: boolean | undefined;

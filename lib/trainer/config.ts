@@ -163,7 +163,7 @@ export const trainSchema = {
   update: {
     recompute: flag(
       false,
-      "keep each layer's input alone and compute it again: less memory, a third more time, the same bits",
+      "keep each layer's input alone and compute it again: less memory, up to a third more time, the same bits",
     ),
     epochs: integer(1, "passes over the rollouts of a step", { min: 1 }),
     minibatches: integer(1, "updates a pass", { min: 1 }),
