@@ -44,6 +44,21 @@ test.each<[string, Partial<NewModelConfig>, number | undefined]>([
   expect(await trained(again)).toEqual(await trained(kept));
 });
 
+test("and so do completions that share their prompt", async () => {
+  const prompt = Int32Array.from({ length: 30 }, (_, i) => (5 * i) % 37);
+  const shared = [1, 2, 3].map((n) => ({
+    prompt,
+    completion: Int32Array.from({ length: 4 + n }, (_, i) => (n * i) % 37),
+  }));
+  const gradients: Float32Array[][] = [];
+  for (const recompute of [false, true]) {
+    await using policy = await make(recompute);
+    await policy.accumulate({ sequences: shared, advantages: Float32Array.of(1, -1, 0.5) }, grpo());
+    gradients.push(await allOf(policy, "gradient"));
+  }
+  expect(gradients[1]).toEqual(gradients[0]);
+});
+
 test("so do those under adapters, which take the option from their model, and a distillation", async () => {
   await using teacher = await make(false, { numLayers: 1 });
   const both: number[][] = [];
