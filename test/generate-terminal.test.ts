@@ -24,7 +24,8 @@ function generate(args: readonly string[], ...steps: readonly (readonly [string,
   const { status, shown } = JSON.parse(stdout) as { status: number; shown: string };
   // What moves the cursor and erases, and the progress of a slow machine, are no text.
   const escapes = new RegExp(`${String.fromCharCode(27)}\\[\\d*[A-Z]`, "g");
-  const text = shown.replaceAll(escapes, "").replaceAll("\r", "").replaceAll("rlsd: reading the model\n", "");
+  const progress = /^rlsd: (reading the model|drawing.*|\d+ of \d+ completions.*)\n/gm;
+  const text = shown.replaceAll(escapes, "").replaceAll("\r", "").replaceAll(progress, "");
   return { status, text };
 }
 
