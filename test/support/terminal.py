@@ -1,6 +1,6 @@
 """Runs a command on a terminal of its own. argv[1]: JSON {"command": [...], "steps": [[wait, send], ...]}.
 
-Each step waits until `wait` has been shown since the step before, then types `send`. Prints JSON: what was shown, and the
+Each step waits until `wait` has been shown after what the step before had waited for, then types `send`. Prints JSON: what was shown, and the
 exit status (negative: the signal that ended it)."""
 
 import json
@@ -38,10 +38,12 @@ def read():
 
 at = 0
 for wait, send in task["steps"]:
-    while wait.encode() not in shown[at:]:
+    awaited = wait.encode()
+    while awaited not in shown[at:]:
         if not read():
             break
-    at = len(shown)
+    # Not all that is shown by now: one piece may hold what the next step waits for as well.
+    at = max(at, shown.find(awaited, at) + len(awaited))
     os.write(terminal, send.encode())
 while read():
     pass
