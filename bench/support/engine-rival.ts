@@ -8,7 +8,7 @@ import { drawn, INITIAL, type Workload } from "./engine-workload.js";
 import { inTurn, timed } from "./in-turn.js";
 import { Rival } from "./torch.js";
 
-/** Log-probs further apart than this, or losses, would mean that the two compute different things. */
+/** Log-probs further apart than this would mean that the two compute different things. */
 const AGREEMENT = 1e-3;
 
 interface Timed {

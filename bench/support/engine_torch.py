@@ -10,12 +10,11 @@ Every answer but the first has the seconds that the work took. All prompts are o
 batch has no padding, and logits are made of the completions alone.
 """
 
-import json
-import sys
 import time
 
 import torch
 import transformers
+from json_lines import answer, requests
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -73,14 +72,12 @@ class Model:
 
 
 model = None
-for line in sys.stdin:
-    request = json.loads(line)
+for request in requests():
     op = request.pop("op")
     if op == "load":
         model = Model(**request)
-        answer = {"version": f"PyTorch {torch.__version__}, transformers {transformers.__version__}"}
+        answer(version=f"PyTorch {torch.__version__}, transformers {transformers.__version__}")
     else:
         start = time.perf_counter()
-        answer = getattr(model, op)(**request)
-        answer["seconds"] = time.perf_counter() - start
-    print(json.dumps(answer), flush=True)
+        told = getattr(model, op)(**request)
+        answer(**told, seconds=time.perf_counter() - start)

@@ -5,11 +5,10 @@
 gradients, and the loss.
 """
 
-import json
-import sys
 import time
 
 import torch
+from json_lines import answer, requests
 
 
 def resident(field):
@@ -67,11 +66,10 @@ def step(d, rows):
 
 
 data = None
-for line in sys.stdin:
-    request = json.loads(line)
+for request in requests():
     op = request.pop("op")
     if op == "load":
         data = load(**request)
-        print(json.dumps({"version": torch.__version__}), flush=True)
+        answer(version=torch.__version__)
     else:
-        print(json.dumps(step(data, **request)), flush=True)
+        answer(**step(data, **request))

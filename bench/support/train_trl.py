@@ -5,7 +5,6 @@ completions of each of at most `tokens` tokens.
 {"op": "step"} lets it make its next step: the seconds from its start to its end, and the mean length of its completions.
 """
 
-import json
 import os
 import sys
 import time
@@ -16,18 +15,10 @@ import datasets
 import torch
 import transformers
 import trl
-
-
-def requests():
-    for line in sys.stdin:
-        yield json.loads(line)
+from json_lines import answer, requests
 
 
 asked = requests()
-
-
-def answer(**fields):
-    print(json.dumps(fields), file=sys.__stdout__, flush=True)
 
 
 class OnRequest(transformers.TrainerCallback):
