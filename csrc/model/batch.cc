@@ -43,24 +43,27 @@ MicroBatch empty_batch(int64_t first_sequence, int64_t first_target) {
   return m;
 }
 
-/* What a micro-batch holds so far. */
-class Filling {
+/* One side of a micro-batch: what it holds so far, and the sequence that may join it. */
+class Side {
  public:
-  explicit Filling(int64_t batch_tokens) : batch_tokens_(batch_tokens) {}
+  Side(const Sequences& s, int64_t batch_tokens) : s_(s), batch_tokens_(batch_tokens) {}
 
-  bool has_room(const Sequences& s, int64_t b) const {
-    return rows_ + s.input_rows(b) - common_rows(s, b) <= batch_tokens_ &&
-           keys_ + s.input_rows(b) <= kKeysPerRow * batch_tokens_;
+  /* Whether there is room for sequence b, which `take` means. */
+  bool offers(int64_t b) {
+    next_ = s_.input_rows(b);
+    common_ = common_rows(s_, b);
+    return rows_ + next_ - common_ <= batch_tokens_ && keys_ + next_ <= kKeysPerRow * batch_tokens_;
   }
-  void start(const Sequences& s, int64_t b) { rows_ = keys_ = s.input_rows(b); }
-  void add(const Sequences& s, int64_t b) {
-    rows_ += s.input_rows(b) - common_rows(s, b);
-    keys_ += s.input_rows(b);
+  void take(bool joins) {
+    rows_ = joins ? rows_ + next_ - common_ : next_;
+    keys_ = joins ? keys_ + next_ : next_;
   }
+  int64_t common() const { return common_; }
 
  private:
+  const Sequences& s_;
   const int64_t batch_tokens_;
-  int64_t rows_ = 0, keys_ = 0;
+  int64_t rows_ = 0, keys_ = 0, next_ = 0, common_ = 0;
 };
 
 }  // namespace
@@ -74,20 +77,15 @@ MicroBatch gather(const Sequences& s, int64_t first, int64_t count, int64_t firs
 
 std::vector<MicroBatch> split(const Sequences& s, int64_t batch_tokens, const Sequences* beside) {
   std::vector<MicroBatch> out;
-  Filling own(batch_tokens), other(batch_tokens);
+  std::vector<Side> sides = {{s, batch_tokens}};
+  if (beside != nullptr) sides.emplace_back(*beside, batch_tokens);
   int64_t targets = 0;
   for (int64_t b = 0; b < s.count; ++b) {
-    const bool joins =
-        !out.empty() && own.has_room(s, b) && (beside == nullptr || other.has_room(*beside, b));
-    if (joins) {
-      own.add(s, b);
-      if (beside != nullptr) other.add(*beside, b);
-    } else {
-      out.push_back(empty_batch(b, targets));
-      own.start(s, b);
-      if (beside != nullptr) other.start(*beside, b);
-    }
-    append(s, b, joins ? common_rows(s, b) : 0, &out.back());
+    bool joins = !out.empty();
+    for (Side& side : sides) joins = side.offers(b) && joins;
+    for (Side& side : sides) side.take(joins);
+    if (!joins) out.push_back(empty_batch(b, targets));
+    append(s, b, joins ? sides[0].common() : 0, &out.back());
     targets += s.completion(b);
   }
   return out;

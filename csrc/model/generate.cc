@@ -137,9 +137,9 @@ rlsd_status Generation::prefill(size_t first, size_t last, std::vector<Draw>* dr
   const auto count = static_cast<int64_t>(last - first);
   RLSD_CHECK(prepare(&m_->device, m_->config, std::max(count, cache_.slots()), Keep::kNothing,
                      &activations_));
-  RLSD_CHECK(m_->device.table().embedding(
-      m_->device.context(), matrix(activations_.hidden, count, m_->config.hidden),
-      matrix(a->hidden, rows.rows, m_->config.hidden), device_last));
+  const int64_t width = m_->config.hidden;
+  RLSD_CHECK(m_->device.gather(matrix(activations_.hidden, count, width),
+                               matrix(a->hidden, rows.rows, width), device_last));
   return sample(first, activations_.hidden, draws);
 }
 
