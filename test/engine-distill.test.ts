@@ -10,7 +10,7 @@ import {
 } from "../lib/index.js";
 import { distillReference } from "../lib/reference/distill.js";
 import { relativeError } from "./support/safetensors.js";
-import { ids, prompts, tinyPolicy } from "./support/small-policy.js";
+import { gradientOf, ids, prompts, tinyPolicy } from "./support/small-policy.js";
 
 const present = backendInfo().cpu.operations?.distill_loss === true;
 if (!present) process.stderr.write("not run: engine-distill (this build has no distillation loss)\n");
@@ -33,12 +33,6 @@ async function predicting(policy: EnginePolicy, from: typeof sequences): Promise
     out.push(...logits.slice((prompt.length - 1) * 37, (prompt.length + completion.length - 1) * 37));
   }
   return Float64Array.from(out);
-}
-
-async function gradients(policy: EnginePolicy): Promise<Float32Array> {
-  const parts: number[] = [];
-  for (const name of policy.parameterNames) parts.push(...(await policy.readParameter(name, "gradient")));
-  return Float32Array.from(parts);
 }
 
 const choices: DistillOptions[] = [
@@ -117,15 +111,15 @@ const choices: DistillOptions[] = [
     const several = await small.distill(batch, { divergence: "reverse-kl" }, { lossScale: 0.5 });
     expect(several.tokenLosses).toEqual(one.tokenLosses);
     expect(several.loss).toBeCloseTo(one.loss, 6);
-    const alone = await gradients(student);
-    expect(relativeError(await gradients(small), alone)).toBeLessThan(2e-5);
+    const alone = await gradientOf(student);
+    expect(relativeError(await gradientOf(small), alone)).toBeLessThan(2e-5);
     const nll = { sequences, advantages: new Float32Array(N).fill(-1 / N) };
     await student.step({ learningRate: 0 });
     await student.accumulate(nll, rowCoefficient({ reduction: "token-sum" }));
-    const other = await gradients(student);
+    const other = await gradientOf(student);
     await small.accumulate(nll, rowCoefficient({ reduction: "token-sum" }));
     const sum = alone.map((g, i) => g + other[i]!);
-    expect(relativeError(await gradients(small), sum)).toBeLessThan(2e-5);
+    expect(relativeError(await gradientOf(small), sum)).toBeLessThan(2e-5);
     await small.dispose();
   });
 
@@ -134,7 +128,7 @@ const choices: DistillOptions[] = [
     const same = { sequences, teacher: twin, teacherSequences: sequences };
     const { loss } = await student.distill(same, { divergence: "reverse-kl" });
     expect(Math.abs(loss)).toBeLessThan(1e-6);
-    expect((await gradients(student)).every((g) => Math.abs(g) < 1e-6)).toBe(true);
+    expect((await gradientOf(student)).every((g) => Math.abs(g) < 1e-6)).toBe(true);
     await twin.dispose();
   });
 
@@ -183,6 +177,6 @@ const choices: DistillOptions[] = [
     const refused = words(await student.distill(batch, o).catch((error: unknown) => error));
     expect(refused).toContain(message);
     expect(words(await distillLoss(packed, o).catch((error: unknown) => error))).toBe(refused);
-    expect((await gradients(student)).every((g) => g === 0)).toBe(true);
+    expect((await gradientOf(student)).every((g) => g === 0)).toBe(true);
   });
 });

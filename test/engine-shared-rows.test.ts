@@ -9,8 +9,9 @@ import {
   type ScoreRequest,
 } from "../lib/index.js";
 import { randomStream } from "../lib/trainer/random.js";
-import { adapted, allOf } from "./support/lora.js";
+import { adapted } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
+import { gradientOf } from "./support/small-policy.js";
 
 const random = randomStream(5);
 const ids = (n: number) => Int32Array.from({ length: n }, () => Math.floor(random() * 40));
@@ -35,9 +36,6 @@ const tiny = (config: Partial<NewModelConfig> = {}, options: CreateOptions = {})
     { vocabSize: 40, hiddenSize: 32, numLayers: 2, numHeads: 4, numKvHeads: 2, maxLength: 64, ...config },
     { seed: 4, deviation: 0.3, ...options },
   );
-
-const gradientOf = async (policy: EnginePolicy): Promise<Float32Array> =>
-  Float32Array.from((await allOf(policy, "gradient")).flatMap((part) => [...part]));
 
 /** The gradient of every sequence by itself, added up: nothing is shared. */
 async function oneByOne(policy: EnginePolicy): Promise<Float32Array> {

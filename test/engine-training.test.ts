@@ -10,7 +10,7 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { ids, sixRequests, tinyPolicy } from "./support/small-policy.js";
+import { gradientOf, ids, sixRequests, tinyPolicy } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -18,12 +18,6 @@ const wave = (phase: number, size: number): Float32Array =>
   Float32Array.from({ length: N }, (_, i) => size * Math.sin(phase + 1.7 * i));
 const advantages = Float32Array.of(1, -1, 0.5, 2, -0.25, 0);
 const nll = rowCoefficient({ reduction: "token-sum" });
-
-async function gradients(policy: EnginePolicy): Promise<Float32Array> {
-  const parts: number[] = [];
-  for (const name of policy.parameterNames) parts.push(...(await policy.readParameter(name, "gradient")));
-  return Float32Array.from(parts);
-}
 
 const add = (a: Float32Array, b: Float32Array): Float32Array => a.map((x, i) => x + b[i]!);
 
@@ -82,7 +76,7 @@ describe("accumulate", () => {
     for (const [name, value] of Object.entries(one.stats)) {
       expect([name, several.stats[name as keyof typeof one.stats]]).toEqual([name, expect.closeTo(value, 6)]);
     }
-    expect(relativeError(await gradients(small), await gradients(policy))).toBeLessThan(2e-5);
+    expect(relativeError(await gradientOf(small), await gradientOf(policy))).toBeLessThan(2e-5);
     await small.dispose();
   });
 
@@ -98,7 +92,7 @@ describe("accumulate", () => {
   test("parts with the whole batch's normalizer add up to the whole", async () => {
     const { teacherLogProbs: _, refLogProbs: __, ...b } = batch();
     await policy.accumulate(b, grpo({ reduction: "token-mean" }));
-    const whole = await gradients(policy);
+    const whole = await gradientOf(policy);
     await policy.step({ learningRate: 0 });
     const tokens = b.completionMask!.reduce((total, m) => total + m, 0);
     const shared = grpo({ reduction: "token-mean", normalizer: tokens });
@@ -114,7 +108,7 @@ describe("accumulate", () => {
       };
       await policy.accumulate(part, shared);
     }
-    expect(relativeError(await gradients(policy), whole)).toBeLessThan(2e-5);
+    expect(relativeError(await gradientOf(policy), whole)).toBeLessThan(2e-5);
   });
 
   test("the bits of a gradient do not depend on the threads", async () => {
@@ -122,7 +116,7 @@ describe("accumulate", () => {
     for (const threads of [1, 2, 5]) {
       const other = await tinyPolicy({}, { threads });
       await other.accumulate(batch(), rlsd({ creditMix: 0.5 }));
-      wanted.push(await gradients(other));
+      wanted.push(await gradientOf(other));
       await other.dispose();
     }
     expect(wanted[1]).toEqual(wanted[0]);
@@ -143,14 +137,14 @@ describe("accumulate", () => {
     expect([none.loss, none.stats.tokens]).toEqual([0, 0]);
     const empty = { sequences: [sequences[3]!], advantages: Float32Array.of(1) };
     expect((await policy.accumulate(empty, grpo())).loss).toBe(0);
-    expect((await gradients(policy)).every((g) => g === 0)).toBe(true);
+    expect((await gradientOf(policy)).every((g) => g === 0)).toBe(true);
   });
 
   test("a failed call clears the accumulated gradient and says what failed", async () => {
     await policy.accumulate(batch(), grpo());
     const bad = { ...batch(), oldLogProbs: wave(0, 1).fill(Number.NaN, 4, 5) };
     await expect(policy.accumulate(bad, grpo())).rejects.toMatchObject({ code: "ERR_RLSD_NON_FINITE", index: 4 });
-    expect((await gradients(policy)).every((g) => g === 0)).toBe(true);
+    expect((await gradientOf(policy)).every((g) => g === 0)).toBe(true);
   });
 
   test("an abort rejects with the signal's reason and clears the accumulated gradient", async () => {
@@ -170,7 +164,7 @@ describe("accumulate", () => {
       );
     }
     expect(outcome).toBe(reason);
-    expect((await gradients(policy)).every((g) => g === 0)).toBe(true);
+    expect((await gradientOf(policy)).every((g) => g === 0)).toBe(true);
   });
 
   test.each([
@@ -254,7 +248,7 @@ describe("step", () => {
     for (let t = 1; t <= 3; t++) {
       await policy.accumulate({ sequences, advantages: wave(t, 1) }, nll);
       const g = await Promise.all(names.map((name) => policy.readParameter(name, "gradient")));
-      const all = await gradients(policy);
+      const all = await gradientOf(policy);
       const norm = Math.sqrt(all.reduce((a, x) => a + x * x, 0));
       const o = { learningRate: 0.01, weightDecay: 0.1, betas: [0.9, 0.95] as const, eps: 1e-8, maxGradientNorm: 0.5 };
       const result = await policy.step(o);
@@ -285,7 +279,7 @@ describe("step", () => {
     const result = await policy.step({ learningRate: 0.1 });
     expect([result.skipped, Number.isFinite(result.gradientNorm)]).toEqual([true, false]);
     expect(await policy.readParameter(name)).toEqual(before);
-    expect((await gradients(policy)).every((g) => g === 0)).toBe(true);
+    expect((await gradientOf(policy)).every((g) => g === 0)).toBe(true);
     await policy.dispose();
   });
 

@@ -6,7 +6,6 @@ import { rlsdCredit } from "../ops/credit.js";
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import { createPrivilegedBlock } from "../prompt/privileged.js";
-import { spanMask } from "../prompt/spans.js";
 import { fromFunction } from "../verifiers/function.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -19,7 +18,7 @@ import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
 import { createReward } from "./prepare.js";
 import { loadAsked, loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
-import type { Rollout } from "./rollout.js";
+import { type Rollout, spanOf } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
@@ -117,8 +116,7 @@ function creditOne(rollout: Rollout, advantage: number, evidence: Evidence, { co
   const { evidenceClip, negativeOnly, clipMode, normalize } = ALGORITHMS.rlsd!.objective(config);
   // That of the step which this policy would draw for.
   const creditMix = ALGORITHMS.rlsd!.creditMix(config, step + 1);
-  const { span } = config;
-  const mask = span.open === "" ? undefined : spanMask(tokenizer.pieces(rollout.tokenIds), span, rollout.prompt.text);
+  const mask = spanOf(rollout, tokenizer, config);
   const input = {
     logProbs: rollout.logProbs,
     teacherLogProbs: evidence.teacherLogProbs,
@@ -169,6 +167,7 @@ async function creditLot(
 
 function settle({ model, settings }: ResolvedModel, files: readonly string[], given: CreditSettings) {
   const merged = merge(merge(settings, given as Readonly<Record<string, unknown>>), { model, algorithm: "rlsd" });
+  // Nothing is evaluated here, but a run's own "stop" wants a file to wait for.
   const config = resolveConfig(merge(merged, { data: { train: files, eval: files } }));
   return { config, judged: merged.reward !== undefined };
 }

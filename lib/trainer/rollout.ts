@@ -1,6 +1,7 @@
 import { RlsdError } from "../errors.js";
 import type { Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
+import { spanMask } from "../prompt/spans.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 
@@ -22,6 +23,15 @@ export interface Rollout {
   readonly finish: "stop" | "length";
   /** Special tokens left out. */
   readonly text: string;
+}
+
+/** Where its credit is given: 1 inside the tags of the settings; undefined: everywhere. */
+export function spanOf(
+  one: Rollout,
+  tokenizer: Tokenizer,
+  { span }: Pick<ResolvedConfig, "span">,
+): Uint8Array | undefined {
+  return span.open === "" ? undefined : spanMask(tokenizer.pieces(one.tokenIds), span, one.prompt.text);
 }
 
 /** Prompts of one call where there are many: enough to keep the cores busy, few enough to keep the key-value cache small. */

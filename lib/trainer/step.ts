@@ -2,7 +2,6 @@ import { performance } from "node:perf_hooks";
 import type { Objective } from "../objectives/objective.js";
 import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
-import { spanMask } from "../prompt/spans.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
@@ -11,7 +10,7 @@ import { type Judged, judge, requireVerdicts } from "./judge.js";
 import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
 import type { Materials } from "./prepare.js";
 import { endlessOrder, hashSeed } from "./random.js";
-import { type Rollout, rollout } from "./rollout.js";
+import { type Rollout, rollout, spanOf } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { Teacher } from "./teacher.js";
@@ -167,10 +166,7 @@ function toRows(
           rollout: one,
           advantage: advantages[i]!,
           evidence: evidence[i],
-          span:
-            config.span.open === ""
-              ? undefined
-              : spanMask(materials.tokenizer.pieces(one.tokenIds), config.span, one.prompt.text),
+          span: spanOf(one, materials.tokenizer, config),
         }
       : undefined,
   );

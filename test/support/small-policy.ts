@@ -39,3 +39,10 @@ export const sixRequests = (): ScoreRequest[] =>
   }));
 
 export const temporaryFolder = (): string => mkdtempSync(join(tmpdir(), "rlsd-engine-"));
+
+/** The gradient of every parameter, one after another. */
+export async function gradientOf(policy: EnginePolicy): Promise<Float32Array> {
+  const parts: number[] = [];
+  for (const name of policy.parameterNames) parts.push(...(await policy.readParameter(name, "gradient")));
+  return Float32Array.from(parts);
+}
