@@ -6,7 +6,8 @@ import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
-import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
+import { dryRun } from "../lib/trainer/dry-run.js";
+import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { describeSettings } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
@@ -271,7 +272,11 @@ describe("a dry run", () => {
     const told = (endings: readonly string[]) => /^ends +(.*)$/m.exec(dryRunText({ ...plan, endings }))?.[1];
     expect(told(["<|end|>", "\n"])).toBe('"<|end|>", "\\n"');
     expect(told([])).toMatch(/^nowhere: the model has no end token/);
-    expect(plan.asked).toEqual({ student: "<user>say a<assistant>", teacher: "<user>say a. aa<assistant>" });
+    expect(plan.asked).toEqual({
+      student: "<user>say a<assistant>",
+      teacher: "<user>say a. aa<assistant>",
+      demonstration: null,
+    });
     expect(dryRunText(plan)).toMatch(/^columns {4}prompt from question, answer, trace$/m);
     expect(dryRunText(plan)).toMatch(
       /as the model reads it:\n {2}\| <user>say a<assistant>\n.*the teacher reads it:\n {2}\| .*a\. aa<assistant>$/,

@@ -31,12 +31,14 @@ const percent = (value: number | undefined): string => (value === undefined ? "-
 export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
   const clips = [numberIn(metrics, "ratioClippedLow"), numberIn(metrics, "ratioClippedHigh")].map(percent).join("/");
   const credit = [numberIn(metrics, "evidenceClippedLow"), numberIn(metrics, "evidenceClippedHigh")];
+  // A step that draws nothing has nothing judged, and no ratios.
+  const drawn = numberIn(metrics, "unjudged") !== undefined;
   const parts = [
     `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
-    `reward ${fixed(numberIn(metrics, "reward"), 3)}`,
-    `accuracy ${percent(numberIn(metrics, "accuracy"))}`,
+    ...(drawn ? [`reward ${fixed(numberIn(metrics, "reward"), 3)}`] : []),
+    ...(drawn ? [`accuracy ${percent(numberIn(metrics, "accuracy"))}`] : []),
     `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
-    `clip ${clips}`,
+    ...(drawn ? [`clip ${clips}`] : []),
     ...(credit[0] === undefined ? [] : [`credit clip ${credit.map(percent).join("/")}`]),
     `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
     `${clockTime(secondsLeft)} left`,
@@ -50,7 +52,9 @@ export function describeEvaluation(metrics: MetricsLine): string {
     .filter(([name]) => /^(avg|pass)@\d+$/.test(name))
     .map(([name, value]) => `  ${name} ${percent(value as number)}`);
   const accuracy = percent(numberIn(metrics, "accuracy"));
-  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
+  const loss = numberIn(metrics, "loss");
+  const compared = loss === undefined ? "" : `  loss ${loss.toFixed(4)}`;
+  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${compared}${sampled.join("")}`;
 }
 
 /** That a run has no credit to give, or none for some rows; undefined: it has for all, or that cannot be known yet. */

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
   INITIAL_STATE,
@@ -21,6 +22,7 @@ import { newFolder } from "./new-folder.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
+import { sftStep } from "./sft.js";
 import { type StepContext, trainStep } from "./step.js";
 import { parametersOf } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
@@ -90,7 +92,7 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
       if (run.saved?.state.step !== state.step && checkpointDue(state, run.config)) await save(run, state);
       if (lastStepMade(state, run.config)) return { state, interrupted: false };
       run.context.signal.throwIfAborted();
-      const outcome = await trainStep(run.context, state);
+      const outcome = await (imitates(run.config) ? sftStep : trainStep)(run.context, state);
       await run.folder.logSamples(outcome.samples);
       await run.folder.log(outcome.metrics);
       state = outcome.state;
