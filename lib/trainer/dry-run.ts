@@ -9,6 +9,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { settleModels } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
@@ -199,7 +200,7 @@ export async function dryRun(
   settings: TrainConfig,
   hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
-  const config = resolveConfig(settings);
+  const config = await settleModels(resolveConfig(settings));
   const policy = await loadStudent(config, undefined, policyLoader(config, hooks.loadPolicy));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);
