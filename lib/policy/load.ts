@@ -1,6 +1,7 @@
 import { types } from "node:util";
 import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { located } from "../hub-cache.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
@@ -43,7 +44,7 @@ function once<T>(make: () => T): () => T {
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
-  const base = options.base ?? (await baseOf(directory, folder.named));
+  const base = options.base === undefined ? await baseOf(directory, folder.named) : located(options.base);
   const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
@@ -73,11 +74,12 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  * file until they are trained or overwritten. A folder of the PEFT library (adapter_config.json,
  * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained.
  *
+ * @param model the folder, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
-export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  checkPath(directory, "directory");
+export async function loadPolicy(model: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
+  const directory = located(checkPath(model, "model"));
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
@@ -89,8 +91,8 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   const { config, json, companions } = await readModelFolder(directory);
   const sources = await findParameters(directory, config, layoutOf(config));
   const tokenizer = tokenizerIn(companions, directory);
-  const model = await readModel(config, options, sources);
-  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
+  const weights = await readModel(config, options, sources);
+  return new EnginePolicy(weights, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
 
 /** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */

@@ -50,7 +50,7 @@ const fields = {
 export const trainSchema = {
   model: text(
     "",
-    "folder with config.json, model.safetensors and tokenizer.json, or of adapters on one; or a run or checkpoint",
+    "folder with config.json, model.safetensors and tokenizer.json, or of adapters on one; a run or checkpoint; or a name in Hugging Face's cache",
   ),
   output: text("", "run folder; empty: a new one under runs/"),
   algorithm: oneOf(Object.keys(ALGORITHMS), "rlsd", "how the update is made"),

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { hubCache, located } from "../hub-cache.js";
 import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
@@ -40,7 +41,8 @@ async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSo
   return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
 }
 
-async function modelFolder(directory: string): Promise<string> {
+async function modelFolder(model: string): Promise<string> {
+  const directory = located(model);
   if (existsSync(join(directory, CHECKPOINTS))) {
     return onBestCheckpoint(directory, async (best) => {
       if (best !== undefined) return best.model;
@@ -62,10 +64,11 @@ export async function settleModels(config: ResolvedConfig): Promise<ResolvedConf
  * may be run again, where a run in progress removes the checkpoint.
  */
 export async function withModel<T>(
-  directory: string,
+  named: string,
   o: ModelSource,
   body: (found: ResolvedModel) => Promise<T>,
 ): Promise<T> {
+  const directory = located(named);
   const { base } = o;
   if (base !== undefined) checkPath(base, "base");
   if (base !== undefined && o.loadPolicy !== undefined) {
@@ -86,7 +89,7 @@ export async function withModel<T>(
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
-    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json).`,
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor the name of a model in ${hubCache()}.`,
   );
 }
 
