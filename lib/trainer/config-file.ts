@@ -25,13 +25,15 @@ export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isW
   return Object.fromEntries([...Object.entries(base), ...merged]);
 }
 
-/** Modules that a reward names: alone, in a sum's or a gate's parts, in a list. */
+/** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isTree(reward)) return reward;
   if (reward.type === "module" && typeof reward.path === "string") {
     return isFilePath(reward.path) || reward.path.startsWith("~/") ? { ...reward, path: at(reward.path) } : reward;
   }
+  // A program of a file is run where the file is.
+  if (reward.type === "command") return { ...reward, cwd: at(reward.cwd ?? ".") };
   const inner = Object.entries(reward).map(([name, value]) =>
     ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
   );

@@ -8,7 +8,8 @@ import { deadline } from "./deadline.js";
 import { define } from "./definition.js";
 import { badVerdict, stringMap, toVerdict } from "./function.js";
 import { integer, number, text } from "./options.js";
-import type { Sample, Verdict } from "./verifier.js";
+import { MOST_BYTES, sampleJson } from "./sample-json.js";
+import type { Verdict } from "./verifier.js";
 
 const readers = {
   url: text(),
@@ -55,13 +56,6 @@ function resolveHeaders(headers: Readonly<Record<string, string>>): Record<strin
     }),
   );
 }
-
-/** JSON with 64-bit integers of a data row as decimal texts. */
-const body = (sample: Sample) =>
-  JSON.stringify(sample, (_, value: unknown) => (typeof value === "bigint" ? value.toString() : value));
-
-/** Bytes of an answer at most: a verdict is small, and what never ends must not fill the memory of who trains. */
-const MOST_BYTES = 1 << 20;
 
 /** The answer's text; undefined where it is longer than MOST_BYTES. */
 async function textOf(response: Response): Promise<string | undefined> {
@@ -124,7 +118,7 @@ export const http = define({
     const places = semaphore(options.concurrency);
     return {
       async judge(sample, signal) {
-        const init = { method: "POST", headers, body: body(sample) };
+        const init = { method: "POST", headers, body: sampleJson(sample) };
         await places.acquire();
         try {
           for (let tried = 0; ; tried++) {

@@ -5,6 +5,7 @@ import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
 import { choice } from "./choice.js";
 import { gated, weightedSum } from "./combine.js";
+import { command } from "./command.js";
 import { type Definition, inline, type Judge } from "./definition.js";
 import { fromFunction, type VerifyFunction } from "./function.js";
 import { Harness } from "./harness.js";
@@ -47,6 +48,7 @@ const definitions: ReadonlyMap<string, Definition> = new Map(
     length,
     repetition,
     moduleVerifier,
+    command,
     http,
   ].map((definition) => [definition.type, definition] as const),
 );

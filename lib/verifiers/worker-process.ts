@@ -30,6 +30,19 @@ function killAll(): void {
   for (const pid of alive) killGroup(pid);
 }
 
+/** Pages of a process and its descendants; undefined: it is gone. Where the kernel lists no children, its own. */
+function residentPages(pid: number): number | undefined {
+  try {
+    const own = Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]);
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim();
+    return children === ""
+      ? own
+      : children.split(" ").reduce((sum, child) => sum + (residentPages(Number(child)) ?? 0), own);
+  } catch {
+    return undefined;
+  }
+}
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -117,14 +130,10 @@ export class WorkerProcess {
     stderr?.[method]?.();
   }
 
-  /** Resident memory in MiB; undefined where the system does not say. */
+  /** Resident memory in MiB of it and what it has started; undefined where the system does not say. */
   residentMb(): number | undefined {
     if (process.platform !== "linux" || this.#child.pid === undefined) return undefined;
-    try {
-      const pages = readFileSync(`/proc/${this.#child.pid}/statm`, "latin1").split(" ")[1];
-      return (Number(pages) * PAGE_BYTES) / 2 ** 20;
-    } catch {
-      return undefined;
-    }
+    const pages = residentPages(this.#child.pid);
+    return pages === undefined ? undefined : (pages * PAGE_BYTES) / 2 ** 20;
   }
 }
