@@ -25,7 +25,12 @@
 #define RLSD_TARGET_END RLSD_PRAGMA(GCC pop_options)
 #endif
 
+/* Clang knows no such target, and would leave the others out too; its vectors are as wide as they are written. */
+#if defined(__clang__)
+#define RLSD_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c"
+#else
 #define RLSD_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c,prefer-vector-width=512"
+#endif
 #define RLSD_AVX2 "avx2,fma,f16c"
 
 namespace rlsd::cpu {

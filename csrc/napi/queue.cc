@@ -148,7 +148,9 @@ void deliver(napi_env env, napi_value, void* context, void*) {
 }  // namespace
 
 bool is_main_thread() {
-#if defined(SYS_gettid)
+#if defined(__APPLE__) /* whose gettid is another thing */
+  return pthread_main_np() != 0;
+#elif defined(SYS_gettid)
   return getpid() == static_cast<pid_t>(syscall(SYS_gettid));
 #else
   return false;

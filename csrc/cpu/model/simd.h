@@ -19,8 +19,12 @@
  * is not ready when that choice is made, so its builds have one version. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
+#if defined(__clang__) /* which inlines no clone, and takes no noinline beside them */
+#define RLSD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
 #define RLSD_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
+#endif
 #else
 #define RLSD_CLONES __attribute__((noinline))
 #endif
