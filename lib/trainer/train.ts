@@ -22,7 +22,7 @@ import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { type StepContext, trainStep } from "./step.js";
-import { parametersOf } from "./student.js";
+import { parametersOf, textFolder } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
@@ -162,7 +162,7 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
   return releasing(
     () => disposeWeights(weights),
     async () => {
-      const materials = await prepare(config, weights.policy, hooks.signal);
+      const materials = await prepare(config, weights.policy, hooks.signal, await textFolder(config, from));
       const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
       return releasing(async () => materials.verifier.dispose?.(), begin);
     },
