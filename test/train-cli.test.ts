@@ -211,6 +211,7 @@ describe("progress", () => {
     expect(steps[0]).toContain("clip 1.0%/2.0%  1235 tok/s  0:01 left");
     expect(text).toContain("1 rows left out");
     expect(text).toContain("no training row has privileged text (privileged.source=trace): all credit is 1");
+    expect(text).toContain("as without a teacher; --set data.fields.trace=COLUMN names it");
     text = "";
     progress.start({ ...start, withoutPrivileged: 1 });
     progress.start({ ...start, withoutPrivileged: null });

@@ -60,7 +60,10 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
     return `${withoutPrivileged} of ${rows.train} training rows have no privileged text: their credit is 1`;
   }
   const { source } = config.privileged;
-  return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher`;
+  const column = ["answer", "trace", "document"].includes(source)
+    ? `; --set data.fields.${source}=COLUMN names it`
+    : "";
+  return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher${column}`;
 }
 
 /** One line of a screen that changes, below lines that stay. */

@@ -134,9 +134,14 @@ async function readHead(rows: AsyncGenerator<PlacedRow>, most: number): Promise<
   return head;
 }
 
-function fieldsOf(head: readonly PlacedRow[], given: Partial<FieldMap>): FieldMap | null {
+function fieldsOf(file: string, head: readonly PlacedRow[], given: Partial<FieldMap>): FieldMap | null {
   const read = head.flatMap(({ row }) => (row === undefined ? [] : [row]));
-  return read.length === 0 ? null : guessFields(read, given);
+  try {
+    return read.length === 0 ? null : guessFields(read, given);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError(error.code, `${file}: ${error.message}`, { cause: error });
+  }
 }
 
 /** Reads files into examples. Rows that do not fit are listed with their place, never dropped in silence. */
@@ -153,7 +158,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
     try {
       const head = await readHead(rows, Math.max(limit, LEAST_SEEN));
       // Each file has its own columns.
-      const fields = fieldsOf(head, options.fields ?? {});
+      const fields = fieldsOf(file, head, options.fields ?? {});
       map ??= fields;
       const add = (placed: PlacedRow): void => {
         const made = toExample(placed, index++, fields, system);

@@ -63,8 +63,17 @@ function checkNamed(rows: readonly Row[], part: string, name: string): void {
 }
 
 /**
+ * Whether a column that plays one part already may play this one too: a worked solution states the right answer at its
+ * end, as in GSM8K and MATH. In conversations the assistant's own turns are the trace.
+ */
+function sharesAnswer(part: keyof FieldMap, name: string, map: Readonly<Parts>): boolean {
+  if (part === "answer") return name === map.trace;
+  return part === "trace" && name === map.answer && map.messages === null;
+}
+
+/**
  * The map for these rows: what the user named, and a guess for the rest from the columns that any of them has. A column
- * plays one part only: `solution` is the trace where another column has the answer.
+ * plays one part, but that answer and trace may be in one: `solution` is the trace alone where another column has the answer.
  */
 export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): FieldMap {
   const map: Parts = { ...NONE };
@@ -79,7 +88,9 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): Fie
   const there = columnsIn(rows, new Set(PARTS.flatMap((part) => CANDIDATES[part])));
   for (const part of PARTS) {
     if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
-    const found = CANDIDATES[part].find((name) => !taken.has(name) && there.has(name));
+    const found = CANDIDATES[part].find(
+      (name) => there.has(name) && (!taken.has(name) || sharesAnswer(part, name, map)),
+    );
     if (found === undefined) continue;
     map[part] = found;
     taken.add(found);
