@@ -46,6 +46,13 @@ describe("rlsd train", () => {
     expect(lines.map((line) => line.kind)).toEqual(["start", "eval", "train", "train", "eval", "summary"]);
   });
 
+  test("of one's own model and rows nothing is taken from the example, also without a settings file", () => {
+    const own = ["--set", `model=${clock}`, "--set", `data.train=${clock}/train.jsonl`];
+    const plan = rlsd("train", ...own, "--set", "rollout.maxTokens=40", "--dry-run", "--json");
+    expect(JSON.parse(plan.stdout)).toMatchObject({ config: { steps: 100, data: { eval: [] } } });
+    expect(rlsd("compare", ...own).stderr).toContain('expected files for "data.eval"');
+  });
+
   test("settings come from a file, and --set wins", () => {
     const file = join(folder, "run.yaml");
     writeFileSync(

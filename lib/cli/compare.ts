@@ -113,10 +113,11 @@ async function conclude(title: string, arms: readonly ComparedArm[], output: str
 async function compareSettings(file: string | undefined, flags: CompareFlags): Promise<void> {
   const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
   const { defaultArms, planComparison } = await import("../trainer/compare.js");
-  const { exampleSettings } = await import("../trainer/example/config.js");
+  const { settingsWithoutFile } = await import("../trainer/example/config.js");
   const { newFolder } = await import("../trainer/new-folder.js");
-  const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
-  const settings = merge(base, await parseSet(flags.set));
+  const changes = await parseSet(flags.set);
+  const base = file === undefined ? { ...settingsWithoutFile(changes) } : await readConfigFile(file);
+  const settings = merge(base, changes);
   const byDefault = flags.arm === undefined ? defaultArms(settings) : undefined;
   const arms = byDefault?.arms ?? (await parseArms(flags.arm!));
   const output = resolve(flags.output ?? newFolder("compare"));

@@ -42,8 +42,8 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
   } else if (file !== undefined) {
     settings = await readConfigFile(file);
   } else {
-    const { exampleSettings } = await import("../trainer/example/config.js");
-    settings = { ...exampleSettings() };
+    const { settingsWithoutFile } = await import("../trainer/example/config.js");
+    settings = { ...settingsWithoutFile(changes) };
   }
   settings = merge(settings, changes);
   return flags.output === undefined ? settings : { ...settings, output: flags.output };
