@@ -89,7 +89,7 @@ function createLiveLine(screen: Screen) {
 }
 
 /** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
-export function createProgress(screen: Screen, now: () => number = Date.now): Progress {
+export function createProgress(screen: Screen, now = () => performance.now()): Progress {
   let steps = 0;
   let first = 0;
   let shownAt = 0;

@@ -93,7 +93,7 @@ export async function judge(
 
 /** What the verifier said instead of a reward, in one line. */
 function refused({ reason = "no reason given", detail }: Judged): string {
-  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]}`;
+  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]!.replace(/\.$/, "")}`;
   return Object.keys(detail).length === 0 ? reason : `${reason} ${JSON.stringify(detail).slice(0, 200)}`;
 }
 
