@@ -64,13 +64,14 @@ async function loadRun(folder: string, name: string, from: string): Promise<Logg
 /** Trains what is to be compared, run by run; says what became of each. */
 async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<void> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { createProgress, missingPrivilege } = await import("./progress.js");
+  const { createProgress, missingPrivilege, TICK_MS } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
   const live = process.stdout.isTTY === true && !json;
   const write = (text: string) => void process.stdout.write(text);
   const progress = createProgress({ live, columns: process.stdout.columns ?? 80, write });
   const { signal, dispose } = onInterrupt((text) => json || progress.note(text), { saves: true });
+  const ticking = setInterval(() => json || progress.tick(), TICK_MS);
   try {
     for (const [i, run] of runs.entries()) {
       const onStep = live ? progress.step : undefined;
@@ -79,7 +80,8 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
         const missing = missingPrivilege(start);
         if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
       };
-      const summary = await trainCompared(run, { signal, onStart, onStep });
+      const summary = await trainCompared(run, { signal, onStart, onStep, onStage: progress.stage });
+      progress.end();
       const { accuracy, seconds, step, stopped } = summary;
       const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
       const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;
@@ -89,6 +91,7 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
       await reportAfterTraining(run.folder);
     }
   } finally {
+    clearInterval(ticking);
     progress.end();
     dispose();
   }

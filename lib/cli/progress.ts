@@ -1,8 +1,10 @@
 import { clockTime, numberIn } from "../report/numbers.js";
 import { heldOutText } from "../trainer/prepare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
+import type { Stage } from "../trainer/stage.js";
 import { parametersText } from "../trainer/student.js";
 import type { RunStart } from "../trainer/train-hooks.js";
+import { createStageLine } from "./stage-line.js";
 
 export interface Progress {
   /** Says what begins. */
@@ -11,6 +13,10 @@ export interface Progress {
   expect(start: Pick<RunStart, "config" | "step">): void;
   step(metrics: MetricsLine): void;
   evaluation(metrics: MetricsLine): void;
+  /** What is being done; it is shown where it takes longer than a look. */
+  stage(stage: Stage): void;
+  /** Shows a stage that lasts; to be called every second or so. */
+  tick(): void;
   /** A line that stays. */
   note(text: string): void;
   end(): void;
@@ -22,6 +28,9 @@ export interface Screen {
   readonly columns: number;
   write(text: string): void;
 }
+
+/** Between two looks at a stage that may last. */
+export const TICK_MS = 1000;
 
 const fixed = (value: number | undefined, digits: number): string =>
   value === undefined ? "-" : value.toFixed(digits);
@@ -94,7 +103,12 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
   let first = 0;
   let shownAt = 0;
   let began = now();
-  const { clear, show, stay } = createLiveLine(screen);
+  const stages = createStageLine(screen.live, now, (text) => (screen.live ? show(text) : write(`${text}\n`)));
+  const write = (text: string) => {
+    stages.told();
+    screen.write(text);
+  };
+  const { clear, show, stay } = createLiveLine({ ...screen, write });
   const expect: Progress["expect"] = ({ config, step }) => {
     steps = config.steps;
     first = step;
@@ -115,16 +129,25 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
       if (start.heldOutInTraining > 0) stay(heldOutText(start));
     },
     step(metrics) {
+      stages.leave();
       const secondsLeft = ((now() - began) / 1000 / (metrics.step - first)) * (steps - metrics.step);
       const text = describeStep(metrics, steps, secondsLeft);
       if (screen.live) show(text);
       else if (now() - shownAt >= 1000 || metrics.step === steps) {
         shownAt = now();
-        screen.write(`${text}\n`);
+        write(`${text}\n`);
       }
     },
-    evaluation: (metrics) => stay(describeEvaluation(metrics)),
+    evaluation(metrics) {
+      if (stages.leave()) clear();
+      stay(describeEvaluation(metrics));
+    },
+    stage: stages.enter,
+    tick: () => stages.tick(steps),
     note: stay,
-    end: clear,
+    end() {
+      stages.leave();
+      clear();
+    },
   };
 }

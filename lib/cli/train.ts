@@ -88,7 +88,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     if (flags.json) return printJson(plan);
     return print(dryRunText(plan));
   }
-  const { createProgress } = await import("./progress.js");
+  const { createProgress, TICK_MS } = await import("./progress.js");
   const progress = flags.json
     ? undefined
     : createProgress({
@@ -99,11 +99,13 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
   const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
+  const ticking = setInterval(() => progress?.tick(), TICK_MS);
   try {
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
       onStart: (start) => (progress ? progress.start(start) : printJson({ kind: "start", ...start })),
+      onStage: progress?.stage,
       onStep: (metrics) => (progress ? progress.step(metrics) : printJson(metrics)),
       onEval: (metrics, predictions) => {
         compared.see(predictions);
@@ -118,6 +120,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     else print([compared.text(), summaryText(summary, report)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
+    clearInterval(ticking);
     progress?.end();
     dispose();
   }

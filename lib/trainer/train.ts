@@ -59,6 +59,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
     journal,
     step: state.step,
     signal: context.signal,
+    onStage: context.onStage,
   });
   const line: MetricsLine = {
     step: state.step,
@@ -149,7 +150,15 @@ async function openPrepared(o: {
   const folder = await openFolder(config, hooks, from, unlock);
   const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
-  const context: StepContext = { config, materials, ...weights, journal, privileged: hooks.privileged, signal };
+  const context: StepContext = {
+    config,
+    materials,
+    ...weights,
+    journal,
+    privileged: hooks.privileged,
+    signal,
+    onStage: hooks.onStage,
+  };
   const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };
   return { run, state: from?.state ?? INITIAL_STATE };
 }
