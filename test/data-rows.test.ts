@@ -72,6 +72,24 @@ describe("rows as people have them", () => {
         document: "2 + 2? It is 4.",
       },
     },
+    ShareGPT: {
+      row: {
+        conversations: [
+          { from: "system", value: "Add." },
+          { from: "human", value: "2 + 2?" },
+          { from: "gpt", value: "2 + 2 = 4" },
+        ],
+        answer: "4",
+      },
+      example: {
+        messages: [
+          { role: "system", content: "Add." },
+          { role: "user", content: "2 + 2?" },
+        ],
+        answer: "4",
+        trace: "2 + 2 = 4",
+      },
+    },
     "OpenAI, contents in parts": {
       row: {
         messages: [

@@ -34,10 +34,16 @@ function contentText(content: unknown): string | undefined {
   return texts.includes(undefined) ? undefined : texts.join("");
 }
 
+/** Who speaks in rows made for ShareGPT. */
+const SPEAKERS: Readonly<Record<string, string>> = { human: "user", gpt: "assistant" };
+
+/** A message as {role, content}, or as ShareGPT's {from, value}. */
 function toMessage(value: unknown): Message | undefined {
-  const { role, content } = Object(value) as { role?: unknown; content?: unknown };
-  const text = contentText(content);
-  return typeof role === "string" && text !== undefined ? { role, content: text } : undefined;
+  const given = Object(value) as Readonly<Record<"role" | "content" | "from" | "value", unknown>>;
+  const { from = "" } = given;
+  const role = given.role ?? (typeof from === "string" && Object.hasOwn(SPEAKERS, from) ? SPEAKERS[from] : from);
+  const text = contentText(given.content ?? given.value);
+  return typeof role === "string" && role !== "" && text !== undefined ? { role, content: text } : undefined;
 }
 
 /** What is asked, and how the messages answer it themselves; a text: what is wrong with them. */

@@ -17,7 +17,7 @@ export interface FieldMap {
  * extra_info.index), EasyR1 and RLSD (problem, answer, trajectory), ms-swift (messages, solution, teacher_prompt).
  */
 const CANDIDATES: Readonly<Record<keyof FieldMap, readonly string[]>> = {
-  messages: ["messages", "conversation"],
+  messages: ["messages", "conversations", "conversation"],
   prompt: ["prompt", "problem", "question", "query", "instruction"],
   answer: ["answer", "reward_model.ground_truth", "ground_truth", "solution", "target", "label"],
   trace: ["trace", "trajectory", "reasoning", "rationale", "solution"],
