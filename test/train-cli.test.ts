@@ -208,11 +208,39 @@ describe("progress", () => {
     progress.start(start);
     now = 1000;
     progress.step(step(1));
-    expect(text.split("\n").at(-1)).toHaveLength(59);
+    expect(text.split("\n").at(-1)).toBe("step 1/4  reward 0.500  accuracy 50.0%  0:03 left");
     progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
     progress.end();
     expect(text).toContain("\r\u001b[2Kstep 1: held-out accuracy 50.0% (95 %: 40.0% to 60.0%)\n");
     expect(text.endsWith("\r\u001b[2K")).toBe(true);
+  });
+
+  test("on a narrow terminal the line of a step keeps how long the run will take, also where the window changes", () => {
+    let text = "";
+    let columns = 200;
+    const screen = {
+      live: true,
+      get columns() {
+        return columns;
+      },
+      write(s: string) {
+        text += s;
+      },
+    };
+    const progress = createProgress(screen, () => 0);
+    progress.expect(start);
+    const at = (width: number) => {
+      columns = width;
+      text = "";
+      progress.step({ ...step(2), evidenceClippedLow: 0.1, evidenceClippedHigh: 0.2 });
+      return text.replace("\r\u001b[2K", "");
+    };
+    const whole = at(200);
+    expect(whole).toMatch(/^step 2\/4 {2}reward .* clip .* credit clip 10\.0%\/20\.0% .* tok\/s {2}0:00 left$/);
+    expect(at(whole.length)).toBe(whole.replace("  credit clip 10.0%/20.0%", ""));
+    expect(at(80)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}loss .* 0:00 left$/);
+    expect(at(50)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}0:00 left$/);
+    expect(at(20)).toHaveLength(19);
   });
 
   test("a stage that lasts is told, on a terminal by a line that changes, and goes when it is over", () => {

@@ -69,7 +69,13 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
   const { reportAfterTraining } = await import("./report.js");
   const live = process.stdout.isTTY === true && !json;
   const write = (text: string) => void process.stdout.write(text);
-  const progress = createProgress({ live, columns: process.stdout.columns ?? 80, write });
+  const progress = createProgress({
+    live,
+    get columns() {
+      return process.stdout.columns ?? 80;
+    },
+    write,
+  });
   const { signal, dispose } = onInterrupt((text) => json || progress.note(text), { saves: true });
   const ticking = setInterval(() => json || progress.tick(), TICK_MS);
   try {

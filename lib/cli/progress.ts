@@ -25,6 +25,7 @@ export interface Progress {
 /** Where progress is shown: a terminal takes live lines, anything else plain ones. */
 export interface Screen {
   readonly live: boolean;
+  /** At present: a window may be drawn wider or narrower. */
   readonly columns: number;
   write(text: string): void;
 }
@@ -75,23 +76,30 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
   return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher${column}`;
 }
 
+/** Parts of a step's line, those first that are missed least. */
+const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
+
+/** A step's line without what is missed least, until it fits: how long the run will take is at its end. */
+export const fitted = (text: string, width: number): string =>
+  LEAST.reduce((line, part) => (line.length <= width ? line : line.replace(part, "")), text);
+
 /** One line of a screen that changes, below lines that stay. */
-function createLiveLine(screen: Screen) {
+function createLiveLine(screen: Screen, write: Screen["write"]) {
   let live = "";
   const clear = () => {
-    if (live !== "") screen.write("\r\u001b[2K");
+    if (live !== "") write("\r\u001b[2K");
     live = "";
   };
   const show = (text: string) => {
     clear();
     // A line that wraps could not be erased.
-    live = text.slice(0, Math.max(10, screen.columns - 1));
-    screen.write(live);
+    live = fitted(text, screen.columns - 1).slice(0, Math.max(10, screen.columns - 1));
+    write(live);
   };
   const stay = (text: string) => {
     const kept = live;
     clear();
-    screen.write(`${text}\n`);
+    write(`${text}\n`);
     if (kept !== "") show(kept);
   };
   return { clear, show, stay };
@@ -108,7 +116,7 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
     stages.told();
     screen.write(text);
   };
-  const { clear, show, stay } = createLiveLine({ ...screen, write });
+  const { clear, show, stay } = createLiveLine(screen, write);
   const expect: Progress["expect"] = ({ config, step }) => {
     steps = config.steps;
     first = step;

@@ -93,7 +93,9 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     ? undefined
     : createProgress({
         live: process.stdout.isTTY === true,
-        columns: process.stdout.columns ?? 80,
+        get columns() {
+          return process.stdout.columns ?? 80;
+        },
         write: (text) => void process.stdout.write(text),
       });
   const { createBeforeAfter } = await import("./before-after.js");
