@@ -55,10 +55,10 @@ export {
   type CreateOptions,
   createPolicy,
   loadPolicy,
-  type NewModelConfig,
   type PolicyOptions,
 } from "./policy/load.js";
 export type { LoraConfig, LoraOptions, LoraTarget } from "./policy/lora.js";
+export type { NewModelConfig } from "./policy/new-config.js";
 export type {
   Completion,
   DistillBatch,

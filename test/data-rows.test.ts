@@ -170,6 +170,8 @@ describe("rows as people have them", () => {
     expect(alone).toMatchObject({ answer: "solution", trace: "solution" });
     const spoken = guessFields([{ messages: [], solution: "1" }], {});
     expect(spoken).toMatchObject({ answer: "solution", trace: null });
+    const imitated = guessFields([{ prompt: "q", solution: "1", completion: "so 1" }], {}, true);
+    expect(imitated).toMatchObject({ answer: "solution", trace: "completion" });
     expect(guessFields([{ question: "q", label: "1" }], {})).toMatchObject({ answer: "label", trace: null });
   });
 

@@ -1,12 +1,13 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createPolicy, type EnginePolicy, loadPolicy } from "../lib/index.js";
+import { createPolicy, type EnginePolicy, loadPolicy, type ModelType } from "../lib/index.js";
 import { parseConfig } from "../lib/policy/config.js";
 import { inverseFrequencies } from "../lib/policy/rope.js";
 import { ids, TINY, temporaryFolder } from "./support/small-policy.js";
 
 const models = join(__dirname, "fixtures/models");
 type Json = Record<string, unknown>;
+const FULL = ["full_attention", "full_attention"];
 const configOf = (name: string): Json => JSON.parse(readFileSync(join(models, name, "config.json"), "utf8")) as Json;
 
 /** A fixture's config.json as transformers 4 wrote it. */
@@ -102,6 +103,45 @@ test("llama 3 scaling: short waves kept, long ones slowed, the rest blended", ()
   expect(ratio.some((r) => r > 0.13 && r < 0.99)).toBe(true);
 });
 
+describe("windows", () => {
+  const windowOf = (change: Json): unknown => parseConfig({ ...configOf("llama-gqa"), ...change }).slidingWindow;
+  const all = [true, true, true];
+
+  test("of a mistral are in all layers, and 4096 tokens long where nothing is said", () => {
+    expect(windowOf({ model_type: "mistral", sliding_window: 512 })).toEqual({ size: 512, layers: all });
+    expect(windowOf({ model_type: "mistral" })).toEqual({ size: 4096, layers: all });
+    expect(windowOf({ model_type: "mistral", sliding_window: null, layer_types: [...FULL, FULL[0]] })).toBeUndefined();
+  });
+
+  test.each(["qwen2", "qwen3"])(
+    "of a %s are in the layers that the file names, else above the first so many",
+    (type) => {
+      const used = { model_type: type, use_sliding_window: true, sliding_window: 9 };
+      expect(windowOf({ ...used, use_sliding_window: false, max_window_layers: 0 })).toBeUndefined();
+      expect(windowOf({ ...used, sliding_window: null, max_window_layers: 0 })).toBeUndefined();
+      expect(windowOf(used)).toBeUndefined(); // 28 layers are below
+      expect(windowOf({ ...used, max_window_layers: 1 })).toEqual({ size: 9, layers: [false, true, true] });
+      const listed = ["sliding_attention", "full_attention", "sliding_attention"];
+      expect(windowOf({ ...used, max_window_layers: 2, layer_types: listed })).toEqual({
+        size: 9,
+        layers: [true, false, true],
+      });
+    },
+  );
+
+  test("of a smollm3 are in its layers without positions", () => {
+    const used = { model_type: "smollm3", use_sliding_window: true, no_rope_layer_interval: 2 };
+    expect(windowOf({ ...used, sliding_window: 9 })).toEqual({ size: 9, layers: [false, true, false] });
+    expect(windowOf(used)).toBeUndefined();
+  });
+
+  test("no model has one whose file says nothing", () => {
+    for (const name of ["llama-gqa", "qwen2-bias", "qwen3-tied", "smollm3-nope"]) {
+      expect(parseConfig(configOf(name))).not.toHaveProperty("slidingWindow");
+    }
+  });
+});
+
 describe("refused by name", () => {
   const base = configOf("llama-gqa");
   test.each<[string, Json, RegExp]>([
@@ -132,9 +172,33 @@ describe("refused by name", () => {
     ["partial rotation", { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
     ["quantized weights", { quantization_config: { bits: 4 } }, /quantization_config/],
     ["attention dropout", { attention_dropout: 0.1 }, /attention_dropout 0.1/],
-    ["sliding windows", { model_type: "qwen2", use_sliding_window: true }, /use_sliding_window true/],
-    ["mistral's window", { model_type: "mistral", sliding_window: 4096 }, /sliding_window 4096/],
-    ["mixed layers", { layer_types: ["full_attention", "sliding_attention"] }, /layer_types "sliding_attention"/],
+    ["a window in a llama", { use_sliding_window: true }, /use_sliding_window true/],
+    [
+      "a llama's sliding layers",
+      { layer_types: [...FULL, "sliding_attention"] },
+      /"sliding_attention" is not supported in/,
+    ],
+    [
+      "layers of a kind it does not know",
+      { layer_types: [...FULL, "chunked_attention"] },
+      /layer_types "chunked_attention"/,
+    ],
+    ["too few kinds of layers", { layer_types: FULL }, /expected a list of 3 for layer_types/],
+    [
+      "a mistral whose layers differ",
+      { model_type: "mistral", sliding_window: 8, layer_types: [...FULL, "sliding_attention"] },
+      /layer_types and sliding_window say different things/,
+    ],
+    [
+      "sliding layers without a window",
+      { model_type: "qwen2", sliding_window: 8, layer_types: [...FULL, "sliding_attention"] },
+      /layer_types has "sliding_attention": expected use_sliding_window true and a sliding_window/,
+    ],
+    [
+      "a window of no token",
+      { model_type: "mistral", sliding_window: 0 },
+      /a whole number from 1 to .* for sliding_window but found 0/,
+    ],
     [
       "layers without positions that follow no rule",
       { model_type: "smollm3", no_rope_layers: [1, 0, 0] },
@@ -231,6 +295,44 @@ describe("a new model", () => {
     );
   });
 
+  test.each<[ModelType, boolean[] | undefined, boolean[]]>([
+    ["mistral", undefined, [true, true, true, true]],
+    ["qwen2", undefined, [true, true, true, true]],
+    ["qwen2", [false, false, true, true], [false, false, true, true]],
+    ["qwen3", [true, false, false, true], [true, false, false, true]],
+    ["smollm3", [false, true, false, false], [false, true, false, false]],
+  ])("of %s with a window in layers %j is what its files say", async (modelType, layers, expected) => {
+    const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
+    await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
+    expect(made.config.slidingWindow).toEqual({ size: 3, layers: expected });
+    const folder = join(temporaryFolder(), "model");
+    await made.save(folder);
+    await using read = await loadPolicy(folder);
+    expect(read.config).toEqual(made.config);
+    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
+    expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
+    const plain = { ...TINY, modelType, numLayers: 4 };
+    await using wide = await createPolicy({ ...plain, slidingWindow: { size: 8 } }, { seed: 2, deviation: 0.3 });
+    await using none = await createPolicy(plain, { seed: 2, deviation: 0.3 });
+    expect(none.config.slidingWindow).toBeUndefined();
+    expect(await wide.logits(tokens)).toEqual(await none.logits(tokens));
+    expect(await made.logits(tokens)).not.toEqual(await none.logits(tokens));
+  });
+
+  test("sees no token before its windows", async () => {
+    const shape = { ...TINY, modelType: "mistral" as const, slidingWindow: { size: 4 } };
+    await using policy = await createPolicy(shape, { seed: 2, deviation: 0.3 });
+    const tokens = Int32Array.from({ length: 90 }, (_, i) => (7 * i) % 37);
+    const before = await policy.logits(tokens);
+    tokens[70] = 36;
+    const after = await policy.logits(tokens);
+    // Each of the two layers reaches three tokens back.
+    const changed = tokens.map((_, i) =>
+      Number(before.slice(37 * i, 37 * (i + 1)).join() !== after.slice(37 * i, 37 * (i + 1)).join()),
+    );
+    expect([changed.indexOf(1), changed.lastIndexOf(1)]).toEqual([70, 76]);
+  });
+
   test("takes undefined for what may be left out", async () => {
     const sizes = { vocabSize: 8, hiddenSize: 8, numLayers: 1, numHeads: 2, maxLength: 8 };
     const absent = { modelType: undefined, numKvHeads: undefined, headDim: undefined, rope: undefined };
@@ -249,6 +351,18 @@ describe("a new model", () => {
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
     [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
     [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
+    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in a llama/],
+    [
+      { modelType: "mistral", slidingWindow: { size: 4, layers: [true, false] } },
+      /layer_types and sliding_window say different things/,
+    ],
+    [{ modelType: "qwen2", slidingWindow: { size: 4, layers: [true] } }, /expected a list of 2 for layer_types/],
+    [{ modelType: "qwen2", slidingWindow: { size: 0 } }, /at least 1 for config.slidingWindow.size/],
+    [
+      { modelType: "qwen2", slidingWindow: { size: 4, layers: [1, 0] } },
+      /a boolean for config.slidingWindow.layers\[0\]/,
+    ],
+    [{ modelType: "qwen2", slidingWindow: { length: 4 } }, /Unknown field config.slidingWindow.length/],
   ])("with %j is refused", async (change, message) => {
     await expect(createPolicy({ ...TINY, ...change } as never)).rejects.toThrow(message);
   });

@@ -28,7 +28,16 @@ function rowsOf(expected: Map<string, HostTensor>): { rows: Row[]; length: numbe
 const scored = (row: Row) => ({ prompt: row.ids.slice(0, 1), completion: row.ids.slice(1) });
 
 /** The adapters by the PEFT library on transformers, the others by transformers alone. */
-const MODELS = ["qwen3-tied", "qwen2-bias", "llama-gqa", "smollm3-nope", "qwen2-bias-lora", "qwen3-tied-lora"];
+const MODELS = [
+  "qwen3-tied",
+  "qwen2-bias",
+  "llama-gqa",
+  "smollm3-nope",
+  "mistral-window",
+  "qwen3-window",
+  "qwen2-bias-lora",
+  "qwen3-tied-lora",
+];
 
 describe.each(MODELS)("%s computes what transformers computes", (name) => {
   const expected = readTensors(join(folder(name), "expected.safetensors"));

@@ -189,12 +189,14 @@ describe("the model that adapters name", () => {
         config,
         JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), base_model_name_or_path: name }),
       );
-    mkdirSync(join(parent, "empty"));
+    const empty = join(parent, "empty");
+    mkdirSync(empty);
+    process.env.HF_HUB_CACHE = empty;
     for (const name of ["../qwen3-tied", "Qwen/Qwen3-0.6B", "../empty", "../qwen3-tied-lora"]) {
       say(name);
       await expect(loadPolicy(adapters)).rejects.toMatchObject({
         code: "ERR_RLSD_MODEL_FILE",
-        message: `${config}: stands on ${name}, which is no model folder here: say where the model is by the option "base", or in ${config} as "base_model_name_or_path"`,
+        message: `${config}: stands on ${name}, which is no model folder here, nor in ${empty}: say where the model is by the option "base", or in ${config} as "base_model_name_or_path"`,
       });
     }
     for (const name of [3, "", null]) {

@@ -2,7 +2,7 @@ import { type EnginePolicy, type NewModelConfig, rlsd, rowCoefficient, type Trai
 import { LORA_TARGETS, type LoraOptions } from "../lib/policy/lora.js";
 import { adapted, allOf, biasedPolicy, chainRule } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { ids, prompts, sixRequests, tinyPolicy } from "./support/small-policy.js";
+import { ids, prompts, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -33,6 +33,7 @@ const KINDS: [string, Partial<NewModelConfig>, LoraOptions, number][] = [
     { rank: 5, targets: ["q_proj", "o_proj", "up_proj", "down_proj"] },
     2,
   ],
+  ["a window in one layer of two", WINDOWED, { rank: 2 }, 2],
 ];
 
 describe.each(KINDS)("%s", (_, config, options, scale) => {

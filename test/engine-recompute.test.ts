@@ -36,6 +36,7 @@ test.each<[string, Partial<NewModelConfig>, number | undefined]>([
   ["biases everywhere", { attentionBias: true, mlpBias: true }, undefined],
   ["qwen3, norms on queries and keys, a tied head", { modelType: "qwen3", tieEmbeddings: true }, undefined],
   ["smollm3, layers without positions", { modelType: "smollm3", noRopeInterval: 2 }, undefined],
+  ["mistral, a window", { modelType: "mistral", slidingWindow: { size: 3 } }, undefined],
   ["one layer", { numLayers: 1 }, undefined],
   ["several passes", {}, 20],
 ])("layers that are computed again give the same bits: %s", async (_, config, batchTokens) => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Completion, createPolicy, type EnginePolicy, grpo, type SamplingOptions } from "../lib/index.js";
-import { ids, prompts, TINY, tinyPolicy } from "./support/small-policy.js";
+import { ids, KINDS, prompts, TINY, tinyPolicy } from "./support/small-policy.js";
 
 let policy: EnginePolicy;
 beforeAll(async () => {
@@ -12,15 +12,48 @@ afterAll(() => policy.dispose());
 const sampling = (o: Partial<SamplingOptions> = {}): SamplingOptions => ({ maxTokens: 12, seed: 5, count: 3, ...o });
 const flat = (completions: Completion[][]): Completion[] => completions.flat();
 
-describe("what is drawn depends on the seed and the sequence alone", () => {
+describe.each(KINDS)("what is drawn depends on the seed and the sequence alone: %s", (_, config) => {
+  let policy: EnginePolicy;
+  beforeAll(async () => {
+    policy = await tinyPolicy(config);
+  });
+  afterAll(() => policy.dispose());
+
   test("not on how many are in the cache at once, on the pass sizes or on the threads", async () => {
     const wanted = await policy.generate(prompts(7), sampling());
     expect(new Set(flat(wanted).map((c) => c.tokenIds.join())).size).toBeGreaterThan(10);
     for (const options of [{ maxSequences: 1 }, { maxSequences: 4 }, { batchTokens: 3 }, { threads: 1 }]) {
-      const other = await tinyPolicy({}, options);
+      const other = await tinyPolicy(config, options);
       expect(await other.generate(prompts(7), sampling())).toEqual(wanted);
       await other.dispose();
     }
+  });
+
+  test.each([{}, { temperature: 0.7 }, { temperature: 0 }, { topK: 3, topP: 0.8 }])(
+    "log-probs reported with %j are those of scoring, bit for bit, whatever the batch",
+    async (o) => {
+      const batch = prompts(5);
+      const completions = await policy.generate(batch, sampling(o));
+      const requests = completions.flatMap((group, p) =>
+        group.map((c) => ({ prompt: batch[p] as Int32Array, completion: c.tokenIds })),
+      );
+      const temperature = o.temperature === 0 ? 1 : (o.temperature ?? 1);
+      const together = await policy.score(requests, { temperature });
+      expect(together).toEqual(flat(completions).map((c) => c.logProbs));
+      const [alone] = await policy.score([requests[7]!], { temperature });
+      expect(alone).toEqual(together[7]);
+      const few = await tinyPolicy(config, { batchTokens: 5, threads: 1 });
+      expect(await few.score(requests, { temperature })).toEqual(together);
+      await few.dispose();
+    },
+  );
+
+  test("also where completions are longer than blocks of keys", async () => {
+    const long = await tinyPolicy({ ...config, maxLength: 160 });
+    const completions = flat(await long.generate(prompts(2), sampling({ maxTokens: 140, count: 1 })));
+    const requests = completions.map((c, p) => ({ prompt: prompts(2)[p] as Int32Array, completion: c.tokenIds }));
+    expect(await long.score(requests)).toEqual(completions.map((c) => c.logProbs));
+    await long.dispose();
   });
 
   test("a prompt alone gives what it gives among others", async () => {
@@ -49,25 +82,6 @@ describe("what is drawn depends on the seed and the sequence alone", () => {
 });
 
 describe("log-probs", () => {
-  test.each([{}, { temperature: 0.7 }, { temperature: 0 }, { topK: 3, topP: 0.8 }])(
-    "reported with %j are those of scoring, bit for bit, whatever the batch",
-    async (o) => {
-      const batch = prompts(5);
-      const completions = await policy.generate(batch, sampling(o));
-      const requests = completions.flatMap((group, p) =>
-        group.map((c) => ({ prompt: batch[p] as Int32Array, completion: c.tokenIds })),
-      );
-      const temperature = o.temperature === 0 ? 1 : (o.temperature ?? 1);
-      const together = await policy.score(requests, { temperature });
-      expect(together).toEqual(flat(completions).map((c) => c.logProbs));
-      const [alone] = await policy.score([requests[7]!], { temperature });
-      expect(alone).toEqual(together[7]);
-      const few = await tinyPolicy({}, { batchTokens: 5, threads: 1 });
-      expect(await few.score(requests, { temperature })).toEqual(together);
-      await few.dispose();
-    },
-  );
-
   test("sum to 1 over the vocabulary", async () => {
     const prompt = ids(3, 1, 4);
     const all = Array.from({ length: 37 }, (_, v) => ({ prompt, completion: ids(v) }));

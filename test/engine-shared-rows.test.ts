@@ -11,7 +11,7 @@ import {
 import { randomStream } from "../lib/trainer/random.js";
 import { adapted } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { gradientOf } from "./support/small-policy.js";
+import { gradientOf, KINDS, WINDOWED } from "./support/small-policy.js";
 
 const random = randomStream(5);
 const ids = (n: number) => Int32Array.from({ length: n }, () => Math.floor(random() * 40));
@@ -55,19 +55,23 @@ const together = async (policy: EnginePolicy): Promise<Float32Array> => {
   return gradientOf(policy);
 };
 
-test("scores of completions that share a prompt are, bit for bit, those of each one alone", async () => {
-  await using policy = await tiny();
-  const all = await policy.score(requests, { temperature: 0.7 });
-  for (const [i, request] of requests.entries()) {
-    const [alone] = await policy.score([request], { temperature: 0.7 });
-    expect([i, ...all[i]!]).toEqual([i, ...alone!]);
-  }
-});
+test.each(KINDS)(
+  "scores of completions that share a prompt are, bit for bit, those of each one alone: %s",
+  async (_, c) => {
+    await using policy = await tiny(c);
+    const all = await policy.score(requests, { temperature: 0.7 });
+    for (const [i, request] of requests.entries()) {
+      const [alone] = await policy.score([request], { temperature: 0.7 });
+      expect([i, ...all[i]!]).toEqual([i, ...alone!]);
+    }
+  },
+);
 
 test.each<[string, Partial<NewModelConfig>]>([
   ["llama", {}],
   ["qwen3, norms on queries and keys, a tied head", { modelType: "qwen3", headDim: 12 }],
   ["biases everywhere", { attentionBias: true, mlpBias: true }],
+  ["a window shorter than what is shared", WINDOWED],
 ])("the gradient of completions that share a prompt is the sum of each one's: %s", async (_, config) => {
   await using alone = await tiny(config);
   await using shared = await tiny(config);
@@ -81,15 +85,18 @@ test("and so is that of adapters", async () => {
   expect(relativeError(await together(shared), await oneByOne(alone))).toBeLessThan(5e-6);
 });
 
-test("log-probs of the loss are those of scoring, and gradients have the same bits on any number of threads", async () => {
-  await using one = await tiny({}, { threads: 1 });
-  await using more = await tiny({}, { threads: 3 });
-  const batch = { sequences: requests, advantages, teacherLogProbs: new Float32Array(N).fill(-2) };
-  const result = await one.accumulate(batch, rlsd());
-  expect([...result.logProbs]).toEqual((await one.score(requests)).flatMap((row) => [...row]));
-  await more.accumulate(batch, rlsd());
-  expect(await gradientOf(more)).toEqual(await gradientOf(one));
-});
+test.each(KINDS)(
+  "log-probs of the loss are those of scoring, and gradients have the same bits on any number of threads: %s",
+  async (_, config) => {
+    await using one = await tiny(config, { threads: 1 });
+    await using more = await tiny(config, { threads: 3 });
+    const batch = { sequences: requests, advantages, teacherLogProbs: new Float32Array(N).fill(-2) };
+    const result = await one.accumulate(batch, rlsd());
+    expect([...result.logProbs]).toEqual((await one.score(requests)).flatMap((row) => [...row]));
+    await more.accumulate(batch, rlsd());
+    expect(await gradientOf(more)).toEqual(await gradientOf(one));
+  },
+);
 
 test("what is shared counts once in batchTokens: an entropy bonus, which needs one pass, fits", async () => {
   const sequences = Array.from({ length: 6 }, (_, i) => ({

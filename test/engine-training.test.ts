@@ -10,7 +10,7 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { gradientOf, ids, sixRequests, tinyPolicy } from "./support/small-policy.js";
+import { gradientOf, ids, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -198,6 +198,7 @@ describe.each<[string, Partial<NewModelConfig>]>([
     },
   ],
   ["qwen3 with a head width of its own", { modelType: "qwen3", headDim: 10, numHeads: 3, numKvHeads: 1 }],
+  ["a window in one layer of two", { ...WINDOWED, slidingWindow: { size: 20, layers: [true, false] } }],
   [
     "one query head a key head, linear rotary scaling",
     { numKvHeads: 4, rope: { type: "linear", theta: 100, factor: 2 } },

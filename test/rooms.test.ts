@@ -91,7 +91,14 @@ const PACKAGES: Record<string, RegExp> = {
 };
 
 /** Files at the root of lib that any room may use; they use none. */
-const SHARED = ["lib/check.js", "lib/errors.js", "lib/leaves.js", "lib/on-abort.js", "lib/suggest.js"];
+const SHARED = [
+  "lib/check.js",
+  "lib/errors.js",
+  "lib/hub-cache.js",
+  "lib/leaves.js",
+  "lib/on-abort.js",
+  "lib/suggest.js",
+];
 
 interface Import {
   readonly from: string;

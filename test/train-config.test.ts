@@ -6,7 +6,8 @@ import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
-import { dryRun, dryRunText } from "../lib/trainer/dry-run.js";
+import { dryRun } from "../lib/trainer/dry-run.js";
+import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings, settingsWithoutFile } from "../lib/trainer/example/config.js";
 import { describeSettings } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
@@ -44,7 +45,7 @@ describe("settings", () => {
     ["an eps that float32 does not hold", { optimizer: { eps: 1e-60 } }, /at least 1\.175\d+e-38 for "optimizer\.eps"/],
     ["no eps", { optimizer: { eps: 0 } }, /"optimizer\.eps"/],
     ["a loss that takes coefficients", { objective: { objective: "row-coefficient" } }, /a coefficient a token/],
-    ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo for "algorithm"/],
+    ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo, sft for "algorithm"/],
     ["a section that is a number", { data: 3 }, /Expected an object for "data"/],
     ["no model", { model: "" }, /"model"/],
     ["no data", { data: { train: [] } }, /"data\.train"/],
@@ -271,7 +272,11 @@ describe("a dry run", () => {
     const told = (endings: readonly string[]) => /^ends +(.*)$/m.exec(dryRunText({ ...plan, endings }))?.[1];
     expect(told(["<|end|>", "\n"])).toBe('"<|end|>", "\\n"');
     expect(told([])).toMatch(/^nowhere: the model has no end token/);
-    expect(plan.asked).toEqual({ student: "<user>say a<assistant>", teacher: "<user>say a. aa<assistant>" });
+    expect(plan.asked).toEqual({
+      student: "<user>say a<assistant>",
+      teacher: "<user>say a. aa<assistant>",
+      demonstration: null,
+    });
     expect(dryRunText(plan)).toMatch(/^columns {4}prompt from question, answer, trace$/m);
     expect(dryRunText(plan)).toMatch(
       /as the model reads it:\n {2}\| <user>say a<assistant>\n.*the teacher reads it:\n {2}\| .*a\. aa<assistant>$/,

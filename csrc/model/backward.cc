@@ -107,7 +107,7 @@ class Backward {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
     RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, a_->dx, l.out));
-    RLSD_CHECK(attention_scores(l));
+    RLSD_CHECK(attention_scores(i));
     if (c_.rotates(i)) {
       RLSD_CHECK(unrotate(a_->dq, c_.heads));
       RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
@@ -125,11 +125,11 @@ class Backward {
     return add_norm_gradient(w.norm1, l.x, l.rstd1);
   }
 
-  rlsd_status attention_scores(const LayerActivations& l) {
+  rlsd_status attention_scores(int64_t i) {
     const int64_t width = c_.kv_width();
     const SharedKeys& s = rows_.shared;
     rlsd_attention_args args;
-    RLSD_CHECK(attention_of(m_, l, rows_, &args));
+    RLSD_CHECK(attention_of(m_, i, rows_, *a_, &args));
     args.d_out = cube(a_->d_out, n_, c_.heads, c_.head_dim);
     args.dq = cube(a_->dq, n_, c_.heads, c_.head_dim);
     args.dk = cube(s.count > 0 ? s.dk : a_->dk, args.k.shape[0], c_.kv_heads, c_.head_dim);

@@ -32,7 +32,7 @@ rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows,
 
 rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
   rlsd_attention_args args;
-  RLSD_CHECK(attention_of(m, a->layers[static_cast<size_t>(layer)], rows, &args));
+  RLSD_CHECK(attention_of(m, layer, rows, *a, &args));
   return m->device.table().attention(m->device.context(), &args);
 }
 
@@ -50,9 +50,10 @@ rlsd_status open_feed_forward(Model* m, int64_t layer, int64_t rows, Activations
 
 }  // namespace
 
-rlsd_status attention_of(Model* m, const LayerActivations& l, const DeviceRows& rows,
+rlsd_status attention_of(Model* m, int64_t layer, const DeviceRows& rows, const Activations& a,
                          rlsd_attention_args* args) {
   const Config& c = m->config;
+  const LayerActivations& l = a.layers[static_cast<size_t>(layer)];
   const SharedKeys& s = rows.shared;
   const int64_t keys = s.count > 0 ? s.count : rows.rows, width = c.kv_width();
   *args = {};
@@ -65,6 +66,7 @@ rlsd_status attention_of(Model* m, const LayerActivations& l, const DeviceRows& 
   args->cu_queries = s.cu_queries;
   args->sequences = rows.sequences;
   args->scale = attention_scale(c);
+  args->window = c.window_of(layer);
   if (s.count == 0) return RLSD_OK;
   RLSD_CHECK(m->device.gather(matrix(s.k, keys, width), matrix(l.k, rows.rows, width), s.row_of));
   return m->device.gather(matrix(s.v, keys, width), matrix(l.v, rows.rows, width), s.row_of);

@@ -173,7 +173,8 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
                                        cache_.values(i),
                                        slots,
                                        lengths,
-                                       attention_scale(c)};
+                                       attention_scale(c),
+                                       c.window_of(i)};
     RLSD_CHECK(device.table().attention_decode(device.context(), &args));
     RLSD_CHECK(finish_layer(m_, i, n, l.x, a));
   }

@@ -21,14 +21,20 @@ struct Config {
   double norm_eps;
   double rope_factor; /* multiplies cosines and sines */
   bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
-  int64_t no_rope_interval; /* every so manieth layer knows no positions (NoPE); 0: all do */
-  int64_t rank = 0;         /* of the adapters; 0: there are none */
-  double adapter_scale = 0; /* alpha / rank, or alpha / sqrt(rank) */
-  uint32_t adapted = 0;     /* bit p: the matrix of projection p has an adapter */
+  int64_t no_rope_interval;  /* every so manieth layer knows no positions (NoPE); 0: all do */
+  int64_t window = 0;        /* tokens that a query of a sliding layer sees, its own included */
+  std::vector<bool> sliding; /* by layer; empty: none is */
+  int64_t rank = 0;          /* of the adapters; 0: there are none */
+  double adapter_scale = 0;  /* alpha / rank, or alpha / sqrt(rank) */
+  uint32_t adapted = 0;      /* bit p: the matrix of projection p has an adapter */
 
   bool has_adapters() const { return rank > 0; }
   bool rotates(int64_t layer) const {
     return no_rope_interval == 0 || (layer + 1) % no_rope_interval != 0;
+  }
+  /* Of the layer's attention, as rlsd_attention_args has it. */
+  int64_t window_of(int64_t layer) const {
+    return !sliding.empty() && sliding[static_cast<size_t>(layer)] ? window : 0;
   }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }

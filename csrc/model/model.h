@@ -160,7 +160,7 @@ rlsd_status compute_again(Model* model, int64_t layer, const DeviceRows& rows, A
 
 /* What attention reads and writes of a layer, but for gradients; shared keys and values are copied.
  */
-rlsd_status attention_of(Model* model, const LayerActivations& layer, const DeviceRows& rows,
+rlsd_status attention_of(Model* model, int64_t layer, const DeviceRows& rows, const Activations& a,
                          rlsd_attention_args* args);
 
 /* low (rows, rank) = scale x A^T */

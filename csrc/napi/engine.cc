@@ -14,7 +14,7 @@ namespace {
 using model::Block;
 using model::Model;
 
-constexpr size_t kConfigFields = 19;
+constexpr size_t kConfigFields = 20; /* then, where there is a window, whether each layer slides */
 constexpr size_t kPlaceFields = 6;
 
 model::Config decode_config(const double* f) {
@@ -38,6 +38,25 @@ model::Config decode_config(const double* f) {
   c.rank = static_cast<int64_t>(f[16]);
   c.adapter_scale = f[17];
   c.adapted = static_cast<uint32_t>(f[18]);
+  c.window = static_cast<int64_t>(f[19]);
+  return c;
+}
+
+model::Config read_config(EngineArgs* args, size_t at) {
+  const ArrayArg a = args->array(at, napi_float64_array);
+  model::Config c = {};
+  if (a.count < kConfigFields) {
+    args->invalidate();
+    return c;
+  }
+  const auto* fields = static_cast<const double*>(a.data);
+  c = decode_config(fields);
+  const size_t layers = c.window > 0 ? static_cast<size_t>(c.layers) : 0;
+  if (a.count != kConfigFields + layers) {
+    args->invalidate();
+    return c;
+  }
+  for (size_t i = 0; i < layers; ++i) c.sliding.push_back(fields[kConfigFields + i] != 0);
   return c;
 }
 
@@ -54,10 +73,9 @@ napi_value number_array(napi_env env, const std::vector<double>& values) {
  * what is trained: the adapters where the config has them, else the weights */
 napi_value layout(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
-  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  const model::Config config = read_config(&args, 0);
   if (!args.valid())
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
-  const model::Config config = decode_config(fields);
   const model::ParameterBlock l =
       config.has_adapters() ? static_cast<model::ParameterBlock>(model::make_adapter_layout(config))
                             : model::make_layout(config);
@@ -86,12 +104,11 @@ napi_value layout(napi_env env, napi_callback_info info) {
 /* engineActivationBytes(config, tokens, keep): number; keep as in model::Keep */
 napi_value activation_bytes(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
-  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  const model::Config config = read_config(&args, 0);
   const double tokens = args.number(1), keep = args.number(2);
   if (!args.valid()) return to_number(env, -1);
-  const int64_t floats =
-      model::activation_floats(decode_config(fields), static_cast<int64_t>(tokens),
-                               static_cast<model::Keep>(static_cast<int>(keep)));
+  const int64_t floats = model::activation_floats(config, static_cast<int64_t>(tokens),
+                                                  static_cast<model::Keep>(static_cast<int>(keep)));
   return to_number(env, static_cast<double>(floats) * sizeof(float));
 }
 
@@ -99,16 +116,16 @@ napi_value activation_bytes(napi_env env, napi_callback_info info) {
  * batchTokens, recompute */
 napi_value open_model(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
-  const auto* fields = args.data<double>(0, napi_float64_array, kConfigFields);
+  const model::Config config = read_config(&args, 0);
   const auto* place = args.data<double>(1, napi_float64_array, kPlaceFields);
   const rlsd_backend_v1* backend =
       args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
   if (backend == nullptr)
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
-  return wrap_model(env, std::make_shared<Model>(
-                             backend, static_cast<int32_t>(place[1]),
-                             static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
-                             decode_config(fields), static_cast<int64_t>(place[4]), place[5] != 0));
+  return wrap_model(
+      env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
+                                   static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
+                                   config, static_cast<int64_t>(place[4]), place[5] != 0));
 }
 
 /* engineAllocate(model, inverseFrequencies, dtype): dtype of the matrices */

@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
   gates();
   rotations();
   attention();
-  decoding();
+  for (int64_t window : {0, 3, 65}) decoding(window);
   sums_over_rows();
   return 0;
 }

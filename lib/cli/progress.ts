@@ -37,17 +37,20 @@ const fixed = (value: number | undefined, digits: number): string =>
   value === undefined ? "-" : value.toFixed(digits);
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
-/** "reward 0.52  accuracy 52.0%  loss ..." of one step. */
+/** "reward 0.52  accuracy 52.0%  loss ..." of one step; what it does not have is left out. */
 export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
-  const clips = [numberIn(metrics, "ratioClippedLow"), numberIn(metrics, "ratioClippedHigh")].map(percent).join("/");
-  const credit = [numberIn(metrics, "evidenceClippedLow"), numberIn(metrics, "evidenceClippedHigh")];
+  const shares = (name: string, low: string, high: string): string[] => {
+    const both = [numberIn(metrics, low), numberIn(metrics, high)];
+    return both[0] === undefined ? [] : [`${name} ${both.map(percent).join("/")}`];
+  };
+  const [reward, accuracy] = [numberIn(metrics, "reward"), numberIn(metrics, "accuracy")];
   const parts = [
     `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
-    `reward ${fixed(numberIn(metrics, "reward"), 3)}`,
-    `accuracy ${percent(numberIn(metrics, "accuracy"))}`,
+    ...(reward === undefined ? [] : [`reward ${reward.toFixed(3)}`]),
+    ...(accuracy === undefined ? [] : [`accuracy ${percent(accuracy)}`]),
     `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
-    `clip ${clips}`,
-    ...(credit[0] === undefined ? [] : [`credit clip ${credit.map(percent).join("/")}`]),
+    ...shares("clip", "ratioClippedLow", "ratioClippedHigh"),
+    ...shares("credit clip", "evidenceClippedLow", "evidenceClippedHigh"),
     `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
     `${clockTime(secondsLeft)} left`,
   ];
@@ -60,7 +63,9 @@ export function describeEvaluation(metrics: MetricsLine): string {
     .filter(([name]) => /^(avg|pass)@\d+$/.test(name))
     .map(([name, value]) => `  ${name} ${percent(value as number)}`);
   const accuracy = percent(numberIn(metrics, "accuracy"));
-  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${sampled.join("")}`;
+  const loss = numberIn(metrics, "loss");
+  const compared = loss === undefined ? "" : `  loss ${loss.toFixed(4)}`;
+  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${compared}${sampled.join("")}`;
 }
 
 /** That a run has no credit to give, or none for some rows; undefined: it has for all, or that cannot be known yet. */

@@ -20,6 +20,7 @@ Examples:
   $ rlsd train                                   the built-in example
   $ rlsd train --set algorithm=grpo --set seed=2
   $ rlsd train run.yaml --set optimizer.learningRate=2e-6 --output runs/first
+  $ rlsd train run.yaml --set algorithm=sft      first imitate the traces of the data
   $ rlsd train run.yaml --dry-run                shapes, memory, schedule; trains nothing
   $ rlsd train --resume runs/first               go on where it was stopped
   $ rlsd train --settings                        every setting, with its default`;
@@ -83,7 +84,8 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   const settings = await settingsOf(file, flags);
   const { train } = await import("../trainer/train.js");
   if (flags.dryRun) {
-    const { dryRun, dryRunText } = await import("../trainer/dry-run.js");
+    const { dryRun } = await import("../trainer/dry-run.js");
+    const { dryRunText } = await import("../trainer/dry-run-text.js");
     const plan = await dryRun(settings);
     if (flags.json) return printJson(plan);
     return print(dryRunText(plan));

@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { hubCache, located } from "../hub-cache.js";
 import { exists } from "./folder.js";
 import { LORA_TARGETS, type LoraConfig, type LoraTarget, MOST_RANK, scaleFault } from "./lora.js";
 import {
@@ -119,17 +120,18 @@ function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string):
   throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}: ${found}`);
 }
 
-/** The folder of the model that adapters stand on, by what they say: as it is, or from their own folder. */
+/** The folder of the model that adapters stand on, by what they say: as it is, from their own folder, or in the cache. */
 export async function baseOf(directory: string, named: unknown): Promise<string> {
   const file = join(directory, ADAPTER_CONFIG);
   const mend = `say where the model is by the option "base", or in ${file} as "base_model_name_or_path"`;
   if (typeof named !== "string" || named === "") {
     throw fileError(file, `does not name the model that it stands on: ${mend}`);
   }
-  for (const folder of [resolve(named), resolve(directory, named)]) {
+  for (const folder of [resolve(named), resolve(directory, named), located(named)]) {
     if (await exists(join(folder, "config.json"))) return folder;
   }
-  throw fileError(file, `stands on ${named}, which is no model folder here: ${mend}`);
+  const found = `which is no model folder here, nor in ${hubCache()}`;
+  throw fileError(file, `stands on ${named}, ${found}: ${mend}`);
 }
 
 async function readDescription(directory: string): Promise<Record<string, unknown>> {

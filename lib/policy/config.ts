@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
-import { RlsdError } from "../errors.js";
+import { Fields } from "./config-fields.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import type { RopeConfig } from "./rope.js";
+import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 
 export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3";
 
@@ -32,63 +33,13 @@ export interface ModelConfig {
   readonly rope: RopeConfig;
   /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
   readonly noRopeInterval?: number | undefined;
+  /** Absent: every layer sees all tokens before its own. */
+  readonly slidingWindow?: SlidingWindow | undefined;
   /** Ids that end a completion. */
   readonly endTokenIds: readonly number[];
 }
 
 const MODEL_TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3", "smollm3"];
-
-/** Reads fields of a config.json; every complaint names the file and the field. */
-class Fields {
-  constructor(
-    private readonly json: Readonly<Record<string, unknown>>,
-    private readonly file: string,
-  ) {}
-
-  fail(message: string): RlsdError {
-    return new RlsdError("ERR_RLSD_UNSUPPORTED_MODEL", `${this.file}: ${message}`);
-  }
-
-  /** Absent and null are the same in Hugging Face's files. */
-  get(name: string): unknown {
-    return this.json[name] ?? undefined;
-  }
-
-  number(name: string, fallback?: number): number {
-    const value = this.get(name) ?? fallback;
-    if (typeof value === "number" && Number.isFinite(value)) return value;
-    throw this.fail(`expected a number for ${name} but found ${JSON.stringify(value)}`);
-  }
-
-  size(name: string, fallback?: number): number {
-    const value = this.number(name, fallback);
-    if (Number.isSafeInteger(value) && value >= 1 && value <= 0x7fffffff) return value;
-    throw this.fail(`expected a whole number from 1 to 2^31 - 1 for ${name} but found ${value}`);
-  }
-
-  boolean(name: string, fallback: boolean): boolean {
-    const value = this.get(name) ?? fallback;
-    if (typeof value === "boolean") return value;
-    throw this.fail(`expected true or false for ${name} but found ${JSON.stringify(value)}`);
-  }
-
-  object(name: string): Fields | undefined {
-    const value = this.get(name);
-    if (value === undefined) return undefined;
-    if (typeof value !== "object" || Array.isArray(value)) {
-      throw this.fail(`expected an object for ${name} but found ${JSON.stringify(value)}`);
-    }
-    return new Fields(value as Record<string, unknown>, `${this.file}: ${name}`);
-  }
-
-  /** The field must be absent or one of `allowed`. */
-  only(name: string, ...allowed: readonly unknown[]): void {
-    const value = this.get(name);
-    if (value === undefined || allowed.includes(value)) return;
-    const expected = allowed.length === 0 ? "nothing" : allowed.map((a) => JSON.stringify(a)).join(" or ");
-    throw this.fail(`${name} ${JSON.stringify(value)} is not supported: expected ${expected}`);
-  }
-}
 
 function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: number): RopeConfig {
   f.only("partial_rotary_factor", 1);
@@ -169,18 +120,11 @@ function endTokens(f: Fields, vocabSize: number): number[] {
   return ids as number[];
 }
 
-function refuseUnsupported(f: Fields, type: ModelType): void {
+function refuseUnsupported(f: Fields): void {
   f.only("hidden_act", "silu");
   f.only("attention_dropout", 0);
   f.only("quantization_config");
   f.only("partial_rotary_factor", 1);
-  f.only("use_sliding_window", false);
-  if (type === "mistral") f.only("sliding_window");
-  const kinds = f.get("layer_types");
-  const foreign = Array.isArray(kinds) ? kinds.find((kind) => kind !== "full_attention") : undefined;
-  if (foreign !== undefined) {
-    throw f.fail(`layer_types ${JSON.stringify(foreign)} is not supported: expected "full_attention"`);
-  }
 }
 
 function checkShape(f: Fields, c: ModelConfig): void {
@@ -215,7 +159,7 @@ export function parseConfig(
     throw f.fail(`model_type ${JSON.stringify(type)} is not supported: expected one of ${MODEL_TYPES.join(", ")}`);
   }
   const modelType = type as ModelType;
-  refuseUnsupported(f, modelType);
+  refuseUnsupported(f);
   const mayHaveBiases = modelType === "llama" || modelType === "qwen3" || modelType === "smollm3";
   const attentionBias = mayHaveBiases && f.boolean("attention_bias", false);
   const numLayers = layerCount(f);
@@ -223,6 +167,8 @@ export function parseConfig(
   const hiddenSize = f.size("hidden_size");
   const vocabSize = f.size("vocab_size");
   const maxLength = f.size("max_position_embeddings");
+  const noRopeInterval = modelType === "smollm3" ? parseNoRope(f, numLayers) : undefined;
+  const slidingWindow = parseWindow(f, modelType, numLayers, noRopeInterval);
   const config: ModelConfig = {
     modelType,
     vocabSize,
@@ -240,7 +186,8 @@ export function parseConfig(
     mlpBias: hasMlpBias(modelType) && f.boolean("mlp_bias", false),
     qkNorm: modelType === "qwen3",
     rope: parseRope(f, maxLength, modelType === "smollm3" ? 2e6 : 1e4),
-    ...(modelType === "smollm3" && { noRopeInterval: parseNoRope(f, numLayers) }),
+    ...(modelType === "smollm3" && { noRopeInterval }),
+    ...(slidingWindow !== undefined && { slidingWindow }),
     endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
   };
   checkShape(f, config);
@@ -286,6 +233,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
     num_attention_heads: c.numHeads,
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
+    ...windowFields(c),
     no_rope_layers:
       c.modelType === "smollm3" ? ropeLayers(c.noRopeInterval ?? c.numLayers + 1, c.numLayers) : undefined,
     rms_norm_eps: c.normEps,
@@ -317,5 +265,7 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     Number(c.qkNorm),
     c.noRopeInterval ?? 0,
     ...encodeLora(lora),
+    c.slidingWindow?.size ?? 0,
+    ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

@@ -1,16 +1,17 @@
 import { types } from "node:util";
 import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { located } from "../hub-cache.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
-import { type ModelType, parseConfig, writeConfig } from "./config.js";
+import { parseConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
 import { COMPANIONS, findParameters, generationOf, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
 import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
+import { completeConfig, type NewModelConfig } from "./new-config.js";
 import { Home, placeOf } from "./place.js";
-import type { RopeConfig } from "./rope.js";
 import { adaptedOrigin } from "./text-files.js";
 import { tokenizerIn } from "./tokenizer.js";
 
@@ -43,7 +44,7 @@ function once<T>(make: () => T): () => T {
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
-  const base = options.base ?? (await baseOf(directory, folder.named));
+  const base = options.base === undefined ? await baseOf(directory, folder.named) : located(options.base);
   const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readModelFolder(base);
   const weights = await findParameters(base, config, layoutOf(config));
@@ -73,11 +74,12 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  * file until they are trained or overwritten. A folder of the PEFT library (adapter_config.json,
  * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained.
  *
+ * @param model the folder, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
-export async function loadPolicy(directory: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  checkPath(directory, "directory");
+export async function loadPolicy(model: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
+  const directory = located(checkPath(model, "model"));
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
@@ -89,39 +91,8 @@ export async function loadPolicy(directory: string, options: PolicyOptions = {})
   const { config, json, companions } = await readModelFolder(directory);
   const sources = await findParameters(directory, config, layoutOf(config));
   const tokenizer = tokenizerIn(companions, directory);
-  const model = await readModel(config, options, sources);
-  return new EnginePolicy(model, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
-}
-
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */
-export interface NewModelConfig {
-  /** Default "llama". */
-  readonly modelType?: ModelType | undefined;
-  readonly vocabSize: number;
-  readonly hiddenSize: number;
-  /** Default 4 hiddenSize. */
-  readonly intermediateSize?: number | undefined;
-  readonly numLayers: number;
-  readonly numHeads: number;
-  /** Default numHeads. */
-  readonly numKvHeads?: number | undefined;
-  /** Default hiddenSize / numHeads. */
-  readonly headDim?: number | undefined;
-  readonly maxLength: number;
-  /** Default 1e-6. */
-  readonly normEps?: number | undefined;
-  /** Default false. */
-  readonly tieEmbeddings?: boolean | undefined;
-  /** llama, qwen3 and smollm3: biases on q, k, v and attention's output. Default false. */
-  readonly attentionBias?: boolean | undefined;
-  /** llama and smollm3: biases in the feed-forward part. Default false. */
-  readonly mlpBias?: boolean | undefined;
-  /** Default { type: "default", theta: 10000 }. */
-  readonly rope?: RopeConfig | undefined;
-  /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
-  readonly noRopeInterval?: number | undefined;
-  /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
-  readonly endTokenIds?: readonly number[] | undefined;
+  const weights = await readModel(config, options, sources);
+  return new EnginePolicy(weights, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
 
 export interface CreateOptions extends Omit<PolicyOptions, "base"> {
@@ -139,78 +110,6 @@ export interface CreateOptions extends Omit<PolicyOptions, "base"> {
 }
 
 const CREATE_FIELDS = new Set([...PLACEMENT_FIELDS, "seed", "deviation", "scaleResidual", "files"]);
-const CONFIG_FIELDS = new Set([
-  "modelType",
-  "vocabSize",
-  "hiddenSize",
-  "intermediateSize",
-  "numLayers",
-  "numHeads",
-  "numKvHeads",
-  "headDim",
-  "maxLength",
-  "normEps",
-  "tieEmbeddings",
-  "attentionBias",
-  "mlpBias",
-  "rope",
-  "noRopeInterval",
-  "endTokenIds",
-]);
-
-const CONFIG_NUMBERS = ["vocabSize", "hiddenSize", "intermediateSize", "numLayers", "numHeads", "numKvHeads"] as const;
-const MORE_NUMBERS = ["headDim", "maxLength", "normEps"] as const;
-const CONFIG_FLAGS = ["tieEmbeddings", "attentionBias", "mlpBias"] as const;
-
-/** Types alone, which JSON would not keep: it says null for NaN. What fits a model is checked as that of a file. */
-function checkTypes(c: NewModelConfig): void {
-  checkObject(c, "config", CONFIG_FIELDS);
-  for (const name of [...CONFIG_NUMBERS, ...MORE_NUMBERS]) {
-    if (c[name] !== undefined) checkNumber(c[name], `config.${name}`);
-  }
-  for (const name of CONFIG_FLAGS) checkBoolean(c[name], `config.${name}`);
-  const { modelType, endTokenIds, rope, noRopeInterval } = c;
-  if (modelType !== undefined && typeof modelType !== "string") throw invalid("a text", "config.modelType", modelType);
-  if (noRopeInterval !== undefined) {
-    checkInteger(noRopeInterval, "config.noRopeInterval", { min: 0 });
-    if (modelType !== "smollm3") throw invalid("nothing, but in a smollm3,", "config.noRopeInterval", noRopeInterval);
-  }
-  if (endTokenIds !== undefined) {
-    if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
-    for (const [i, id] of endTokenIds.entries()) checkInteger(id, `config.endTokenIds[${i}]`, { min: 0 });
-  }
-  if (rope === undefined) return;
-  if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
-    throw invalid("an object with type and theta", "config.rope", rope);
-  }
-  for (const [name, value] of Object.entries(rope)) if (name !== "type") checkNumber(value, `config.rope.${name}`);
-  checkNumber(rope.theta, "config.rope.theta", { above: 0 });
-}
-
-/** As config.json, so that a new model and a loaded one are checked by the same rules. */
-function completeConfig(c: NewModelConfig): Record<string, unknown> {
-  checkTypes(c);
-  const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
-  const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
-  const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
-  return writeConfig({
-    ...c,
-    modelType,
-    intermediateSize,
-    numKvHeads,
-    headDim,
-    normEps,
-    tieEmbeddings,
-    mlpBias,
-    rope,
-    endTokenIds,
-    noRopeInterval: (c.noRopeInterval ?? 4) || undefined,
-    outputBias: attentionBias,
-    qkvBias: attentionBias,
-    qkNorm: false,
-  });
-}
-
 const FILE_NAMES: ReadonlySet<string> = new Set(COMPANIONS);
 
 function checkFiles(files: NonNullable<CreateOptions["files"]>): Map<string, Uint8Array> {

@@ -1,6 +1,7 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
+import { hubCache } from "../hub-cache.js";
 import type { EngineLayout } from "../native/engine-binding.js";
 import { type ModelConfig, parseConfig } from "./config.js";
 import { exists } from "./folder.js";
@@ -85,7 +86,8 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
   if (bytes === undefined) {
     throw fileError(
       file,
-      "does not exist: expected a Hugging Face model folder. Nothing is downloaded; `hf download NAME --local-dir FOLDER` fetches one",
+      `does not exist: expected a Hugging Face model folder, or the name of a model in ${hubCache()}. ` +
+        "Nothing is downloaded; `hf download NAME` fetches one there, with --local-dir FOLDER into a folder",
     );
   }
   const json = parseObject(bytes, file);

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { located } from "../hub-cache.js";
 import { isAdapterFolder, modelUnder } from "./adapter-folder.js";
 import { GENERATION_CONFIG, readCompanions } from "./model-folder.js";
 import type { PolicyOrigin } from "./origin.js";
@@ -74,11 +75,12 @@ export interface TextFiles {
 }
 
 /** The small files of a model's folder, or those that a policy from a folder of adapters has; `base` as for loadPolicy. */
-export async function readTextFiles(directory: string, base?: string): Promise<TextFiles> {
+export async function readTextFiles(model: string, base?: string): Promise<TextFiles> {
+  const directory = located(model);
   const own = await readCompanions(directory);
   if (!(await isAdapterFolder(directory))) return { files: own, directory };
   if (own.has(TOKENIZER) && hasTemplate(own, directory)) return { files: own, directory };
-  const under = base ?? (await modelUnder(directory));
+  const under = base === undefined ? await modelUnder(directory) : located(base);
   const files = joinFiles(await readCompanions(under), own, under, directory);
   return { files, directory: own.has(TOKENIZER) ? directory : under };
 }

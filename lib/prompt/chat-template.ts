@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { located } from "../hub-cache.js";
 import { createTemplate } from "./template.js";
 
 const TEMPLATE = "chat_template.jinja";
@@ -115,9 +116,9 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
 }
 
 /** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
-export async function loadChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
+export async function loadChatTemplate(model: string): Promise<ChatTemplate | undefined> {
   const files = new Map<string, Uint8Array>();
-  checkPath(directory, "directory");
+  const directory = located(checkPath(model, "model"));
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
     if (content !== undefined) files.set(name, content);

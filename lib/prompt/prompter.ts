@@ -14,6 +14,8 @@ export interface Prompter extends Encoder {
   /** The prompt as text and as the ids of that text. */
   prompt(messages: readonly ChatMessage[]): { readonly text: string; readonly ids: Int32Array };
   ids(messages: readonly ChatMessage[]): Int32Array;
+  /** The conversation with the assistant's reply to it, as a template writes both; undefined: there is none. */
+  answered(messages: readonly ChatMessage[], reply: string): string | undefined;
 }
 
 /** Ids of a text behind the token that begins one for this tokenizer, if any does. What it would put at the end is left out. */
@@ -53,6 +55,8 @@ export function createPrompter(
     chat: template !== undefined,
     prompt,
     ids: (messages) => prompt(messages).ids,
+    answered: (messages, reply) =>
+      template?.render([...messages, { role: "assistant", content: reply }], { addGenerationPrompt: false, variables }),
     encode: (s) => encoder.encode(s),
     decode: (ids) => encoder.decode(ids),
   };

@@ -95,9 +95,20 @@ function credit(train: Lines, clip: number): Chart[] {
   ];
 }
 
-function optimization(train: Lines): Chart[] {
+function optimization(train: Lines, evals: Lines): Chart[] {
+  const held = points(evals, "loss");
   return [
-    { title: "Loss", about: "Its value; the gradient is what counts", series: series(train, { loss: "loss" }) },
+    held.length === 0
+      ? { title: "Loss", about: "Its value; the gradient is what counts", series: series(train, { loss: "loss" }) }
+      : {
+          title: "Loss",
+          about: "Mean of \u2212log P over the tokens of traces",
+          include: [0],
+          series: [
+            { name: "held out", points: held },
+            { name: "training", points: points(train, "loss") },
+          ],
+        },
     {
       title: "Gradient norm",
       about: "Before clipping",
@@ -182,7 +193,7 @@ export function curveSections({ metrics, config }: RunDigest) {
     results: section("Results", results(train, evals)),
     credit: section("Evidence", credit(train, clipOf(config))),
     completions: section("Completions", rollouts(train)),
-    optimization: section("Optimization", optimization(train)),
+    optimization: section("Optimization", optimization(train, evals)),
     cost: section("Cost", costs(train)),
   };
 }

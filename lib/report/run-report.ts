@@ -67,14 +67,13 @@ function header(facts: RunFacts, digest: RunDigest): Html {
   const said = (name: string) => settingText(digest.config, name);
   const rank = numberSetting(digest.config, "lora.rank") ?? 0;
   const [judge, teacher, source] = [setting(digest.config, "reward"), said("teacher.kind"), said("privileged.source")];
+  const taught = facts.algorithm === "rlsd" && teacher && source && `, teacher ${teacher} with ${source}`;
   const reward = judge === undefined ? undefined : rewardText(judge);
   return html`<header><h1>${facts.name}</h1>
-<p class="soft">${facts.algorithm} on <code>${facts.model}</code>${rank > 0 && `, adapters of rank ${rank}`}${reward && html`, judged by <code>${reward}</code>`}${
-    teacher && source && `, teacher ${teacher} with ${source}`
-  }; rlsd ${digest.config.version}</p>
+<p class="soft">${facts.algorithm} on <code>${facts.model}</code>${rank > 0 && `, adapters of rank ${rank}`}${reward && html`, judged by <code>${reward}</code>`}${taught}; rlsd ${digest.config.version}</p>
 <ul class="facts">${accuracy && fact(`${percent(accuracy.first)} \u2192 ${percent(accuracy.last)}`, "held-out accuracy")}${
     accuracy && fact(percent(accuracy.best), `best, at step ${accuracy.bestStep}`)
-  }${fact(steps === undefined ? String(step) : `${step} of ${steps}`, "steps")}${fact(tokens.toLocaleString("en"), "tokens drawn")}${fact(duration(ms), "steps and evaluations")}</ul></header>`;
+  }${fact(steps === undefined ? String(step) : `${step} of ${steps}`, "steps")}${fact(tokens.toLocaleString("en"), facts.algorithm === "sft" ? "tokens learned" : "tokens drawn")}${fact(duration(ms), "steps and evaluations")}</ul></header>`;
 }
 
 /** The report of one run: a page in one file that loads nothing from anywhere. */

@@ -11,6 +11,7 @@ import {
   luspo,
   type ObjectiveOptions,
   rlsd,
+  rowCoefficient,
   sapo,
 } from "../objectives/presets.js";
 import { creditMixAt } from "../ops/schedule.js";
@@ -20,9 +21,11 @@ import type { ResolvedConfig } from "./config.js";
 /** What a step's teacher is asked for. */
 export type TeacherView = "none" | "log-probs";
 
-/** One way of making an update. Everything else of a step is the same for all. */
+/** One way of making an update. */
 export interface Algorithm {
   readonly summary: string;
+  /** What a step learns from: completions that it draws and judges, or the traces that the rows bring. */
+  readonly learnsFrom: "rollouts" | "traces";
   /** Throws ERR_RLSD_CONFIG for settings that cannot work. Called before anything is loaded. */
   check(config: ResolvedConfig): void;
   /** "none": the teacher is not run at this step. */
@@ -65,6 +68,7 @@ function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Ob
 
 const plain: Algorithm = {
   summary: "the objective alone: every token of a completion gets the same advantage",
+  learnsFrom: "rollouts",
   check: (config) => void objectiveOf(config, "grpo"),
   teacherView: () => "none",
   creditMix: () => 0,
@@ -79,6 +83,7 @@ const creditedObjective = (config: ResolvedConfig): Objective => {
 
 const credited: Algorithm = {
   summary: "the objective with per-token credit from the privileged teacher",
+  learnsFrom: "rollouts",
   check(config) {
     creditedObjective(config);
     if (config.privileged.source === "none") {
@@ -94,8 +99,25 @@ const credited: Algorithm = {
   objective: creditedObjective,
 };
 
+/** Cross-entropy at temperature 1, its mean over the tokens of an update. */
+const imitation = rowCoefficient({ reduction: "token-mean" });
+
+const supervised: Algorithm = {
+  summary: "supervised fine-tuning: the traces of the rows, token by token; nothing is drawn or judged in a step",
+  learnsFrom: "traces",
+  // The objective is for the run that goes on from this one, often by the same file.
+  check: (config) => void objectiveOf(config, "rlsd"),
+  teacherView: () => "none",
+  creditMix: () => 0,
+  objective: () => imitation,
+};
+
 /** By name. A new way of making an update is one more entry. */
-export const ALGORITHMS: Readonly<Record<string, Algorithm>> = { rlsd: credited, grpo: plain };
+export const ALGORITHMS: Readonly<Record<string, Algorithm>> = { rlsd: credited, grpo: plain, sft: supervised };
+
+/** Whether a run imitates the traces of its rows. */
+export const imitates = ({ algorithm }: Pick<ResolvedConfig, "algorithm">): boolean =>
+  ALGORITHMS[algorithm]!.learnsFrom === "traces";
 
 /** Whether any step of a run asks its teacher. */
 export function asksTeacher(config: ResolvedConfig): boolean {

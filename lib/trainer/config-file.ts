@@ -1,7 +1,9 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
+import { located } from "../hub-cache.js";
 import { isFilePath } from "../verifiers/module.js";
 
 type Tree = Record<string, unknown>;
@@ -42,10 +44,15 @@ function anchor(tree: Tree, folder: string): Tree {
     if (typeof path !== "string" || path === "" || isAbsolute(path)) return path;
     return path.startsWith("~/") ? join(homedir(), path.slice(2)) : resolve(folder, path);
   };
+  // A name that is no path from there may be one of a model in the cache.
+  const model = (name: unknown): unknown => {
+    const path = at(name);
+    return path !== name && !existsSync(path as string) && located(name as string) !== name ? name : path;
+  };
   const out: Tree = { ...tree };
-  if ("model" in out) out.model = at(out.model);
+  if ("model" in out) out.model = model(out.model);
   if ("output" in out) out.output = at(out.output);
-  if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: at(out.teacher.model) };
+  if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: model(out.teacher.model) };
   if ("reward" in out) out.reward = anchorModules(out.reward, at);
   if (isTree(out.data)) {
     const data: Tree = { ...out.data };

@@ -48,7 +48,10 @@ const fields = {
 
 /** Every setting of a run. docs/training.md prints this table. */
 export const trainSchema = {
-  model: text("", "folder with config.json, model.safetensors and tokenizer.json, or of adapters on one"),
+  model: text(
+    "",
+    "folder with config.json, model.safetensors and tokenizer.json, or of adapters on one; a run or checkpoint; or a name in Hugging Face's cache",
+  ),
   output: text("", "run folder; empty: a new one under runs/"),
   algorithm: oneOf(Object.keys(ALGORITHMS), "rlsd", "how the update is made"),
   seed: integer(1, "of prompts, rollouts and intervals"),
@@ -128,7 +131,7 @@ export const trainSchema = {
     ),
     every: integer(10, "periodic: copied from the student after every so many updates", { min: 1 }),
     rate: number(0.99, "ema: share of its own weights that it keeps in an update", { min: 0, max: 1 }),
-    model: text("", "external: folder of the model"),
+    model: text("", "external: folder of the model, a run or checkpoint"),
   },
   privileged: {
     source: oneOf(

@@ -4,18 +4,19 @@ import { modelUnder } from "../policy/adapter-folder.js";
 import { readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
-import { ALGORITHMS, asksTeacher } from "./algorithms.js";
+import { ALGORITHMS, asksTeacher, imitates } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import type { FieldMap } from "./data/fields.js";
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
-import { heldOutInTraining, heldOutText, type Materials, prepare } from "./prepare.js";
+import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { settleModels } from "./resolve-model.js";
+import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
-import { loadStudent, type ParameterCounts, parametersOf, parametersText, policyLoader } from "./student.js";
+import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
-interface Spread {
+export interface Spread {
   readonly min: number;
   readonly median: number;
   readonly p95: number;
@@ -30,13 +31,21 @@ export interface DryRun extends ParameterCounts {
   /** Held-out prompts that are training prompts as well, word for word. */
   readonly heldOutInTraining: number;
   readonly columns: Materials["columns"];
-  /** The first row as the model reads it, decoded from its ids: what the tokenizer lost is not in it; and as its teacher does, null where it reads none. */
-  readonly asked: { readonly student: string; readonly teacher: string | null };
+  /** The first row, decoded from its ids: what the tokenizer lost is not in it. */
+  readonly asked: {
+    readonly student: string;
+    /** What the teacher reads; null: it reads none. */
+    readonly teacher: string | null;
+    /** What the model learns to say; null: it learns from what it draws. */
+    readonly demonstration: string | null;
+  };
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
   readonly promptTokens: Spread;
+  /** Of traces that are learned; null: there are none. */
+  readonly traceTokens: Spread | null;
   readonly sequencesPerStep: number;
-  /** Longest batch of a step: every completion at its full length. */
+  /** Longest batch of a step: every completion at its full length, or every trace as long as the longest row. */
   readonly tokensPerStep: number;
   readonly memory: Readonly<Record<string, number>>;
   readonly privileged: {
@@ -69,7 +78,37 @@ async function cacheBytesPerToken(model: string): Promise<number> {
   return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
 }
 
-async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number): Promise<Record<string, number>> {
+/** The largest step that there may be, in tokens. */
+interface StepShape {
+  readonly sequences: number;
+  /** Of the longest sequence. */
+  readonly longest: number;
+  readonly tokens: number;
+  /** Those that are computed: a prompt once for its completions. */
+  readonly computed: number;
+  /** Sequences drawn at once, and tokens of the longest. */
+  readonly drawn: { readonly sequences: number; readonly longest: number };
+}
+
+function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): StepShape {
+  const { prompts, count, maxTokens } = config.rollout;
+  const longestOf = (rows: readonly Prompted[]) => extremes(rows.map(({ ids }) => ids.length)).max;
+  const prompt = longestOf(train);
+  if (!imitates(config)) {
+    const [sequences, longest] = [prompts * count, prompt + maxTokens];
+    const drawn = { sequences, longest };
+    return { sequences, longest, tokens: sequences * longest, computed: prompts * (prompt + count * maxTokens), drawn };
+  }
+  const longest = extremes(train.map(({ ids, demonstration }) => ids.length + demonstration!.ids.length)).max;
+  const tokens = prompts * longest;
+  const drawn = {
+    sequences: Math.min(held.length, PROMPTS_A_CALL),
+    longest: held.length === 0 ? 0 : longestOf(held) + maxTokens,
+  };
+  return { sequences: prompts, longest, tokens, computed: tokens, drawn };
+}
+
+async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape): Promise<Record<string, number>> {
   const counts = parametersOf(policy);
   const trained = 4 * counts.trained;
   const under = counts.parameters - counts.trained;
@@ -78,8 +117,8 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  const { prompts, count } = config.rollout;
-  const sequences = Math.min(prompts * count, policy.maxSequences ?? Number.POSITIVE_INFINITY);
+  const { drawn } = shape;
+  const sequences = Math.min(drawn.sequences, policy.maxSequences ?? Number.POSITIVE_INFINITY);
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,
@@ -88,8 +127,8 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
       ? { shared: 0, base: 0, external: model, frozen: copy, periodic: trained, ema: trained }[kind]
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
-    keyValueCache: sequences * (longest + config.rollout.maxTokens) * (await cacheBytesPerToken(config.model)),
-    ...activationsOf(config, policy, longest),
+    keyValueCache: sequences * drawn.longest * (await cacheBytesPerToken(config.model)),
+    ...activationsOf(config, policy, shape),
   };
 }
 
@@ -97,12 +136,14 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, longest: number)
 const LOGIT_BYTES = 2 ** 26;
 
 /** What the largest pass of an update keeps for its way back; nothing where the policy cannot tell. */
-function activationsOf(config: ResolvedConfig, policy: Policy, longest: number): { activations?: number } {
+function activationsOf(
+  config: ResolvedConfig,
+  policy: Policy,
+  { computed, longest }: StepShape,
+): { activations?: number } {
   if (policy.activationBytes === undefined) return {};
-  const { prompts, count, maxTokens } = config.rollout;
-  const step = prompts * (longest + count * maxTokens);
-  const pass = Math.min(step, config.update.microbatchTokens, policy.batchTokens ?? step);
-  const tokens = Math.max(pass, longest + maxTokens);
+  const pass = Math.min(computed, config.update.microbatchTokens, policy.batchTokens ?? computed);
+  const tokens = Math.max(pass, longest);
   const logits = Math.min(LOGIT_BYTES, 4 * tokens * policy.vocabSize);
   return { activations: policy.activationBytes(tokens, true) + logits };
 }
@@ -141,7 +182,11 @@ function privilegedRows(
   const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
   return {
     privileged: { ...counts, fromRollouts, teacherPromptTokens, firstWithout },
-    asked: { student: materials.prompter.decode(first!.ids), teacher },
+    asked: {
+      student: materials.prompter.decode(first!.ids),
+      teacher,
+      demonstration: first!.demonstration === undefined ? null : materials.prompter.decode(first!.demonstration.ids),
+    },
   };
 }
 
@@ -155,7 +200,7 @@ export async function dryRun(
   settings: TrainConfig,
   hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
-  const config = resolveConfig(settings);
+  const config = await settleModels(resolveConfig(settings));
   const policy = await loadStudent(config, undefined, policyLoader(config, hooks.loadPolicy));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);
@@ -164,8 +209,7 @@ export async function dryRun(
     }
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
-    const promptTokens = spread(materials.train.map((prompt) => prompt.ids.length));
-    const { prompts, count, maxTokens } = config.rollout;
+    const shape = shapeOf(config, materials);
     const algorithm = ALGORITHMS[config.algorithm]!;
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
     return {
@@ -180,10 +224,11 @@ export async function dryRun(
       heldOutInTraining: heldOutInTraining(materials),
       columns: materials.columns,
       endings: endingsOf(config, materials, policy),
-      promptTokens,
-      sequencesPerStep: prompts * count,
-      tokensPerStep: prompts * count * (promptTokens.max + maxTokens),
-      memory: await memoryOf(config, policy, promptTokens.max),
+      promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
+      traceTokens: imitates(config) ? spread(materials.train.map((prompt) => prompt.demonstration!.ids.length)) : null,
+      sequencesPerStep: shape.sequences,
+      tokensPerStep: shape.tokens,
+      memory: await memoryOf(config, policy, shape),
       ...privilegedRows(config, materials, policy),
       schedule: [...marks]
         .filter((step) => step >= 1)
@@ -192,77 +237,9 @@ export async function dryRun(
           creditMix: algorithm.creditMix(config, step),
           learningRate: learningRateOf(step, config.steps, config.optimizer),
         })),
-      passes: (config.steps * prompts) / materials.train.length,
+      passes: (config.steps * config.rollout.prompts) / materials.train.length,
     };
   } finally {
     await policy.dispose();
   }
-}
-
-const bytes = (n: number): string => {
-  const unit = ["B", "KiB", "MiB", "GiB", "TiB"].findLast((_, i) => n >= 1024 ** i || i === 0)!;
-  const scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(unit);
-  return `${(n / scale).toFixed(scale === 1 ? 0 : 1)} ${unit}`;
-};
-
-const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
-
-function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
-  const told = (columns: FieldMap | null) =>
-    Object.entries(columns ?? {})
-      .flatMap(([part, column]) => (column === null ? [] : [part === column ? part : `${part} from ${column}`]))
-      .join(", ");
-  const [first, second] = [told(train), told(held)];
-  return [`columns    ${first}`, ...(held === null || second === first ? [] : [`           held out: ${second}`])];
-}
-
-function endingsText(endings: DryRun["endings"]): string[] {
-  if (endings === null) return [];
-  const told = endings.map((text) => JSON.stringify(text)).join(", ");
-  return [`ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`];
-}
-
-/** Characters of a prompt that are shown from each of its ends. */
-const SHOWN = 600;
-
-function askedText({ student, teacher }: DryRun["asked"]): string[] {
-  const told = (who: string, text: string) => {
-    const left = text.length - 2 * SHOWN;
-    const shown = left > 0 ? `${text.slice(0, SHOWN)} ... (${left} characters) ... ${text.slice(-SHOWN)}` : text;
-    return [`the first prompt, as the ${who} reads it:`, ...shown.split("\n").map((line) => `  | ${line}`)];
-  };
-  return [...told("model", student), ...(teacher === null ? [] : told("teacher", teacher))];
-}
-
-/** The plan of a run for people. */
-export function dryRunText(plan: DryRun): string {
-  const { config, rows, privileged, memory } = plan;
-  const total = Object.values(memory).reduce((a, b) => a + b, 0);
-  const shares = Object.entries(memory).filter(([, n]) => n > 0);
-  const found = privileged.fromRollouts
-    ? `made from completions (${config.privileged.source})`
-    : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;
-  return [
-    `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
-    `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
-    ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
-    ...columnsText(plan.columns),
-    `prompts    ${spreadText(plan.promptTokens)} tokens`,
-    ...endingsText(plan.endings),
-    `step       ${config.rollout.prompts} prompts x ${config.rollout.count} completions x ${config.rollout.maxTokens} tokens:` +
-      ` ${plan.sequencesPerStep} sequences, at most ${plan.tokensPerStep} tokens`,
-    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
-      ("activations" in memory ? "" : ", and activations"),
-    `teacher    ${config.algorithm === "grpo" ? "none" : config.teacher.kind}; privileged text: ${found}`,
-    ...(privileged.teacherPromptTokens === null
-      ? []
-      : [`           its prompts ${spreadText(privileged.teacherPromptTokens)} tokens`]),
-    ...privileged.firstWithout.map((where) => `           without privileged text: ${where}`),
-    "schedule   step  creditMix  learningRate",
-    ...plan.schedule.map(
-      (s) =>
-        `           ${String(s.step).padStart(4)}  ${s.creditMix.toFixed(4).padStart(9)}  ${s.learningRate.toExponential(2)}`,
-    ),
-    ...askedText(plan.asked),
-  ].join("\n");
 }

@@ -6,6 +6,7 @@ import { isRight, type Judged, judge, requireVerdicts } from "./judge.js";
 import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
+import { traceLoss } from "./sft.js";
 import type { OnStage } from "./stage.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -30,7 +31,7 @@ export interface Prediction {
 }
 
 export interface Evaluation {
-  /** accuracy, accuracyLow, accuracyHigh (greedy), and avg@k, pass@k with their bounds where samples are drawn. */
+  /** accuracy, accuracyLow, accuracyHigh (greedy), and avg@k, pass@k with their bounds where samples are drawn, loss where traces are learned. */
   readonly metrics: Numbers;
   readonly predictions: readonly Prediction[];
 }
@@ -120,7 +121,10 @@ export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
   const greedy = await complete(input, 1, 0, "greedy");
   const verdicts = greedy.map(({ verdict }) => verdict);
   await requireVerdicts(verdicts, "the evaluation", () => input.journal?.forget(input.step, "greedy"));
-  const metrics = greedyMetrics(greedy, config.eval.successThreshold, input.leaks);
+  const metrics = {
+    ...greedyMetrics(greedy, config.eval.successThreshold, input.leaks),
+    ...(await traceLoss(input.policy, input.prompts, input.signal)),
+  };
   if (config.eval.samples === 0) return { metrics, predictions: greedy };
   const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled", greedy.length);
   return { metrics: { ...metrics, ...sampledMetrics(sampled, config) }, predictions: [...greedy, ...sampled] };

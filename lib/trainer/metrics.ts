@@ -134,13 +134,22 @@ export function evidenceMetrics(
   });
 }
 
+/** What every update tells, whatever it minimised. */
+export function optimizerMetrics({ calls, steps }: UpdateResult): Numbers {
+  return {
+    loss: steps.length === 0 ? 0 : calls.reduce((n, call) => n + call.loss, 0) / steps.length,
+    ...present({ gradientNorm: mean(steps.map((step) => step.gradientNorm)) }),
+    updates: steps.length,
+    skippedUpdates: steps.filter((step) => step.skipped).length,
+    nonFiniteRows: sum(calls, "nonFiniteRows"),
+  };
+}
+
 /** What the loss and the optimizer said. */
 export function updateMetrics(rows: readonly LossRow[], result: UpdateResult, objective: Objective): Numbers {
-  const { calls, steps } = result;
-  const loss = steps.length === 0 ? 0 : calls.reduce((n, call) => n + call.loss, 0) / steps.length;
   return {
-    loss,
-    ...merged(calls, [
+    ...optimizerMetrics(result),
+    ...merged(result.calls, [
       "klMean",
       "ratioMean",
       "ratioClippedHigh",
@@ -150,10 +159,6 @@ export function updateMetrics(rows: readonly LossRow[], result: UpdateResult, ob
       "advantageAbsMean",
     ]),
     ...evidenceMetrics(rows, result, objective),
-    ...present({ gradientNorm: mean(steps.map((step) => step.gradientNorm)) }),
-    updates: steps.length,
-    skippedUpdates: steps.filter((step) => step.skipped).length,
-    nonFiniteRows: sum(calls, "nonFiniteRows"),
-    nanTeacherRows: sum(calls, "nanTeacherRows"),
+    nanTeacherRows: sum(result.calls, "nanTeacherRows"),
   };
 }

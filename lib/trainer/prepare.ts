@@ -3,11 +3,13 @@ import type { Policy } from "../policy/policy.js";
 import { readTextFiles } from "../policy/text-files.js";
 import { requireTokenizer, type Tokenizer } from "../policy/tokenizer.js";
 import { chatTemplateIn } from "../prompt/chat-template.js";
+import { demonstration } from "../prompt/demonstration.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
 import { createVerifier } from "../verifiers/registry.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
+import { imitates } from "./algorithms.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
 import type { FieldMap } from "./data/fields.js";
@@ -61,6 +63,38 @@ export function prompted(example: Example, prompter: Prompter, maxLength: number
   return { example, text, ids };
 }
 
+/** That prompt with the row's own trace as its answer; throws where there is none, or where the two are too long. */
+export function demonstrated(
+  prompt: Prompted,
+  prompter: Prompter,
+  policy: Pick<Policy, "maxLength" | "endTokenIds">,
+): Prompted {
+  const { messages, trace } = prompt.example;
+  if (trace === null) {
+    const message =
+      "there is no trace to learn: name its column (--set data.fields.trace=COLUMN), or leave the row out";
+    throw new RlsdError("ERR_RLSD_PROMPT", message);
+  }
+  const shown = demonstration(prompter, prompt, messages, trace, policy.endTokenIds ?? []);
+  const length = prompt.ids.length + shown.ids.length;
+  if (length > policy.maxLength) {
+    const message = `prompt and trace have ${length} tokens, but the model reads ${policy.maxLength}: shorten them`;
+    throw new RlsdError("ERR_RLSD_PROMPT", message);
+  }
+  return { ...prompt, demonstration: shown };
+}
+
+/** That prompt as a held-out one, whose trace is compared with where there is one that fits. */
+function comparable(prompt: Prompted, prompter: Prompter, policy: Policy): Prompted {
+  if (prompt.example.trace === null) return prompt;
+  try {
+    return demonstrated(prompt, prompter, policy);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    return prompt;
+  }
+}
+
 export interface TextParts {
   readonly tokenizer: Tokenizer;
   readonly prompter: Prompter;
@@ -91,6 +125,10 @@ export async function loadPrompts(
     readonly verifier: Pick<Verifier, "check">;
     readonly maxLength: number;
     readonly limit?: number;
+    /** The rows' traces are what is learned. */
+    readonly imitated?: boolean;
+    /** What becomes of a prompt; throws where its row does not fit. */
+    readonly finish?: (prompt: Prompted) => Prompted;
   },
 ): Promise<{ prompts: Prompted[]; skipped: number; data: Dataset }> {
   const prompts: Prompted[] = [];
@@ -98,13 +136,30 @@ export async function loadPrompts(
     fields: config.data.fields,
     system: config.data.system,
     limit: o.limit ?? 0,
+    imitated: o.imitated ?? false,
     check: (example) => {
       o.verifier.check?.(example.row);
-      prompts.push(prompted(example, o.prompter, o.maxLength, config.rollout.maxTokens));
+      const prompt = prompted(example, o.prompter, o.maxLength, config.rollout.maxTokens);
+      prompts.push(o.finish === undefined ? prompt : o.finish(prompt));
     },
   });
   return { prompts, skipped: settleProblems(what, data, config.data.invalid), data };
 }
+
+/** Rows to learn by their traces: nothing is drawn behind their prompts, and no verifier has to know them. */
+const loadDemonstrations = (config: ResolvedConfig, prompter: Prompter, policy: Policy) =>
+  loadPrompts(
+    "data.train",
+    config.data.train,
+    { ...config, rollout: { maxTokens: 1 } },
+    {
+      prompter,
+      verifier: {},
+      maxLength: policy.maxLength,
+      imitated: true,
+      finish: (prompt) => demonstrated(prompt, prompter, policy),
+    },
+  );
 
 /** Held-out prompts that are training prompts as well, word for word: their accuracy says nothing of new ones. */
 export function heldOutInTraining({ train, eval: held }: Pick<Materials, "train" | "eval">): number {
@@ -144,12 +199,20 @@ export async function prepare(
   checkVocabulary(policy, text.tokenizer, model);
   await checkTeacherVocabulary({ ...config, model });
   const verifier = createReward(config.reward);
-  const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength };
-  const train = await loadPrompts("data.train", config.data.train, config, parts);
+  const imitated = imitates(config);
+  const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength, imitated };
+  const train = await (imitated
+    ? loadDemonstrations(config, text.prompter, policy)
+    : loadPrompts("data.train", config.data.train, config, parts));
+  const heldParts = {
+    ...parts,
+    limit: config.eval.limit,
+    ...(imitated && { finish: (prompt: Prompted) => comparable(prompt, text.prompter, policy) }),
+  };
   const held =
     config.data.eval.length === 0
       ? { prompts: [], skipped: 0, data: undefined }
-      : await loadPrompts("data.eval", config.data.eval, config, { ...parts, limit: config.eval.limit });
+      : await loadPrompts("data.eval", config.data.eval, config, heldParts);
   await releasing(
     async () => verifier.dispose?.(),
     () => startVerifier(verifier, signal),

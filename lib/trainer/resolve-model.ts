@@ -2,10 +2,12 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { hubCache, located } from "../hub-cache.js";
 import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
+import type { ResolvedConfig } from "./config.js";
 import { releasing } from "./durable.js";
 import { checkVocabulary, loadTextParts, type TextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
@@ -31,10 +33,30 @@ export interface ResolvedModel {
 
 const MEND = 'let "base" name the folder where they are now (--base)';
 
+const noCheckpoint = (run: string) => new RlsdError("ERR_RLSD_CHECKPOINT", `${run}: this run has no checkpoint yet.`);
+
 async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSource): Promise<ResolvedModel> {
   const { model, state } = checkpoint;
   if (o.loadPolicy === undefined) await requireBase(checkpoint, model, MEND, o.base);
   return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
+}
+
+async function modelFolder(model: string): Promise<string> {
+  const directory = located(model);
+  if (existsSync(join(directory, CHECKPOINTS))) {
+    return onBestCheckpoint(directory, async (best) => {
+      if (best !== undefined) return best.model;
+      throw noCheckpoint(directory);
+    });
+  }
+  return existsSync(join(directory, STATE_FILE)) ? (await readCheckpoint(directory)).model : directory;
+}
+
+/** Settings whose models are model folders: a run stands for its best checkpoint as it is now, a checkpoint for its model. */
+export async function settleModels(config: ResolvedConfig): Promise<ResolvedConfig> {
+  const { model, teacher } = config;
+  const external = teacher.model === "" ? "" : await modelFolder(teacher.model);
+  return { ...config, model: await modelFolder(model), teacher: { ...teacher, model: external } };
 }
 
 /**
@@ -42,10 +64,11 @@ async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSo
  * may be run again, where a run in progress removes the checkpoint.
  */
 export async function withModel<T>(
-  directory: string,
+  named: string,
   o: ModelSource,
   body: (found: ResolvedModel) => Promise<T>,
 ): Promise<T> {
+  const directory = located(named);
   const { base } = o;
   if (base !== undefined) checkPath(base, "base");
   if (base !== undefined && o.loadPolicy !== undefined) {
@@ -55,7 +78,7 @@ export async function withModel<T>(
   if (existsSync(join(directory, CHECKPOINTS))) {
     return onBestCheckpoint(directory, async (best) => {
       if (best !== undefined) return body(await resolveCheckpoint(best, directory, o));
-      throw new RlsdError("ERR_RLSD_CHECKPOINT", `${directory}: this run has no checkpoint yet.`);
+      throw noCheckpoint(directory);
     });
   }
   if (existsSync(join(directory, STATE_FILE))) {
@@ -66,7 +89,7 @@ export async function withModel<T>(
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
-    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json).`,
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor the name of a model in ${hubCache()}.`,
   );
 }
 

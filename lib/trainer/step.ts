@@ -1,4 +1,3 @@
-import { performance } from "node:perf_hooks";
 import type { Objective } from "../objectives/objective.js";
 import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
@@ -14,6 +13,7 @@ import { type Rollout, rollout, spanOf } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { OnStage } from "./stage.js";
+import { Stopwatch } from "./stopwatch.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -43,23 +43,6 @@ interface Collected {
   readonly rollouts: Rollout[];
   readonly verdicts: Judged[];
   readonly cursor: number;
-}
-
-/** Milliseconds of each stage. */
-class Stopwatch {
-  readonly times: Numbers = {};
-  private last = performance.now();
-  private readonly start = this.last;
-
-  lap(name: string): void {
-    const now = performance.now();
-    this.times[name] = (this.times[name] ?? 0) + (now - this.last);
-    this.last = now;
-  }
-
-  get total(): number {
-    return this.last - this.start;
-  }
 }
 
 /** Numbers of the groups whose judged rewards are all equal. */

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
+import { located } from "../hub-cache.js";
 import { isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
@@ -64,7 +65,7 @@ export const baseFingerprint = (model: string): Promise<string> => modelUnder(mo
  */
 export async function requireBase({ base }: Checkpoint, model: string, mend: string, given?: string): Promise<void> {
   if (base === undefined) return;
-  const under = given ?? (await modelUnder(model));
+  const under = given === undefined ? await modelUnder(model) : located(given);
   const found = await fingerprint(under).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause);
     const message = `the run's adapters stand on the weights in ${under}, which cannot be read: ${why}. Put them back, or ${mend}.`;

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
   INITIAL_STATE,
@@ -19,8 +20,10 @@ import { rowsWithoutPrivilege } from "./evidence.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { settleModels } from "./resolve-model.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
+import { sftStep } from "./sft.js";
 import { type StepContext, trainStep } from "./step.js";
 import { parametersOf, textFolder } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
@@ -91,7 +94,7 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
       if (run.saved?.state.step !== state.step && checkpointDue(state, run.config)) await save(run, state);
       if (lastStepMade(state, run.config)) return { state, interrupted: false };
       run.context.signal.throwIfAborted();
-      const outcome = await trainStep(run.context, state);
+      const outcome = await (imitates(run.config) ? sftStep : trainStep)(run.context, state);
       await run.folder.logSamples(outcome.samples);
       await run.folder.log(outcome.metrics);
       state = outcome.state;
@@ -255,7 +258,7 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   checkHooks(hooks);
-  const config = resolveConfig(settings);
+  const config = await settleModels(resolveConfig(settings));
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);

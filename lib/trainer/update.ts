@@ -39,6 +39,10 @@ const concat = (parts: readonly Float32Array[]): Float32Array => packTokens(part
 
 const zeros = (row: LossRow) => new Float32Array(row.rollout.tokenIds.length);
 
+/** dL/dlogP of a mean over tokens of -A log P: with A = 1, cross-entropy. */
+const coefficients = (rows: readonly LossRow[], normalizer: number): Float32Array =>
+  concat(rows.map((row) => zeros(row).fill(-row.advantage / normalizer)));
+
 /** A token batch of rows. Rows without evidence get a span of nothing: their credit is exactly 1. */
 export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBatch {
   const taught = rows.some((row) => row.evidence !== undefined);
@@ -51,7 +55,10 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
   };
   return {
     sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
-    advantages: Float32Array.from(rows, (row) => row.advantage),
+    advantages:
+      objective.objective === "row-coefficient"
+        ? coefficients(rows, objective.normalizer ?? 1)
+        : Float32Array.from(rows, (row) => row.advantage),
     ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
     // A row without evidence has no contrast either: the teacher itself.
     ...(contrasted && {

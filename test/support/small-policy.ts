@@ -19,6 +19,19 @@ export const TINY: NewModelConfig = {
   maxLength: 96,
 };
 
+/** Attention that slides, in one layer of two. */
+export const WINDOWED: Partial<NewModelConfig> = {
+  modelType: "qwen3",
+  headDim: 10,
+  slidingWindow: { size: 5, layers: [false, true] },
+};
+
+/** Decoders that differ in what a token's row depends on. */
+export const KINDS: [string, Partial<NewModelConfig>][] = [
+  ["llama", {}],
+  ["a window in one layer of two", WINDOWED],
+];
+
 /** A small random model whose distributions are far from flat. */
 export const tinyPolicy = (config: Partial<NewModelConfig> = {}, options: CreateOptions = {}): Promise<EnginePolicy> =>
   createPolicy({ ...TINY, ...config }, { seed: 11, deviation: 0.4, ...options });

@@ -1,10 +1,11 @@
 /* Causal attention with grouped queries: packed sequences (training, prefill) and one new token
  * against a cache.
  *
- *   out_i = sum over j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
+ *   out_i = sum over i - window < j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
  * Backward, with delta_i = d_out_i . out_i and ds_ij = p_ij (d_out_i . v_j - delta_i) scale:
  *   dq_i = sum_j ds_ij k_j    dk_j = sum_i ds_ij q_i    dv_j = sum_i p_ij d_out_i
- * Scores exist only for one row and one block of keys at a time. */
+ * Scores exist only for one row and one block of keys at a time; blocks that no query of a task
+ * sees are not visited. Without a window every j <= i counts. */
 #include "cpu/model/attention_block.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
@@ -38,6 +39,25 @@ int64_t longest(const int32_t* cu_seqlens, int64_t sequences) {
   return length;
 }
 
+/* Which keys the query at a position sees, and which positions see a block of keys. */
+struct Window {
+  int64_t size; /* 0: all keys up to the position */
+
+  int64_t first_key(int64_t position) const {
+    return size > 0 ? std::max<int64_t>(0, position + 1 - size) : 0;
+  }
+  /* The first position, from the block's own on, that sees none of its keys; at most `end`. */
+  int64_t end_of_sight(int64_t block, int64_t end) const {
+    return size > 0 ? std::min(end, block + kKeys + size - 1) : end;
+  }
+  KeyRange in_block(int64_t block, int64_t position) const {
+    return {std::max<int64_t>(0, first_key(position) - block),
+            std::min(kKeys, position + 1 - block)};
+  }
+  /* Keys that a row sees at most, for estimates of its cost. */
+  int64_t most(int64_t length) const { return size > 0 ? std::min(length, size) : length; }
+};
+
 /* Keys, values and query rows of one sequence (or cache slot) and one kv head. Row i of `rows`
  * query rows has the sequence's position first + i. Keys lie one after another, or, where k is
  * NULL, in the blocks of a cache. */
@@ -46,6 +66,7 @@ struct Slice {
   float *out, *lse;
   int64_t q_stride, kv_stride, out_stride, lse_stride;
   int64_t first, rows;
+  Window window;
 };
 
 void attend_slice(const Slice& s, const Heads& h, float scale) {
@@ -56,17 +77,19 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
     std::memset(s.out + i * s.out_stride, 0, static_cast<size_t>(h.group * h.dim) * sizeof(float));
   }
   const int64_t keys = s.first + s.rows;
-  for (int64_t start = 0; start < keys; start += kKeys) {
+  const int64_t first_block = s.window.first_key(s.first) / kKeys * kKeys;
+  for (int64_t start = first_block; start < keys; start += kKeys) {
     const float* const block = s.k != nullptr ? packed : s.key_blocks + start * h.dim;
     if (s.k != nullptr) {
       const int64_t count = std::min(kKeys, keys - start);
       pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, count, h.dim);
     }
-    for (int64_t i = std::max<int64_t>(0, start - s.first); i < s.rows; ++i) {
-      const int64_t count = std::min(kKeys, s.first + i + 1 - start);
+    const int64_t last = s.window.end_of_sight(start, keys) - s.first;
+    for (int64_t i = std::max<int64_t>(0, start - s.first); i < last; ++i) {
+      const KeyRange seen = s.window.in_block(start, s.first + i);
       for (int64_t g = 0; g < h.group; ++g) {
         attend_block(s.q + i * s.q_stride + g * h.dim, block, s.v + start * s.kv_stride,
-                     s.kv_stride, count, h.dim, scale, &states[i * h.group + g],
+                     s.kv_stride, seen, h.dim, scale, &states[i * h.group + g],
                      s.out + i * s.out_stride + g * h.dim);
       }
     }
@@ -104,18 +127,21 @@ void clear(const rlsd_tensor& x, int64_t first, int64_t last, int64_t head, int6
 void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s, int64_t kv_head) {
   const float scale = static_cast<float>(a.scale);
   const int64_t kv = a.k.stride[0], length = s.end - s.begin;
+  const Window window = {a.window};
   float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
   clear(a.dk, s.begin, s.end, kv_head, 1, h.dim);
   clear(a.dv, s.begin, s.end, kv_head, 1, h.dim);
   clear(a.dq, s.query, s.query + length - s.skipped, kv_head * h.group, h.group, h.dim);
-  for (int64_t start = 0; start < length; start += kKeys) {
+  const int64_t first_block = window.first_key(s.skipped) / kKeys * kKeys;
+  for (int64_t start = first_block; start < length; start += kKeys) {
     const int64_t at = (s.begin + start) * kv + kv_head * h.dim;
     const int64_t keys = std::min(kKeys, length - start);
     pack_block(packed_keys, f32(a.k) + at, kv, keys, h.dim);
     pack_block(packed_values, f32(a.v) + at, kv, keys, h.dim);
     const BlockGradient block = {packed_keys, packed_values,  f32(a.k) + at,
                                  kv,          f32(a.dk) + at, f32(a.dv) + at};
-    for (int64_t i = std::max(start, s.skipped); i < length; ++i) {
+    const int64_t last = window.end_of_sight(start, length);
+    for (int64_t i = std::max(start, s.skipped); i < last; ++i) {
       const int64_t query = s.query + i - s.skipped;
       for (int64_t head = kv_head * h.group; head < (kv_head + 1) * h.group; ++head) {
         const int64_t q_at = query * a.q.stride[0] + head * h.dim;
@@ -123,7 +149,7 @@ void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s,
         const RowGradient row = {f32(a.q) + q_at, d_out, f32(a.dq) + q_at,
                                  f32(a.lse)[query * h.heads + head],
                                  dot_row(d_out, f32(a.out) + q_at, h.dim)};
-        attend_block_backward(row, block, std::min(keys, i + 1 - start), h.dim, scale);
+        attend_block_backward(row, block, window.in_block(start, i), h.dim, scale);
       }
     }
   }
@@ -137,7 +163,8 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
   if (status != RLSD_OK) return status;
   const int64_t length = longest(a->cu_seqlens, a->sequences);
   const int64_t blocks = (length + kQueries - 1) / kQueries;
-  const int64_t cost = kQueries * h.group * (length + kKeys) * (2 * h.dim + 16) / 2;
+  const Window window = {a->window};
+  const int64_t cost = kQueries * h.group * (window.most(length) + kKeys) * (2 * h.dim + 16) / 2;
   return parallel_rows(
       context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
         for (int64_t task = from; task < to; ++task) {
@@ -159,7 +186,8 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
               a->out.stride[0],
               h.heads,
               first,
-              rows};
+              rows,
+              window};
           attend_slice(slice, h, static_cast<float>(a->scale));
         }
       });
@@ -171,7 +199,8 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   if (status != RLSD_OK) return status;
   int64_t length = 0;
   for (int64_t i = 0; i < a->q.shape[0]; ++i) length = std::max<int64_t>(length, a->lengths[i]);
-  const int64_t cost = (h.group + 1) * (length + kKeys) * (2 * h.dim + 16);
+  const Window window = {a->window};
+  const int64_t cost = (h.group + 1) * (window.most(length) + kKeys) * (2 * h.dim + 16);
   return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t i = task / h.kv_heads, kv_head = task % h.kv_heads;
@@ -188,7 +217,8 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
                            a->out.stride[0],
                            h.heads,
                            a->lengths[i] - 1,
-                           1};
+                           1,
+                           window};
       attend_slice(slice, h, static_cast<float>(a->scale));
     }
   });
@@ -234,7 +264,8 @@ rlsd_status attention_backward(rlsd_context* context, const rlsd_attention_args*
   const rlsd_status status = read_heads(context, a->q, a->k.shape[1], &h);
   if (status != RLSD_OK) return status;
   const int64_t length = longest(a->cu_seqlens, a->sequences);
-  const int64_t cost = h.group * length * (length + kKeys) * (5 * h.dim + 16) / 2;
+  const int64_t cost =
+      h.group * length * (Window{a->window}.most(length) + kKeys) * (5 * h.dim + 16) / 2;
   return parallel_rows(context, a->sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads);

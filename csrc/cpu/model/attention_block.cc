@@ -6,8 +6,8 @@
 namespace rlsd::cpu {
 namespace {
 
-/* Keys are computed in runs of kRun; those from `count` on to the end of a run are computed and not
- * used. */
+/* Keys are computed in runs of kRun; those before the first that is seen, and from the end on to
+ * that of a run, are computed and not used. */
 constexpr int64_t kRun = 32;
 
 RLSD_INLINE int64_t whole_runs(int64_t count) { return (count + kRun - 1) / kRun * kRun; }
@@ -65,12 +65,14 @@ void pack_block(float* packed, const float* rows, int64_t stride, int64_t count,
 }
 
 RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const float* values,
-                              int64_t stride, int64_t count, int64_t dim, float scale,
+                              int64_t stride, KeyRange seen, int64_t dim, float scale,
                               SoftmaxState* state, float* out) {
-  const int64_t width = whole_runs(count);
+  const int64_t width = whole_runs(seen.end);
   float scores[kKeys];
   score_block(scores, q, packed_keys, width, dim);
-  for (int64_t j = 0; j < width; ++j) scores[j] = j < count ? scores[j] * scale : -HUGE_VALF;
+  for (int64_t j = 0; j < width; ++j) {
+    scores[j] = j >= seen.first && j < seen.end ? scores[j] * scale : -HUGE_VALF;
+  }
   float lanes[kLanes];
   for (int i = 0; i < kLanes; ++i) lanes[i] = -HUGE_VALF;
   for (int64_t j = 0; j < width; j += kLanes) {
@@ -86,7 +88,8 @@ RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const fl
   }
   state->sum = state->sum * keep + sum_lanes(lanes);
   state->largest = largest;
-  add_weighted(out, keep, scores, values, stride, count, dim);
+  add_weighted(out, keep, scores + seen.first, values + seen.first * stride, stride,
+               seen.end - seen.first, dim);
 }
 
 RLSD_CLONES float finish_row(float* out, const SoftmaxState& state, int64_t dim) {
@@ -106,17 +109,18 @@ RLSD_CLONES float dot_row(const float* a, const float* b, int64_t dim) {
 }
 
 RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block,
-                                       int64_t count, int64_t dim, float scale) {
-  const int64_t width = whole_runs(count);
+                                       KeyRange seen, int64_t dim, float scale) {
+  const int64_t width = whole_runs(seen.end);
   float p[kKeys], ds[kKeys];
   score_block(p, row.q, block.packed_keys, width, dim);
   score_block(ds, row.d_out, block.packed_values, width, dim);
   for (int64_t j = 0; j < width; ++j) {
-    p[j] = j < count ? exp_approx(p[j] * scale - row.lse) : 0.0f;
+    p[j] = j >= seen.first && j < seen.end ? exp_approx(p[j] * scale - row.lse) : 0.0f;
     ds[j] = p[j] * (ds[j] - row.delta) * scale;
   }
-  add_weighted(row.dq, 1.0f, ds, block.keys, block.stride, count, dim);
-  for (int64_t j = 0; j < count; ++j) {
+  add_weighted(row.dq, 1.0f, ds + seen.first, block.keys + seen.first * block.stride, block.stride,
+               seen.end - seen.first, dim);
+  for (int64_t j = seen.first; j < seen.end; ++j) {
     float* dk = block.dk + j * block.stride;
     float* dv = block.dv + j * block.stride;
     for (int64_t d = 0; d < dim; ++d) dk[d] += ds[j] * row.q[d];

@@ -21,9 +21,14 @@ struct SoftmaxState {
   float largest, sum;
 };
 
-/* Adds the block's `count` keys to the row's state and to out (D), which stays unnormalised. */
+/* The keys of a block that a row sees: from `first` on, before `end`; at least one. */
+struct KeyRange {
+  int64_t first, end;
+};
+
+/* Adds those keys of the block to the row's state and to out (D), which stays unnormalised. */
 void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride,
-                  int64_t count, int64_t dim, float scale, SoftmaxState* state, float* out);
+                  KeyRange seen, int64_t dim, float scale, SoftmaxState* state, float* out);
 
 /* out / sum, and the row's log-sum-exp. */
 float finish_row(float* out, const SoftmaxState& state, int64_t dim);
@@ -46,7 +51,7 @@ struct BlockGradient {
 };
 
 /* Adds the row's part to dq and the block's dk, dv. */
-void attend_block_backward(const RowGradient& row, const BlockGradient& block, int64_t count,
+void attend_block_backward(const RowGradient& row, const BlockGradient& block, KeyRange seen,
                            int64_t dim, float scale);
 
 float dot_row(const float* a, const float* b, int64_t dim);

@@ -276,6 +276,7 @@ typedef struct rlsd_attention_args {
   int64_t sequences;
   double scale;
   const int32_t* cu_queries; /* (sequences + 1); NULL: cu_seqlens, every position has a query */
+  int64_t window;            /* keys that a query sees, its own the last of them; 0: all up to its own */
 } rlsd_attention_args;
 
 /* Keys of a cache lie as scores read them: in blocks of so many, each (D, RLSD_KEY_BLOCK). */
@@ -289,6 +290,7 @@ typedef struct rlsd_attention_decode_args {
   const int32_t* slots;         /* (B) */
   const int32_t* lengths;       /* (B): cached tokens, the new one included */
   double scale;
+  int64_t window; /* as in rlsd_attention_args */
 } rlsd_attention_decode_args;
 
 /* Draw one token a row. Row i uses the stream (seed[i], counter[i]) alone: no other row matters. */

@@ -83,6 +83,14 @@ function textAt(row: Row, path: string | null): string | null {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** A trace as text; one that is a list of the assistant's turns, as they stand one below the other. */
+function traceAt(row: Row, path: string | null): string | null {
+  const value = path === null ? null : valueAt(row, path);
+  const turns = Array.isArray(value) ? value.map(toMessage) : [];
+  if (turns.length === 0 || turns.some((turn) => turn?.role !== "assistant")) return textAt(row, path);
+  return turns.map((turn) => turn!.content).join("\n") || null;
+}
+
 function toExample(
   placed: PlacedRow,
   index: number,
@@ -101,7 +109,7 @@ function toExample(
     where,
     messages: withSystem(conversation.messages, system),
     answer: textAt(row, fields.answer),
-    trace: textAt(row, fields.trace) ?? conversation.reply,
+    trace: traceAt(row, fields.trace) ?? conversation.reply,
     document: textAt(row, fields.document),
     row: answerValue === undefined || Object.hasOwn(row, "answer") ? row : { ...row, answer: answerValue },
   };
@@ -112,6 +120,8 @@ export interface DatasetOptions {
   readonly system?: string | null;
   /** Rows at most; 0: all. */
   readonly limit?: number;
+  /** The rows' traces are what is learned: more names of columns mean one. */
+  readonly imitated?: boolean;
   /** Throws when a row does not fit for a reason that only the caller knows (the verifier's, the prompt's length). */
   readonly check?: (example: Example) => void;
 }
@@ -140,10 +150,10 @@ async function readHead(rows: AsyncGenerator<PlacedRow>, most: number): Promise<
   return head;
 }
 
-function fieldsOf(file: string, head: readonly PlacedRow[], given: Partial<FieldMap>): FieldMap | null {
+function fieldsOf(file: string, head: readonly PlacedRow[], o: DatasetOptions): FieldMap | null {
   const read = head.flatMap(({ row }) => (row === undefined ? [] : [row]));
   try {
-    return read.length === 0 ? null : guessFields(read, given);
+    return read.length === 0 ? null : guessFields(read, o.fields ?? {}, o.imitated);
   } catch (error) {
     if (!(error instanceof RlsdError)) throw error;
     throw new RlsdError(error.code, `${file}: ${error.message}`, { cause: error });
@@ -164,7 +174,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
     try {
       const head = await readHead(rows, Math.max(limit, LEAST_SEEN));
       // Each file has its own columns.
-      const fields = fieldsOf(file, head, options.fields ?? {});
+      const fields = fieldsOf(file, head, options);
       map ??= fields;
       const add = (placed: PlacedRow): void => {
         const made = toExample(placed, index++, fields, system);

@@ -25,6 +25,9 @@ const CANDIDATES: Readonly<Record<keyof FieldMap, readonly string[]>> = {
   id: ["id", "problem_id", "uid", "extra_info.index"],
 };
 
+/** More names of a trace where rows are there to be imitated: TRL's, Alpaca's. */
+const REPLIES = ["completion", "response"];
+
 /** The value at `path` (`reward_model.ground_truth`), or undefined. A column of that very name wins. */
 export function valueAt(row: Row, path: string): unknown {
   if (Object.hasOwn(row, path)) return row[path];
@@ -74,8 +77,11 @@ function sharesAnswer(part: keyof FieldMap, name: string, map: Readonly<Parts>):
 /**
  * The map for these rows: what the user named, and a guess for the rest from the columns that any of them has. A column
  * plays one part, but that answer and trace may be in one: `solution` is the trace alone where another column has the answer.
+ *
+ * @param imitated the rows' traces are what is learned
  */
-export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): FieldMap {
+export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imitated = false): FieldMap {
+  const names = imitated ? { ...CANDIDATES, trace: [...CANDIDATES.trace, ...REPLIES] } : CANDIDATES;
   const map: Parts = { ...NONE };
   const taken = new Set<string>();
   for (const part of PARTS) {
@@ -85,12 +91,11 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>): Fie
     map[part] = named;
     taken.add(named);
   }
-  const there = columnsIn(rows, new Set(PARTS.flatMap((part) => CANDIDATES[part])));
+  const there = columnsIn(rows, new Set(PARTS.flatMap((part) => names[part])));
   for (const part of PARTS) {
     if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
-    const found = CANDIDATES[part].find(
-      (name) => there.has(name) && (!taken.has(name) || sharesAnswer(part, name, map)),
-    );
+    const free = names[part].find((name) => there.has(name) && !taken.has(name));
+    const found = free ?? names[part].find((name) => there.has(name) && sharesAnswer(part, name, map));
     if (found === undefined) continue;
     map[part] = found;
     taken.add(found);

@@ -1,0 +1,28 @@
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+/** Hugging Face's rule: at most one slash; a name begins with no dot or dash. */
+const NAME = /^\w[\w.-]{0,95}(\/\w[\w.-]{0,95})?$/;
+
+const home = (path: string): string => (path.startsWith("~/") ? join(homedir(), path.slice(2)) : path);
+
+/** Where the Hugging Face libraries keep what they fetched, by the variables that they obey. */
+export function hubCache(env: NodeJS.ProcessEnv = process.env): string {
+  const own = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE;
+  if (own) return home(own);
+  return join(home(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface")), "hub");
+}
+
+/** The snapshot of a model that `hf download NAME` or a library has fetched; undefined: it is not there. Nothing is downloaded. */
+function cachedModel(name: string): string | undefined {
+  if (!NAME.test(name)) return undefined;
+  const folder = join(hubCache(), `models--${name.replace("/", "--")}`);
+  const ref = join(folder, "refs", "main");
+  if (!existsSync(ref)) return undefined;
+  const snapshot = join(folder, "snapshots", readFileSync(ref, "utf8").trim());
+  return existsSync(snapshot) ? snapshot : undefined;
+}
+
+/** The folder that is meant: the one of that path, else the one that the cache has under that name, else the path. */
+export const located = (model: string): string => (existsSync(model) ? model : (cachedModel(model) ?? model));

@@ -1,0 +1,95 @@
+import { asksTeacher } from "./algorithms.js";
+import type { FieldMap } from "./data/fields.js";
+import type { DryRun, Spread } from "./dry-run.js";
+import { heldOutText } from "./prepare.js";
+import { parametersText } from "./student.js";
+
+const bytes = (n: number): string => {
+  const unit = ["B", "KiB", "MiB", "GiB", "TiB"].findLast((_, i) => n >= 1024 ** i || i === 0)!;
+  const scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(unit);
+  return `${(n / scale).toFixed(scale === 1 ? 0 : 1)} ${unit}`;
+};
+
+const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
+
+function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
+  const told = (columns: FieldMap | null) =>
+    Object.entries(columns ?? {})
+      .flatMap(([part, column]) => (column === null ? [] : [part === column ? part : `${part} from ${column}`]))
+      .join(", ");
+  const [first, second] = [told(train), told(held)];
+  return [`columns    ${first}`, ...(held === null || second === first ? [] : [`           held out: ${second}`])];
+}
+
+function endingsText(endings: DryRun["endings"]): string[] {
+  if (endings === null) return [];
+  const told = endings.map((text) => JSON.stringify(text)).join(", ");
+  return [`ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`];
+}
+
+/** Characters of a prompt that are shown from each of its ends. */
+const SHOWN = 600;
+
+function askedText({ student, teacher, demonstration }: DryRun["asked"]): string[] {
+  const told = (what: string, text: string) => {
+    const left = text.length - 2 * SHOWN;
+    const shown = left > 0 ? `${text.slice(0, SHOWN)} ... (${left} characters) ... ${text.slice(-SHOWN)}` : text;
+    return [`${what}:`, ...shown.split("\n").map((line) => `  | ${line}`)];
+  };
+  return [
+    ...told("the first prompt, as the model reads it", student),
+    ...(teacher === null ? [] : told("the first prompt, as the teacher reads it", teacher)),
+    ...(demonstration === null ? [] : told("what the model learns to say then", demonstration)),
+  ];
+}
+
+function stepText({ config, sequencesPerStep, tokensPerStep, traceTokens }: DryRun): string[] {
+  const { prompts, count, maxTokens } = config.rollout;
+  if (traceTokens === null) {
+    const drawn = `${prompts} prompts x ${count} completions x ${maxTokens} tokens: ${sequencesPerStep} sequences`;
+    return [`step       ${drawn}, at most ${tokensPerStep} tokens`];
+  }
+  return [
+    `traces     ${spreadText(traceTokens)} tokens`,
+    `step       ${prompts} rows with their traces: at most ${tokensPerStep} tokens`,
+  ];
+}
+
+function teacherText({ config, privileged }: DryRun): string[] {
+  if (!asksTeacher(config)) return ["teacher    none"];
+  const found = privileged.fromRollouts
+    ? `made from completions (${config.privileged.source})`
+    : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;
+  return [
+    `teacher    ${config.teacher.kind}; privileged text: ${found}`,
+    ...(privileged.teacherPromptTokens === null
+      ? []
+      : [`           its prompts ${spreadText(privileged.teacherPromptTokens)} tokens`]),
+    ...privileged.firstWithout.map((where) => `           without privileged text: ${where}`),
+  ];
+}
+
+/** The plan of a run for people. */
+export function dryRunText(plan: DryRun): string {
+  const { config, rows, memory } = plan;
+  const total = Object.values(memory).reduce((a, b) => a + b, 0);
+  const shares = Object.entries(memory).filter(([, n]) => n > 0);
+  return [
+    `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
+    `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
+    ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
+    ...columnsText(plan.columns),
+    `prompts    ${spreadText(plan.promptTokens)} tokens`,
+    ...endingsText(plan.endings),
+    ...stepText(plan),
+    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
+      ("activations" in memory ? "" : ", and activations"),
+    ...teacherText(plan),
+    "schedule   step  creditMix  learningRate",
+    ...plan.schedule.map(
+      (s) =>
+        `           ${String(s.step).padStart(4)}  ${s.creditMix.toFixed(4).padStart(9)}  ${s.learningRate.toExponential(2)}`,
+    ),
+    ...askedText(plan.asked),
+  ].join("\n");
+}
