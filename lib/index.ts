@@ -100,6 +100,7 @@ export {
   readSamples,
   type SampleLine,
 } from "./trainer/run-folder.js";
+export type { Stage } from "./trainer/stage.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";

@@ -72,6 +72,24 @@ describe("rows as people have them", () => {
         document: "2 + 2? It is 4.",
       },
     },
+    ShareGPT: {
+      row: {
+        conversations: [
+          { from: "system", value: "Add." },
+          { from: "human", value: "2 + 2?" },
+          { from: "gpt", value: "2 + 2 = 4" },
+        ],
+        answer: "4",
+      },
+      example: {
+        messages: [
+          { role: "system", content: "Add." },
+          { role: "user", content: "2 + 2?" },
+        ],
+        answer: "4",
+        trace: "2 + 2 = 4",
+      },
+    },
     "OpenAI, contents in parts": {
       row: {
         messages: [
@@ -145,10 +163,34 @@ describe("rows as people have them", () => {
     expect(guessFields([{ question: "no", talk: [] }], { messages: "talk" })).toMatchObject({ prompt: null });
   });
 
-  test("a column plays one part: a solution is the trace where another column has the answer", () => {
+  test("a solution is the trace alone where another column has the answer, else both; of a conversation the answer", () => {
     const both = guessFields([{ question: "q", answer: "1", solution: "long" }], {});
     expect(both).toMatchObject({ answer: "answer", trace: "solution" });
-    expect(guessFields([{ question: "q", solution: "1" }], {})).toMatchObject({ answer: "solution", trace: null });
+    const alone = guessFields([{ problem: "q", solution: "long, so \\boxed{1}" }], {});
+    expect(alone).toMatchObject({ answer: "solution", trace: "solution" });
+    const spoken = guessFields([{ messages: [], solution: "1" }], {});
+    expect(spoken).toMatchObject({ answer: "solution", trace: null });
+    const imitated = guessFields([{ prompt: "q", solution: "1", completion: "so 1" }], {}, true);
+    expect(imitated).toMatchObject({ answer: "solution", trace: "completion" });
+    expect(guessFields([{ question: "q", label: "1" }], {})).toMatchObject({ answer: "label", trace: null });
+  });
+
+  test("a column that was named as the trace still has the answer, where no other has", () => {
+    const gsm8k = { question: "q", answer: "1 + 1 is 2\n#### 2" };
+    expect(guessFields([gsm8k], { trace: "answer" })).toMatchObject({ answer: "answer", trace: "answer" });
+    const math = { problem: "q", solution: "long" };
+    expect(guessFields([math], { trace: "solution" })).toMatchObject({ answer: "solution", trace: "solution" });
+    expect(guessFields([math], { answer: "solution" })).toMatchObject({ answer: "solution", trace: "solution" });
+    const both = { ...math, answer: "1" };
+    expect(guessFields([both], { trace: "solution" })).toMatchObject({ answer: "answer", trace: "solution" });
+  });
+
+  test("columns that do not fit are told with the file that they are not in", async () => {
+    const [one, two] = [file("one.jsonl", [{ problem: "q", solution: "1" }]), file("two.jsonl", [{ question: "q" }])];
+    const named = loadDataset([one, two], { fields: { answer: "solution" } });
+    await expect(named).rejects.toThrow(`${two}: "data.fields.answer" is solution, but no row has such a column`);
+    const nothing = file("none.jsonl", [{ text: "q" }]);
+    await expect(loadDataset([one, nothing])).rejects.toThrow(`${nothing}: none of the columns (text)`);
   });
 
   test("columns are those of all rows: the first may lack one, or have null there", async () => {
@@ -164,7 +206,7 @@ describe("rows as people have them", () => {
       expect(named.examples.map((e) => e.document)).toEqual([null, "x", "x"]);
     }
     const never = { question: "q", trace: null, solution: "1" };
-    expect(guessFields([never, never], {})).toMatchObject({ answer: "solution", trace: null });
+    expect(guessFields([never, never], {})).toMatchObject({ answer: "solution", trace: "solution" });
     await expect(loadDataset([file("none.jsonl", [never])], { fields: { id: "idd" } })).rejects.toThrow("no row has");
   });
 

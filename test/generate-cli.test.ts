@@ -148,6 +148,28 @@ describe("rows of a file", () => {
     expect(predicted).toHaveLength(150);
   });
 
+  test("keep their columns beside what was drawn, so that it can be scored and credited", () => {
+    const [question] = lines(readFileSync(join(clock, "eval.jsonl"), "utf8")) as unknown as { answer: string }[];
+    const row = { ...question, id: "q", source: "mine", completion: "old", completions: ["older"], finish: "length" };
+    write("whole.jsonl", [row]);
+    const set = ["--set", "privileged.source=trace", "--set", "reward=numeric"];
+    const told = ask("--file", "whole.jsonl", "--count", "3", "--max-tokens", "64", "--json");
+    writeFileSync(path("drawn.jsonl"), told.stdout);
+    const drawn = lines(told.stdout);
+    expect(drawn).toHaveLength(3);
+    for (const [i, line] of drawn.entries()) {
+      const { id: _, completion, completions, finish, ...columns } = row;
+      expect(line).toMatchObject({ ...columns, id: `q#${i}` });
+      expect([Object.hasOwn(line, "completions"), line.completion === "old"]).toEqual([false, false]);
+    }
+    const scored = rlsd("score", "drawn.jsonl", "--verifier", "numeric", "--json");
+    expect([scored.status, lines(scored.stdout).at(-1)]).toMatchObject([0, { summary: { judged: 3 } }]);
+    const credited = rlsd("credit", clock, "drawn.jsonl", ...set, "--json");
+    expect(credited.status).toBe(0);
+    const texts = lines(credited.stdout).map(({ completion }) => completion);
+    expect(texts).toEqual(drawn.map(({ completion }) => completion));
+  });
+
   test("may have any column, and messages", () => {
     const messages = [
       { role: "system", content: "Count." },

@@ -214,7 +214,7 @@ describe("the report of a run", () => {
   });
 
   test("a completion, a prompt, a verdict and settings may contain anything", async () => {
-    const hostile = `</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>"'\u202e`;
+    const hostile = `</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>"'\u202e\u0000\u001b`;
     const told = await digestOf(metrics, [
       sample({
         tokenText: [hostile, "", "x"],
@@ -227,6 +227,7 @@ describe("the report of a run", () => {
     const named = { ...told, name: hostile, config: { ...config, config: { ...config.config, model: hostile } } };
     const text = runReport(named);
     expect([text.split("<script>").length, text.includes("<img")]).toEqual([2, false]);
+    expect(/(?!\n)[\p{Cc}\u202e]/u.exec(text)).toBeNull();
     expect(text).toContain("&lt;img src=x onerror=alert(1)&gt;");
   });
 

@@ -46,6 +46,13 @@ describe("rlsd train", () => {
     expect(lines.map((line) => line.kind)).toEqual(["start", "eval", "train", "train", "eval", "summary"]);
   });
 
+  test("of one's own model and rows nothing is taken from the example, also without a settings file", () => {
+    const own = ["--set", `model=${clock}`, "--set", `data.train=${clock}/train.jsonl`];
+    const plan = rlsd("train", ...own, "--set", "rollout.maxTokens=40", "--dry-run", "--json");
+    expect(JSON.parse(plan.stdout)).toMatchObject({ config: { steps: 100, data: { eval: [] } } });
+    expect(rlsd("compare", ...own).stderr).toContain('expected files for "data.eval"');
+  });
+
   test("settings come from a file, and --set wins", () => {
     const file = join(folder, "run.yaml");
     writeFileSync(
@@ -142,13 +149,24 @@ test.each([
 });
 
 describe("rlsd eval", () => {
+  const judged = /^rlsd: \d+ of \d+ completions judged\n/gm;
+
+  test("says every two seconds how far it has come", () => {
+    const slow = join(folder, "slow.mjs");
+    writeFileSync(slow, "export const verify = () => new Promise((done) => setTimeout(done, 2500, 1));");
+    const reward = ["--set", `reward={type: module, path: ${slow}, workers: 1}`, "--set", "rollout.maxTokens=8"];
+    const args = ["eval", clock, join(clock, "eval.jsonl"), "--set", "eval.limit=2", ...reward];
+    const { status, stderr } = rlsd(...args, "--output", join(folder, "slow-eval"), "--json");
+    expect([status, stderr.match(judged)?.at(-1)]).toEqual([0, "rlsd: 1 of 2 completions judged\n"]);
+  });
+
   test("judges a run's best checkpoint and keeps every prediction", () => {
     const run = join(folder, "to-eval");
     rlsd("train", "--output", run, ...quick);
     const output = join(folder, "eval");
     const args = ["eval", run, "--samples", "2", "--set", "eval.limit=10", "--output", output, "--json"];
     const { status, stdout, stderr } = rlsd(...args);
-    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect({ status, stderr: stderr.replaceAll(judged, "") }).toEqual({ status: 0, stderr: "" });
     const { metrics } = JSON.parse(stdout);
     expect(metrics.rows).toBe(10);
     expect(metrics["pass@2"]).toBeGreaterThanOrEqual(metrics["avg@2"]);
@@ -190,11 +208,82 @@ describe("progress", () => {
     progress.start(start);
     now = 1000;
     progress.step(step(1));
-    expect(text.split("\n").at(-1)).toHaveLength(59);
+    expect(text.split("\n").at(-1)).toBe("step 1/4  reward 0.500  accuracy 50.0%  0:03 left");
     progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
     progress.end();
     expect(text).toContain("\r\u001b[2Kstep 1: held-out accuracy 50.0% (95 %: 40.0% to 60.0%)\n");
     expect(text.endsWith("\r\u001b[2K")).toBe(true);
+  });
+
+  test("on a narrow terminal the line of a step keeps how long the run will take, also where the window changes", () => {
+    let text = "";
+    let columns = 200;
+    const screen = {
+      live: true,
+      get columns() {
+        return columns;
+      },
+      write(s: string) {
+        text += s;
+      },
+    };
+    const progress = createProgress(screen, () => 0);
+    progress.expect(start);
+    const at = (width: number) => {
+      columns = width;
+      text = "";
+      progress.step({ ...step(2), evidenceClippedLow: 0.1, evidenceClippedHigh: 0.2 });
+      return text.replace("\r\u001b[2K", "");
+    };
+    const whole = at(200);
+    expect(whole).toMatch(/^step 2\/4 {2}reward .* clip .* credit clip 10\.0%\/20\.0% .* tok\/s {2}0:00 left$/);
+    expect(at(whole.length)).toBe(whole.replace("  credit clip 10.0%/20.0%", ""));
+    expect(at(80)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}loss .* 0:00 left$/);
+    expect(at(50)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}0:00 left$/);
+    expect(at(20)).toHaveLength(19);
+  });
+
+  test("a stage that lasts is told, on a terminal by a line that changes, and goes when it is over", () => {
+    let text = "";
+    let now = 0;
+    const progress = createProgress({ live: true, columns: 80, write: (s) => (text += s) }, () => now);
+    progress.expect(start);
+    const at = (ms: number) => {
+      now = ms;
+      text = "";
+      progress.tick();
+      return text;
+    };
+    progress.stage({ step: 0, doing: "evaluation", done: 0, total: 9 });
+    expect(at(1000)).toBe("");
+    progress.stage({ step: 0, doing: "evaluation", done: 3, total: 9 });
+    expect(at(5000)).toBe("step 0/4  held-out rows: 3 of 9 completions judged  0:05");
+    text = "";
+    progress.evaluation({ step: 0, kind: "eval", accuracy: 0.5, time: {} });
+    expect(text).toContain("\r\u001b[2Kstep 0: held-out accuracy 50.0%");
+    expect(text.endsWith("\n")).toBe(true);
+    expect(at(20_000)).toBe("");
+    progress.stage({ step: 1, doing: "rollout", total: 8 });
+    expect(at(23_000)).toBe("step 1/4  drawing 8 completions  0:03");
+    // Another stage begins its own time.
+    progress.stage({ step: 1, doing: "verify", done: 2, total: 8 });
+    expect(at(24_000)).toBe("");
+    expect(at(26_000)).toBe("\r\u001b[2Kstep 1/4  2 of 8 completions judged  0:03");
+    progress.step(step(1));
+    expect(at(40_000)).toBe("");
+  });
+
+  test("elsewhere a stage is told where nothing was for half a minute", () => {
+    let text = "";
+    let now = 0;
+    const progress = createProgress({ live: false, columns: 80, write: (s) => (text += s) }, () => now);
+    progress.expect(start);
+    progress.stage({ step: 1, doing: "update", total: 8 });
+    for (let second = 1; second <= 65; second++) {
+      now = 1000 * second;
+      progress.tick();
+    }
+    expect(text).toBe("step 1/4  updating  0:30\nstep 1/4  updating  1:00\n");
   });
 
   test("elsewhere is plain lines, at most one a second, and the last", () => {
@@ -211,6 +300,7 @@ describe("progress", () => {
     expect(steps[0]).toContain("clip 1.0%/2.0%  1235 tok/s  0:01 left");
     expect(text).toContain("1 rows left out");
     expect(text).toContain("no training row has privileged text (privileged.source=trace): all credit is 1");
+    expect(text).toContain("as without a teacher; --set data.fields.trace=COLUMN names it");
     text = "";
     progress.start({ ...start, withoutPrivileged: 1 });
     progress.start({ ...start, withoutPrivileged: null });

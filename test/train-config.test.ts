@@ -8,7 +8,7 @@ import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
 import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
-import { exampleSettings } from "../lib/trainer/example/config.js";
+import { exampleSettings, settingsWithoutFile } from "../lib/trainer/example/config.js";
 import { describeSettings } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
@@ -284,6 +284,21 @@ describe("a dry run", () => {
     expect(existsSync(settings.output)).toBe(false);
     expect([plan.heldOutInTraining, plan.memory.activations]).toEqual([0, undefined]);
     expect(dryRunText(plan)).toMatch(/, and activations$/m);
+  });
+
+  test("changes without a settings file are of the example, unless model and rows are both other ones", async () => {
+    const settled = async (...changes: string[]) => {
+      const set = await parseSet(changes);
+      return resolveConfig(merge({ ...settingsWithoutFile(set) }, set));
+    };
+    const example = resolveConfig(exampleSettings());
+    const model = await settled("model=/m");
+    expect(model).toEqual({ ...example, model: "/m" });
+    const rows = await settled("data.train=/a.jsonl");
+    expect(rows).toEqual({ ...example, data: { ...example.data, train: ["/a.jsonl"] } });
+    expect(await settled("data.train=/a.jsonl", "model=/m", "steps=3")).toEqual(
+      resolveConfig({ model: "/m", data: { train: ["/a.jsonl"] }, steps: 3 }),
+    );
   });
 
   test("counts held-out prompts that are training prompts too, and what an update keeps", async () => {

@@ -1,4 +1,5 @@
 import type { TrainConfig } from "../lib/trainer/config.js";
+import type { Stage } from "../lib/trainer/stage.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
@@ -57,4 +58,26 @@ test("hooks of privileged text that give none are told with their row", async ()
     expect(error).toMatchObject({ code: "ERR_RLSD_INVALID_ARGUMENT", message: expect.stringMatching(message) });
   }
   expect(await started({}, () => undefined)).toEqual([null]);
+});
+
+test("a run says what it is doing, and after each verdict how far it has come", async () => {
+  const { settings } = tinyTask();
+  const seen: Stage[] = [];
+  const rest = {
+    steps: 1,
+    eval: { every: 1, atStart: false, samples: 2 },
+    rollout: { prompts: 2, count: 2, maxTokens: 2 },
+  };
+  await train({ ...settings, ...rest }, { loadPolicy: TinyPolicy.load, onStage: (stage) => seen.push(stage) });
+  const counted = (doing: Stage["doing"], done: number, total: number) => ({ step: 1, doing, done, total });
+  expect(seen).toEqual([
+    { step: 1, doing: "rollout", total: 4 },
+    ...[1, 2, 3, 4].map((done) => counted("verify", done, 4)),
+    { step: 1, doing: "teacher", total: 4 },
+    { step: 1, doing: "update", total: 4 },
+    // Six greedy ones, then two of each of six rows.
+    ...[0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18].map((done) =>
+      counted("evaluation", done, 18),
+    ),
+  ]);
 });

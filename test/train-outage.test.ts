@@ -25,7 +25,7 @@ describe("a verifier that is out of order", () => {
     let calls = 0;
     const state = { down: true };
     const reward = (sample: Sample) => {
-      if (state.down && calls++ >= after) throw new Error("no connection");
+      if (state.down && calls++ >= after) throw new Error("no connection.");
       return shareOfLetter(sample);
     };
     return { state, reward };
@@ -43,7 +43,7 @@ describe("a verifier that is out of order", () => {
     const stopped = train({ ...settings, ...common, reward }, hooks);
     await expect(stopped).rejects.toMatchObject({
       code: "ERR_RLSD_UNJUDGED",
-      message: expect.stringMatching(/judged none of the (24|6) completions of .*no connection.*--resume/s),
+      message: expect.stringMatching(/judged none of the (24|6) completions of .*no connection\. Once.*--resume/s),
     });
     state.down = false;
     await train({ ...settings, ...common, reward }, { ...hooks, resume: settings.output });

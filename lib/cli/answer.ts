@@ -3,16 +3,25 @@ import type { Rollout } from "../trainer/rollout.js";
 import { rounded } from "../trainer/run-folder.js";
 import { readable, tell } from "./command.js";
 
-/** A completion as `rlsd generate --json` prints it. */
-export const answerLine = ({ id, prompt, text, tokenIds, logProbs, finish }: Rollout) => ({
-  id,
-  prompt: prompt.text,
-  messages: prompt.example.messages,
-  completion: text,
-  tokenIds: [...tokenIds],
-  logProbs: rounded(logProbs),
-  finish,
-});
+/**
+ * A completion as `rlsd generate --json` prints it: what was drawn, then the other columns of the row that it answers, so
+ * that it can be scored and credited.
+ */
+export function answerLine({ id, prompt, text, tokenIds, logProbs, finish }: Rollout): Record<string, unknown> {
+  const { messages, row } = prompt.example;
+  const drawn = {
+    id,
+    prompt: prompt.text,
+    messages,
+    completion: text,
+    tokenIds: [...tokenIds],
+    logProbs: rounded(logProbs),
+    finish,
+  };
+  // A list of completions would be taken for those of this row.
+  const rest = Object.entries(row).filter(([name]) => name !== "completions" && !Object.hasOwn(drawn, name));
+  return { ...drawn, ...Object.fromEntries(rest) };
+}
 
 export interface LiveText {
   /** What is shown by now. */

@@ -64,13 +64,20 @@ async function loadRun(folder: string, name: string, from: string): Promise<Logg
 /** Trains what is to be compared, run by run; says what became of each. */
 async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<void> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { createProgress, missingPrivilege } = await import("./progress.js");
+  const { createProgress, missingPrivilege, TICK_MS } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
   const live = process.stdout.isTTY === true && !json;
   const write = (text: string) => void process.stdout.write(text);
-  const progress = createProgress({ live, columns: process.stdout.columns ?? 80, write });
+  const progress = createProgress({
+    live,
+    get columns() {
+      return process.stdout.columns ?? 80;
+    },
+    write,
+  });
   const { signal, dispose } = onInterrupt((text) => json || progress.note(text), { saves: true });
+  const ticking = setInterval(() => json || progress.tick(), TICK_MS);
   try {
     for (const [i, run] of runs.entries()) {
       const onStep = live ? progress.step : undefined;
@@ -79,7 +86,8 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
         const missing = missingPrivilege(start);
         if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
       };
-      const summary = await trainCompared(run, { signal, onStart, onStep });
+      const summary = await trainCompared(run, { signal, onStart, onStep, onStage: progress.stage });
+      progress.end();
       const { accuracy, seconds, step, stopped } = summary;
       const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
       const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;
@@ -89,6 +97,7 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
       await reportAfterTraining(run.folder);
     }
   } finally {
+    clearInterval(ticking);
     progress.end();
     dispose();
   }
@@ -113,10 +122,11 @@ async function conclude(title: string, arms: readonly ComparedArm[], output: str
 async function compareSettings(file: string | undefined, flags: CompareFlags): Promise<void> {
   const { merge, parseSet, readConfigFile } = await import("../trainer/config-file.js");
   const { defaultArms, planComparison } = await import("../trainer/compare.js");
-  const { exampleSettings } = await import("../trainer/example/config.js");
+  const { settingsWithoutFile } = await import("../trainer/example/config.js");
   const { newFolder } = await import("../trainer/new-folder.js");
-  const base = file === undefined ? { ...exampleSettings() } : await readConfigFile(file);
-  const settings = merge(base, await parseSet(flags.set));
+  const changes = await parseSet(flags.set);
+  const base = file === undefined ? { ...settingsWithoutFile(changes) } : await readConfigFile(file);
+  const settings = merge(base, changes);
   const byDefault = flags.arm === undefined ? defaultArms(settings) : undefined;
   const arms = byDefault?.arms ?? (await parseArms(flags.arm!));
   const output = resolve(flags.output ?? newFolder("compare"));

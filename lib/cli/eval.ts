@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import type { Command } from "commander";
+import type { Stage } from "../trainer/stage.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
+import { meanwhile } from "./slowly.js";
 
 interface EvalFlags {
   readonly set?: readonly string[];
@@ -29,8 +31,15 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
   }
   const output = flags.output ?? newFolder("eval");
   const { signal, dispose } = onInterrupt(() => {});
+  let stage: Stage | undefined;
+  let quiet: (() => void) | undefined;
+  const onStage = (next: Stage) => {
+    stage = next;
+    quiet ??= meanwhile(() => `${stage?.done} of ${stage?.total} completions judged`);
+  };
   try {
-    const summary = await evaluateModel(directory, files, output, settings, { signal, base: flags.base });
+    const summary = await evaluateModel(directory, files, output, settings, { signal, base: flags.base, onStage });
+    quiet?.();
     if (flags.json) return printJson(summary);
     const { describeEvaluation } = await import("./progress.js");
     print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
@@ -42,6 +51,7 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
   } catch (error) {
     throw error instanceof Interrupted ? new Interrupted("interrupted: nothing was written") : error;
   } finally {
+    quiet?.();
     dispose();
   }
 }

@@ -13,14 +13,14 @@ async function runPretrain({ output, seed, json }: PretrainFlags): Promise<void>
   if (!/^\d{1,9}$/.test(seed)) {
     throw new RlsdError("ERR_RLSD_USAGE", `Expected a whole number for --seed but received "${seed}".`);
   }
-  const start = Date.now();
+  const start = performance.now();
   const { parameters } = await pretrain({
     output,
     seed: Number(seed),
     onStep: (step, steps, loss) => {
       if (json) printJson({ step, ...loss });
       else if (step % 25 === 0 || step === 1) {
-        const left = (((Date.now() - start) / step) * (steps - step)) / 1000;
+        const left = (((performance.now() - start) / step) * (steps - step)) / 1000;
         print(
           `step ${step}/${steps}  loss ${loss.plain.toFixed(3)}  with the solution in view ${loss.privileged.toFixed(3)}` +
             `  ${left.toFixed(0)} s left`,
@@ -28,7 +28,7 @@ async function runPretrain({ output, seed, json }: PretrainFlags): Promise<void>
       }
     },
   });
-  if (json) printJson({ output, parameters, seconds: (Date.now() - start) / 1000 });
+  if (json) printJson({ output, parameters, seconds: (performance.now() - start) / 1000 });
   else print(`${parameters} parameters and the data of the example: ${output}`);
 }
 

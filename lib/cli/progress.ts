@@ -1,8 +1,10 @@
 import { clockTime, numberIn } from "../report/numbers.js";
 import { heldOutText } from "../trainer/prepare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
+import type { Stage } from "../trainer/stage.js";
 import { parametersText } from "../trainer/student.js";
 import type { RunStart } from "../trainer/train-hooks.js";
+import { createStageLine } from "./stage-line.js";
 
 export interface Progress {
   /** Says what begins. */
@@ -11,6 +13,10 @@ export interface Progress {
   expect(start: Pick<RunStart, "config" | "step">): void;
   step(metrics: MetricsLine): void;
   evaluation(metrics: MetricsLine): void;
+  /** What is being done; it is shown where it takes longer than a look. */
+  stage(stage: Stage): void;
+  /** Shows a stage that lasts; to be called every second or so. */
+  tick(): void;
   /** A line that stays. */
   note(text: string): void;
   end(): void;
@@ -19,9 +25,13 @@ export interface Progress {
 /** Where progress is shown: a terminal takes live lines, anything else plain ones. */
 export interface Screen {
   readonly live: boolean;
+  /** At present: a window may be drawn wider or narrower. */
   readonly columns: number;
   write(text: string): void;
 }
+
+/** Between two looks at a stage that may last. */
+export const TICK_MS = 1000;
 
 const fixed = (value: number | undefined, digits: number): string =>
   value === undefined ? "-" : value.toFixed(digits);
@@ -65,38 +75,53 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
     return `${withoutPrivileged} of ${rows.train} training rows have no privileged text: their credit is 1`;
   }
   const { source } = config.privileged;
-  return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher`;
+  const column = ["answer", "trace", "document"].includes(source)
+    ? `; --set data.fields.${source}=COLUMN names it`
+    : "";
+  return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher${column}`;
 }
 
+/** Parts of a step's line, those first that are missed least. */
+const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
+
+/** A step's line without what is missed least, until it fits: how long the run will take is at its end. */
+export const fitted = (text: string, width: number): string =>
+  LEAST.reduce((line, part) => (line.length <= width ? line : line.replace(part, "")), text);
+
 /** One line of a screen that changes, below lines that stay. */
-function createLiveLine(screen: Screen) {
+function createLiveLine(screen: Screen, write: Screen["write"]) {
   let live = "";
   const clear = () => {
-    if (live !== "") screen.write("\r\u001b[2K");
+    if (live !== "") write("\r\u001b[2K");
     live = "";
   };
   const show = (text: string) => {
     clear();
     // A line that wraps could not be erased.
-    live = text.slice(0, Math.max(10, screen.columns - 1));
-    screen.write(live);
+    live = fitted(text, screen.columns - 1).slice(0, Math.max(10, screen.columns - 1));
+    write(live);
   };
   const stay = (text: string) => {
     const kept = live;
     clear();
-    screen.write(`${text}\n`);
+    write(`${text}\n`);
     if (kept !== "") show(kept);
   };
   return { clear, show, stay };
 }
 
 /** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
-export function createProgress(screen: Screen, now: () => number = Date.now): Progress {
+export function createProgress(screen: Screen, now = () => performance.now()): Progress {
   let steps = 0;
   let first = 0;
   let shownAt = 0;
   let began = now();
-  const { clear, show, stay } = createLiveLine(screen);
+  const stages = createStageLine(screen.live, now, (text) => (screen.live ? show(text) : write(`${text}\n`)));
+  const write = (text: string) => {
+    stages.told();
+    screen.write(text);
+  };
+  const { clear, show, stay } = createLiveLine(screen, write);
   const expect: Progress["expect"] = ({ config, step }) => {
     steps = config.steps;
     first = step;
@@ -117,16 +142,25 @@ export function createProgress(screen: Screen, now: () => number = Date.now): Pr
       if (start.heldOutInTraining > 0) stay(heldOutText(start));
     },
     step(metrics) {
+      stages.leave();
       const secondsLeft = ((now() - began) / 1000 / (metrics.step - first)) * (steps - metrics.step);
       const text = describeStep(metrics, steps, secondsLeft);
       if (screen.live) show(text);
       else if (now() - shownAt >= 1000 || metrics.step === steps) {
         shownAt = now();
-        screen.write(`${text}\n`);
+        write(`${text}\n`);
       }
     },
-    evaluation: (metrics) => stay(describeEvaluation(metrics)),
+    evaluation(metrics) {
+      if (stages.leave()) clear();
+      stay(describeEvaluation(metrics));
+    },
+    stage: stages.enter,
+    tick: () => stages.tick(steps),
     note: stay,
-    end: clear,
+    end() {
+      stages.leave();
+      clear();
+    },
   };
 }

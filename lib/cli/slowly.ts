@@ -2,7 +2,7 @@
 const PROGRESS_MS = 2000;
 
 /** Says on stderr how far a count has come, every two seconds and not before. */
-export function slowly(what: string, now: () => number = Date.now): (count: number) => void {
+export function slowly(what: string, now = () => performance.now()): (count: number) => void {
   let toldAt = now();
   return (count) => {
     if (now() - toldAt < PROGRESS_MS) return;

@@ -43,8 +43,8 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
   } else if (file !== undefined) {
     settings = await readConfigFile(file);
   } else {
-    const { exampleSettings } = await import("../trainer/example/config.js");
-    settings = { ...exampleSettings() };
+    const { settingsWithoutFile } = await import("../trainer/example/config.js");
+    settings = { ...settingsWithoutFile(changes) };
   }
   settings = merge(settings, changes);
   return flags.output === undefined ? settings : { ...settings, output: flags.output };
@@ -90,22 +90,26 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     if (flags.json) return printJson(plan);
     return print(dryRunText(plan));
   }
-  const { createProgress } = await import("./progress.js");
+  const { createProgress, TICK_MS } = await import("./progress.js");
   const progress = flags.json
     ? undefined
     : createProgress({
         live: process.stdout.isTTY === true,
-        columns: process.stdout.columns ?? 80,
+        get columns() {
+          return process.stdout.columns ?? 80;
+        },
         write: (text) => void process.stdout.write(text),
       });
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
   const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
+  const ticking = setInterval(() => progress?.tick(), TICK_MS);
   try {
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
       onStart: (start) => (progress ? progress.start(start) : printJson({ kind: "start", ...start })),
+      onStage: progress?.stage,
       onStep: (metrics) => (progress ? progress.step(metrics) : printJson(metrics)),
       onEval: (metrics, predictions) => {
         compared.see(predictions);
@@ -120,6 +124,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     else print([compared.text(), summaryText(summary, report)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
+    clearInterval(ticking);
     progress?.end();
     dispose();
   }

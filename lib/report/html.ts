@@ -13,7 +13,16 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-export const escapeHtml = (text: string): string => text.replaceAll(/[&<>"']/g, (char) => ENTITIES[char]!);
+/** A control character's picture (U+2400 block), or the sign of one that has none. */
+function picture(char: string): string {
+  const code = char.charCodeAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return code === 0x7f ? "\u2421" : "\ufffd";
+}
+
+/** Text as markup. No text turns the reading direction of a page or puts bytes into it that are no text. */
+export const escapeHtml = (text: string): string =>
+  text.replaceAll(/[&<>"']|(?![\n\t])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, (char) => ENTITIES[char] ?? picture(char));
 
 function render(part: Part): string {
   if (part instanceof Html) return part.text;
@@ -27,15 +36,9 @@ export function html(strings: TemplateStringsArray, ...parts: Part[]): Html {
   return new Html(strings.reduce((text, string, i) => text + render(parts[i - 1]) + string));
 }
 
-/** Control characters as their pictures (U+2400 block); a line break stays one and is shown besides. */
-export function visible(text: string): string {
-  return text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, (char) => {
-    if (char === "\n") return "\u21b5\n";
-    const code = char.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    return code === 0x7f ? "\u2421" : "\ufffd";
-  });
-}
+/** Control characters as their pictures; a line break stays one and is shown besides. */
+export const visible = (text: string): string =>
+  text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, (char) => (char === "\n" ? "\u21b5\n" : picture(char)));
 
 /** A token's text where it stands alone, in a table: one that is no whole character, or spaces alone, must not be blank. */
 export function tokenName(text: string): string {

@@ -13,6 +13,7 @@ import { createLeakDetector, type Numbers } from "./metrics.js";
 import { createReward, loadPrompts } from "./prepare.js";
 import { loadAsked, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
 import { rounded } from "./run-folder.js";
+import type { OnStage } from "./stage.js";
 
 const PREDICTIONS_FILE = "predictions.jsonl";
 
@@ -52,9 +53,11 @@ async function refuseUsed(output: string): Promise<void> {
 
 export interface EvalHooks extends ModelSource {
   readonly signal?: AbortSignal | undefined;
+  /** At the start of the evaluation, and after each verdict. */
+  readonly onStage?: OnStage | undefined;
 }
 
-const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "loadPolicy", "base"]);
+const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "onStage", "loadPolicy", "base"]);
 
 /** What is evaluated, and on what. */
 async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: ModelSource) {
@@ -90,6 +93,7 @@ export async function evaluateModel(
   checkObject(hooks, "hooks", HOOKS);
   checkSignal(hooks.signal, "hooks.signal");
   checkFunction(hooks.loadPolicy, "hooks.loadPolicy");
+  checkFunction(hooks.onStage, "hooks.onStage");
   await refuseUsed(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
@@ -110,6 +114,7 @@ export async function evaluateModel(
       leaks: createLeakDetector(config.leak.patterns),
       step: 0,
       signal: hooks.signal ?? new AbortController().signal,
+      onStage: hooks.onStage,
     });
     const file = join(output, PREDICTIONS_FILE);
     await writing(output, () => makeFolder(dirname(file)));

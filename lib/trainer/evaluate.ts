@@ -7,6 +7,7 @@ import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
 import { traceLoss } from "./sft.js";
+import type { OnStage } from "./stage.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
@@ -20,6 +21,7 @@ export interface EvaluationInput {
   readonly journal?: VerdictJournal | undefined;
   readonly step: number;
   readonly signal: AbortSignal;
+  readonly onStage?: OnStage | undefined;
 }
 
 export interface Prediction {
@@ -34,9 +36,14 @@ export interface Evaluation {
   readonly predictions: readonly Prediction[];
 }
 
-async function complete(input: EvaluationInput, count: number, temperature: number, name: string) {
+/** `before`: completions that are done already. */
+async function complete(input: EvaluationInput, count: number, temperature: number, name: string, before = 0) {
   const { policy, tokenizer, verifier, prompts, config, journal, step, signal } = input;
   const predictions: Prediction[] = [];
+  const total = prompts.length * (1 + config.eval.samples);
+  const tell = (judged: number) =>
+    input.onStage?.({ step, doing: "evaluation", done: before + predictions.length + judged, total });
+  tell(0);
   for (let start = 0; start < prompts.length; start += PROMPTS_A_CALL) {
     const rollouts = await rollout(policy, tokenizer, prompts.slice(start, start + PROMPTS_A_CALL), {
       sampling: config.rollout,
@@ -47,7 +54,12 @@ async function complete(input: EvaluationInput, count: number, temperature: numb
       firstGroup: start,
       signal,
     });
-    const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name }, journal });
+    const verdicts = await judge(verifier, rollouts, config, {
+      signal,
+      occasion: { step, name },
+      journal,
+      onJudged: tell,
+    });
     for (const [i, one] of rollouts.entries()) {
       predictions.push({ rollout: one, verdict: verdicts[i]!, greedy: name === "greedy" });
     }
@@ -114,6 +126,6 @@ export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
     ...(await traceLoss(input.policy, input.prompts, input.signal)),
   };
   if (config.eval.samples === 0) return { metrics, predictions: greedy };
-  const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled");
+  const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled", greedy.length);
   return { metrics: { ...metrics, ...sampledMetrics(sampled, config) }, predictions: [...greedy, ...sampled] };
 }

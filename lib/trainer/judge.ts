@@ -73,8 +73,15 @@ export async function judge(
   verifier: Verifier,
   rollouts: readonly Rollout[],
   config: ResolvedConfig,
-  o: { readonly signal: AbortSignal; readonly occasion: Occasion; readonly journal?: VerdictJournal | undefined },
+  o: {
+    readonly signal: AbortSignal;
+    readonly occasion: Occasion;
+    readonly journal?: VerdictJournal | undefined;
+    /** After each verdict, with how many there are. */
+    readonly onJudged?: ((judged: number) => void) | undefined;
+  },
 ): Promise<Judged[]> {
+  let judged = 0;
   const ask = async (rollout: Rollout): Promise<Judged> => {
     const known = o.journal?.find(o.occasion, rollout);
     if (known !== undefined) return known;
@@ -82,7 +89,12 @@ export async function judge(
     await o.journal?.record(o.occasion, rollout, verdict);
     return verdict;
   };
-  const verdicts = await Promise.all(rollouts.map(ask));
+  const counted = async (rollout: Rollout): Promise<Judged> => {
+    const verdict = await ask(rollout);
+    o.onJudged?.(++judged);
+    return verdict;
+  };
+  const verdicts = await Promise.all(rollouts.map(counted));
   return verdicts.map((verdict, i) => {
     const fine = overlongFine(rollouts[i]!, config);
     if (fine === 0 || verdict.reward === null) return verdict;
@@ -93,7 +105,7 @@ export async function judge(
 
 /** What the verifier said instead of a reward, in one line. */
 function refused({ reason = "no reason given", detail }: Judged): string {
-  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]}`;
+  if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]!.replace(/\.$/, "")}`;
   return Object.keys(detail).length === 0 ? reason : `${reason} ${JSON.stringify(detail).slice(0, 200)}`;
 }
 

@@ -183,12 +183,21 @@ export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: str
   );
 }
 
-/** Everything but weights, checked. Nothing is written. A verifier that cannot start, or not before `signal`, is disposed of. */
-export async function prepare(config: ResolvedConfig, policy: Policy, signal?: AbortSignal): Promise<Materials> {
+/**
+ * Everything but weights, checked. Nothing is written. A verifier that cannot start, or not before `signal`, is disposed of.
+ *
+ * @param model where tokenizer and chat template are
+ */
+export async function prepare(
+  config: ResolvedConfig,
+  policy: Policy,
+  signal?: AbortSignal,
+  model = config.model,
+): Promise<Materials> {
   const block = createPrivilegedBlock(config.privileged.template);
-  const text = await loadTextParts(config.model, config.data.templateVariables);
-  checkVocabulary(policy, text.tokenizer, config.model);
-  await checkTeacherVocabulary(config);
+  const text = await loadTextParts(model, config.data.templateVariables);
+  checkVocabulary(policy, text.tokenizer, model);
+  await checkTeacherVocabulary({ ...config, model });
   const verifier = createReward(config.reward);
   const imitated = imitates(config);
   const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength, imitated };

@@ -1,9 +1,8 @@
-import { createReadStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { fileLines } from "../file-lines.js";
 import { makeFolder } from "../policy/folder.js";
 import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
@@ -257,15 +256,14 @@ function isSample(line: Fields): boolean {
 /** Lines of a run's file, which may still be growing; one that was never begun has none. */
 async function* readLines<T>(run: string, name: string, fits: (line: Fields) => boolean): AsyncGenerator<T> {
   const file = join(checkPath(run, "path"), name);
-  const input = createReadStream(file);
-  const lines = createInterface({ input, crlfDelay: Infinity });
   const damaged = (line: number, why: string) =>
     new RlsdError("ERR_RLSD_RUN_FOLDER", `${file}:${line} ${why}: the file is damaged.`);
   let number = 0;
   let broken = 0;
   try {
-    for await (const text of lines) {
+    for await (const bytes of fileLines(file)) {
       number++;
+      const text = bytes.toString("utf8");
       if (text === "") continue;
       // A run that is going on may be in the middle of its last line: that one alone may be broken.
       if (broken > 0) throw damaged(broken, "is not JSON");
@@ -282,9 +280,6 @@ async function* readLines<T>(run: string, name: string, fits: (line: Fields) => 
     if (error instanceof RlsdError) throw error;
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `cannot read ${file}: ${why}`, { cause: error });
-  } finally {
-    // The reader may have had enough before the end.
-    input.destroy();
   }
 }
 

@@ -29,6 +29,7 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
     toRow(train[order.at(state.cursor + i)]!, state.groups + i),
   );
   signal.throwIfAborted();
+  context.onStage?.({ step, doing: "update", total: rows.length });
   const objective = ALGORITHMS[config.algorithm]!.objective(config);
   const result = await update(policy, rows, { config, objective, creditMix: 0, step });
   watch.lap("update");

@@ -12,6 +12,7 @@ import { endlessOrder, hashSeed } from "./random.js";
 import { type Rollout, rollout, spanOf } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
+import type { OnStage } from "./stage.js";
 import { Stopwatch } from "./stopwatch.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
@@ -28,6 +29,7 @@ export interface StepContext {
   readonly journal: VerdictJournal | undefined;
   readonly privileged?: PrivilegedFunction | undefined;
   readonly signal: AbortSignal;
+  readonly onStage?: OnStage | undefined;
 }
 
 export interface StepOutcome {
@@ -62,6 +64,8 @@ async function collect(context: StepContext, state: RunState, watch: Stopwatch):
   let wanted = config.rollout.prompts;
   for (let draw = 0; draw < draws && wanted > 0; draw++) {
     const prompts = Array.from({ length: wanted }, (_, i) => materials.train[order.at(out.cursor + i)]!);
+    const total = prompts.length * config.rollout.count;
+    context.onStage?.({ step, doing: "rollout", total });
     const rollouts = await rollout(policy, materials.tokenizer, prompts, {
       sampling: config.rollout,
       count: config.rollout.count,
@@ -75,6 +79,7 @@ async function collect(context: StepContext, state: RunState, watch: Stopwatch):
       signal,
       occasion: { step, name: `train-${draw}` },
       journal,
+      onJudged: (done) => context.onStage?.({ step, doing: "verify", done, total }),
     });
     watch.lap("verify");
     // One by one: there may be more than a call has arguments.
@@ -220,9 +225,12 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const advantages = groupAdvantages(rewards, groupIds, config.advantage);
 
+  const total = collected.rollouts.length;
+  context.onStage?.({ step, doing: "teacher", total });
   const evidence = await askTeacher(context, step, collected, advantages);
   watch.lap("teacher");
 
+  context.onStage?.({ step, doing: "update", total });
   const objective = algorithm.objective(config);
   const candidates = toRows(collected, advantages, evidence.evidence, context).filter((row) => row !== undefined);
   const rows = await scored(context, candidates, objective);

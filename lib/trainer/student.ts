@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
@@ -8,6 +10,7 @@ import { type LoraConfig, resolveLora } from "../policy/lora.js";
 import type { Policy } from "../policy/policy.js";
 import type { Checkpoint } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { readRunConfig } from "./run-folder.js";
 import type { LoadPolicy } from "./teacher.js";
 
 export interface ParameterCounts {
@@ -88,6 +91,22 @@ async function withSaved(model: Policy, folder: string, config: ResolvedConfig, 
   );
 }
 
+/** A run of all weights goes on with its own: another model would give it nothing but another tokenizer. */
+async function requireSameModel({ model }: ResolvedConfig, { path, model: own }: Checkpoint): Promise<void> {
+  const { config } = await readRunConfig(join(path, "..", ".."));
+  if (typeof config.model !== "string" || resolve(config.model) === resolve(model)) return;
+  fail(
+    `"model" is ${model}, but the run goes on with its own weights and tokenizer, in ${own}: leave it at ${config.model}, which need not be there any more, or begin a new run.`,
+  );
+}
+
+/** Where tokenizer and chat template of a run are: beside the weights that it goes on with, else in its model's folder. */
+export async function textFolder({ model }: ResolvedConfig, from: Checkpoint | undefined): Promise<string> {
+  if (from === undefined || (await isAdapterFolder(from.model))) return model;
+  // A hook's policies may keep none there.
+  return existsSync(join(from.model, "tokenizer.json")) ? from.model : model;
+}
+
 /** The policy that a run trains: the model of its settings, with new adapters where these want some; or the checkpoint's. */
 export async function loadStudent(
   config: ResolvedConfig,
@@ -95,7 +114,10 @@ export async function loadStudent(
   load: LoadPolicy,
 ): Promise<Policy> {
   if (from !== undefined && !(await isAdapterFolder(from.model))) {
-    if (config.lora.rank === 0) return load(from.model);
+    if (config.lora.rank === 0) {
+      await requireSameModel(config, from);
+      return load(from.model);
+    }
     return fail('"lora.rank": the run trains all weights: leave it at 0, or begin a new run from its checkpoint.');
   }
   const model = await load(config.model);

@@ -5,6 +5,7 @@ import type { ResolvedConfig } from "./config.js";
 import type { Prediction } from "./evaluate.js";
 import type { PrivilegedFunction } from "./evidence.js";
 import type { MetricsLine } from "./run-folder.js";
+import type { OnStage } from "./stage.js";
 import type { ParameterCounts } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 
@@ -18,6 +19,8 @@ export interface TrainHooks {
   readonly onStart?: ((start: RunStart) => void) | undefined;
   readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
   readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
+  /** While a step or an evaluation is made: what is being done, and after each verdict. */
+  readonly onStage?: OnStage | undefined;
   /**
    * Builds the privileged text of a sample instead of `privileged.source`; null or undefined: as `privileged.source` says.
    * Its text is taken at once: a promise is refused.
@@ -60,7 +63,7 @@ export interface TrainSummary {
   readonly seconds: number;
 }
 
-const FUNCTIONS = ["onStart", "onStep", "onEval", "privileged", "loadPolicy"] as const;
+const FUNCTIONS = ["onStart", "onStep", "onEval", "onStage", "privileged", "loadPolicy"] as const;
 const FIELDS: ReadonlySet<string> = new Set<keyof TrainHooks>([...FUNCTIONS, "signal", "resume"]);
 
 /** A hook with a misspelt name would never be called. */

@@ -25,7 +25,7 @@ import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-fold
 import { lockRun } from "./run-lock.js";
 import { sftStep } from "./sft.js";
 import { type StepContext, trainStep } from "./step.js";
-import { parametersOf } from "./student.js";
+import { parametersOf, textFolder } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
@@ -62,6 +62,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
     journal,
     step: state.step,
     signal: context.signal,
+    onStage: context.onStage,
   });
   const line: MetricsLine = {
     step: state.step,
@@ -152,7 +153,15 @@ async function openPrepared(o: {
   const folder = await openFolder(config, hooks, from, unlock);
   const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
-  const context: StepContext = { config, materials, ...weights, journal, privileged: hooks.privileged, signal };
+  const context: StepContext = {
+    config,
+    materials,
+    ...weights,
+    journal,
+    privileged: hooks.privileged,
+    signal,
+    onStage: hooks.onStage,
+  };
   const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };
   return { run, state: from?.state ?? INITIAL_STATE };
 }
@@ -165,7 +174,7 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
   return releasing(
     () => disposeWeights(weights),
     async () => {
-      const materials = await prepare(config, weights.policy, hooks.signal);
+      const materials = await prepare(config, weights.policy, hooks.signal, await textFolder(config, from));
       const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
       return releasing(async () => materials.verifier.dispose?.(), begin);
     },

@@ -4,6 +4,7 @@ import { isAbsolute, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { RlsdError } from "../errors.js";
 import { define } from "./definition.js";
+import { withPlace } from "./error-place.js";
 import { toVerdict, type VerifyFunction } from "./function.js";
 import { anything, listOf, optional, rowError, text } from "./options.js";
 
@@ -37,7 +38,7 @@ async function importModule(from: string, path: string): Promise<Record<string, 
   try {
     return await import(from);
   } catch (error) {
-    throw new RlsdError("ERR_RLSD_VERIFIER_MODULE", `The module ${path} could not be loaded: ${String(error)}`);
+    throw new RlsdError("ERR_RLSD_VERIFIER_MODULE", `The module ${path} could not be loaded: ${withPlace(error)}`);
   }
 }
 

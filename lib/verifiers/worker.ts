@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
 import type { Judge } from "./definition.js";
+import { withPlace } from "./error-place.js";
 import { createJudge } from "./registry.js";
 import type { Verdict } from "./verifier.js";
 import type { FromWorker, ToWorker } from "./wire.js";
@@ -34,7 +35,7 @@ async function judge(made: Judge, message: ToWorker & { kind: "judge" }): Promis
     if (error instanceof RangeError && /call stack/.test(error.message)) {
       return { reward: null, reason: "stack", detail: { message: error.message } };
     }
-    return { reward: null, reason: "error", detail: { message: String(error) } };
+    return { reward: null, reason: "error", detail: { message: withPlace(error) } };
   }
 }
 

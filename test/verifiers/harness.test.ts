@@ -68,7 +68,15 @@ describe("a fault ends its own sample and no other", () => {
       "reject later",
       { reward: null, reason: "crash", detail: expect.objectContaining({ message: "Error: later" }) },
     ],
-    ["an exception", "throw", { reward: null, reason: "error" }],
+    [
+      "an exception",
+      "throw",
+      {
+        reward: null,
+        reason: "error",
+        detail: { message: expect.stringMatching(/^Error: .* \(.*misbehave\.mjs:\d+:\d+\)$/) },
+      },
+    ],
     ["a stack overflow", "deep", { reward: null, reason: "stack" }],
     ["a verdict that is none", "nonsense", { reward: null, reason: "bad-verdict" }],
     ["a reward that is not a number", "nan", { reward: null, reason: "bad-verdict" }],

@@ -24,12 +24,18 @@ describe("a verifier that cannot start is an error, not a reward", () => {
   });
 
   test("a module that fails when it is loaded is named", async () => {
-    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "broken.mjs");
-    writeFileSync(path, 'throw new Error("boom");');
-    await expect(harness({ path }).verify(sample("x"), never)).rejects.toMatchObject({
-      code: "ERR_RLSD_VERIFIER_MODULE",
-      message: `The module ${path} could not be loaded: Error: boom`,
-    });
+    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "broken file.mjs");
+    const broken: [string, string][] = [
+      ['\nthrow new Error("boom");', `Error: boom (${path}:2:7)`],
+      ['throw "a text";', "a text"],
+    ];
+    for (const [source, why] of broken) {
+      writeFileSync(path, source);
+      await expect(harness({ path }).verify(sample("x"), never)).rejects.toMatchObject({
+        code: "ERR_RLSD_VERIFIER_MODULE",
+        message: `The module ${path} could not be loaded: ${why}`,
+      });
+    }
   });
 
   test("a worker that dies before it is ready, after three attempts", async () => {

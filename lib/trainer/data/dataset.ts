@@ -34,10 +34,16 @@ function contentText(content: unknown): string | undefined {
   return texts.includes(undefined) ? undefined : texts.join("");
 }
 
+/** Who speaks in rows made for ShareGPT. */
+const SPEAKERS: Readonly<Record<string, string>> = { human: "user", gpt: "assistant" };
+
+/** A message as {role, content}, or as ShareGPT's {from, value}. */
 function toMessage(value: unknown): Message | undefined {
-  const { role, content } = Object(value) as { role?: unknown; content?: unknown };
-  const text = contentText(content);
-  return typeof role === "string" && text !== undefined ? { role, content: text } : undefined;
+  const given = Object(value) as Readonly<Record<"role" | "content" | "from" | "value", unknown>>;
+  const { from = "" } = given;
+  const role = given.role ?? (typeof from === "string" && Object.hasOwn(SPEAKERS, from) ? SPEAKERS[from] : from);
+  const text = contentText(given.content ?? given.value);
+  return typeof role === "string" && role !== "" && text !== undefined ? { role, content: text } : undefined;
 }
 
 /** What is asked, and how the messages answer it themselves; a text: what is wrong with them. */
@@ -144,9 +150,14 @@ async function readHead(rows: AsyncGenerator<PlacedRow>, most: number): Promise<
   return head;
 }
 
-function fieldsOf(head: readonly PlacedRow[], o: DatasetOptions): FieldMap | null {
+function fieldsOf(file: string, head: readonly PlacedRow[], o: DatasetOptions): FieldMap | null {
   const read = head.flatMap(({ row }) => (row === undefined ? [] : [row]));
-  return read.length === 0 ? null : guessFields(read, o.fields ?? {}, o.imitated);
+  try {
+    return read.length === 0 ? null : guessFields(read, o.fields ?? {}, o.imitated);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError(error.code, `${file}: ${error.message}`, { cause: error });
+  }
 }
 
 /** Reads files into examples. Rows that do not fit are listed with their place, never dropped in silence. */
@@ -163,7 +174,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
     try {
       const head = await readHead(rows, Math.max(limit, LEAST_SEEN));
       // Each file has its own columns.
-      const fields = fieldsOf(head, options);
+      const fields = fieldsOf(file, head, options);
       map ??= fields;
       const add = (placed: PlacedRow): void => {
         const made = toExample(placed, index++, fields, system);

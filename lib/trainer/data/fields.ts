@@ -17,7 +17,7 @@ export interface FieldMap {
  * extra_info.index), EasyR1 and RLSD (problem, answer, trajectory), ms-swift (messages, solution, teacher_prompt).
  */
 const CANDIDATES: Readonly<Record<keyof FieldMap, readonly string[]>> = {
-  messages: ["messages", "conversation"],
+  messages: ["messages", "conversations", "conversation"],
   prompt: ["prompt", "problem", "question", "query", "instruction"],
   answer: ["answer", "reward_model.ground_truth", "ground_truth", "solution", "target", "label"],
   trace: ["trace", "trajectory", "reasoning", "rationale", "solution"],
@@ -66,8 +66,17 @@ function checkNamed(rows: readonly Row[], part: string, name: string): void {
 }
 
 /**
+ * Whether a column that plays one part already may play this one too: a worked solution states the right answer at its
+ * end, as in GSM8K and MATH. In conversations the assistant's own turns are the trace.
+ */
+function sharesAnswer(part: keyof FieldMap, name: string, map: Readonly<Parts>): boolean {
+  if (part === "answer") return name === map.trace;
+  return part === "trace" && name === map.answer && map.messages === null;
+}
+
+/**
  * The map for these rows: what the user named, and a guess for the rest from the columns that any of them has. A column
- * plays one part only: `solution` is the trace where another column has the answer.
+ * plays one part, but that answer and trace may be in one: `solution` is the trace alone where another column has the answer.
  *
  * @param imitated the rows' traces are what is learned
  */
@@ -85,7 +94,8 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imit
   const there = columnsIn(rows, new Set(PARTS.flatMap((part) => names[part])));
   for (const part of PARTS) {
     if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
-    const found = names[part].find((name) => !taken.has(name) && there.has(name));
+    const free = names[part].find((name) => there.has(name) && !taken.has(name));
+    const found = free ?? names[part].find((name) => there.has(name) && sharesAnswer(part, name, map));
     if (found === undefined) continue;
     map[part] = found;
     taken.add(found);

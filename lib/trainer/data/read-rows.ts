@@ -1,8 +1,8 @@
-import { createReadStream } from "node:fs";
+import { isUtf8 } from "node:buffer";
 import { open, readFile } from "node:fs/promises";
 import { extname } from "node:path";
-import { createInterface } from "node:readline";
 import { RlsdError } from "../../errors.js";
+import { fileLines } from "../../file-lines.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -16,10 +16,12 @@ export interface PlacedRow {
 
 const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value);
 
+const kindOf = (value: unknown): string =>
+  value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
+
 function placed(where: string, value: unknown): PlacedRow {
   if (isRow(value)) return { where, row: value };
-  const found = value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
-  return { where, problem: `expected an object but found ${found}` };
+  return { where, problem: `expected an object but found ${kindOf(value)}` };
 }
 
 const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
@@ -34,14 +36,22 @@ function parseExact(text: string): unknown {
   return exact === text ? value : JSON.parse(exact);
 }
 
+/** The text of bytes in UTF-8, without the mark that some programs put before it; undefined: they are in another encoding. */
+const textOf = (bytes: Buffer): string | undefined =>
+  isUtf8(bytes) ? bytes.toString("utf8").replace(/^\ufeff/, "") : undefined;
+
+const ENCODING = "not UTF-8: save the file in that encoding";
+
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
-  const lines = createInterface({ input: createReadStream(file), crlfDelay: Infinity });
   let number = 0;
-  for await (const line of lines) {
-    number++;
-    const text = number === 1 ? line.replace(/^\ufeff/, "") : line;
+  for await (const line of fileLines(file)) {
+    const where = `${file}:${++number}`;
+    const text = textOf(line);
+    if (text === undefined) {
+      yield { where, problem: ENCODING };
+      continue;
+    }
     if (text.trim() === "") continue;
-    const where = `${file}:${number}`;
     let value: unknown;
     try {
       value = parseExact(text);
@@ -54,14 +64,19 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
 }
 
 async function* readJson(file: string): AsyncGenerator<PlacedRow> {
+  const text = textOf(await readFile(file));
+  if (text === undefined) throw new RlsdError("ERR_RLSD_DATA", `${file} is ${ENCODING}.`);
   let value: unknown;
   try {
-    value = parseExact((await readFile(file, "utf8")).replace(/^\ufeff/, ""));
+    value = parseExact(text);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
   }
-  if (!Array.isArray(value)) throw new RlsdError("ERR_RLSD_DATA", `${file}: expected a list of objects.`);
+  if (!Array.isArray(value)) {
+    const found = isRow(value) ? `an object (${Object.keys(value).slice(0, 8).join(", ")})` : kindOf(value);
+    throw new RlsdError("ERR_RLSD_DATA", `${file}: expected a list of objects but found ${found}.`);
+  }
   for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);
 }
 

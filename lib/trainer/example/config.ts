@@ -19,3 +19,10 @@ export function exampleSettings(): TrainConfig {
     leak: { patterns: ["reference"] },
   };
 }
+
+/**
+ * What `changes` change where no settings file is named: the example. Where model and rows are both other ones nothing of it
+ * is meant: its held-out rows, lengths and learning rate belong to its own task.
+ */
+export const settingsWithoutFile = (changes: Readonly<Record<string, unknown>>): TrainConfig =>
+  "model" in changes && Object.hasOwn(Object(changes.data), "train") ? {} : exampleSettings();
