@@ -32,18 +32,18 @@ RLSD_HD Surrogate larger(double a, double slope_a, double b, double slope_b) {
 
 RLSD_HD bool within_exponent(double x) { return within(x, -kMaxLogRatio, kMaxLogRatio); }
 
-/* verl's gspo holds its sequence's log-ratio from above alone. */
-constexpr double kMaxLogRatioGspo = 10.0;
+/* Where log-ratios are held before exp: at +-20; by verl's gspo from above alone, at 10. */
+RLSD_HD double lowest_log_ratio(const rlsd_objective& o) { return o.surrogate == RLSD_GSPO ? -INFINITY : -kMaxLogRatio; }
+RLSD_HD double highest_log_ratio(const rlsd_objective& o) { return o.surrogate == RLSD_GSPO ? 10.0 : kMaxLogRatio; }
 
 /* r from its log x: the token's, or its sequence's mean. */
 RLSD_HD double importance_ratio(const rlsd_objective& o, double x) {
-  if (o.surrogate == RLSD_GSPO) return std::exp(std::fmin(x, kMaxLogRatioGspo));
-  return std::exp(clamp(x, -kMaxLogRatio, kMaxLogRatio));
+  return std::exp(clamp(x, lowest_log_ratio(o), highest_log_ratio(o)));
 }
 
 /* Whether r moves with x. */
 RLSD_HD bool ratio_moves(const rlsd_objective& o, double x) {
-  return o.surrogate == RLSD_GSPO ? x <= kMaxLogRatioGspo : within_exponent(x);
+  return within(x, lowest_log_ratio(o), highest_log_ratio(o));
 }
 
 /* exp(clamp(x, log(1 - clip_low), log(1 + clip_high))) where r = importance_ratio(o, x) */
