@@ -162,6 +162,19 @@ describe("distillLoss", () => {
     expectReference(distillLossSync(batch, options), batch, options);
   });
 
+  it.each([5, 64, 65, 100])("keeps the digits of a small rest outside of the top %d", (topK) => {
+    const batch = logitsBatch(300, "f32", 300, 8);
+    for (const divergence of ["forward-kl", "reverse-kl", "jsd"] as const) {
+      const options = { divergence, topK, valueClamp: null, reduction: "token-sum", temperature: 0.7 } as const;
+      const got = distillLossSync(batch, options);
+      const views = { student: referenceScores(batch.student), teacher: referenceScores(batch.teacher) };
+      const expected = distillReference({ ...batch, ...views } as ReferenceBatch, options);
+      for (const [i, loss] of expected.tokenLosses.entries()) {
+        expect(Math.abs(got.tokenLosses[i]! - loss)).toBeLessThan(1e-5 * Math.max(loss, 0.1));
+      }
+    }
+  });
+
   it("is exactly 0, with no gradient, where the teacher is the student", () => {
     for (const divergence of ["forward-kl", "reverse-kl", "jsd"] as const) {
       const { student, ...rest } = logitsBatch(500, "f32");

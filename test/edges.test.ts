@@ -15,6 +15,7 @@ import {
   rowCoefficient,
   sapo,
 } from "../lib/index.js";
+import { policyLossReference } from "../lib/reference/policy-loss.js";
 
 const f32 = (...values: number[]): Float32Array => Float32Array.from(values);
 const near = Math.fround;
@@ -205,6 +206,21 @@ describe("3. evidence", () => {
     );
     expect([r.tokenAdvantages[0], r.evidenceWeights![0], r.stats.nanTeacherRows]).toEqual([-1, 1, 1]);
   });
+
+  it("against a NaN or +inf contrast is none, in the kernel and in the reference", () => {
+    for (const contrast of [nan, inf]) {
+      const views = {
+        student: { logProbs: f32(-1) },
+        teacher: { logProbs: f32(-2) },
+        contrast: { logProbs: f32(contrast) },
+      };
+      const batch = { ...views, tokenIds: new Int32Array(1), cuSeqlens: Int32Array.of(0, 1), advantages: f32(1) };
+      for (const loss of [policyLossSync, policyLossReference]) {
+        const r = loss(batch, rlsd({ creditMix: 1 }));
+        expect([r.tokenAdvantages[0], r.evidenceWeights?.[0], r.stats.nanTeacherRows]).toEqual([1, 1, 1]);
+      }
+    }
+  });
 });
 
 describe("4. a teacher equal to the student", () => {
@@ -344,6 +360,32 @@ describe("8. on a boundary the branch is autograd's", () => {
     expect(slope(0.75, 1, true)).toBeCloseTo(Math.exp(0.5), 6);
     expect(slope(0.75, 0, true)).toBeCloseTo(1, 6);
     expect(slope(0.75, 1, false)).toBeCloseTo(1, 6);
+  });
+
+  it("gspo's ratio, where it multiplies the KL and where it is counted, is held as the surrogate holds it", () => {
+    const fields = gspo({ klCoef: 1, klEstimator: "k1", klImportanceCorrection: true, reduction: "token-sum" });
+    const at = (x: number) => {
+      const batch = {
+        student: { logProbs: f32(-2 + x) },
+        oldLogProbs: f32(-2),
+        refLogProbs: f32(-2 + x - 0.5),
+        tokenIds: new Int32Array(1),
+        cuSeqlens: Int32Array.of(0, 1),
+        advantages: f32(0),
+      };
+      const results = [policyLossSync(batch, fields), policyLossReference(batch, fields)];
+      return results.map((r) => [r.stats.ratioMean, r.stats.klMean, r.gradient.logProbs[0]]);
+    };
+    // k1 = -d = 0.5, its slope 1; as fractions of what they should be.
+    const expectRatio = (x: number, ratio: number, moves: boolean): void => {
+      for (const [mean, kl, slope] of at(x)) {
+        const fractions = [mean! / ratio, kl! / (0.5 * ratio), slope! / (ratio * (moves ? 1.5 : 1))];
+        for (const fraction of fractions) expect(fraction).toBeCloseTo(1, 6);
+      }
+    };
+    expectRatio(0.5, Math.exp(0.5), true);
+    expectRatio(-30, Math.exp(-30), true);
+    expectRatio(12, Math.exp(10), false);
   });
 
   it("gmpo cuts the log-ratio at its own bounds, on the side of A", () => {

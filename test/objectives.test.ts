@@ -107,14 +107,17 @@ describe("objectives", () => {
     expect(grpo(options).clipHigh).toBe(0.5);
   });
 
-  it("warn when evidenceClip is 1 or more, once, where it is set", () => {
+  it("warn when evidenceClip is 1 or more, once a value, where it is set", () => {
     const warn = jest.spyOn(process, "emitWarning").mockImplementation(() => undefined);
     const wide = rlsd({ evidenceClip: 1 });
     expect(warn).toHaveBeenCalledTimes(1);
     expect(warn.mock.calls[0]![0]).toMatch(/evidenceClip 1 is 1 or more/);
     rlsd({ creditMix: 0.1 }, wide);
     rlsd({ evidenceClip: 0.99 });
+    rlsd({ creditMix: 0.2, evidenceClip: 1 });
     expect(warn).toHaveBeenCalledTimes(1);
+    rlsd({ evidenceClip: 2 });
+    expect(warn).toHaveBeenCalledTimes(2);
     warn.mockRestore();
   });
 

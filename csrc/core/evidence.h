@@ -24,7 +24,7 @@ struct Evidence {
   double delta;  /* 0 when unusable */
   double weight; /* w, before the clip */
   double clipped; /* c; exactly 1 when A = 0 or the teacher is unusable */
-  bool usable;   /* false: a NaN, or both log-probs -inf */
+  bool usable;   /* false: a NaN or +inf, or both log-probs -inf */
 };
 
 RLSD_HD double clamp(double x, double low, double high) { return x < low ? low : (x > high ? high : x); }
@@ -41,7 +41,7 @@ RLSD_HD double clip_weight(const rlsd_objective& o, double e, double w) {
 /* `against` is what the teacher is compared with: the student, or a contrast teacher. */
 RLSD_HD Evidence evidence(const rlsd_objective& o, double teacher, double against, double advantage) {
   const double delta = teacher - against;
-  if (std::isnan(delta) || teacher == INFINITY) return {0.0, 1.0, 1.0, false};
+  if (std::isnan(delta) || teacher == INFINITY || against == INFINITY) return {0.0, 1.0, 1.0, false};
   const double s = sign(advantage);
   if (s == 0.0) return {delta, 1.0, 1.0, true};
   const double exponent = s * delta;

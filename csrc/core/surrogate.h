@@ -32,9 +32,21 @@ RLSD_HD Surrogate larger(double a, double slope_a, double b, double slope_b) {
 
 RLSD_HD bool within_exponent(double x) { return within(x, -kMaxLogRatio, kMaxLogRatio); }
 
-RLSD_HD double importance_ratio(double x) { return std::exp(clamp(x, -kMaxLogRatio, kMaxLogRatio)); }
+/* Where log-ratios are held before exp: at +-20; by verl's gspo from above alone, at 10. */
+RLSD_HD double lowest_log_ratio(const rlsd_objective& o) { return o.surrogate == RLSD_GSPO ? -INFINITY : -kMaxLogRatio; }
+RLSD_HD double highest_log_ratio(const rlsd_objective& o) { return o.surrogate == RLSD_GSPO ? 10.0 : kMaxLogRatio; }
 
-/* exp(clamp(x, log(1 - clip_low), log(1 + clip_high))) where r = importance_ratio(x) */
+/* r from its log x: the token's, or its sequence's mean. */
+RLSD_HD double importance_ratio(const rlsd_objective& o, double x) {
+  return std::exp(clamp(x, lowest_log_ratio(o), highest_log_ratio(o)));
+}
+
+/* Whether r moves with x. */
+RLSD_HD bool ratio_moves(const rlsd_objective& o, double x) {
+  return within(x, lowest_log_ratio(o), highest_log_ratio(o));
+}
+
+/* exp(clamp(x, log(1 - clip_low), log(1 + clip_high))) where r = importance_ratio(o, x) */
 RLSD_HD double clipped_ratio(const rlsd_objective& o, double x, double r) {
   if (x >= o.log_clip_high) return 1.0 + o.clip_high;
   if (x <= o.log_clip_low) return 1.0 - o.clip_low;
@@ -58,11 +70,10 @@ RLSD_HD Surrogate ppo_clip(const rlsd_objective& o, double x, double r, double a
   return s;
 }
 
-/* verl's gspo: the sequence's log-ratio at most 10, clipped as a ratio, no dual clip. */
-RLSD_HD Surrogate gspo(const rlsd_objective& o, double x, double a) {
-  const double r = std::exp(std::fmin(x, 10.0));
+/* verl's gspo: the sequence's ratio, clipped as a ratio, no dual clip. */
+RLSD_HD Surrogate gspo(const rlsd_objective& o, double x, double r, double a) {
   const double low = 1.0 - o.clip_low, high = 1.0 + o.clip_high;
-  const double slope = x <= 10.0 ? -a * r : 0.0;
+  const double slope = ratio_moves(o, x) ? -a * r : 0.0;
   return larger(-a * r, slope, -a * clamp(r, low, high), within(r, low, high) ? slope : 0.0);
 }
 

@@ -91,7 +91,7 @@ RLSD_HD Surrogate token_surrogate(const rlsd_objective& o, const TokenInput& t, 
                                   double r, double a) {
   switch (o.surrogate) {
     case RLSD_GSPO:
-      return gspo(o, q.mean_log_ratio, a);
+      return gspo(o, q.mean_log_ratio, r, a);
     case RLSD_GSPO_TOKEN:
     case RLSD_LUSPO:
       return ppo_clip(o, q.mean_log_ratio, r, a);
@@ -121,7 +121,7 @@ RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const
   const double a = t.advantage * (rho * q.credit_scale);
   const double ratio_x = uses_sequence_ratio(o.surrogate) ? q.mean_log_ratio : x;
   TokenLoss l{};
-  l.ratio = importance_ratio(ratio_x);
+  l.ratio = importance_ratio(o, ratio_x);
   const Surrogate s = token_surrogate(o, t, q, x, l.ratio, a);
   l.advantage = a;
   l.dual_clipped = s.dual_clipped;
@@ -139,7 +139,7 @@ RLSD_HD TokenLoss token_loss(const rlsd_objective& o, const TokenInput& t, const
     const double factor = o.kl_importance_correction ? l.ratio : 1.0;
     l.kl = kl.value * factor;
     if (o.kl_coef != 0.0) {
-      const bool moves = o.surrogate == RLSD_GMPO ? gmpo_passes(o, x, a) : within_exponent(ratio_x);
+      const bool moves = o.surrogate == RLSD_GMPO ? gmpo_passes(o, x, a) : ratio_moves(o, ratio_x);
       l.gradient += o.kl_coef * (kl.slope * factor + (o.kl_importance_correction && moves ? l.kl : 0.0));
     }
   }

@@ -55,21 +55,15 @@ double bucket(const DistillOptions& o, double log_p, double log_q, double* slope
   }
 }
 
-/* Mass outside the chosen tokens, summed and not subtracted: a small rest keeps its digits. */
-double rest_of(const Distribution& d, int64_t vocab, const ChosenToken* chosen, int64_t k) {
-  constexpr int64_t kMost = 64;
-  if (k > kMost) {
-    double inside = 0.0;
-    for (int64_t j = 0; j < k; ++j) inside += std::exp(d.log_prob(chosen[j].id));
-    return 1.0 - inside;
-  }
-  float kept[kMost];
+/* Mass outside the chosen tokens, summed and not subtracted: a small rest keeps its digits. Slopes are not known yet:
+ * their places keep the chosen logits meanwhile. */
+double rest_of(const Distribution& d, int64_t vocab, ChosenToken* chosen, int64_t k) {
   for (int64_t j = 0; j < k; ++j) {
-    kept[j] = d.scaled[chosen[j].id];
+    chosen[j].slope = d.scaled[chosen[j].id];
     d.scaled[chosen[j].id] = -INFINITY;
   }
   const double rest = sum_of_exponentials(d.scaled, vocab, d.largest) / std::exp(d.log_sum);
-  for (int64_t j = 0; j < k; ++j) d.scaled[chosen[j].id] = kept[j];
+  for (int64_t j = 0; j < k; ++j) d.scaled[chosen[j].id] = static_cast<float>(chosen[j].slope);
   return rest;
 }
 

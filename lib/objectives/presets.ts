@@ -36,6 +36,9 @@ const BASE: ObjectiveFields = {
   studentSource: "current",
 };
 
+/** Values of evidenceClip that were warned of: under a schedule every step makes an objective. */
+const warnedOf = new Set<number>();
+
 function make(
   preset: Partial<ObjectiveFields>,
   options: ObjectiveOptions = {},
@@ -56,7 +59,8 @@ function make(
   if (fields.importanceMin !== null && fields.importanceMin > (fields.importanceMax ?? Infinity)) {
     throw invalid(`at most importanceMax ${fields.importanceMax}`, "importanceMin", fields.importanceMin);
   }
-  if (fields.evidenceClip >= 1 && base.evidenceClip < 1) {
+  if (fields.evidenceClip >= 1 && base.evidenceClip < 1 && !warnedOf.has(fields.evidenceClip)) {
+    warnedOf.add(fields.evidenceClip);
     process.emitWarning(
       `evidenceClip ${fields.evidenceClip} is 1 or more: its lower bound never binds and a token's credit can vanish.`,
       { type: "RlsdWarning", code: "RLSD_EVIDENCE_CLIP" },

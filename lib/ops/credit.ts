@@ -54,7 +54,7 @@ const OPTIONS: ReadonlySet<string> = new Set(["creditMix", "evidenceClip", "nega
  * RLSD credit alone (arXiv 2604.03128, Eq. 13-15), for a trainer with a loss of its own:
  * A^ = A ((1 - lambda) + lambda clip(exp(sign(A) (log P_T - log P_S)), 1 - eps, 1 + eps)).
  *
- * A token whose evidence cannot be measured (a NaN, or both log-probs -inf) keeps rho = 1 and is counted in
+ * A token whose evidence cannot be measured (a NaN or +inf, or both log-probs -inf) keeps rho = 1 and is counted in
  * stats.nanTeacherRows. A masked token is never read and gets 0.
  *
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is computed

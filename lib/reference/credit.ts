@@ -45,9 +45,9 @@ export interface Credit {
 
 const clip = (x: number, low: number, high: number): number => Math.min(Math.max(x, low), high);
 
-/** log P_T against another view's; NaN where it is no evidence: a NaN, both -inf, or a teacher of +inf. */
+/** log P_T against another view's; NaN where it is no evidence: a NaN or +inf, or both -inf. */
 const evidenceOf = (teacher: number, against: number): number =>
-  teacher === Number.POSITIVE_INFINITY ? Number.NaN : teacher - against;
+  Math.max(teacher, against) === Number.POSITIVE_INFINITY ? Number.NaN : teacher - against;
 
 /** w = exp(sign(A) delta); under "pessimistic" the exponent is clamped to +-20. Exactly 1 where A = 0. */
 function unclippedWeight(advantage: number, delta: number, { clipMode }: CreditFields): number {

@@ -6,7 +6,7 @@ import { add, clamp, constant, type Dual, exp, max, min, scale, sigmoid, variabl
 export interface TokenSurrogate {
   /** L_t and dL_t / dlog P_t. */
   readonly loss: Dual;
-  /** exp(clamp(x, -20, 20)) of the token's log-ratio, or of its sequence's mean. */
+  /** exp(clamp(x, -20, 20)) of the token's log-ratio, or of its sequence's mean; gspo: exp(min(x, 10)). */
   readonly ratio: Dual;
   /** A > 0 and beyond the upper bound; A < 0 and below the lower bound; held down by the dual clip. */
   readonly clippedHigh: boolean;
@@ -67,7 +67,8 @@ function logSpaceClip(a: number, logRatio: number, fields: ObjectiveFields): Tok
 function gspo(a: number, logRatio: number, fields: ObjectiveFields): TokenSurrogate {
   const ratio = exp(clamp(variable(logRatio), -infinity, 10));
   const clipped = clamp(ratio, 1 - fields.clipLow, 1 + fields.clipHigh);
-  return describe(a, logRatio, max(scale(-a, ratio), scale(-a, clipped)), logBounds(fields));
+  const loss = max(scale(-a, ratio), scale(-a, clipped));
+  return { ...describe(a, logRatio, loss, logBounds(fields)), ratio };
 }
 
 /** CISPO, official: L = -A sg(clip(r)) log P. The clipped ratio is a constant to the gradient. */
