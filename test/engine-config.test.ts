@@ -1,12 +1,51 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createPolicy, type EnginePolicy, loadPolicy, type ModelType } from "../lib/index.js";
+import {
+  createPolicy,
+  type EnginePolicy,
+  loadPolicy,
+  type ModelConfig,
+  type ModelType,
+  type NewModelConfig,
+} from "../lib/index.js";
 import { parseConfig } from "../lib/policy/config.js";
 import { inverseFrequencies } from "../lib/policy/rope.js";
-import { ids, TINY, temporaryFolder } from "./support/small-policy.js";
+import { GEMMA, ids, TINY, temporaryFolder } from "./support/small-policy.js";
 
 const models = join(__dirname, "fixtures/models");
 type Json = Record<string, unknown>;
+/** What google/gemma-3-1b-it says. */
+const GEMMA_1B: Json = {
+  architectures: ["Gemma3ForCausalLM"],
+  attention_bias: false,
+  attention_dropout: 0,
+  attn_logit_softcapping: null,
+  bos_token_id: 2,
+  cache_implementation: "hybrid",
+  eos_token_id: [1, 106],
+  final_logit_softcapping: null,
+  head_dim: 256,
+  hidden_activation: "gelu_pytorch_tanh",
+  hidden_size: 1152,
+  initializer_range: 0.02,
+  intermediate_size: 6912,
+  max_position_embeddings: 32768,
+  model_type: "gemma3_text",
+  num_attention_heads: 4,
+  num_hidden_layers: 26,
+  num_key_value_heads: 1,
+  pad_token_id: 0,
+  query_pre_attn_scalar: 256,
+  rms_norm_eps: 1e-6,
+  rope_local_base_freq: 10000,
+  rope_scaling: null,
+  rope_theta: 1000000,
+  sliding_window: 512,
+  sliding_window_pattern: 6,
+  torch_dtype: "bfloat16",
+  use_cache: true,
+  vocab_size: 262144,
+};
 const FULL = ["full_attention", "full_attention"];
 const configOf = (name: string): Json => JSON.parse(readFileSync(join(models, name, "config.json"), "utf8")) as Json;
 
@@ -135,10 +174,80 @@ describe("windows", () => {
     expect(windowOf(used)).toBeUndefined();
   });
 
+  test("of a gemma3_text are in five layers of six, or as its pattern or its list says", () => {
+    const gemma = { ...GEMMA_1B, num_hidden_layers: 4 };
+    const layers = (change: Json) => parseConfig({ ...gemma, ...change }).slidingWindow;
+    expect(parseConfig(GEMMA_1B).slidingWindow?.layers.map(Number).join("")).toBe("11111011111011111011111011");
+    expect(layers({ sliding_window_pattern: 2 })).toEqual({ size: 512, layers: [true, false, true, false] });
+    expect(layers({ sliding_window_pattern: undefined })?.layers).toEqual([true, true, true, true]);
+    expect(layers({ sliding_window: undefined })?.size).toBe(4096);
+    expect(layers({ sliding_window_pattern: 1 })).toBeUndefined();
+    const listed = ["full_attention", "sliding_attention", "full_attention", "full_attention"];
+    expect(layers({ layer_types: listed })?.layers).toEqual([false, true, false, false]);
+  });
+
   test("no model has one whose file says nothing", () => {
     for (const name of ["llama-gqa", "qwen2-bias", "qwen3-tied", "smollm3-nope"]) {
       expect(parseConfig(configOf(name))).not.toHaveProperty("slidingWindow");
     }
+  });
+});
+
+describe("a gemma3_text", () => {
+  test("as published is understood", () => {
+    expect(parseConfig(GEMMA_1B)).toMatchObject({
+      modelType: "gemma3_text",
+      headDim: 256,
+      tieEmbeddings: true,
+      qkNorm: true,
+      queryScalar: 256,
+      rope: { type: "default", theta: 1e6 },
+      localRope: { type: "default", theta: 1e4 },
+      endTokenIds: [1, 106],
+    });
+  });
+
+  test("has the values that transformers gives to what its file leaves out", () => {
+    const kept = ["model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+    const rest = ["vocab_size", "max_position_embeddings", "sliding_window"];
+    const bare = Object.fromEntries([...kept, ...rest].map((name) => [name, GEMMA_1B[name]]));
+    expect(parseConfig(bare)).toEqual({ ...parseConfig(GEMMA_1B), numKvHeads: 4, endTokenIds: [] });
+  });
+
+  test("says its positions in the newer form or the older, which scales those of layers that see all", () => {
+    const newer = parseConfig(configOf("gemma3-window"));
+    const { rope_parameters: _, ...rest } = configOf("gemma3-window");
+    const scaling = { rope_scaling: { factor: 8, rope_type: "linear" }, rope_theta: 1e6, rope_local_base_freq: 100 };
+    expect(parseConfig({ ...rest, ...scaling })).toEqual(newer);
+    expect([newer.rope, newer.localRope]).toEqual([
+      { type: "linear", theta: 1e6, factor: 8 },
+      { type: "default", theta: 100 },
+    ]);
+  });
+
+  test.each<[Json, RegExp]>([
+    [{ attn_logit_softcapping: 50 }, /attn_logit_softcapping 50 is not supported/],
+    [{ final_logit_softcapping: 30 }, /final_logit_softcapping 30 is not supported/],
+    [{ use_bidirectional_attention: true }, /use_bidirectional_attention true is not supported/],
+    [{ hidden_activation: "gelu" }, /hidden_activation "gelu" is not supported: expected "gelu_pytorch_tanh"/],
+    [{ query_pre_attn_scalar: 0 }, /query_pre_attn_scalar but found 0/],
+    [{ rope_local_base_freq: -1 }, /expected a rope_local_base_freq above 0 but found -1/],
+    [{ rope_parameters: { rope_type: "default", rope_theta: 1e4 } }, /rope_type "default" is not supported/],
+    [
+      { rope_parameters: { sliding_attention: { rope_type: "yarn", factor: 4 } } },
+      /rope_parameters: sliding_attention: rope type "yarn" is not supported/,
+    ],
+    [
+      { model_type: "gemma3", text_config: {} },
+      /model_type "gemma3" is not supported: .*gemma3_text; a model that sees images is not one/,
+    ],
+  ])("with %j is refused by name", (change, message) => {
+    expect(() => parseConfig({ ...GEMMA_1B, ...change })).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_UNSUPPORTED_MODEL",
+        message: expect.stringMatching(message),
+      }),
+    );
   });
 });
 
@@ -169,6 +278,11 @@ describe("refused by name", () => {
       /rope type "yarn" is not supported/,
     ],
     ["older yarn", { rope_parameters: null, rope_scaling: { type: "yarn", factor: 4 } }, /rope type "yarn"/],
+    [
+      "positions of their own for a llama's sliding layers",
+      { rope_parameters: { full_attention: {}, sliding_attention: { rope_type: "default" } } },
+      /sliding_attention .* is not supported: expected nothing/,
+    ],
     ["partial rotation", { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
     ["quantized weights", { quantization_config: { bits: 4 } }, /quantization_config/],
     ["attention dropout", { attention_dropout: 0.1 }, /attention_dropout 0.1/],
@@ -301,6 +415,8 @@ describe("a new model", () => {
     ["qwen2", [false, false, true, true], [false, false, true, true]],
     ["qwen3", [true, false, false, true], [true, false, false, true]],
     ["smollm3", [false, true, false, false], [false, true, false, false]],
+    ["gemma3_text", undefined, [true, true, true, true]],
+    ["gemma3_text", [false, true, true, false], [false, true, true, false]],
   ])("of %s with a window in layers %j is what its files say", async (modelType, layers, expected) => {
     const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
     await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
@@ -317,6 +433,32 @@ describe("a new model", () => {
     expect(none.config.slidingWindow).toBeUndefined();
     expect(await wide.logits(tokens)).toEqual(await none.logits(tokens));
     expect(await made.logits(tokens)).not.toEqual(await none.logits(tokens));
+  });
+
+  test.each<[Partial<NewModelConfig>, Partial<ModelConfig>]>([
+    [{}, { queryScalar: 6, localRope: { type: "default", theta: 1e4 } }],
+    [GEMMA, { queryScalar: 9, localRope: { type: "default", theta: 50 } }],
+  ])("of Gemma 3 is what its files say, and its norms multiply by 1: %#", async (change, expected) => {
+    const shape = { ...TINY, modelType: "gemma3_text" as const, attentionBias: true, ...change };
+    await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
+    expect(made.config).toMatchObject({ qkNorm: true, qkvBias: true, mlpBias: false, ...expected });
+    const norms = made.parameterNames.filter((name) => name.endsWith("norm.weight"));
+    expect(norms).toHaveLength(2 * 6 + 1);
+    for (const name of norms) expect(new Set(await made.readParameter(name))).toEqual(new Set([0]));
+    const folder = join(temporaryFolder(), "model");
+    await made.save(folder);
+    await using read = await loadPolicy(folder);
+    expect(read.config).toEqual(made.config);
+    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
+    expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
+  });
+
+  test("has no padding id in its files, for which a reader would take one beyond its vocabulary", async () => {
+    await using made = await createPolicy({ ...TINY, modelType: "smollm3" });
+    const folder = temporaryFolder();
+    await made.save(folder);
+    const json = JSON.parse(readFileSync(join(folder, "config.json"), "utf8")) as Json;
+    expect([json.pad_token_id, json.bos_token_id]).toEqual([null, null]);
   });
 
   test("sees no token before its windows", async () => {
@@ -351,6 +493,10 @@ describe("a new model", () => {
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
     [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
     [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
+    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text, for config.localRope/],
+    [{ modelType: "qwen3", queryScalar: 3 }, /nothing, but in a gemma3_text, for config.queryScalar/],
+    [{ modelType: "gemma3_text", queryScalar: 0 }, /at least 1 for config.queryScalar/],
+    [{ modelType: "gemma3_text", localRope: { type: "default" } }, /config.localRope.theta/],
     [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in a llama/],
     [
       { modelType: "mistral", slidingWindow: { size: 4, layers: [true, false] } },
