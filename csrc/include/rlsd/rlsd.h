@@ -264,6 +264,12 @@ typedef struct rlsd_distill_args {
 
 /* ---- model -------------------------------------------------------------------------------- */
 
+/* Of a gated linear unit's gate. */
+typedef enum rlsd_activation {
+  RLSD_SILU = 0,
+  RLSD_GELU_TANH = 1 /* GELU by its approximation with tanh */
+} rlsd_activation;
+
 /* Packed attention: sequence b owns the keys cu_seqlens[b] .. cu_seqlens[b+1] and the queries cu_queries[b] ..
  * cu_queries[b+1], which stand at its last positions; causal inside it. */
 typedef struct rlsd_attention_args {
@@ -278,12 +284,6 @@ typedef struct rlsd_attention_args {
   const int32_t* cu_queries; /* (sequences + 1); NULL: cu_seqlens, every position has a query */
   int64_t window;            /* keys that a query sees, its own the last of them; 0: all up to its own */
 } rlsd_attention_args;
-
-/* Of a gated linear unit's gate. */
-typedef enum rlsd_activation {
-  RLSD_SILU = 0,
-  RLSD_GELU_TANH = 1 /* GELU by its approximation with tanh */
-} rlsd_activation;
 
 /* Keys of a cache lie as scores read them: in blocks of so many, each (D, RLSD_KEY_BLOCK). */
 #define RLSD_KEY_BLOCK 64
