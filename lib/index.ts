@@ -49,7 +49,8 @@ export type {
   TokenLogProbs,
   TokenLogProbsOptions,
 } from "./ops/token-log-probs-options.js";
-export type { ModelConfig, ModelType } from "./policy/config.js";
+export type { ModelType } from "./policy/architecture.js";
+export type { ModelConfig } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {
   type CreateOptions,

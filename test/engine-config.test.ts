@@ -1,12 +1,44 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createPolicy, type EnginePolicy, loadPolicy, type ModelType } from "../lib/index.js";
+import { loadPolicy } from "../lib/index.js";
 import { parseConfig } from "../lib/policy/config.js";
 import { inverseFrequencies } from "../lib/policy/rope.js";
-import { ids, TINY, temporaryFolder } from "./support/small-policy.js";
+import { ids, temporaryFolder } from "./support/small-policy.js";
 
 const models = join(__dirname, "fixtures/models");
 type Json = Record<string, unknown>;
+/** What google/gemma-3-1b-it says. */
+const GEMMA_1B: Json = {
+  architectures: ["Gemma3ForCausalLM"],
+  attention_bias: false,
+  attention_dropout: 0,
+  attn_logit_softcapping: null,
+  bos_token_id: 2,
+  cache_implementation: "hybrid",
+  eos_token_id: [1, 106],
+  final_logit_softcapping: null,
+  head_dim: 256,
+  hidden_activation: "gelu_pytorch_tanh",
+  hidden_size: 1152,
+  initializer_range: 0.02,
+  intermediate_size: 6912,
+  max_position_embeddings: 32768,
+  model_type: "gemma3_text",
+  num_attention_heads: 4,
+  num_hidden_layers: 26,
+  num_key_value_heads: 1,
+  pad_token_id: 0,
+  query_pre_attn_scalar: 256,
+  rms_norm_eps: 1e-6,
+  rope_local_base_freq: 10000,
+  rope_scaling: null,
+  rope_theta: 1000000,
+  sliding_window: 512,
+  sliding_window_pattern: 6,
+  torch_dtype: "bfloat16",
+  use_cache: true,
+  vocab_size: 262144,
+};
 const FULL = ["full_attention", "full_attention"];
 const configOf = (name: string): Json => JSON.parse(readFileSync(join(models, name, "config.json"), "utf8")) as Json;
 
@@ -135,10 +167,80 @@ describe("windows", () => {
     expect(windowOf(used)).toBeUndefined();
   });
 
+  test("of a gemma3_text are in five layers of six, or as its pattern or its list says", () => {
+    const gemma = { ...GEMMA_1B, num_hidden_layers: 4 };
+    const layers = (change: Json) => parseConfig({ ...gemma, ...change }).slidingWindow;
+    expect(parseConfig(GEMMA_1B).slidingWindow?.layers.map(Number).join("")).toBe("11111011111011111011111011");
+    expect(layers({ sliding_window_pattern: 2 })).toEqual({ size: 512, layers: [true, false, true, false] });
+    expect(layers({ sliding_window_pattern: undefined })?.layers).toEqual([true, true, true, true]);
+    expect(layers({ sliding_window: undefined })?.size).toBe(4096);
+    expect(layers({ sliding_window_pattern: 1 })).toBeUndefined();
+    const listed = ["full_attention", "sliding_attention", "full_attention", "full_attention"];
+    expect(layers({ layer_types: listed })?.layers).toEqual([false, true, false, false]);
+  });
+
   test("no model has one whose file says nothing", () => {
     for (const name of ["llama-gqa", "qwen2-bias", "qwen3-tied", "smollm3-nope"]) {
       expect(parseConfig(configOf(name))).not.toHaveProperty("slidingWindow");
     }
+  });
+});
+
+describe("a gemma3_text", () => {
+  test("as published is understood", () => {
+    expect(parseConfig(GEMMA_1B)).toMatchObject({
+      modelType: "gemma3_text",
+      headDim: 256,
+      tieEmbeddings: true,
+      qkNorm: true,
+      queryScalar: 256,
+      rope: { type: "default", theta: 1e6 },
+      localRope: { type: "default", theta: 1e4 },
+      endTokenIds: [1, 106],
+    });
+  });
+
+  test("has the values that transformers gives to what its file leaves out", () => {
+    const kept = ["model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+    const rest = ["vocab_size", "max_position_embeddings", "sliding_window"];
+    const bare = Object.fromEntries([...kept, ...rest].map((name) => [name, GEMMA_1B[name]]));
+    expect(parseConfig(bare)).toEqual({ ...parseConfig(GEMMA_1B), numKvHeads: 4, endTokenIds: [] });
+  });
+
+  test("says its positions in the newer form or the older, which scales those of layers that see all", () => {
+    const newer = parseConfig(configOf("gemma3-window"));
+    const { rope_parameters: _, ...rest } = configOf("gemma3-window");
+    const scaling = { rope_scaling: { factor: 8, rope_type: "linear" }, rope_theta: 1e6, rope_local_base_freq: 100 };
+    expect(parseConfig({ ...rest, ...scaling })).toEqual(newer);
+    expect([newer.rope, newer.localRope]).toEqual([
+      { type: "linear", theta: 1e6, factor: 8 },
+      { type: "default", theta: 100 },
+    ]);
+  });
+
+  test.each<[Json, RegExp]>([
+    [{ attn_logit_softcapping: 50 }, /attn_logit_softcapping 50 is not supported/],
+    [{ final_logit_softcapping: 30 }, /final_logit_softcapping 30 is not supported/],
+    [{ use_bidirectional_attention: true }, /use_bidirectional_attention true is not supported/],
+    [{ hidden_activation: "gelu" }, /hidden_activation "gelu" is not supported: expected "gelu_pytorch_tanh"/],
+    [{ query_pre_attn_scalar: 0 }, /query_pre_attn_scalar but found 0/],
+    [{ rope_local_base_freq: -1 }, /expected a rope_local_base_freq above 0 but found -1/],
+    [{ rope_parameters: { rope_type: "default", rope_theta: 1e4 } }, /rope_type "default" is not supported/],
+    [
+      { rope_parameters: { sliding_attention: { rope_type: "yarn", factor: 4 } } },
+      /rope_parameters: sliding_attention: rope type "yarn" is not supported/,
+    ],
+    [
+      { model_type: "gemma3", text_config: {} },
+      /model_type "gemma3" is not supported: .*gemma3_text; a model that sees images is not one/,
+    ],
+  ])("with %j is refused by name", (change, message) => {
+    expect(() => parseConfig({ ...GEMMA_1B, ...change })).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_UNSUPPORTED_MODEL",
+        message: expect.stringMatching(message),
+      }),
+    );
   });
 });
 
@@ -169,6 +271,11 @@ describe("refused by name", () => {
       /rope type "yarn" is not supported/,
     ],
     ["older yarn", { rope_parameters: null, rope_scaling: { type: "yarn", factor: 4 } }, /rope type "yarn"/],
+    [
+      "positions of their own for a llama's sliding layers",
+      { rope_parameters: { full_attention: {}, sliding_attention: { rope_type: "default" } } },
+      /sliding_attention .* is not supported: expected nothing/,
+    ],
     ["partial rotation", { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
     ["quantized weights", { quantization_config: { bits: 4 } }, /quantization_config/],
     ["attention dropout", { attention_dropout: 0.1 }, /attention_dropout 0.1/],
@@ -244,126 +351,4 @@ test("a smollm3's layers without positions are those of its list, else of its in
   const bare = { ...base, rope_parameters: undefined, tie_word_embeddings: undefined };
   expect(parseConfig(bare)).toMatchObject({ rope: { type: "default", theta: 2e6 }, tieEmbeddings: true });
   expect(parseConfig(configOf("llama-gqa"))).not.toHaveProperty("noRopeInterval");
-});
-
-describe("a new model", () => {
-  const weights = (policy: EnginePolicy): Promise<Float32Array> =>
-    policy.readParameter("model.layers.1.mlp.up_proj.weight");
-
-  test("has normal matrices, norms of 1, biases of 0 and is a function of its seed", async () => {
-    const config = { ...TINY, hiddenSize: 64, intermediateSize: 200, attentionBias: true };
-    const a = await createPolicy(config, { seed: 3, deviation: 0.05 });
-    const b = await createPolicy(config, { seed: 3, deviation: 0.05 });
-    const c = await createPolicy(config, { seed: 4, deviation: 0.05 });
-    const w = await weights(a);
-    expect(await weights(b)).toEqual(w);
-    expect(await weights(c)).not.toEqual(w);
-    const mean = w.reduce((x, y) => x + y, 0) / w.length;
-    const deviation = Math.sqrt(w.reduce((x, y) => x + (y - mean) ** 2, 0) / w.length);
-    expect(Math.abs(mean)).toBeLessThan(0.05 * 0.05);
-    expect(deviation / 0.05).toBeCloseTo(1, 1);
-    // Three deviations hold 99.73 % of a normal distribution.
-    expect(w.filter((x) => Math.abs(x) > 0.15).length / w.length).toBeCloseTo(0.0027, 2);
-    const down = await a.readParameter("model.layers.1.mlp.down_proj.weight");
-    const downDeviation = Math.sqrt(down.reduce((x, y) => x + y * y, 0) / down.length);
-    expect(downDeviation / 0.025).toBeCloseTo(1, 1);
-    expect(new Set(await a.readParameter("model.norm.weight"))).toEqual(new Set([1]));
-    expect(new Set(await a.readParameter("model.layers.0.self_attn.q_proj.bias"))).toEqual(new Set([0]));
-    expect(a.parameterCount).toBe(
-      2 * 37 * 64 + 2 * (64 * 64 * 2 + 2 * 32 * 64 + 3 * 64 * 200 + 128 + 64 + 64 + 64) + 64,
-    );
-    for (const policy of [a, b, c]) await policy.dispose();
-  });
-
-  test.each([
-    [undefined, 4],
-    [2, 2],
-    [0, undefined],
-  ])("of SmolLM3 with noRopeInterval %j is what its files say", async (noRopeInterval, expected) => {
-    const shape = { ...TINY, modelType: "smollm3" as const, numLayers: 4, mlpBias: true, noRopeInterval };
-    await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
-    expect(made.config.noRopeInterval).toBe(expected);
-    const folder = join(temporaryFolder(), "model");
-    await made.save(folder);
-    await using read = await loadPolicy(folder);
-    expect(read.config).toEqual(made.config);
-    const request = [{ prompt: Int32Array.of(1, 2, 3), completion: Int32Array.of(4, 5, 6) }];
-    expect(await read.score(request)).toEqual(await made.score(request));
-    await using rotated = await createPolicy({ ...shape, noRopeInterval: 0 }, { seed: 2, deviation: 0.3 });
-    expect((await rotated.score(request)).flat().toString() === (await made.score(request)).flat().toString()).toBe(
-      expected === undefined,
-    );
-  });
-
-  test.each<[ModelType, boolean[] | undefined, boolean[]]>([
-    ["mistral", undefined, [true, true, true, true]],
-    ["qwen2", undefined, [true, true, true, true]],
-    ["qwen2", [false, false, true, true], [false, false, true, true]],
-    ["qwen3", [true, false, false, true], [true, false, false, true]],
-    ["smollm3", [false, true, false, false], [false, true, false, false]],
-  ])("of %s with a window in layers %j is what its files say", async (modelType, layers, expected) => {
-    const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
-    await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
-    expect(made.config.slidingWindow).toEqual({ size: 3, layers: expected });
-    const folder = join(temporaryFolder(), "model");
-    await made.save(folder);
-    await using read = await loadPolicy(folder);
-    expect(read.config).toEqual(made.config);
-    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
-    expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
-    const plain = { ...TINY, modelType, numLayers: 4 };
-    await using wide = await createPolicy({ ...plain, slidingWindow: { size: 8 } }, { seed: 2, deviation: 0.3 });
-    await using none = await createPolicy(plain, { seed: 2, deviation: 0.3 });
-    expect(none.config.slidingWindow).toBeUndefined();
-    expect(await wide.logits(tokens)).toEqual(await none.logits(tokens));
-    expect(await made.logits(tokens)).not.toEqual(await none.logits(tokens));
-  });
-
-  test("sees no token before its windows", async () => {
-    const shape = { ...TINY, modelType: "mistral" as const, slidingWindow: { size: 4 } };
-    await using policy = await createPolicy(shape, { seed: 2, deviation: 0.3 });
-    const tokens = Int32Array.from({ length: 90 }, (_, i) => (7 * i) % 37);
-    const before = await policy.logits(tokens);
-    tokens[70] = 36;
-    const after = await policy.logits(tokens);
-    // Each of the two layers reaches three tokens back.
-    const changed = tokens.map((_, i) =>
-      Number(before.slice(37 * i, 37 * (i + 1)).join() !== after.slice(37 * i, 37 * (i + 1)).join()),
-    );
-    expect([changed.indexOf(1), changed.lastIndexOf(1)]).toEqual([70, 76]);
-  });
-
-  test("takes undefined for what may be left out", async () => {
-    const sizes = { vocabSize: 8, hiddenSize: 8, numLayers: 1, numHeads: 2, maxLength: 8 };
-    const absent = { modelType: undefined, numKvHeads: undefined, headDim: undefined, rope: undefined };
-    const rest = { intermediateSize: undefined, normEps: undefined, tieEmbeddings: undefined, mlpBias: undefined };
-    const given = await createPolicy({ ...sizes, ...absent, ...rest, endTokenIds: undefined }, { seed: undefined });
-    const bare = await createPolicy(sizes);
-    expect(given.config).toEqual(bare.config);
-    await given.dispose();
-    await bare.dispose();
-  });
-
-  test.each([
-    [{ hiddenSize: undefined }, /hidden_size/],
-    [{ numHeads: 5 }, /head|num_attention_heads/],
-    [{ hiddenDim: 3 }, /Unknown field config.hiddenDim/],
-    [{ modelType: "gpt2" }, /model_type "gpt2"/],
-    [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
-    [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
-    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in a llama/],
-    [
-      { modelType: "mistral", slidingWindow: { size: 4, layers: [true, false] } },
-      /layer_types and sliding_window say different things/,
-    ],
-    [{ modelType: "qwen2", slidingWindow: { size: 4, layers: [true] } }, /expected a list of 2 for layer_types/],
-    [{ modelType: "qwen2", slidingWindow: { size: 0 } }, /at least 1 for config.slidingWindow.size/],
-    [
-      { modelType: "qwen2", slidingWindow: { size: 4, layers: [1, 0] } },
-      /a boolean for config.slidingWindow.layers\[0\]/,
-    ],
-    [{ modelType: "qwen2", slidingWindow: { length: 4 } }, /Unknown field config.slidingWindow.length/],
-  ])("with %j is refused", async (change, message) => {
-    await expect(createPolicy({ ...TINY, ...change } as never)).rejects.toThrow(message);
-  });
 });

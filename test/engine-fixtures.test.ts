@@ -35,8 +35,10 @@ const MODELS = [
   "smollm3-nope",
   "mistral-window",
   "qwen3-window",
+  "gemma3-window",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
+  "gemma3-window-lora",
 ];
 
 describe.each(MODELS)("%s computes what transformers computes", (name) => {

@@ -11,7 +11,7 @@ import {
 } from "../lib/index.js";
 import { allOf } from "./support/lora.js";
 import { type HostTensor, readTensors, sameBits, writeTensors } from "./support/safetensors.js";
-import { prompts, TINY, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, prompts, TINY, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
 
 const WIDE: Partial<NewModelConfig> = { hiddenSize: 48, intermediateSize: 96, vocabSize: 301 };
 const STEP = { learningRate: 1e-2, weightDecay: 0.1 };
@@ -53,10 +53,14 @@ async function weightBytes(directory: string): Promise<number> {
   return policy.memoryBytes();
 }
 
-describe.each(["bf16", "f16"] as const)("a checkpoint in %s", (dtype) => {
+describe.each([
+  ["bf16", "llama", WIDE],
+  ["f16", "llama", WIDE],
+  ["bf16", "gemma3", { ...WIDE, ...GEMMA }],
+] as const)("a checkpoint in %s: %s", (dtype, _, config) => {
   let folders: { narrow: string; wide: string };
   beforeAll(async () => {
-    folders = await twins(dtype);
+    folders = await twins(dtype, config);
   });
   const load = () => Promise.all([loadPolicy(folders.narrow), loadPolicy(folders.wide)]);
 
@@ -108,7 +112,7 @@ describe.each(["bf16", "f16"] as const)("a checkpoint in %s", (dtype) => {
     const held = await narrow.memoryBytes();
     const [copy, wideCopy] = [await narrow.snapshot(), await wide.snapshot()];
     expect(await copy.memoryBytes()).toBeLessThan(1.01 * held);
-    const moved = await tinyPolicy(WIDE, { seed: 12 });
+    const moved = await tinyPolicy(config, { seed: 12 });
     for (const policy of [copy, wideCopy]) await policy.copyFrom(moved, 0.25);
     expect(alike(await copy.score(sequences), await wideCopy.score(sequences))).toBe(true);
     await copy.copyFrom(narrow, 0.5);

@@ -10,7 +10,7 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { gradientOf, ids, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
+import { GEMMA, gradientOf, ids, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -199,6 +199,7 @@ describe.each<[string, Partial<NewModelConfig>]>([
   ],
   ["qwen3 with a head width of its own", { modelType: "qwen3", headDim: 10, numHeads: 3, numKvHeads: 1 }],
   ["a window in one layer of two", { ...WINDOWED, slidingWindow: { size: 20, layers: [true, false] } }],
+  ["gemma3", { ...GEMMA, slidingWindow: { size: 20, layers: [true, false] } }],
   [
     "one query head a key head, linear rotary scaling",
     { numKvHeads: 4, rope: { type: "linear", theta: 100, factor: 2 } },

@@ -93,6 +93,49 @@ describe("chat template", () => {
     );
   });
 
+  test("a template as Gemma's: its role is model, what the system says comes before the first question", () => {
+    const template = createChatTemplate(
+      `{{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set prefix = messages[0]['content'] + '\n\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set prefix = "" -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}
+    {%- endif -%}
+    {%- set role = "model" if message['role'] == 'assistant' else message['role'] -%}
+    {{ '<start_of_turn>' + role + '\n' + (prefix if loop.first else "") }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- elif message['content'] is iterable -%}
+        {%- for item in message['content'] -%}
+            {%- if item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{'<start_of_turn>model\n'}}
+{%- endif -%}`,
+      { bos_token: "<bos>" },
+    );
+    const turns = [
+      { role: "user", content: " Hi " },
+      { role: "assistant", content: "Yes?" },
+      { role: "user", content: "Go on." },
+    ];
+    const said =
+      "Hi<end_of_turn>\n<start_of_turn>model\nYes?<end_of_turn>\n<start_of_turn>user\nGo on.<end_of_turn>\n<start_of_turn>model\n";
+    expect(template.render(turns)).toBe(`<bos><start_of_turn>user\n${said}`);
+    const system = { role: "system", content: "Be brief." };
+    expect(template.render([system, ...turns])).toBe(`<bos><start_of_turn>user\nBe brief.\n\n${said}`);
+    expect(() => template.render(turns.slice(1))).toThrow(/roles must alternate/);
+  });
+
   test("special tokens and given variables reach the template", () => {
     const config = { bos_token: { content: "<s>" }, eos_token: "</s>" };
     const template = createChatTemplate(

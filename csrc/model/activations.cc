@@ -39,6 +39,11 @@ LayerActivations take_layer(Arena* arena, const Config& c, int64_t n, bool gradi
   l.rstd2 = arena->take(n);
   l.gate = arena->take(n * c.intermediate);
   l.up = arena->take(n * c.intermediate);
+  const int64_t part = c.post_norms ? n * c.hidden : 0;
+  l.attended = arena->take(part);
+  l.fed = gradients ? arena->take(part) : l.attended;
+  l.attended_rstd = arena->take(c.post_norms ? n : 0);
+  l.fed_rstd = arena->take(c.post_norms ? n : 0);
   return l;
 }
 

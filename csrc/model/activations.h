@@ -2,7 +2,8 @@
  *
  * Kept per layer for the backward pass: what cannot be recomputed by a norm or a product of
  * elements. Floats per row and layer: 2 hidden + 2 q_width + 2 kv_width + 2 intermediate + heads +
- * 2, and with q/k norms another q_width + kv_width + heads + kv_heads. Adapters keep nothing:
+ * 2, and with q/k norms another q_width + kv_width + heads + kv_heads, with norms behind the two
+ * parts 2 hidden + 2. Adapters keep nothing:
  * x A^T is made anew by the backward pass. Where layers are computed again for it, their inputs
  * alone are kept, hidden floats a row and layer, and one layer's memory serves all, as it does
  * without gradients. */
@@ -21,12 +22,14 @@ namespace rlsd::model {
 enum class Keep { kNothing, kInputs, kAll };
 
 struct LayerActivations {
-  float *x, *rstd1;             /* (N, H) residual stream at the layer's start */
-  float *q_raw, *k_raw;         /* before their norms; q and k where there are none */
-  float *q_rstd, *k_rstd;       /* (N, heads), (N, kv_heads) */
-  float *q, *k, *v, *out, *lse; /* after norms and rotation; attention's result */
-  float *middle, *rstd2;        /* (N, H) residual stream after attention */
-  float *gate, *up;             /* (N, I) */
+  float *x, *rstd1;                /* (N, H) residual stream at the layer's start */
+  float *q_raw, *k_raw;            /* before their norms; q and k where there are none */
+  float *q_rstd, *k_rstd;          /* (N, heads), (N, kv_heads) */
+  float *q, *k, *v, *out, *lse;    /* after norms and rotation; attention's result */
+  float *middle, *rstd2;           /* (N, H) residual stream after attention */
+  float *gate, *up;                /* (N, I) */
+  float *attended, *attended_rstd; /* (N, H) attention's part before its own norm, if it has one */
+  float *fed, *fed_rstd;           /* the feed-forward part's */
 };
 
 struct Activations {

@@ -1,5 +1,6 @@
-/* Backward pass, the forward's steps in reverse. Parameter gradients are added to; norms and silu *
- * up are recomputed from what the forward kept. With adapters theirs are the only ones. */
+/* Backward pass, the forward's steps in reverse. Parameter gradients are added to; norms and the
+ * gated product are recomputed from what the forward kept. With adapters theirs are the only ones.
+ */
 #include "model/model.h"
 
 namespace rlsd::model {
@@ -26,6 +27,9 @@ class Backward {
       RLSD_CHECK(attention(i));
     }
     if (c_.has_adapters()) return RLSD_OK;
+    if (c_.embedding_scale != 1.0) {
+      RLSD_CHECK(t_.scale(context(), vector(a_->dx, n_ * c_.hidden), c_.embedding_scale));
+    }
     return t_.embedding_backward(context(),
                                  matrix(gradient(m_->layout.embedding), c_.vocab, c_.hidden),
                                  matrix(a_->dx, n_, c_.hidden), rows_.ids);
@@ -40,12 +44,24 @@ class Backward {
     return t_.rms_norm_backward(context(), matrix(d_x, rows, columns),
                                 vector(c_.has_adapters() ? nullptr : gradient(weight), columns),
                                 matrix(d_out, rows, columns), matrix(x, rows, columns),
-                                vector(m_->at(weight), columns), vector(rstd, rows));
+                                vector(m_->at(weight), columns), vector(rstd, rows),
+                                c_.norm_offset);
+  }
+
+  /* From dx, the gradient of what a part of a layer adds to the stream, to that of the part before
+   * its norm, if it has one: dx itself or d_hidden. */
+  rlsd_status through_post_norm(const float** d_part, int64_t weight, const float* part,
+                                const float* rstd) {
+    *d_part = a_->dx;
+    if (!c_.post_norms) return RLSD_OK;
+    *d_part = a_->d_hidden;
+    return norm_backward(a_->d_hidden, weight, a_->dx, part, rstd, n_, c_.hidden);
   }
 
   rlsd_status recompute_norm(float* to, const float* x, float* rstd, int64_t weight) {
     return t_.rms_norm(context(), matrix(to, n_, c_.hidden), vector(rstd, n_),
-                       matrix(x, n_, c_.hidden), vector(m_->at(weight), c_.hidden), c_.norm_eps);
+                       matrix(x, n_, c_.hidden), vector(m_->at(weight), c_.hidden), c_.norm_offset,
+                       c_.norm_eps);
   }
 
   /* Of y = x W^T + b: dW += dy^T x, db += sum of dy's rows, and dx = dy W, added to with beta 1. */
@@ -85,12 +101,14 @@ class Backward {
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
     const int64_t width = c_.intermediate;
     RLSD_CHECK(recompute_norm(a_->norm, l.middle, l.rstd2, w.norm2));
-    RLSD_CHECK(t_.silu_mul(context(), matrix(a_->product, n_, width), matrix(l.gate, n_, width),
-                           matrix(l.up, n_, width)));
-    RLSD_CHECK(linear_backward(i, kDown, a_->d_product, 0.0, a_->dx, a_->product));
-    RLSD_CHECK(t_.silu_mul_backward(context(), matrix(a_->d_gate, n_, width),
-                                    matrix(a_->d_up, n_, width), matrix(a_->d_product, n_, width),
-                                    matrix(l.gate, n_, width), matrix(l.up, n_, width)));
+    RLSD_CHECK(t_.glu(context(), matrix(a_->product, n_, width), matrix(l.gate, n_, width),
+                      matrix(l.up, n_, width), c_.activation));
+    const float* d_part = nullptr;
+    RLSD_CHECK(through_post_norm(&d_part, w.post_norm2, l.fed, l.fed_rstd));
+    RLSD_CHECK(linear_backward(i, kDown, a_->d_product, 0.0, d_part, a_->product));
+    RLSD_CHECK(t_.glu_backward(context(), matrix(a_->d_gate, n_, width),
+                               matrix(a_->d_up, n_, width), matrix(a_->d_product, n_, width),
+                               matrix(l.gate, n_, width), matrix(l.up, n_, width), c_.activation));
     RLSD_CHECK(linear_backward(i, kGate, a_->d_norm, 0.0, a_->d_gate, a_->norm));
     RLSD_CHECK(linear_backward(i, kUp, a_->d_norm, 1.0, a_->d_up, a_->norm));
     return add_norm_gradient(w.norm2, l.middle, l.rstd2);
@@ -106,11 +124,13 @@ class Backward {
   rlsd_status attention(int64_t i) {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
-    RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, a_->dx, l.out));
+    const float* d_part = nullptr;
+    RLSD_CHECK(through_post_norm(&d_part, w.post_norm1, l.attended, l.attended_rstd));
+    RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, d_part, l.out));
     RLSD_CHECK(attention_scores(i));
     if (c_.rotates(i)) {
-      RLSD_CHECK(unrotate(a_->dq, c_.heads));
-      RLSD_CHECK(unrotate(a_->dk, c_.kv_heads));
+      RLSD_CHECK(unrotate(i, a_->dq, c_.heads));
+      RLSD_CHECK(unrotate(i, a_->dk, c_.kv_heads));
     }
     if (c_.qk_norm) {
       RLSD_CHECK(norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * c_.heads,
@@ -144,8 +164,8 @@ class Backward {
     return m_->device.scatter(matrix(a_->dv, n_, width), matrix(s.dv, s.count, width), s.row_of);
   }
 
-  rlsd_status unrotate(float* x, int64_t heads) {
-    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->frequencies(),
+  rlsd_status unrotate(int64_t i, float* x, int64_t heads) {
+    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->frequencies(i),
                    c_.rope_factor, -1);
   }
 

@@ -1,7 +1,8 @@
 /* Forward pass of a pre-norm decoder, layer by layer, over packed rows:
  *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated, where
  *   the layer knows positions
- *   m = x + attention(q, k, v) Wo;    x' = m + (silu(norm(m) Wg) * norm(m) Wu) Wd
+ *   m = x + attention(q, k, v) Wo;    x' = m + (a(norm(m) Wg) * norm(m) Wu) Wd
+ * Where a model has post-norms, what is added to x and to m is normed before.
  * Where W has an adapter, y W^T + b gains scale (y A^T) B^T. */
 #include "model/model.h"
 
@@ -25,9 +26,36 @@ rlsd_status linear(Model* m, int64_t layer, Projection p, float* to, const float
 
 rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows, int64_t columns,
                  int64_t weight) {
-  return m->device.table().rms_norm(m->device.context(), matrix(to, rows, columns),
-                                    vector(rstd, rows), matrix(x, rows, columns),
-                                    vector(m->at(weight), columns), m->config.norm_eps);
+  return m->device.table().rms_norm(
+      m->device.context(), matrix(to, rows, columns), vector(rstd, rows), matrix(x, rows, columns),
+      vector(m->at(weight), columns), m->config.norm_offset, m->config.norm_eps);
+}
+
+/* What a part of a layer adds to the stream, where that is normed: into a->norm, and before its
+ * norm into `part`. */
+rlsd_status normed_part(Model* m, int64_t layer, Projection p, const float* from, float* part,
+                        float* rstd, int64_t rows, Activations* a) {
+  const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
+  RLSD_CHECK(linear(m, layer, p, part, from, rows, 0.0, a));
+  return norm(m, a->norm, rstd, part, rows, m->config.hidden,
+              p == kO ? w.post_norm1 : w.post_norm2);
+}
+
+/* stream += that, or what it is without a norm. */
+rlsd_status add_part(Model* m, int64_t layer, Projection p, float* stream, const float* from,
+                     float* part, float* rstd, int64_t rows, Activations* a) {
+  if (!m->config.post_norms) return linear(m, layer, p, stream, from, rows, 1.0, a);
+  RLSD_CHECK(normed_part(m, layer, p, from, part, rstd, rows, a));
+  return m->device.table().residual_add(m->device.context(), matrix(stream, rows, m->config.hidden),
+                                        matrix(a->norm, rows, m->config.hidden));
+}
+
+/* a->product = activation(gate) up */
+rlsd_status gated(Model* m, const LayerActivations& l, int64_t rows, Activations* a) {
+  const int64_t width = m->config.intermediate;
+  return m->device.table().glu(m->device.context(), matrix(a->product, rows, width),
+                               matrix(l.gate, rows, width), matrix(l.up, rows, width),
+                               m->config.activation);
 }
 
 rlsd_status attend(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
@@ -42,7 +70,7 @@ rlsd_status open_feed_forward(Model* m, int64_t layer, int64_t rows, Activations
   const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   if (l.middle != l.x) RLSD_CHECK(m->device.copy(l.middle, l.x, rows * c.hidden));
-  RLSD_CHECK(linear(m, layer, kO, l.middle, l.out, rows, 1.0, a));
+  RLSD_CHECK(add_part(m, layer, kO, l.middle, l.out, l.attended, l.attended_rstd, rows, a));
   RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
   RLSD_CHECK(linear(m, layer, kGate, l.gate, a->norm, rows, 0.0, a));
   return linear(m, layer, kUp, l.up, a->norm, rows, 0.0, a);
@@ -72,6 +100,15 @@ rlsd_status attention_of(Model* m, int64_t layer, const DeviceRows& rows, const 
   return m->device.gather(matrix(s.v, keys, width), matrix(l.v, rows.rows, width), s.row_of);
 }
 
+rlsd_status embed(Model* m, const int32_t* ids, int64_t rows, float* x) {
+  const Config& c = m->config;
+  RLSD_CHECK(m->device.gather(matrix(x, rows, c.hidden),
+                              m->weight(m->layout.embedding, c.vocab, c.hidden), ids));
+  if (c.embedding_scale == 1.0) return RLSD_OK;
+  return m->device.table().scale(m->device.context(), vector(x, rows * c.hidden),
+                                 c.embedding_scale);
+}
+
 rlsd_status adapter_low(Model* m, AdapterOffsets at, rlsd_tensor x, float* low) {
   const int64_t rows = x.shape[0], rank = m->config.rank;
   RLSD_CHECK(m->device.matmul(matrix(low, rows, rank), x,
@@ -95,7 +132,7 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
   }
   if (!c.rotates(layer)) return RLSD_OK;
   const rlsd_backend_v1& table = m->device.table();
-  const float* frequencies = m->frequencies();
+  const float* frequencies = m->frequencies(layer);
   RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,
                         frequencies, c.rope_factor, 1));
   return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions,
@@ -106,17 +143,19 @@ rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, A
   const Config& c = m->config;
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   RLSD_CHECK(open_feed_forward(m, layer, rows, a));
-  RLSD_CHECK(m->device.table().silu_mul(
-      m->device.context(), matrix(a->product, rows, c.intermediate),
-      matrix(l.gate, rows, c.intermediate), matrix(l.up, rows, c.intermediate)));
+  RLSD_CHECK(gated(m, l, rows, a));
   if (x_next != l.middle) RLSD_CHECK(m->device.copy(x_next, l.middle, rows * c.hidden));
-  return linear(m, layer, kDown, x_next, a->product, rows, 1.0, a);
+  return add_part(m, layer, kDown, x_next, a->product, l.fed, l.fed_rstd, rows, a);
 }
 
 rlsd_status compute_again(Model* m, int64_t layer, const DeviceRows& rows, Activations* a) {
   RLSD_CHECK(project(m, layer, rows.rows, rows.positions, a));
   RLSD_CHECK(attend(m, layer, rows, a));
-  return open_feed_forward(m, layer, rows.rows, a);
+  RLSD_CHECK(open_feed_forward(m, layer, rows.rows, a));
+  if (!m->config.post_norms) return RLSD_OK;
+  const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
+  RLSD_CHECK(gated(m, l, rows.rows, a));
+  return normed_part(m, layer, kDown, a->product, l.fed, l.fed_rstd, rows.rows, a);
 }
 
 rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
@@ -126,9 +165,7 @@ rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
 rlsd_status forward_with_sink(Model* m, const DeviceRows& rows, Activations* a,
                               KeyValueSink* sink) {
   const Config& c = m->config;
-  RLSD_CHECK(
-      m->device.table().embedding(m->device.context(), matrix(a->layers[0].x, rows.rows, c.hidden),
-                                  m->weight(m->layout.embedding, c.vocab, c.hidden), rows.ids));
+  RLSD_CHECK(embed(m, rows.ids, rows.rows, a->layers[0].x));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;

@@ -161,8 +161,7 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
   const int32_t *positions = ids + n, *slots = ids + 2 * n, *lengths = ids + 3 * n;
   Activations* a = &activations_;
   RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), Keep::kNothing, a));
-  RLSD_CHECK(device.table().embedding(device.context(), matrix(a->layers[0].x, n, c.hidden),
-                                      m_->weight(m_->layout.embedding, c.vocab, c.hidden), ids));
+  RLSD_CHECK(embed(m_, ids, n, a->layers[0].x));
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     RLSD_CHECK(project(m_, i, n, positions, a));

@@ -76,7 +76,8 @@ rlsd_status initialize(Model* m, uint64_t seed, double deviation, bool scale_res
       RLSD_CHECK(
           fill_normal(m, p, stream_key(seed, i), deviation * (into_stream ? residual : 1.0)));
     } else if (ends_with(p.name, "norm.weight")) {
-      const std::vector<float> ones(static_cast<size_t>(p.count()), 1.0f);
+      const auto one = static_cast<float>(1.0 - m->config.norm_offset);
+      const std::vector<float> ones(static_cast<size_t>(p.count()), one);
       RLSD_CHECK(m->write(Block::kWeights, p.offset, p.count(), RLSD_F32, ones.data()));
     }
   }

@@ -40,7 +40,13 @@ void add_matrices(Layout* to, const Config& c, int64_t i) {
 void add_vectors(Layout* to, const Config& c, int64_t i) {
   LayerOffsets& at = to->layers[static_cast<size_t>(i)];
   at.norm1 = to->add(layer_name(i, "input_layernorm.weight"), 0, c.hidden);
-  at.norm2 = to->add(layer_name(i, "post_attention_layernorm.weight"), 0, c.hidden);
+  if (c.post_norms) {
+    at.post_norm1 = to->add(layer_name(i, "post_attention_layernorm.weight"), 0, c.hidden);
+    at.norm2 = to->add(layer_name(i, "pre_feedforward_layernorm.weight"), 0, c.hidden);
+    at.post_norm2 = to->add(layer_name(i, "post_feedforward_layernorm.weight"), 0, c.hidden);
+  } else { /* the name that Hugging Face gives the norm before the feed-forward part */
+    at.norm2 = to->add(layer_name(i, "post_attention_layernorm.weight"), 0, c.hidden);
+  }
   if (c.qk_norm) {
     at.q_norm = to->add(layer_name(i, "self_attn.q_norm.weight"), 0, c.head_dim);
     at.k_norm = to->add(layer_name(i, "self_attn.k_norm.weight"), 0, c.head_dim);

@@ -19,8 +19,14 @@ namespace rlsd::model {
 struct Config {
   int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, max_length;
   double norm_eps;
-  double rope_factor; /* multiplies cosines and sines */
+  double norm_offset;     /* a norm multiplies by this + its weight */
+  double rope_factor;     /* multiplies cosines and sines */
+  double query_scalar;    /* scores of attention are divided by its square root */
+  double embedding_scale; /* multiplies what enters the first layer */
   bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+  bool post_norms;           /* attention and feed-forward are normed before they are added, too */
+  bool local_rope;           /* sliding layers have rotary frequencies of their own */
+  int32_t activation;        /* rlsd_activation */
   int64_t no_rope_interval;  /* every so manieth layer knows no positions (NoPE); 0: all do */
   int64_t window = 0;        /* tokens that a query of a sliding layer sees, its own included */
   std::vector<bool> sliding; /* by layer; empty: none is */
@@ -32,17 +38,19 @@ struct Config {
   bool rotates(int64_t layer) const {
     return no_rope_interval == 0 || (layer + 1) % no_rope_interval != 0;
   }
-  /* Of the layer's attention, as rlsd_attention_args has it. */
-  int64_t window_of(int64_t layer) const {
-    return !sliding.empty() && sliding[static_cast<size_t>(layer)] ? window : 0;
+  bool slides(int64_t layer) const {
+    return !sliding.empty() && sliding[static_cast<size_t>(layer)];
   }
+  /* Of the layer's attention, as rlsd_attention_args has it. */
+  int64_t window_of(int64_t layer) const { return slides(layer) ? window : 0; }
+  /* Floats of one set of rotary frequencies, and of all: those of sliding layers come second. */
+  int64_t frequency_count() const { return head_dim / 2; }
+  int64_t frequencies() const { return (local_rope ? 2 : 1) * frequency_count(); }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
 
-inline double attention_scale(const Config& c) {
-  return 1.0 / std::sqrt(static_cast<double>(c.head_dim));
-}
+inline double attention_scale(const Config& c) { return 1.0 / std::sqrt(c.query_scalar); }
 
 struct Parameter {
   std::string name;      /* Hugging Face's */
@@ -60,10 +68,11 @@ struct LinearOffsets {
   int64_t weight = -1, bias = -1, out = 0, in = 0;
 };
 
-/* Offsets of one layer's parameters; -1: the model has none. */
+/* Offsets of one layer's parameters; -1: the model has none. Norms 1 are around attention, norms 2
+ * around the feed-forward part. */
 struct LayerOffsets {
   std::array<LinearOffsets, kProjections> linear;
-  int64_t norm1 = -1, norm2 = -1, q_norm = -1, k_norm = -1;
+  int64_t norm1 = -1, norm2 = -1, post_norm1 = -1, post_norm2 = -1, q_norm = -1, k_norm = -1;
 };
 
 /* Parameters one after another in one block of floats. */

@@ -26,7 +26,7 @@ rlsd_status Model::create(const float* frequencies, int32_t dtype) {
   RLSD_CHECK(device.check_entries());
   const rlsd_context& place = *device.context();
   auto made = std::make_shared<Weights>(place, &device.table(), device.available(), layout);
-  RLSD_CHECK(told(made->create(frequencies, config.head_dim / 2, dtype), *made));
+  RLSD_CHECK(told(made->create(frequencies, config.frequencies(), dtype), *made));
   return take(std::move(made));
 }
 

@@ -36,7 +36,11 @@ struct Model {
   }
   rlsd_tensor weight(int64_t offset, int64_t rows, int64_t columns) const;
   const float* adapter_at(int64_t offset) const { return adapter.floats() + offset; }
-  const float* frequencies() const { return weights->inverse_frequencies.floats(); }
+  /* (head_dim / 2): rotary frequencies of a layer. */
+  const float* frequencies(int64_t layer) const {
+    const bool local = config.local_rope && config.slides(layer);
+    return weights->inverse_frequencies.floats() + (local ? config.frequency_count() : 0);
+  }
 
   /* What is trained: the adapters where there are any, else the weights. Gradient and moments have
    * its offsets. */
@@ -147,6 +151,9 @@ rlsd_status forward_with_sink(Model* model, const DeviceRows& rows, Activations*
 /* From activations.d_hidden, the gradient of the final hidden states: adds to every parameter's
  * gradient. */
 rlsd_status backward(Model* model, const DeviceRows& rows, Activations* a);
+
+/* x (rows, H) = what enters the first layer. */
+rlsd_status embed(Model* model, const int32_t* ids, int64_t rows, float* x);
 
 /* The parts of a layer around attention, which decoding shares: queries, keys, values; and all that
  * follows. */

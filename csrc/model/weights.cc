@@ -35,8 +35,8 @@ int64_t Weights::alike(int64_t offset, int64_t most) const {
   return std::min(most, matrices - offset);
 }
 
-rlsd_status Weights::create(const float* frequencies, int64_t half, int32_t type) {
-  const uint64_t bytes = static_cast<uint64_t>(half) * sizeof(float);
+rlsd_status Weights::create(const float* frequencies, int64_t frequency_count, int32_t type) {
+  const uint64_t bytes = static_cast<uint64_t>(frequency_count) * sizeof(float);
   /* The small block first: glibc gives a thread's very first block, if large, an arena that it
    * never gives back. */
   RLSD_CHECK(device.allocate(&inverse_frequencies, bytes, "Rotary frequencies"));

@@ -21,7 +21,7 @@ struct Weights {
           const ParameterBlock& layout);
 
   /* Memory of `type` for the matrices, all 0, and the rotary frequencies. */
-  rlsd_status create(const float* frequencies, int64_t half, int32_t type);
+  rlsd_status create(const float* frequencies, int64_t frequency_count, int32_t type);
   /* Makes the matrices float32; `bytes`: what may be taken for that. */
   rlsd_status widen(uint64_t bytes);
 

@@ -92,10 +92,10 @@ struct EntryName {
 constexpr EntryName kEntries[] = {
     RLSD_ENTRY(policy_loss),     RLSD_ENTRY(token_log_probs),    RLSD_ENTRY(distill_loss),
     RLSD_ENTRY(embedding),       RLSD_ENTRY(rms_norm),           RLSD_ENTRY(rope),
-    RLSD_ENTRY(attention),       RLSD_ENTRY(attention_decode),   RLSD_ENTRY(silu_mul),
+    RLSD_ENTRY(attention),       RLSD_ENTRY(attention_decode),   RLSD_ENTRY(glu),
     RLSD_ENTRY(residual_add),    RLSD_ENTRY(matmul),             RLSD_ENTRY(convert),
     RLSD_ENTRY(embedding_backward), RLSD_ENTRY(rms_norm_backward), RLSD_ENTRY(attention_backward),
-    RLSD_ENTRY(silu_mul_backward),  RLSD_ENTRY(bias_backward),   RLSD_ENTRY(adamw),
+    RLSD_ENTRY(glu_backward),    RLSD_ENTRY(bias_backward),      RLSD_ENTRY(adamw),
     RLSD_ENTRY(squared_norm),    RLSD_ENTRY(scale),              RLSD_ENTRY(sample),
 };
 #undef RLSD_ENTRY

@@ -14,7 +14,7 @@ namespace {
 using model::Block;
 using model::Model;
 
-constexpr size_t kConfigFields = 20; /* then, where there is a window, whether each layer slides */
+constexpr size_t kConfigFields = 26; /* then, where there is a window, whether each layer slides */
 constexpr size_t kPlaceFields = 6;
 
 model::Config decode_config(const double* f) {
@@ -39,6 +39,12 @@ model::Config decode_config(const double* f) {
   c.adapter_scale = f[17];
   c.adapted = static_cast<uint32_t>(f[18]);
   c.window = static_cast<int64_t>(f[19]);
+  c.norm_offset = f[20];
+  c.post_norms = f[21] != 0;
+  c.activation = static_cast<int32_t>(f[22]);
+  c.embedding_scale = f[23];
+  c.query_scalar = f[24];
+  c.local_rope = f[25] != 0;
   return c;
 }
 
@@ -132,8 +138,8 @@ napi_value open_model(napi_env env, napi_callback_info info) {
 napi_value allocate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
-  const size_t half = m != nullptr ? static_cast<size_t>(m->config.head_dim / 2) : 0;
-  const auto* frequencies = args.data<float>(1, napi_float32_array, half);
+  const size_t count = m != nullptr ? static_cast<size_t>(m->config.frequencies()) : 0;
+  const auto* frequencies = args.data<float>(1, napi_float32_array, count);
   const double dtype = args.number(2);
   if (args.valid() && (dtype < RLSD_F32 || dtype > RLSD_BF16)) args.invalidate();
   return enqueue(args, m, 0, [m, frequencies, dtype] {

@@ -39,7 +39,7 @@ void exponential() {
          0.0);
 }
 
-void norms() {
+void norms(double offset) {
   const int64_t rows = 5, columns = 37;
   const std::vector<Values> in = {noise(rows * columns, 1), noise(columns, 2)};
   const Formula formula = [&](const std::vector<Values>& v) {
@@ -48,7 +48,8 @@ void norms() {
       double sum = 0.0;
       for (int64_t k = 0; k < columns; ++k) sum += v[0][i * columns + k] * v[0][i * columns + k];
       for (int64_t k = 0; k < columns; ++k) {
-        out[i * columns + k] = v[0][i * columns + k] / std::sqrt(sum / columns + 1e-3) * v[1][k];
+        const double h = v[0][i * columns + k] / std::sqrt(sum / columns + 1e-3);
+        out[i * columns + k] = h * (offset + v[1][k]);
       }
     }
     return out;
@@ -58,39 +59,56 @@ void norms() {
   Array x(in[0], {rows, columns}), weight(in[1], {columns}), out({rows, columns}), rstd({rows}),
       d_out(c, {rows, columns});
   Array d_x({rows, columns}, 7.0), d_weight({columns});
-  backend->rms_norm(context, out.tensor, rstd.tensor, x.tensor, weight.tensor, 1e-3);
+  backend->rms_norm(context, out.tensor, rstd.tensor, x.tensor, weight.tensor, offset, 1e-3);
   backend->rms_norm_backward(context, d_x.tensor, d_weight.tensor, d_out.tensor, x.tensor,
-                             weight.tensor, rstd.tensor);
-  check_value("rms_norm", out, formula(in));
+                             weight.tensor, rstd.tensor, offset);
+  check_value(offset == 0.0 ? "rms_norm" : "rms_norm with an offset", out, formula(in));
   check_gradient("rms_norm_backward: x, overwritten", d_x, formula, in, 0, c);
   check_gradient("rms_norm_backward: weight", d_weight, formula, in, 1, c);
   Array d_x_alone({rows, columns}, 7.0);
   rlsd_tensor unwanted = d_weight.tensor;
   unwanted.data = nullptr;
   backend->rms_norm_backward(context, d_x_alone.tensor, unwanted, d_out.tensor, x.tensor,
-                             weight.tensor, rstd.tensor);
+                             weight.tensor, rstd.tensor, offset);
   report("rms_norm_backward: x alone, the same bits", d_x_alone.data == d_x.data, 0.0);
 }
 
-void gates() {
+double silu(double g) { return g / (1.0 + std::exp(-g)); }
+
+double gelu_tanh(double g) {
+  const double pi = 3.14159265358979323846;
+  return 0.5 * g * (1.0 + std::tanh(std::sqrt(2.0 / pi) * (g + 0.044715 * g * g * g)));
+}
+
+void gates(const char* name, int32_t kind, double (*activation)(double)) {
   const int64_t n = 67;
   std::vector<Values> in = {noise(n, 4), noise(n, 5)};
   for (double& g : in[0]) g *= 12.0;
-  const Formula formula = [](const std::vector<Values>& v) {
+  const Formula formula = [=](const std::vector<Values>& v) {
     Values out(v[0].size());
-    for (size_t i = 0; i < out.size(); ++i) out[i] = v[0][i] / (1.0 + std::exp(-v[0][i])) * v[1][i];
+    for (size_t i = 0; i < out.size(); ++i) out[i] = activation(v[0][i]) * v[1][i];
     return out;
   };
   Context context;
   const Values c = noise(n, 6);
   Array gate(in[0], {1, n}), up(in[1], {1, n}), out({1, n}), d_out(c, {1, n}), d_gate({1, n}, 7.0),
       d_up({1, n}, 7.0);
-  backend->silu_mul(context, out.tensor, gate.tensor, up.tensor);
-  backend->silu_mul_backward(context, d_gate.tensor, d_up.tensor, d_out.tensor, gate.tensor,
-                             up.tensor);
-  check_value("silu_mul", out, formula(in));
-  check_gradient("silu_mul_backward: gate", d_gate, formula, in, 0, c);
-  check_gradient("silu_mul_backward: up", d_up, formula, in, 1, c);
+  backend->glu(context, out.tensor, gate.tensor, up.tensor, kind);
+  backend->glu_backward(context, d_gate.tensor, d_up.tensor, d_out.tensor, gate.tensor, up.tensor,
+                        kind);
+  check_value(name, out, formula(in));
+  check_gradient("glu_backward: gate", d_gate, formula, in, 0, c);
+  check_gradient("glu_backward: up", d_up, formula, in, 1, c);
+}
+
+void unknown_gates() {
+  Context context;
+  Array x({1, 8}, 1.0);
+  report("glu refuses an activation that it does not know",
+         backend->glu(context, x.tensor, x.tensor, x.tensor, 2) == RLSD_UNSUPPORTED &&
+             backend->glu_backward(context, x.tensor, x.tensor, x.tensor, x.tensor, x.tensor, -1) ==
+                 RLSD_UNSUPPORTED,
+         0.0);
 }
 
 void rotations() {
@@ -169,8 +187,10 @@ int main(int argc, char** argv) {
       reinterpret_cast<rlsd_backend_get_fn>(dlsym(library, "rlsd_backend_get"))(RLSD_ABI_VERSION);
   random_numbers();
   exponential();
-  norms();
-  gates();
+  for (double offset : {0.0, 1.0}) norms(offset);
+  gates("glu by silu", RLSD_SILU, silu);
+  gates("glu by gelu's approximation", RLSD_GELU_TANH, gelu_tanh);
+  unknown_gates();
   rotations();
   attention();
   for (int64_t window : {0, 3, 65}) decoding(window);

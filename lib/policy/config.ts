@@ -1,10 +1,9 @@
-import { isDeepStrictEqual } from "node:util";
+import { ACTIVATIONS, ARCHITECTURES, type Architecture, MODEL_TYPES, type ModelType } from "./architecture.js";
 import { Fields } from "./config-fields.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
 import type { RopeConfig } from "./rope.js";
+import { parseLocalRope, parseNoRope, parseRope, ropeFields } from "./rope-fields.js";
 import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
-
-export type ModelType = "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3";
 
 /** Shape of a decoder. */
 export interface ModelConfig {
@@ -31,72 +30,16 @@ export interface ModelConfig {
   /** RMSNorm on each head's queries and keys. */
   readonly qkNorm: boolean;
   readonly rope: RopeConfig;
+  /** gemma3_text: of the layers that slide. Absent: `rope`. */
+  readonly localRope?: RopeConfig | undefined;
+  /** gemma3_text: attention's scores are divided by its square root. Absent: headDim. */
+  readonly queryScalar?: number | undefined;
   /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
   readonly noRopeInterval?: number | undefined;
   /** Absent: every layer sees all tokens before its own. */
   readonly slidingWindow?: SlidingWindow | undefined;
   /** Ids that end a completion. */
   readonly endTokenIds: readonly number[];
-}
-
-const MODEL_TYPES: readonly string[] = ["llama", "mistral", "qwen2", "qwen3", "smollm3"];
-
-function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: number): RopeConfig {
-  f.only("partial_rotary_factor", 1);
-  if (type === "default") return { type, theta };
-  const factor = f.number("factor");
-  if (factor <= 0) throw f.fail(`expected a factor above 0 but found ${factor}`);
-  if (type === "linear") return { type, theta, factor };
-  if (type !== "llama3") {
-    throw f.fail(`rope type ${JSON.stringify(type)} is not supported: expected "default", "linear" or "llama3"`);
-  }
-  return {
-    type,
-    theta,
-    factor,
-    lowFreqFactor: f.number("low_freq_factor"),
-    highFreqFactor: f.number("high_freq_factor"),
-    originalMaxLength: f.size("original_max_position_embeddings", maxLength),
-  };
-}
-
-const ropeOf = (scaling: Fields, theta: number, maxLength: number): RopeConfig =>
-  parseScaledRope(scaling, theta, scaling.get("rope_type") ?? scaling.get("type") ?? "default", maxLength);
-
-/** Layers whose number from 1 on the interval divides have 0, the others 1. */
-const ropeLayers = (interval: number, layers: number): number[] =>
-  Array.from({ length: layers }, (_, i) => Number((i + 1) % interval !== 0));
-
-/** `no_rope_layers` (0: no positions), else by `no_rope_layer_interval`. Undefined: every layer has positions. */
-function parseNoRope(f: Fields, layers: number): number | undefined {
-  const interval = f.size("no_rope_layer_interval", 4);
-  const listed = f.get("no_rope_layers");
-  if (listed === undefined) return interval <= layers ? interval : undefined;
-  if (!Array.isArray(listed) || listed.length < layers || listed.some((flag) => flag !== 0 && flag !== 1)) {
-    throw f.fail(`expected ${layers} numbers 0 or 1 for no_rope_layers but found ${JSON.stringify(listed)}`);
-  }
-  const own = listed.slice(0, layers);
-  const first = own.indexOf(0);
-  if (first < 0) return undefined;
-  if (isDeepStrictEqual(own, ropeLayers(first + 1, layers))) return first + 1;
-  throw f.fail(`no_rope_layers ${JSON.stringify(listed)} is not supported: expected a 0 for every n-th layer alone`);
-}
-
-/** `rope_parameters` (newer files), or `rope_theta` and `rope_scaling` at the top level (older ones). */
-function parseRope(f: Fields, maxLength: number, usual: number): RopeConfig {
-  const outer = f.object("rope_parameters");
-  const newer = outer?.object("full_attention") ?? outer;
-  const older = f.object("rope_scaling");
-  const theta = newer?.get("rope_theta") === undefined ? f.number("rope_theta", usual) : newer.number("rope_theta");
-  if (theta <= 0) throw f.fail(`expected a rope_theta above 0 but found ${theta}`);
-  const scaling = newer ?? older;
-  if (scaling === undefined) return { type: "default", theta };
-  const rope = ropeOf(scaling, theta, maxLength);
-  // Readers differ in which of the two they follow: a model must not depend on that.
-  if (newer !== undefined && older !== undefined && !isDeepStrictEqual(ropeOf(older, theta, maxLength), rope)) {
-    throw f.fail("rope_parameters and rope_scaling say different things: expected one of them, or both alike");
-  }
-  return rope;
 }
 
 /** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
@@ -120,8 +63,9 @@ function endTokens(f: Fields, vocabSize: number): number[] {
   return ids as number[];
 }
 
-function refuseUnsupported(f: Fields): void {
-  f.only("hidden_act", "silu");
+function refuseUnsupported(f: Fields, { activation: [field, name], refused }: Architecture): void {
+  f.only(field, name);
+  for (const feature of refused) f.only(feature, false);
   f.only("attention_dropout", 0);
   f.only("quantization_config");
   f.only("partial_rotary_factor", 1);
@@ -139,7 +83,15 @@ function checkShape(f: Fields, c: ModelConfig): void {
   if (c.normEps <= 0) throw f.fail(`expected rms_norm_eps above 0 but found ${c.normEps}`);
 }
 
-const hasMlpBias = (type: ModelType): boolean => type === "llama" || type === "smollm3";
+export function modelTypeOf(f: Fields): ModelType {
+  const type = f.get("model_type");
+  const known = MODEL_TYPES.find((name) => name === type);
+  if (known !== undefined) return known;
+  const mend =
+    f.get("text_config") === undefined ? "" : "; a model that sees images is not one, its language model alone is";
+  const expected = `expected one of ${MODEL_TYPES.join(", ")}${mend}`;
+  throw f.fail(`model_type ${JSON.stringify(type)} is not supported: ${expected}`);
+}
 
 /**
  * A decoder's shape from the contents of config.json, in its newer or older form. Whatever this engine does not
@@ -154,14 +106,10 @@ export function parseConfig(
   file = "config.json",
 ): ModelConfig {
   const f = new Fields(json, file);
-  const type = f.get("model_type");
-  if (typeof type !== "string" || !MODEL_TYPES.includes(type)) {
-    throw f.fail(`model_type ${JSON.stringify(type)} is not supported: expected one of ${MODEL_TYPES.join(", ")}`);
-  }
-  const modelType = type as ModelType;
-  refuseUnsupported(f);
-  const mayHaveBiases = modelType === "llama" || modelType === "qwen3" || modelType === "smollm3";
-  const attentionBias = mayHaveBiases && f.boolean("attention_bias", false);
+  const modelType = modelTypeOf(f);
+  const architecture = ARCHITECTURES[modelType];
+  refuseUnsupported(f, architecture);
+  const attentionBias = architecture.attentionBias === "optional" && f.boolean("attention_bias", false);
   const numLayers = layerCount(f);
   const numHeads = f.size("num_attention_heads");
   const hiddenSize = f.size("hidden_size");
@@ -169,6 +117,8 @@ export function parseConfig(
   const maxLength = f.size("max_position_embeddings");
   const noRopeInterval = modelType === "smollm3" ? parseNoRope(f, numLayers) : undefined;
   const slidingWindow = parseWindow(f, modelType, numLayers, noRopeInterval);
+  const localRope = parseLocalRope(f, maxLength, architecture);
+  const { queryScalar } = architecture;
   const config: ModelConfig = {
     modelType,
     vocabSize,
@@ -176,16 +126,18 @@ export function parseConfig(
     intermediateSize: f.size("intermediate_size"),
     numLayers,
     numHeads,
-    numKvHeads: f.size("num_key_value_heads", numHeads),
-    headDim: f.size("head_dim", modelType === "qwen3" ? 128 : Math.floor(hiddenSize / numHeads)),
+    numKvHeads: f.size("num_key_value_heads", architecture.numKvHeads ?? numHeads),
+    headDim: f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads)),
     maxLength,
     normEps: f.number("rms_norm_eps", 1e-6),
-    tieEmbeddings: f.boolean("tie_word_embeddings", modelType === "smollm3"),
-    qkvBias: modelType === "qwen2" || attentionBias,
+    tieEmbeddings: f.boolean("tie_word_embeddings", architecture.tied),
+    qkvBias: architecture.attentionBias === "always" || attentionBias,
     outputBias: attentionBias,
-    mlpBias: hasMlpBias(modelType) && f.boolean("mlp_bias", false),
-    qkNorm: modelType === "qwen3",
-    rope: parseRope(f, maxLength, modelType === "smollm3" ? 2e6 : 1e4),
+    mlpBias: architecture.mlpBias && f.boolean("mlp_bias", false),
+    qkNorm: architecture.qkNorm,
+    rope: parseRope(f, maxLength, architecture),
+    ...(localRope !== undefined && { localRope }),
+    ...(queryScalar !== undefined && { queryScalar: f.size("query_pre_attn_scalar", queryScalar) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
     endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
@@ -194,52 +146,31 @@ export function parseConfig(
   return config;
 }
 
-const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
-  llama: "LlamaForCausalLM",
-  mistral: "MistralForCausalLM",
-  qwen2: "Qwen2ForCausalLM",
-  qwen3: "Qwen3ForCausalLM",
-  smollm3: "SmolLM3ForCausalLM",
-};
-
-function ropeParameters(rope: RopeConfig): Record<string, unknown> {
-  const base = { rope_theta: rope.theta, rope_type: rope.type };
-  if (rope.type === "default") return base;
-  if (rope.type === "linear") return { ...base, factor: rope.factor };
-  return {
-    ...base,
-    factor: rope.factor,
-    low_freq_factor: rope.lowFreqFactor,
-    high_freq_factor: rope.highFreqFactor,
-    original_max_position_embeddings: rope.originalMaxLength,
-  };
-}
-
 /** config.json of a model that was made here, in the newer form with the older form's names beside it. */
 export function writeConfig(c: ModelConfig): Record<string, unknown> {
-  const rope = ropeParameters(c.rope);
+  const architecture = ARCHITECTURES[c.modelType];
+  const [activation, name] = architecture.activation;
   return {
-    architectures: [ARCHITECTURES[c.modelType]],
-    attention_bias: c.modelType === "qwen2" ? undefined : c.outputBias,
+    architectures: [architecture.className],
+    attention_bias: architecture.attentionBias === "always" ? undefined : c.outputBias,
     attention_dropout: 0,
+    bos_token_id: null, // readers would take those of the published models, which a small vocabulary has not
+    pad_token_id: null,
     eos_token_id: c.endTokenIds.length === 1 ? c.endTokenIds[0] : [...c.endTokenIds],
     head_dim: c.headDim,
-    hidden_act: "silu",
+    [activation]: name,
     hidden_size: c.hiddenSize,
     intermediate_size: c.intermediateSize,
     max_position_embeddings: c.maxLength,
-    mlp_bias: hasMlpBias(c.modelType) ? c.mlpBias : undefined,
+    mlp_bias: architecture.mlpBias ? c.mlpBias : undefined,
     model_type: c.modelType,
     num_attention_heads: c.numHeads,
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
-    ...windowFields(c),
-    no_rope_layers:
-      c.modelType === "smollm3" ? ropeLayers(c.noRopeInterval ?? c.numLayers + 1, c.numLayers) : undefined,
+    query_pre_attn_scalar: c.queryScalar,
     rms_norm_eps: c.normEps,
-    rope_parameters: rope,
-    rope_scaling: c.rope.type === "default" ? null : rope,
-    rope_theta: c.rope.theta,
+    ...ropeFields(c),
+    ...windowFields(c),
     tie_word_embeddings: c.tieEmbeddings,
     vocab_size: c.vocabSize,
   };
@@ -247,6 +178,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
 
 /** The numbers that csrc/napi/engine.cc reads, in its order. */
 export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
+  const { normOffset, postNorms, scaledEmbedding, activation } = ARCHITECTURES[c.modelType];
   return Float64Array.of(
     c.vocabSize,
     c.hiddenSize,
@@ -266,6 +198,12 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     c.noRopeInterval ?? 0,
     ...encodeLora(lora),
     c.slidingWindow?.size ?? 0,
+    normOffset,
+    Number(postNorms),
+    ACTIVATIONS.indexOf(activation[1]),
+    scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1,
+    c.queryScalar ?? c.headDim,
+    Number(c.localRope !== undefined),
     ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

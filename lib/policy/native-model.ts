@@ -79,6 +79,12 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
   return native.engineOpen(encoded, place);
 }
 
+/** Of all layers, then, where those that slide have their own, of these. */
+function frequenciesOf({ rope, localRope, headDim }: ModelConfig): Float32Array {
+  const kinds = localRope === undefined ? [rope] : [rope, localRope];
+  return Float32Array.from(kinds.flatMap((kind) => [...inverseFrequencies(kind, headDim)]));
+}
+
 /** Memory for the weights, all 0; `dtype` is that of the matrices until one of them is changed. */
 export async function allocateModel(
   config: ModelConfig,
@@ -87,7 +93,7 @@ export async function allocateModel(
   dtype: DType = "f32",
 ): Promise<NativeModel> {
   const handle = openModel(config, placement);
-  await settled(native.engineAllocate(handle, inverseFrequencies(config.rope, config.headDim), DTYPE_CODES[dtype]));
+  await settled(native.engineAllocate(handle, frequenciesOf(config), DTYPE_CODES[dtype]));
   return { handle, config, layout, placement };
 }
 

@@ -1,14 +1,16 @@
 import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
-import { type ModelType, writeConfig } from "./config.js";
+import { ARCHITECTURES, type ModelType } from "./architecture.js";
+import { modelTypeOf, writeConfig } from "./config.js";
+import { Fields } from "./config-fields.js";
 import type { RopeConfig } from "./rope.js";
-import { allLayers } from "./window.js";
+import { newLayers } from "./window.js";
 
 export interface NewSlidingWindow {
   readonly size: number;
   readonly layers?: readonly boolean[] | undefined;
 }
 
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3. */
+/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3 and a gemma3_text. */
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
@@ -27,17 +29,21 @@ export interface NewModelConfig {
   readonly normEps?: number | undefined;
   /** Default false. */
   readonly tieEmbeddings?: boolean | undefined;
-  /** llama, qwen3 and smollm3: biases on q, k, v and attention's output. Default false. */
+  /** llama, qwen3, smollm3 and gemma3_text: biases on q, k, v and attention's output. Default false. */
   readonly attentionBias?: boolean | undefined;
   /** llama and smollm3: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: RopeConfig | undefined;
+  /** gemma3_text: of the layers that slide. Default { type: "default", theta: 10000 }. */
+  readonly localRope?: RopeConfig | undefined;
+  /** gemma3_text: attention's scores are divided by its square root. Default headDim. */
+  readonly queryScalar?: number | undefined;
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
   readonly noRopeInterval?: number | undefined;
   /**
-   * mistral, qwen2, qwen3 and smollm3: layers whose queries see `size` tokens, their own included. `layers` says which;
-   * default all. Default: none.
+   * All but llama: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
+   * gemma3_text all but every sixth. Default: none.
    */
   readonly slidingWindow?: NewSlidingWindow | undefined;
   /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
@@ -59,6 +65,8 @@ const CONFIG_FIELDS = new Set([
   "attentionBias",
   "mlpBias",
   "rope",
+  "localRope",
+  "queryScalar",
   "noRopeInterval",
   "slidingWindow",
   "endTokenIds",
@@ -82,6 +90,15 @@ function checkWindow(window: NewSlidingWindow | undefined): void {
   }
 }
 
+function checkRope(rope: RopeConfig | undefined, name: string): void {
+  if (rope === undefined) return;
+  if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
+    throw invalid("an object with type and theta", name, rope);
+  }
+  for (const [field, value] of Object.entries(rope)) if (field !== "type") checkNumber(value, `${name}.${field}`);
+  checkNumber(rope.theta, `${name}.theta`, { above: 0 });
+}
+
 /** Types alone, which JSON would not keep: it says null for NaN. What fits a model is checked as that of a file. */
 function checkTypes(c: NewModelConfig): void {
   checkObject(c, "config", CONFIG_FIELDS);
@@ -89,31 +106,35 @@ function checkTypes(c: NewModelConfig): void {
     if (c[name] !== undefined) checkNumber(c[name], `config.${name}`);
   }
   for (const name of CONFIG_FLAGS) checkBoolean(c[name], `config.${name}`);
-  const { modelType, endTokenIds, rope, noRopeInterval } = c;
+  const { modelType, endTokenIds, noRopeInterval } = c;
   checkWindow(c.slidingWindow);
   if (modelType !== undefined && typeof modelType !== "string") throw invalid("a text", "config.modelType", modelType);
   if (noRopeInterval !== undefined) {
     checkInteger(noRopeInterval, "config.noRopeInterval", { min: 0 });
     if (modelType !== "smollm3") throw invalid("nothing, but in a smollm3,", "config.noRopeInterval", noRopeInterval);
   }
+  if (c.queryScalar !== undefined) checkInteger(c.queryScalar, "config.queryScalar", { min: 1 });
+  for (const name of ["queryScalar", "localRope"] as const) {
+    if (c[name] === undefined || modelType === "gemma3_text") continue;
+    throw invalid("nothing, but in a gemma3_text,", `config.${name}`, c[name]);
+  }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
     for (const [i, id] of endTokenIds.entries()) checkInteger(id, `config.endTokenIds[${i}]`, { min: 0 });
   }
-  if (rope === undefined) return;
-  if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
-    throw invalid("an object with type and theta", "config.rope", rope);
-  }
-  for (const [name, value] of Object.entries(rope)) if (name !== "type") checkNumber(value, `config.rope.${name}`);
-  checkNumber(rope.theta, "config.rope.theta", { above: 0 });
+  checkRope(c.rope, "config.rope");
+  checkRope(c.localRope, "config.localRope");
 }
+
+const PLAIN: RopeConfig = { type: "default", theta: 10000 };
 
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 export function completeConfig(c: NewModelConfig): Record<string, unknown> {
   checkTypes(c);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
-  const { tieEmbeddings = false, mlpBias = false, rope = { type: "default", theta: 10000 }, endTokenIds = [] } = c;
+  const { tieEmbeddings = false, mlpBias = false, rope = PLAIN, endTokenIds = [], slidingWindow } = c;
+  const { localTheta, queryScalar } = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
   return writeConfig({
     ...c,
     modelType,
@@ -124,9 +145,14 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
     tieEmbeddings,
     mlpBias,
     rope,
+    localRope: localTheta === undefined ? undefined : (c.localRope ?? PLAIN),
+    queryScalar: queryScalar === undefined ? undefined : (c.queryScalar ?? headDim),
     endTokenIds,
     noRopeInterval: (c.noRopeInterval ?? 4) || undefined,
-    slidingWindow: c.slidingWindow && { ...c.slidingWindow, layers: c.slidingWindow.layers ?? allLayers(c.numLayers) },
+    slidingWindow: slidingWindow && {
+      ...slidingWindow,
+      layers: slidingWindow.layers ?? newLayers(modelType, c.numLayers),
+    },
     outputBias: attentionBias,
     qkvBias: attentionBias,
     qkNorm: false,

@@ -1,4 +1,5 @@
-import type { ModelConfig, ModelType } from "./config.js";
+import type { ModelType } from "./architecture.js";
+import type { ModelConfig } from "./config.js";
 import type { Fields } from "./config-fields.js";
 
 /** Layers whose queries see the last tokens alone. */
@@ -16,13 +17,18 @@ const SLIDING = "sliding_attention";
 interface WindowRules {
   /** A field that must be true for `sliding_window` to count. Absent: it always does. */
   readonly enabledBy?: string;
-  /** Where `sliding_window` is left out; null, there or in the file, is none. */
+  /** Where `sliding_window` is left out; null, there or in the file, is none, unless `required`. */
   readonly size: number | null;
+  /** It is a number, though no layer may slide. */
+  readonly required?: boolean;
   /** Which layers slide where `layer_types` does not say. */
   readonly layer: (f: Fields, i: number, rotates: boolean) => boolean;
   /** Whether its layers may differ, as `layer_types` says. */
   readonly mixed: boolean;
 }
+
+/** In a gemma3_text every so manieth layer sees all. */
+const GEMMA_PATTERN = 6;
 
 const aboveFirst = (f: Fields, i: number): boolean => i >= f.number("max_window_layers", 28);
 const QWEN: WindowRules = { enabledBy: "use_sliding_window", size: 4096, layer: aboveFirst, mixed: true };
@@ -32,6 +38,12 @@ const RULES: Readonly<Partial<Record<ModelType, WindowRules>>> = {
   mistral: { size: 4096, layer: () => true, mixed: false },
   qwen2: QWEN,
   qwen3: QWEN,
+  gemma3_text: {
+    size: 4096,
+    required: true,
+    layer: (f, i) => (i + 1) % f.size("sliding_window_pattern", GEMMA_PATTERN) !== 0,
+    mixed: true,
+  },
   smollm3: { enabledBy: "use_sliding_window", size: null, layer: (_, __, rotates) => !rotates, mixed: true },
 };
 
@@ -65,7 +77,7 @@ export function parseWindow(
   }
   const counts = rules.enabledBy === undefined || f.boolean(rules.enabledBy, false);
   const none = f.has("sliding_window") ? f.get("sliding_window") === undefined : rules.size === null;
-  const size = counts && !none ? f.size("sliding_window", rules.size ?? undefined) : undefined;
+  const size = counts && (rules.required || !none) ? f.size("sliding_window", rules.size ?? undefined) : undefined;
   const usual = Array.from(
     { length: layers },
     (_, i) => size !== undefined && rules.layer(f, i, rotatesAt(noRopeInterval, i)),
@@ -80,18 +92,19 @@ export function parseWindow(
   throw f.fail(`layer_types has "${SLIDING}": expected ${mend}`);
 }
 
-/** A new model's, where its maker names no layers. */
-export const allLayers = (layers: number): boolean[] => new Array<boolean>(layers).fill(true);
+/** Those of a new model that slide, where its maker names none. */
+export const newLayers = (type: ModelType, layers: number): boolean[] =>
+  Array.from({ length: layers }, (_, i) => type !== "gemma3_text" || (i + 1) % GEMMA_PATTERN !== 0);
 
 /** What config.json says of the window of a model that was made here; parseWindow refuses what its kind has not. */
 export function windowFields({ modelType, slidingWindow, numLayers }: ModelConfig): Record<string, unknown> {
   const rules = RULES[modelType];
-  const layers = slidingWindow?.layers ?? allLayers(numLayers).map((all) => !all);
+  const layers = slidingWindow?.layers ?? new Array<boolean>(numLayers).fill(false);
   const first = layers.includes(true) ? layers.indexOf(true) : layers.length;
   const mixed = layers.includes(true) && layers.includes(false);
   const listed = rules === undefined ? slidingWindow !== undefined : rules.mixed || mixed;
   return {
-    ...(rules !== undefined && { sliding_window: slidingWindow?.size ?? null }),
+    ...(rules !== undefined && { sliding_window: slidingWindow?.size ?? (rules.required ? rules.size : null) }),
     ...(rules?.enabledBy !== undefined && { [rules.enabledBy]: slidingWindow !== undefined }),
     // For readers that are older than layer_types.
     ...(rules === QWEN && !layers.slice(first).includes(false) && { max_window_layers: first }),

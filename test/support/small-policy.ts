@@ -26,10 +26,20 @@ export const WINDOWED: Partial<NewModelConfig> = {
   slidingWindow: { size: 5, layers: [false, true] },
 };
 
+/** Four norms a layer, a scaled embedding, positions of their own where attention slides. */
+export const GEMMA: Partial<NewModelConfig> = {
+  modelType: "gemma3_text",
+  tieEmbeddings: true,
+  queryScalar: 9,
+  localRope: { type: "default", theta: 50 },
+  slidingWindow: { size: 5, layers: [true, false] },
+};
+
 /** Decoders that differ in what a token's row depends on. */
 export const KINDS: [string, Partial<NewModelConfig>][] = [
   ["llama", {}],
   ["a window in one layer of two", WINDOWED],
+  ["gemma3", GEMMA],
 ];
 
 /** A small random model whose distributions are far from flat. */

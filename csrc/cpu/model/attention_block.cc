@@ -32,6 +32,12 @@ RLSD_INLINE void score_block(float* scores, const float* q, const float* packed,
   }
 }
 
+/* Those of `width` numbers, one a key, whose key is not seen. */
+RLSD_INLINE void set_unseen(float* numbers, KeyRange seen, int64_t width, float value) {
+  for (int64_t j = 0; j < seen.first; ++j) numbers[j] = value;
+  for (int64_t j = seen.end; j < width; ++j) numbers[j] = value;
+}
+
 /* out[i] += sum over j of weights[j] rows[j][i] for kWidth columns, in the order of j. */
 template <int kWidth>
 RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, const float* rows,
@@ -70,9 +76,8 @@ RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const fl
   const int64_t width = whole_runs(seen.end);
   float scores[kKeys];
   score_block(scores, q, packed_keys, width, dim);
-  for (int64_t j = 0; j < width; ++j) {
-    scores[j] = j >= seen.first && j < seen.end ? scores[j] * scale : -HUGE_VALF;
-  }
+  for (int64_t j = 0; j < width; ++j) scores[j] *= scale;
+  set_unseen(scores, seen, width, -HUGE_VALF);
   float lanes[kLanes];
   for (int i = 0; i < kLanes; ++i) lanes[i] = -HUGE_VALF;
   for (int64_t j = 0; j < width; j += kLanes) {
@@ -114,10 +119,9 @@ RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradie
   float p[kKeys], ds[kKeys];
   score_block(p, row.q, block.packed_keys, width, dim);
   score_block(ds, row.d_out, block.packed_values, width, dim);
-  for (int64_t j = 0; j < width; ++j) {
-    p[j] = j >= seen.first && j < seen.end ? exp_approx(p[j] * scale - row.lse) : 0.0f;
-    ds[j] = p[j] * (ds[j] - row.delta) * scale;
-  }
+  for (int64_t j = 0; j < width; ++j) p[j] = exp_approx(p[j] * scale - row.lse);
+  set_unseen(p, seen, width, 0.0f);
+  for (int64_t j = 0; j < width; ++j) ds[j] = p[j] * (ds[j] - row.delta) * scale;
   add_weighted(row.dq, 1.0f, ds + seen.first, block.keys + seen.first * block.stride, block.stride,
                seen.end - seen.first, dim);
   for (int64_t j = seen.first; j < seen.end; ++j) {

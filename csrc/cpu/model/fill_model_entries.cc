@@ -13,8 +13,8 @@ void fill_model_entries(rlsd_backend_v1* table) {
   table->attention_backward = attention_backward;
   table->attention_backward_workspace = attention_backward_workspace;
   table->cache_append = cache_append;
-  table->silu_mul = silu_mul;
-  table->silu_mul_backward = silu_mul_backward;
+  table->glu = glu;
+  table->glu_backward = glu_backward;
   table->residual_add = residual_add;
   table->scale = scale;
   table->convert = convert;

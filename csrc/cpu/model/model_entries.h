@@ -12,10 +12,10 @@ rlsd_status embedding(rlsd_context*, rlsd_tensor out, rlsd_tensor table, const i
 rlsd_status embedding_backward(rlsd_context*, rlsd_tensor d_table, rlsd_tensor d_out,
                                const int32_t* ids);
 rlsd_status rms_norm(rlsd_context*, rlsd_tensor out, rlsd_tensor rstd, rlsd_tensor x,
-                     rlsd_tensor weight, double eps);
+                     rlsd_tensor weight, double offset, double eps);
 rlsd_status rms_norm_backward(rlsd_context*, rlsd_tensor d_x, rlsd_tensor d_weight,
                               rlsd_tensor d_out, rlsd_tensor x, rlsd_tensor weight,
-                              rlsd_tensor rstd);
+                              rlsd_tensor rstd, double offset);
 rlsd_status rope(rlsd_context*, rlsd_tensor x, const int32_t* positions,
                  const float* inverse_frequencies, double attention_factor, int32_t direction);
 rlsd_status attention(rlsd_context*, const rlsd_attention_args*);
@@ -25,9 +25,10 @@ rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_arg
                                          uint64_t* bytes);
 rlsd_status cache_append(rlsd_context*, rlsd_tensor k_cache, rlsd_tensor v_cache, rlsd_tensor k,
                          rlsd_tensor v, const int32_t* slots, const int32_t* positions);
-rlsd_status silu_mul(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up);
-rlsd_status silu_mul_backward(rlsd_context*, rlsd_tensor d_gate, rlsd_tensor d_up,
-                              rlsd_tensor d_out, rlsd_tensor gate, rlsd_tensor up);
+rlsd_status glu(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up,
+                int32_t activation);
+rlsd_status glu_backward(rlsd_context*, rlsd_tensor d_gate, rlsd_tensor d_up, rlsd_tensor d_out,
+                         rlsd_tensor gate, rlsd_tensor up, int32_t activation);
 rlsd_status residual_add(rlsd_context*, rlsd_tensor x, rlsd_tensor y);
 rlsd_status scale(rlsd_context*, rlsd_tensor x, double factor);
 rlsd_status convert(rlsd_context*, rlsd_tensor to, rlsd_tensor from);

@@ -264,6 +264,12 @@ typedef struct rlsd_distill_args {
 
 /* ---- model -------------------------------------------------------------------------------- */
 
+/* Of a gated linear unit's gate. */
+typedef enum rlsd_activation {
+  RLSD_SILU = 0,
+  RLSD_GELU_TANH = 1 /* GELU by its approximation with tanh */
+} rlsd_activation;
+
 /* Packed attention: sequence b owns the keys cu_seqlens[b] .. cu_seqlens[b+1] and the queries cu_queries[b] ..
  * cu_queries[b+1], which stand at its last positions; causal inside it. */
 typedef struct rlsd_attention_args {
@@ -373,9 +379,9 @@ typedef struct rlsd_backend_v1 {
   /* model: forward */
   /* out (N, H) = table[ids], widened */
   rlsd_status (*embedding)(rlsd_context*, rlsd_tensor out, rlsd_tensor table, const int32_t* ids);
-  /* out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps) per row of x (R, C); rstd (R) f32 */
+  /* out = x * rstd * (offset + weight), rstd = 1 / sqrt(mean(x^2) + eps) per row of x (R, C); rstd (R) f32 */
   rlsd_status (*rms_norm)(rlsd_context*, rlsd_tensor out, rlsd_tensor rstd, rlsd_tensor x, rlsd_tensor weight,
-                          double eps);
+                          double offset, double eps);
   /* in place on x (N, heads, D), halves rotated; inverse_frequencies (D/2) f32; direction -1 is the backward */
   rlsd_status (*rope)(rlsd_context*, rlsd_tensor x, const int32_t* positions, const float* inverse_frequencies,
                       double attention_factor, int32_t direction);
@@ -385,8 +391,8 @@ typedef struct rlsd_backend_v1 {
    * rlsd_attention_decode_args; slots[i] < 0: left out */
   rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor k_cache, rlsd_tensor v_cache, rlsd_tensor k, rlsd_tensor v,
                               const int32_t* slots, const int32_t* positions);
-  /* out = silu(gate) * up */
-  rlsd_status (*silu_mul)(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up);
+  /* out = activation(gate) * up; activation as in rlsd_activation */
+  rlsd_status (*glu)(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up, int32_t activation);
   /* x += y */
   rlsd_status (*residual_add)(rlsd_context*, rlsd_tensor x, rlsd_tensor y);
   /* c (M, N) = op(a) op(b) + beta c, plus bias (N) on each row where its data is not NULL; f32 accumulation */
@@ -401,11 +407,11 @@ typedef struct rlsd_backend_v1 {
   rlsd_status (*embedding_backward)(rlsd_context*, rlsd_tensor d_table, rlsd_tensor d_out, const int32_t* ids);
   /* d_weight with data NULL is not wanted. */
   rlsd_status (*rms_norm_backward)(rlsd_context*, rlsd_tensor d_x, rlsd_tensor d_weight, rlsd_tensor d_out,
-                                   rlsd_tensor x, rlsd_tensor weight, rlsd_tensor rstd);
+                                   rlsd_tensor x, rlsd_tensor weight, rlsd_tensor rstd, double offset);
   rlsd_status (*attention_backward)(rlsd_context*, const rlsd_attention_args*);
   rlsd_status (*attention_backward_workspace)(rlsd_context*, const rlsd_attention_args*, uint64_t* bytes);
-  rlsd_status (*silu_mul_backward)(rlsd_context*, rlsd_tensor d_gate, rlsd_tensor d_up, rlsd_tensor d_out,
-                                   rlsd_tensor gate, rlsd_tensor up);
+  rlsd_status (*glu_backward)(rlsd_context*, rlsd_tensor d_gate, rlsd_tensor d_up, rlsd_tensor d_out,
+                              rlsd_tensor gate, rlsd_tensor up, int32_t activation);
   /* d_bias (N) += sum over rows of d_out (M, N) */
   rlsd_status (*bias_backward)(rlsd_context*, rlsd_tensor d_bias, rlsd_tensor d_out);
 

@@ -1,0 +1,74 @@
+export const MODEL_TYPES = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"] as const;
+export type ModelType = (typeof MODEL_TYPES)[number];
+
+/** How a gated linear unit's gate is activated, by Hugging Face's names; csrc/include/rlsd/rlsd.h numbers them so. */
+export const ACTIVATIONS = ["silu", "gelu_pytorch_tanh"] as const;
+
+/** What all models of a type have in common, and what transformers takes where their files say nothing. */
+export interface Architecture {
+  /** The class of transformers. */
+  readonly className: string;
+  /** On q, k and v: always, never, or as `attention_bias` says, which is about attention's output too. */
+  readonly attentionBias: "always" | "never" | "optional";
+  /** Whether the feed-forward part may have biases, as `mlp_bias` says. */
+  readonly mlpBias: boolean;
+  /** RMSNorm on each head's queries and keys. */
+  readonly qkNorm: boolean;
+  /** Norms multiply by this + their weight. */
+  readonly normOffset: 0 | 1;
+  /** Attention's and the feed-forward part's results are normed before they are added, too. */
+  readonly postNorms: boolean;
+  /** The embedding is multiplied by sqrt(hiddenSize). */
+  readonly scaledEmbedding: boolean;
+  /** The field that names the activation, and the only one that is computed. */
+  readonly activation: readonly [field: string, name: (typeof ACTIVATIONS)[number]];
+  /** Fields of what is not computed, whose value must be null or false. */
+  readonly refused: readonly string[];
+  readonly tied: boolean;
+  readonly headDim?: number;
+  readonly numKvHeads?: number;
+  readonly theta: number;
+  /** Base of the rotary positions in layers that slide, where it is another. */
+  readonly localTheta?: number;
+  /** Attention's scores are divided by the square root of `query_pre_attn_scalar`, not of the head's width. */
+  readonly queryScalar?: number;
+}
+
+const LLAMA: Architecture = {
+  className: "LlamaForCausalLM",
+  attentionBias: "optional",
+  mlpBias: true,
+  qkNorm: false,
+  normOffset: 0,
+  postNorms: false,
+  scaledEmbedding: false,
+  activation: ["hidden_act", "silu"],
+  refused: [],
+  tied: false,
+  theta: 1e4,
+};
+
+export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
+  llama: LLAMA,
+  mistral: { ...LLAMA, className: "MistralForCausalLM", attentionBias: "never", mlpBias: false },
+  qwen2: { ...LLAMA, className: "Qwen2ForCausalLM", attentionBias: "always", mlpBias: false },
+  qwen3: { ...LLAMA, className: "Qwen3ForCausalLM", mlpBias: false, qkNorm: true, headDim: 128 },
+  smollm3: { ...LLAMA, className: "SmolLM3ForCausalLM", tied: true, theta: 2e6 },
+  gemma3_text: {
+    className: "Gemma3ForCausalLM",
+    attentionBias: "optional",
+    mlpBias: false,
+    qkNorm: true,
+    normOffset: 1,
+    postNorms: true,
+    scaledEmbedding: true,
+    activation: ["hidden_activation", "gelu_pytorch_tanh"],
+    refused: ["attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"],
+    tied: true,
+    headDim: 256,
+    numKvHeads: 4,
+    theta: 1e6,
+    localTheta: 1e4,
+    queryScalar: 256,
+  },
+};
