@@ -49,7 +49,7 @@ rlsd_status Generation::admit(std::vector<Draw>* draws) {
     if (last_try) return status;
     last_try = true;
     prompt_ = {};
-    release_scratch();
+    release_buffers();
   }
   running_ = static_cast<int64_t>(active_.size());
   return RLSD_OK;

@@ -58,15 +58,16 @@ void Generation::retire() {
   if (next_ == total_) prompt_ = {};
 }
 
+/* Each answer of true leaves less to give. */
 bool Generation::make_room() {
   if (cache_.trim() || release_scratch()) return true;
-  if (active_.size() > 1) {
-    put_back();
+  if (prompt_.index >= 0) {
+    prompt_ = {};
     return true;
   }
-  const bool any = prompt_.index >= 0;
-  prompt_ = {};
-  return any;
+  if (active_.size() == 1) return false;
+  put_back();
+  return true;
 }
 
 void Generation::put_back() {
@@ -82,11 +83,20 @@ bool Generation::release_scratch() {
   return any;
 }
 
+void Generation::release_buffers() {
+  release_scratch();
+  m_->scores.reset();
+  m_->device.release();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
+}
+
 rlsd_status Generation::decode(std::vector<Draw>* draws) {
-  for (;;) {
-    const rlsd_status status = step(draws);
-    if (status != RLSD_OUT_OF_MEMORY || !make_room()) return status;
-  }
+  rlsd_status status = step(draws);
+  while (status == RLSD_OUT_OF_MEMORY && make_room()) status = step(draws);
+  if (status != RLSD_OUT_OF_MEMORY) return status;
+  /* One sequence is left, and what it needs is perhaps smaller than what more of them needed. */
+  release_buffers();
+  return step(draws);
 }
 
 /* The last drawn token of each sequence, at its place. What a step that runs out of memory has

@@ -120,8 +120,10 @@ class Generation {
   /* Gives up some memory for the sequences that run; false: there is none left to give. */
   bool make_room();
   void put_back();
-  /* Gives back what the model keeps for its next pass. */
+  /* Gives back what the model keeps for its next pass; false: there is none. */
   bool release_scratch();
+  /* Gives back what calls make again when they need it. */
+  void release_buffers();
 
   Model* m_;
   const std::vector<int32_t> ids_, cu_prompts_;
