@@ -33,6 +33,7 @@ rlsd_status Generation::admit(std::vector<Draw>* draws) {
     Entering e = {};
     e.first = active_.size();
     e.batch.cu_seqlens.push_back(0);
+    e.alone = last_try;
     rlsd_status status = gather(most, &e);
     const auto entered = static_cast<int64_t>(active_.size() - e.first);
     if (status == RLSD_OK && entered == 0) break;
@@ -74,7 +75,8 @@ bool Generation::has_room(int64_t blocks) const {
 rlsd_status Generation::enter(Entering* e, bool* entered) {
   const int64_t prompt = next_ / o_.count, length = prompt_length(prompt);
   /* The last completion takes the prompt's last block, others a copy of it. */
-  const bool copies = length % RLSD_KEY_BLOCK != 0 && (next_ + 1) % o_.count != 0;
+  const bool last = e->alone || (next_ + 1) % o_.count == 0;
+  const bool copies = length % RLSD_KEY_BLOCK != 0 && !last;
   const bool computes = !e->computed.empty() && e->computed.back() >= 0;
   if (prompt == prompt_.index) {
     if ((prompt_.computed < 0 && computes) || !has_room(copies)) return RLSD_OK;
@@ -198,7 +200,7 @@ rlsd_status Generation::compute(const Entering& e, std::vector<Draw>* draws) {
   const int32_t* device_rows;
   RLSD_CHECK(staging.put(rows.data(), count, &device_rows));
   RLSD_CHECK(m_->device.gather(matrix(activations_.hidden, count, width), hidden, device_rows));
-  const bool all_entered = next_ % o_.count == 0;
+  const bool all_entered = e.alone || next_ % o_.count == 0;
   if (prompt_.computed >= 0 && !all_entered) {
     const auto at = std::find(e.computed.begin(), e.computed.end(), prompt_.computed);
     const float* const last = activations_.hidden + (at - e.computed.begin()) * width;
@@ -211,6 +213,7 @@ rlsd_status Generation::compute(const Entering& e, std::vector<Draw>* draws) {
   if (prompt_.index >= 0 && all_entered) {
     prompt_.blocks.resize(static_cast<size_t>(prompt_length(prompt_.index) / RLSD_KEY_BLOCK));
   }
+  if (e.alone) prompt_ = {};
   return RLSD_OK;
 }
 

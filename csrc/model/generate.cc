@@ -86,6 +86,7 @@ bool Generation::release_scratch() {
 void Generation::release_buffers() {
   release_scratch();
   m_->scores.reset();
+  m_->integers.reset();
   m_->device.release();
   for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
 }

@@ -75,6 +75,7 @@ class Generation {
   /* Sequences that enter together: those active from `first` on. */
   struct Entering {
     size_t first;
+    bool alone; /* there is memory for one: it takes its prompt's last block from those that wait */
     MicroBatch batch;              /* what is computed for them */
     std::vector<float*> stored;    /* by packed row of the batch: the block; NULL: is there */
     std::vector<int32_t> computed; /* by entering sequence: that of the batch; -1: before */
