@@ -160,16 +160,19 @@ test("a group that is larger than what runs at once, or than a pass, draws what 
   }
 });
 
-test("log-probs of sequences that shared blocks are those of scoring", async () => {
-  await once({}, async (policy) => {
-    const prompts = [...PROMPTS, Int32Array.of(...text(150, 1).slice(0, 140), 3, 4), text(150, 1)];
-    const groups = await policy.generate(prompts, sampling({ count: 5, temperature: 0.8 }));
-    const requests = groups.flatMap((group, p) =>
-      group.map(({ tokenIds }) => ({ prompt: prompts[p]!, completion: tokenIds })),
-    );
-    const scored = await policy.score(requests, { temperature: 0.8 });
-    expect(scored).toEqual(groups.flat().map((c) => c.logProbs));
-  });
+test.each([
+  ["all keys", {}],
+  ["a window within a block", { slidingWindow: { size: 40 } }],
+  ["a window over blocks, in some layers", { slidingWindow: { size: 130, layers: [false, true, false, true] } }],
+])("log-probs of sequences that shared blocks are those of scoring: %s", async (_, config) => {
+  await using policy = await tinyPolicy({ ...MODEL, ...config });
+  const prompts = [...PROMPTS, Int32Array.of(...text(150, 1).slice(0, 140), 3, 4), text(150, 1)];
+  const groups = await policy.generate(prompts, sampling({ count: 5, temperature: 0.8 }));
+  const requests = groups.flatMap((group, p) =>
+    group.map(({ tokenIds }) => ({ prompt: prompts[p]!, completion: tokenIds })),
+  );
+  const scored = await policy.score(requests, { temperature: 0.8 });
+  expect(scored).toEqual(groups.flat().map((c) => c.logProbs));
 });
 
 describe("memory", () => {
