@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createPolicy, type EnginePolicy, grpo, loadPolicy } from "../lib/index.js";
 import { rivalTable } from "./support/engine-rival.js";
 import { drawn, EXAMPLE, INITIAL, REAL, type Workload } from "./support/engine-workload.js";
-import { inTurn, timed } from "./support/in-turn.js";
+import { type Contestant, inTurn, timed } from "./support/in-turn.js";
 import { findPython } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
@@ -114,6 +114,40 @@ async function sharing(w: Workload, rounds: number): Promise<(string | number)[]
   }
 }
 
+/** Seconds from the first token of each completion to the last: what reads the prompt's keys, and not what computes them. */
+function drawing(policy: EnginePolicy, prompts: readonly Int32Array[], count: number, maxTokens: number): Contestant {
+  return async () => {
+    let first: number | undefined;
+    const onToken = () => {
+      first ??= performance.now();
+    };
+    await policy.generate(prompts, { maxTokens, count, seed: 1, onToken });
+    return (performance.now() - first!) / 1000;
+  };
+}
+
+/** Drawing completions that share a prompt, and as many that have each one of their own. */
+async function sharedPrompts(w: Workload, lengths: readonly number[], rounds: number): Promise<(string | number)[][]> {
+  await using policy = await createPolicy(w.model, INITIAL);
+  const sequences = w.prompts * w.completions;
+  const rows: (string | number)[][] = [];
+  for (const length of lengths) {
+    const prompts = Array.from({ length: sequences }, (_, i) =>
+      Int32Array.from({ length }, (_v, j) => (7 * i + 3 * j) % w.model.vocabSize),
+    );
+    const [together, apart] = await inTurn(
+      [
+        drawing(policy, prompts.slice(0, w.prompts), w.completions, w.completionTokens),
+        drawing(policy, prompts, 1, w.completionTokens),
+      ],
+      rounds,
+    );
+    const tokens = sequences * (w.completionTokens - 1);
+    rows.push([length, tokens / together!, tokens / apart!, apart! / together!]);
+  }
+  return rows;
+}
+
 /** Training that keeps activations, and that computes layers again. */
 async function recomputing(w: Workload, rounds: number): Promise<(string | number)[][]> {
   const policies = await Promise.all(
@@ -159,6 +193,12 @@ export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> 
     columns: ["lying", "tokens / s", "times as fast", "memory (MiB)"],
     rows: await sharing(workload, quick ? 3 : 9),
     notes: ["side by side they compute their prompt once, forward and backward; the two in turn"],
+  };
+  yield {
+    title: `Drawing ${workload.prompts} prompts with ${workload.completions} completions each, and as many prompts: ${workload.name}`,
+    columns: ["prompt tokens", "shared, tokens / s", "apart, tokens / s", "times as fast"],
+    rows: await sharedPrompts(workload, quick ? [64] : [64, 512, 1920], 3),
+    notes: ["from the first token on, prompts not included; the two in turn"],
   };
   yield {
     title: `Activations kept, and layers computed again: ${workload.name}`,

@@ -15,6 +15,7 @@ const TESTS = [
   "abi",
   "cuda-calls",
   "cuda-time",
+  "engine-cache",
   "engine-shared",
   "engine-training",
 ];

@@ -320,6 +320,25 @@ describe("a dry run", () => {
     const cut = await dryRun({ ...settings, data, update: { microbatchTokens: 100 } });
     expect(cut.memory.activations).toBe(policy.activationBytes(100, true) + 400 * policy.vocabSize);
   });
+
+  test("counts the cache in blocks of 64 tokens, those that a prompt fills once for its completions", async () => {
+    const settings = exampleSettings();
+    const [line = "{}"] = readFileSync(settings.data?.train?.[0] ?? "", "utf8").split("\n");
+    const folder = mkdtempSync(join(tmpdir(), "rlsd-plan-"));
+    const row = JSON.parse(line) as Record<string, string>;
+    const rollout = { prompts: 2, count: 3, maxTokens: 20 };
+    const cached = async (times: number) => {
+      const long = Object.fromEntries(Object.entries(row).map(([key, text]) => [key, text.repeat(times)]));
+      writeFileSync(join(folder, "rows.jsonl"), JSON.stringify(long));
+      const plan = await dryRun({ ...settings, rollout, data: { train: [join(folder, "rows.jsonl")], eval: [] } });
+      return [plan.promptTokens.max, plan.memory.keyValueCache];
+    };
+    const json = JSON.parse(readFileSync(join(settings.model ?? "", "config.json"), "utf8")) as Record<string, number>;
+    const block = 64 * 2 * 4 * json.num_hidden_layers! * json.hidden_size!;
+    const [short, long] = [await cached(1), await cached(6)];
+    expect([short[0], long[0]]).toEqual([14, 74]);
+    expect([short[1], long[1]]).toEqual([6 * block, (2 + 6) * block]);
+  });
 });
 
 test("docs/training.md lists every setting with its default and what it may be", () => {

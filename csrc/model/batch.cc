@@ -5,10 +5,6 @@
 namespace rlsd::model {
 namespace {
 
-/* Keys and values that a pass may hold for each row that it computes: those of shared rows lie
- * there once for every sequence. */
-constexpr int64_t kKeysPerRow = 8;
-
 /* Input rows that a sequence has in common with the one before it. */
 int64_t common_rows(const Sequences& s, int64_t b) {
   if (b == 0) return 0;

@@ -27,6 +27,10 @@ struct Sequences {
   }
 };
 
+/* Keys and values that a pass may hold for each row that it computes: those of shared rows lie
+ * there once for every sequence. */
+constexpr int64_t kKeysPerRow = 8;
+
 /* Some neighbouring sequences. The last token of a sequence predicts nothing and is left out of the
  * input. */
 struct MicroBatch {

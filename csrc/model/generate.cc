@@ -23,162 +23,144 @@ Generation::Generation(Model* model, std::vector<int32_t> ids, std::vector<int32
       cache_(model) {}
 
 void Generation::release() {
-  cache_.release();
-  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
   active_.clear();
+  put_back_.clear();
+  prompt_ = {};
+  cache_.trim();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
   next_ = total_;
-}
-
-rlsd_status Generation::make_cache() {
-  int64_t length = 0;
-  for (size_t p = 0; p + 1 < cu_prompts_.size(); ++p) {
-    length = std::max(length, prompt_length(static_cast<int64_t>(p)));
-  }
-  length += o_.max_tokens - 1; /* the last token is never read */
-  const uint64_t slot_bytes = std::max<uint64_t>(KeyValueCache::slot_bytes(m_->config, length), 1);
-  const auto affordable = static_cast<int64_t>(m_->device.available() / 2 / slot_bytes);
-  RLSD_CHECK(
-      cache_.allocate(std::max<int64_t>(1, std::min({total_, o_.max_slots, affordable})), length));
-  for (int64_t s = cache_.slots() - 1; s >= 0; --s) free_slots_.push_back(static_cast<int32_t>(s));
-  return RLSD_OK;
 }
 
 rlsd_status Generation::run(int64_t steps, std::vector<Draw>* draws) {
   for (int64_t i = 0; i < steps && !done(); ++i) {
     if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0)
       return RLSD_CANCELLED;
-    if (cache_.empty()) RLSD_CHECK(make_cache());
-    const size_t running = active_.size();
-    if (running > 0) RLSD_CHECK(decode(draws));
-    if (next_ < total_ && 2 * static_cast<int64_t>(free_slots_.size()) >= cache_.slots())
-      RLSD_CHECK(admit(draws));
+    if (!active_.empty()) RLSD_CHECK(decode(draws));
+    retire();
+    if (waiting() && 2 * static_cast<int64_t>(active_.size()) <= running_) RLSD_CHECK(admit(draws));
     retire();
   }
   return RLSD_OK;
 }
 
 void Generation::stop(int64_t sequence) {
-  for (Active& a : active_) {
-    if (a.sequence == sequence) a.last = -1;
+  for (std::vector<Sequence>* all : {&active_, &put_back_}) {
+    for (Sequence& s : *all) s.ended = s.ended || s.index == sequence;
   }
   retire();
 }
 
 void Generation::retire() {
-  for (const Active& a : active_) {
-    if (a.last < 0) free_slots_.push_back(a.slot);
+  const auto ended = [](const Sequence& s) { return s.ended; };
+  for (std::vector<Sequence>* all : {&active_, &put_back_}) {
+    all->erase(std::remove_if(all->begin(), all->end(), ended), all->end());
   }
-  active_.erase(
-      std::remove_if(active_.begin(), active_.end(), [](const Active& a) { return a.last < 0; }),
-      active_.end());
+  if (next_ == total_) prompt_ = {};
 }
 
-/* As many sequences as there are slots, their prompts computed in passes of at most batch_tokens
- * rows. */
-rlsd_status Generation::admit(std::vector<Draw>* draws) {
-  size_t first = active_.size();
-  int64_t rows = 0, last_prompt = -1;
-  while (next_ < total_ && !free_slots_.empty()) {
-    const int64_t prompt = next_ / o_.count;
-    if (prompt != last_prompt && rows > 0 && rows + prompt_length(prompt) > m_->batch_tokens) {
-      RLSD_CHECK(prefill(first, active_.size(), draws));
-      first = active_.size();
-      rows = 0;
-    }
-    if (prompt != last_prompt) rows += prompt_length(prompt);
-    last_prompt = prompt;
-    active_.push_back(
-        {next_++, free_slots_.back(), static_cast<int32_t>(prompt_length(prompt)), 0, 0});
-    free_slots_.pop_back();
+/* Each answer of true leaves less to give. */
+bool Generation::make_room() {
+  if (cache_.trim() || release_scratch()) return true;
+  if (prompt_.index >= 0) {
+    prompt_ = {};
+    return true;
   }
-  return prefill(first, active_.size(), draws);
+  if (active_.size() == 1) return false;
+  put_back();
+  return true;
 }
 
-rlsd_status Generation::prefill(size_t first, size_t last, std::vector<Draw>* draws) {
-  /* Distinct prompts in a row, and which copy of its prompt each sequence takes. */
-  std::vector<int32_t> ids, cu = {0}, last_rows;
-  std::vector<std::vector<int32_t>> slot_rows;
-  int64_t previous = -1;
-  size_t copy = 0;
-  for (size_t i = first; i < last; ++i) {
-    const int64_t prompt = active_[i].sequence / o_.count;
-    copy = prompt == previous ? copy + 1 : 0;
-    if (prompt != previous) {
-      const auto* at = ids_.data() + cu_prompts_[static_cast<size_t>(prompt)];
-      ids.insert(ids.end(), at, at + prompt_length(prompt));
-      cu.push_back(static_cast<int32_t>(ids.size()));
-    }
-    previous = prompt;
-    if (copy == slot_rows.size()) slot_rows.emplace_back();
-    slot_rows[copy].resize(static_cast<size_t>(cu[cu.size() - 2]), -1);
-    slot_rows[copy].resize(static_cast<size_t>(cu.back()), active_[i].slot);
-    last_rows.push_back(cu.back() - 1);
-  }
-  std::vector<int32_t> flat;
-  for (std::vector<int32_t>& row : slot_rows) {
-    row.resize(ids.size(), -1);
-    flat.insert(flat.end(), row.begin(), row.end());
-  }
-  DeviceRows rows;
-  RLSD_CHECK(
-      upload_rows(m_, {ids.data(), cu.data(), static_cast<int64_t>(cu.size()) - 1}, &rows_, &rows));
-  Staging staging(&m_->device, &arrays_);
-  RLSD_CHECK(
-      staging.reserve(Staging::padded(flat.size() * 4) + Staging::padded(last_rows.size() * 4)));
-  const int32_t *device_slots, *device_last;
-  RLSD_CHECK(staging.put(flat.data(), static_cast<int64_t>(flat.size()), &device_slots));
-  RLSD_CHECK(staging.put(last_rows.data(), static_cast<int64_t>(last_rows.size()), &device_last));
-  PrefillSink sink(&cache_, device_slots, rows.positions, rows.rows,
-                   static_cast<int64_t>(slot_rows.size()));
-  Activations* a = &m_->activations;
-  RLSD_CHECK(prepare(&m_->device, m_->config, rows.rows, Keep::kNothing, a));
-  RLSD_CHECK(forward_with_sink(m_, rows, a, &sink));
-  /* The last row of its prompt, once for each sequence. */
-  const auto count = static_cast<int64_t>(last - first);
-  RLSD_CHECK(prepare(&m_->device, m_->config, std::max(count, cache_.slots()), Keep::kNothing,
-                     &activations_));
-  const int64_t width = m_->config.hidden;
-  RLSD_CHECK(m_->device.gather(matrix(activations_.hidden, count, width),
-                               matrix(a->hidden, rows.rows, width), device_last));
-  return sample(first, activations_.hidden, draws);
+void Generation::put_back() {
+  put_back_.push_back(std::move(active_.back()));
+  put_back_.back().blocks.clear();
+  active_.pop_back();
+}
+
+bool Generation::release_scratch() {
+  const bool any = !m_->activations.memory.empty() || !m_->copies.empty();
+  m_->activations.memory.reset();
+  m_->copies.reset();
+  return any;
+}
+
+void Generation::release_buffers() {
+  release_scratch();
+  m_->scores.reset();
+  m_->integers.reset();
+  m_->device.release();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
 }
 
 rlsd_status Generation::decode(std::vector<Draw>* draws) {
-  const Config& c = m_->config;
-  Device& device = m_->device;
+  rlsd_status status = step(draws);
+  while (status == RLSD_OUT_OF_MEMORY && make_room()) status = step(draws);
+  if (status != RLSD_OUT_OF_MEMORY) return status;
+  /* One sequence is left, and what it needs is perhaps smaller than what more of them needed. */
+  release_buffers();
+  return step(draws);
+}
+
+/* The last drawn token of each sequence, at its place. What a step that runs out of memory has
+ * stored, the next one stores again. */
+rlsd_status Generation::step(std::vector<Draw>* draws) {
   const auto n = static_cast<int64_t>(active_.size());
-  std::vector<int32_t> host(static_cast<size_t>(4 * n)); /* ids, positions, slots, lengths */
-  for (int64_t i = 0; i < n; ++i) {
-    Active& a = active_[static_cast<size_t>(i)];
-    host[static_cast<size_t>(i)] = a.last;
-    host[static_cast<size_t>(n + i)] = a.length;
-    host[static_cast<size_t>(2 * n + i)] = a.slot;
-    host[static_cast<size_t>(3 * n + i)] = ++a.length;
+  size_t most = 0;
+  for (Sequence& s : active_) {
+    RLSD_CHECK(take_up_to(KeyValueCache::blocks_of(cached(s) + 1), &s.blocks));
+    most = std::max(most, s.blocks.size());
   }
-  RLSD_CHECK(device.reserve(&rows_, host.size() * sizeof(int32_t), "Token ids"));
-  RLSD_CHECK(device.upload(rows_.ints(), host.data(), host.size() * sizeof(int32_t)));
-  const int32_t* const ids = rows_.ints();
-  const int32_t *positions = ids + n, *slots = ids + 2 * n, *lengths = ids + 3 * n;
+  std::vector<int32_t> ids, positions, lengths;
+  std::vector<float*> blocks(active_.size() * most, nullptr), ends;
+  for (size_t i = 0; i < active_.size(); ++i) {
+    const Sequence& s = active_[i];
+    const auto length = static_cast<int32_t>(cached(s));
+    ids.push_back(s.drawn.back());
+    positions.push_back(length);
+    lengths.push_back(length + 1);
+    for (size_t j = 0; j < s.blocks.size(); ++j) blocks[i * most + j] = s.blocks[j]->floats();
+    ends.push_back(s.blocks.back()->floats());
+  }
+  Staging staging(&m_->device, &rows_);
+  RLSD_CHECK(staging.reserve(Staging::padded(blocks.size() * sizeof(float*)) +
+                             Staging::padded(ends.size() * sizeof(float*)) +
+                             3 * Staging::padded(ids.size() * sizeof(int32_t))));
+  const int32_t *device_ids, *device_positions;
+  float* const* device_ends;
+  rlsd_attention_decode_args args = {};
+  RLSD_CHECK(staging.put(blocks.data(), n * static_cast<int64_t>(most), &args.blocks));
+  RLSD_CHECK(staging.put(ends.data(), n, &device_ends));
+  RLSD_CHECK(staging.put(ids.data(), n, &device_ids));
+  RLSD_CHECK(staging.put(positions.data(), n, &device_positions));
+  RLSD_CHECK(staging.put(lengths.data(), n, &args.lengths));
+  args.most_blocks = static_cast<int64_t>(most);
+  const Config& c = m_->config;
   Activations* a = &activations_;
-  RLSD_CHECK(prepare(&device, c, std::max(n, cache_.slots()), Keep::kNothing, a));
-  RLSD_CHECK(embed(m_, ids, n, a->layers[0].x));
+  RLSD_CHECK(prepare(&m_->device, c, n, Keep::kNothing, a));
+  RLSD_CHECK(embed(m_, device_ids, n, a->layers[0].x));
+  RLSD_CHECK(layers(n, device_positions, device_ends, &args));
+  return sample(0, a->hidden, draws);
+}
+
+/* `ends`: the block that takes each row's key and value. */
+rlsd_status Generation::layers(int64_t rows, const int32_t* positions, float* const* ends,
+                               rlsd_attention_decode_args* args) {
+  const Config& c = m_->config;
+  Activations* a = &activations_;
   for (int64_t i = 0; i < c.layers; ++i) {
     const LayerActivations& l = a->layers[static_cast<size_t>(i)];
-    RLSD_CHECK(project(m_, i, n, positions, a));
-    RLSD_CHECK(cache_.append(i, l.k, l.v, n, slots, positions));
-    rlsd_attention_decode_args args = {cube(l.q, n, c.heads, c.head_dim),
-                                       cube(l.out, n, c.heads, c.head_dim),
-                                       cache_.keys(i),
-                                       cache_.values(i),
-                                       slots,
-                                       lengths,
-                                       attention_scale(c),
-                                       c.window_of(i)};
-    RLSD_CHECK(device.table().attention_decode(device.context(), &args));
-    RLSD_CHECK(finish_layer(m_, i, n, l.x, a));
+    RLSD_CHECK(project(m_, i, rows, positions, a));
+    RLSD_CHECK(cache_.append(i, l.k, l.v, rows, ends, positions));
+    args->q = cube(l.q, rows, c.heads, c.head_dim);
+    args->out = cube(l.out, rows, c.heads, c.head_dim);
+    args->kv_heads = c.kv_heads;
+    args->k_offset = cache_.keys_at(i);
+    args->v_offset = cache_.values_at(i);
+    args->scale = attention_scale(c);
+    args->window = c.window_of(i);
+    RLSD_CHECK(m_->device.table().attention_decode(m_->device.context(), args));
+    RLSD_CHECK(finish_layer(m_, i, rows, l.x, a));
   }
-  RLSD_CHECK(final_norm(m_, n, a));
-  return sample(0, a->hidden, draws);
+  return final_norm(m_, rows, a);
 }
 
 rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Draw>* draws) {
@@ -192,13 +174,15 @@ rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Dr
                             hidden + i * m_->config.hidden));
   }
   for (size_t i = first; i < active_.size(); ++i) {
-    Active& a = active_[i];
+    Sequence& s = active_[i];
     const int32_t token = tokens_[i];
-    int32_t finish = ++a.drawn >= o_.max_tokens ? kLength : kRunning;
-    if (std::find(o_.stop_ids.begin(), o_.stop_ids.end(), token) != o_.stop_ids.end())
-      finish = kStopped;
-    draws->push_back({static_cast<int32_t>(a.sequence), token, finish, log_probs_[i]});
-    a.last = finish == kRunning ? token : -1;
+    s.drawn.push_back(token);
+    const bool last = static_cast<int64_t>(s.drawn.size()) >= o_.max_tokens;
+    const bool stops =
+        std::find(o_.stop_ids.begin(), o_.stop_ids.end(), token) != o_.stop_ids.end();
+    const int32_t finish = stops ? kStopped : last ? kLength : kRunning;
+    draws->push_back({static_cast<int32_t>(s.index), token, finish, log_probs_[i]});
+    s.ended = finish != kRunning;
   }
   return RLSD_OK;
 }
@@ -214,9 +198,9 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   RLSD_CHECK(device.matmul(logits, matrix(hidden, count, c.hidden), m_->head(), false, true, 0.0));
   std::vector<uint64_t> seeds, counters;
   for (int64_t i = 0; i < count; ++i) {
-    const Active& a = active_[first + static_cast<size_t>(i)];
-    seeds.push_back(stream_key(o_.seed, static_cast<uint64_t>(a.sequence)));
-    counters.push_back(static_cast<uint64_t>(a.drawn));
+    const Sequence& s = active_[first + static_cast<size_t>(i)];
+    seeds.push_back(stream_key(o_.seed, static_cast<uint64_t>(s.index)));
+    counters.push_back(static_cast<uint64_t>(s.drawn.size()));
   }
   Staging staging(&device, &arrays_);
   RLSD_CHECK(staging.reserve(2 * Staging::padded(static_cast<uint64_t>(count) * 4)));

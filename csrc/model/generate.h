@@ -3,17 +3,19 @@
 #define RLSD_MODEL_GENERATE_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "model/batch.h"
 #include "model/kv_cache.h"
+#include "model/pass.h"
 
 namespace rlsd::model {
 
 struct GenerateOptions {
   int64_t count;      /* completions of each prompt */
   int64_t max_tokens; /* of a completion */
-  int64_t max_slots;  /* sequences in the cache at once */
+  int64_t max_slots;  /* sequences that run at once */
   double temperature, top_p, min_p;
   int32_t top_k;
   uint64_t seed;
@@ -29,9 +31,14 @@ struct Draw {
 };
 
 /* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t:
- * neither the slots nor the other sequences matter. Waiting sequences enter when at least half of
- * the slots are free, so that prompts are computed together; completions of one prompt that enter
- * together share its computation. */
+ * neither the memory nor the other sequences matter. Waiting sequences enter when at most half of
+ * those run that ran when sequences entered last, so that prompts are computed together.
+ *
+ * Completions of one prompt share its computation and the blocks that it fills; prompts that follow
+ * each other share the blocks that they fill alike. Where memory runs out, fewer sequences enter,
+ * and the youngest that run are put back: what they had drawn is computed again with their prompt
+ * when they enter next. The oldest is never put back while another runs, so that there is always
+ * one that ends. */
 class Generation {
  public:
   Generation(Model* model, std::vector<int32_t> ids, std::vector<int32_t> cu_prompts,
@@ -44,39 +51,93 @@ class Generation {
   /* Ends a sequence: its text met a stop string. */
   void stop(int64_t sequence);
 
-  bool done() const { return active_.empty() && next_ == total_; }
+  bool done() const { return active_.empty() && !waiting(); }
 
   void release();
 
  private:
-  struct Active {
-    int64_t sequence;
-    int32_t slot, length, drawn, last; /* length: tokens in the cache */
+  struct Sequence {
+    int64_t index;
+    std::vector<int32_t> drawn;
+    /* Of the prompt and all drawn tokens but the last. Empty where the sequence does not run. */
+    std::vector<CacheBlock> blocks;
+    bool ended = false;
   };
 
+  /* The prompt whose completions enter now. */
+  struct Prompt {
+    int64_t index = -1;
+    std::vector<CacheBlock> blocks; /* the last one as the prompt alone fills it */
+    int64_t computed = -1; /* by this sequence of the pass that is being made; -1: before */
+    Buffer hidden;         /* (H) of its last token, while completions wait */
+  };
+
+  /* Sequences that enter together: those active from `first` on. */
+  struct Entering {
+    size_t first;
+    bool alone; /* there is memory for one: it takes its prompt's last block from those that wait */
+    MicroBatch batch;              /* what is computed for them */
+    std::vector<float*> stored;    /* by packed row of the batch: the block; NULL: is there */
+    std::vector<int32_t> computed; /* by entering sequence: that of the batch; -1: before */
+    std::vector<std::pair<CacheBlock, CacheBlock>> copies; /* to, from; once all is computed */
+  };
+
+  int64_t prompt_of(const Sequence& s) const { return s.index / o_.count; }
   int64_t prompt_length(int64_t p) const {
     return cu_prompts_[static_cast<size_t>(p) + 1] - cu_prompts_[static_cast<size_t>(p)];
   }
+  const int32_t* prompt_ids(int64_t p) const {
+    return ids_.data() + cu_prompts_[static_cast<size_t>(p)];
+  }
+  /* Tokens in the cache once something is drawn. */
+  int64_t cached(const Sequence& s) const {
+    return prompt_length(prompt_of(s)) + static_cast<int64_t>(s.drawn.size()) - 1;
+  }
+  bool waiting() const { return !put_back_.empty() || next_ < total_; }
 
-  rlsd_status make_cache();
+  /* admit.cc */
   rlsd_status admit(std::vector<Draw>* draws);
-  rlsd_status prefill(size_t first, size_t last, std::vector<Draw>* draws);
+  rlsd_status gather(int64_t most, Entering* e);
+  rlsd_status enter(Entering* e, bool* entered);
+  rlsd_status enter_again(Entering* e, bool* entered);
+  bool fits(const Entering& e, const std::vector<int32_t>& ids) const;
+  bool has_room(int64_t blocks) const;
+  std::vector<CacheBlock> shared_blocks(int64_t prompt) const;
+  rlsd_status take_up_to(int64_t count, std::vector<CacheBlock>* blocks);
+  void add_to_batch(const std::vector<int32_t>& ids, const std::vector<CacheBlock>& blocks,
+                    int64_t shared, Entering* e) const;
+  rlsd_status compute(const Entering& e, std::vector<Draw>* draws);
+  rlsd_status prefill(const Entering& e, Pass* pass);
+  void undo(const Entering& e);
+
   rlsd_status decode(std::vector<Draw>* draws);
+  rlsd_status step(std::vector<Draw>* draws);
+  rlsd_status layers(int64_t rows, const int32_t* positions, float* const* ends,
+                     rlsd_attention_decode_args* args);
   /* Samples for active_[first ..] from rows of activations.hidden, in order. */
   rlsd_status sample(size_t first, const float* hidden, std::vector<Draw>* draws);
   rlsd_status sample_chunk(size_t first, int64_t count, const float* hidden);
   void retire();
+  /* Gives up some memory for the sequences that run; false: there is none left to give. */
+  bool make_room();
+  void put_back();
+  /* Gives back what the model keeps for its next pass; false: there is none. */
+  bool release_scratch();
+  /* Gives back what calls make again when they need it. */
+  void release_buffers();
 
   Model* m_;
   const std::vector<int32_t> ids_, cu_prompts_;
   const GenerateOptions o_;
   const int64_t total_;
-  int64_t next_ = 0; /* first sequence that has not entered */
-  std::vector<Active> active_;
-  std::vector<int32_t> free_slots_;
-  std::vector<int32_t> tokens_; /* drawn in this step, beside active_ */
-  std::vector<float> log_probs_;
+  int64_t next_ = 0;    /* first sequence that has never entered */
+  int64_t running_ = 0; /* when sequences entered last */
   KeyValueCache cache_;
+  Prompt prompt_;
+  std::vector<Sequence> active_;   /* the oldest first */
+  std::vector<Sequence> put_back_; /* the next to enter last */
+  std::vector<int32_t> tokens_;    /* drawn in this step, beside active_ */
+  std::vector<float> log_probs_;
   Buffer arrays_, logits_, rows_;
   Activations activations_;
 };

@@ -1,55 +1,46 @@
 #include "model/kv_cache.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace rlsd::model {
 
-namespace {
-
-int64_t blocks_of(int64_t length) { return (length + RLSD_KEY_BLOCK - 1) / RLSD_KEY_BLOCK; }
-
-uint64_t bytes_of(const Config& c, int64_t tokens) {
-  return static_cast<uint64_t>(c.layers * tokens * c.kv_width()) * sizeof(float);
+int64_t KeyValueCache::room() const {
+  const uint64_t more = m_->device.available() / std::max<uint64_t>(block_bytes(), 1);
+  return static_cast<int64_t>(free_.size() + more);
 }
 
-}  // namespace
-
-uint64_t KeyValueCache::slot_bytes(const Config& c, int64_t length) {
-  return bytes_of(c, blocks_of(length) * RLSD_KEY_BLOCK) + bytes_of(c, length);
-}
-
-rlsd_status KeyValueCache::allocate(int64_t slots, int64_t length) {
-  const Config& c = m_->config;
-  const uint64_t keys = bytes_of(c, slots * blocks_of(length) * RLSD_KEY_BLOCK);
-  RLSD_CHECK(m_->device.allocate(&k_, keys, "Cached keys"));
-  RLSD_CHECK(m_->device.allocate(&v_, bytes_of(c, slots * length), "Cached values"));
-  slots_ = slots;
-  length_ = length;
+rlsd_status KeyValueCache::take(CacheBlock* block) {
+  Buffer memory;
+  if (free_.empty()) {
+    RLSD_CHECK(m_->device.allocate(&memory, block_bytes(), "Cached keys and values"));
+  } else {
+    memory = std::move(free_.back());
+    free_.pop_back();
+  }
+  *block = CacheBlock(new Buffer(std::move(memory)), [this](Buffer* last) {
+    free_.push_back(std::move(*last));
+    delete last;
+  });
   return RLSD_OK;
 }
 
-void KeyValueCache::release() {
-  k_.reset();
-  v_.reset();
+rlsd_status KeyValueCache::copy(const CacheBlock& to, const CacheBlock& from) {
+  return m_->device.copy(to->floats(), from->floats(), keys_at(m_->config.layers));
 }
 
-rlsd_tensor KeyValueCache::keys(int64_t layer) const {
-  const Config& c = m_->config;
-  const int64_t blocks = blocks_of(length_), width = c.head_dim * RLSD_KEY_BLOCK;
-  const int64_t shape[] = {slots_, c.kv_heads, blocks, width};
-  return contiguous(k_.floats() + layer * slots_ * c.kv_heads * blocks * width, 4, shape);
-}
-
-rlsd_tensor KeyValueCache::values(int64_t layer) const {
-  const Config& c = m_->config;
-  const int64_t shape[] = {slots_, length_, c.kv_heads, c.head_dim};
-  return contiguous(v_.floats() + layer * slots_ * length_ * c.kv_width(), 4, shape);
+bool KeyValueCache::trim() {
+  const bool any = !free_.empty();
+  free_.clear();
+  return any;
 }
 
 rlsd_status KeyValueCache::append(int64_t layer, const float* k, const float* v, int64_t rows,
-                                  const int32_t* slots, const int32_t* positions) {
+                                  float* const* blocks, const int32_t* positions) {
   const Config& c = m_->config;
-  return m_->device.table().cache_append(m_->device.context(), keys(layer), values(layer),
-                                         cube(k, rows, c.kv_heads, c.head_dim),
-                                         cube(v, rows, c.kv_heads, c.head_dim), slots, positions);
+  return m_->device.table().cache_append(
+      m_->device.context(), cube(k, rows, c.kv_heads, c.head_dim),
+      cube(v, rows, c.kv_heads, c.head_dim), blocks, positions, keys_at(layer), values_at(layer));
 }
 
 }  // namespace rlsd::model

@@ -1,57 +1,68 @@
-/* Keys and values of running sequences, as rlsd_attention_decode_args has them for each layer. */
+/* Keys and values of running sequences, in blocks of RLSD_KEY_BLOCK tokens that hold every layer's,
+ * as rlsd_attention_decode_args has them. */
 #ifndef RLSD_MODEL_KV_CACHE_H_
 #define RLSD_MODEL_KV_CACHE_H_
+
+#include <memory>
+#include <vector>
 
 #include "model/model.h"
 
 namespace rlsd::model {
 
+/* Goes back to its cache with the last sequence that has it. */
+using CacheBlock = std::shared_ptr<Buffer>;
+
 class KeyValueCache {
  public:
   explicit KeyValueCache(Model* model) : m_(model) {}
 
-  bool empty() const { return k_.empty(); }
-  int64_t slots() const { return slots_; }
+  static int64_t blocks_of(int64_t tokens) {
+    return (tokens + RLSD_KEY_BLOCK - 1) / RLSD_KEY_BLOCK;
+  }
 
-  /* Bytes that one slot of `length` tokens takes. */
-  static uint64_t slot_bytes(const Config& config, int64_t length);
+  /* Blocks that can be taken now. */
+  int64_t room() const;
+  /* A block that nobody has. The cache has to outlive it. */
+  rlsd_status take(CacheBlock* block);
+  rlsd_status copy(const CacheBlock& to, const CacheBlock& from);
+  /* Gives back the memory of blocks that nobody has; false: there was none. */
+  bool trim();
 
-  rlsd_status allocate(int64_t slots, int64_t length);
-  void release();
+  /* Floats from a block's beginning to the layer's keys and values. */
+  int64_t keys_at(int64_t layer) const { return 2 * layer * layer_floats(); }
+  int64_t values_at(int64_t layer) const { return (2 * layer + 1) * layer_floats(); }
 
-  rlsd_tensor keys(int64_t layer) const;
-  rlsd_tensor values(int64_t layer) const;
-
-  /* Row i of k and v (rows, kv_heads, D) goes to slots[i] at positions[i]; slots[i] < 0: nowhere.
-   */
+  /* Row i of k and v (rows, kv_heads, D) goes to blocks[i] at positions[i] % RLSD_KEY_BLOCK;
+   * blocks[i] NULL: nowhere. Device memory. */
   rlsd_status append(int64_t layer, const float* k, const float* v, int64_t rows,
-                     const int32_t* slots, const int32_t* positions);
+                     float* const* blocks, const int32_t* positions);
 
  private:
+  int64_t layer_floats() const { return RLSD_KEY_BLOCK * m_->config.kv_width(); }
+  uint64_t block_bytes() const {
+    return static_cast<uint64_t>(keys_at(m_->config.layers)) * sizeof(float);
+  }
+
   Model* m_;
-  int64_t slots_ = 0, length_ = 0;
-  Buffer k_, v_;
+  std::vector<Buffer> free_;
 };
 
-/* Stores the keys and values of a packed prefill for every completion of its prompts: copy c of row
- * i goes to slots[c * rows + i]. */
+/* Stores the keys and values of packed rows. Device memory. */
 class PrefillSink final : public KeyValueSink {
  public:
-  PrefillSink(KeyValueCache* cache, const int32_t* slots, const int32_t* positions, int64_t rows,
-              int64_t copies)
-      : cache_(cache), slots_(slots), positions_(positions), rows_(rows), copies_(copies) {}
+  PrefillSink(KeyValueCache* cache, float* const* blocks, const int32_t* positions, int64_t rows)
+      : cache_(cache), blocks_(blocks), positions_(positions), rows_(rows) {}
 
   rlsd_status store(int64_t layer, const float* k, const float* v) override {
-    for (int64_t c = 0; c < copies_; ++c) {
-      RLSD_CHECK(cache_->append(layer, k, v, rows_, slots_ + c * rows_, positions_));
-    }
-    return RLSD_OK;
+    return cache_->append(layer, k, v, rows_, blocks_, positions_);
   }
 
  private:
   KeyValueCache* cache_;
-  const int32_t *slots_, *positions_;
-  int64_t rows_, copies_;
+  float* const* blocks_;
+  const int32_t* positions_;
+  int64_t rows_;
 };
 
 }  // namespace rlsd::model

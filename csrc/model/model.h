@@ -136,17 +136,16 @@ struct DeviceRows {
 /* Into `memory`, grown as needed. */
 rlsd_status upload_rows(Model* model, const PackedRows& packed, Buffer* memory, DeviceRows* out);
 
-/* Final hidden states of all rows into activations.hidden; with gradients, what backward needs is
- * kept. */
-rlsd_status forward(Model* model, const DeviceRows& rows, bool gradients, Activations* a);
-
-/* Called by forward after each layer's keys and values are made: prefill stores them. */
+/* Called by forward with each layer's packed keys and values: prefill stores them. */
 struct KeyValueSink {
   virtual ~KeyValueSink() = default;
   virtual rlsd_status store(int64_t layer, const float* k, const float* v) = 0;
 };
-rlsd_status forward_with_sink(Model* model, const DeviceRows& rows, Activations* a,
-                              KeyValueSink* sink);
+
+/* Final hidden states of all rows into activations.hidden; with gradients, what backward needs is
+ * kept. */
+rlsd_status forward(Model* model, const DeviceRows& rows, bool gradients, Activations* a,
+                    KeyValueSink* sink = nullptr);
 
 /* From activations.d_hidden, the gradient of the final hidden states: adds to every parameter's
  * gradient. */

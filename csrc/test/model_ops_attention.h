@@ -144,42 +144,90 @@ inline void attention() {
   report("attention's cost follows its window", ratio < 0.25, ratio);
 }
 
-/* Each row decoded from a cache has the bits that the whole sequence gave it. */
-inline void decoding(int64_t window) {
-  const Attention a({0, 70, 70, 71, 104}, window);
-  Array q(a.in[0], {a.n, a.heads, a.dim}), k(a.in[1], {a.n, a.kv_heads, a.dim}),
-      v(a.in[2], {a.n, a.kv_heads, a.dim});
-  Array out({a.n, a.heads, a.dim}), lse({a.n, a.heads});
+/* Some sequences of one length in a cache: they begin with the same rows, as completions of a
+ * prompt do, and have blocks of their own after `shared` of them. */
+struct Cache {
+  const int64_t kv_heads, dim, blocks_each, shared;
+  const int64_t layer = RLSD_KEY_BLOCK * kv_heads * dim, k_offset = 2 * layer, v_offset = 3 * layer;
+  std::vector<std::vector<float>> memory;
+  std::vector<float*> blocks; /* (sequences, blocks_each) */
+
+  Cache(int64_t kv, int64_t d, int64_t each, int64_t common, int64_t sequences)
+      : kv_heads(kv), dim(d), blocks_each(each), shared(common) {
+    for (int64_t i = 0; i < sequences * each; ++i) {
+      const bool own = i < each || i % each >= common;
+      if (own) memory.emplace_back(static_cast<size_t>(4 * layer), NAN);
+      blocks.push_back(own ? memory.back().data() : blocks[static_cast<size_t>(i % each)]);
+    }
+  }
+};
+
+/* Whether rows of a sequence, decoded together from the caches of several that are alike, have the
+ * bits that attention gave them. */
+inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window, int32_t threads) {
+  const int64_t length = 200, sequences = 11, width = heads * dim;
+  const Values in_q = noise(length * width, 20), in_k = noise(length * kv_heads * dim, 21);
+  Array q(in_q, {length, heads, dim}), k(in_k, {length, kv_heads, dim});
+  Array v(noise(length * kv_heads * dim, 22), {length, kv_heads, dim});
+  Array out({length, heads, dim}), lse({length, heads});
+  const std::vector<int32_t> cu = {0, static_cast<int32_t>(length)};
   rlsd_attention_args args = {};
   args.q = q.tensor, args.k = k.tensor, args.v = v.tensor, args.out = out.tensor,
   args.lse = lse.tensor;
-  args.cu_seqlens = a.cu.data(), args.sequences = 4, args.scale = a.scale, args.window = window;
-  Context context;
+  args.cu_seqlens = cu.data(), args.sequences = 1, args.scale = 1.7, args.window = window;
+  Context context(threads);
   backend->attention(context, &args);
-  const int64_t length = 80;
-  Array k_cache({2, a.kv_heads, 2, a.dim * RLSD_KEY_BLOCK}, NAN);
-  Array v_cache({2, length, a.kv_heads, a.dim}, NAN);
-  std::vector<int32_t> slots(static_cast<size_t>(a.n), -1), positions(static_cast<size_t>(a.n));
-  for (int32_t i = 0; i < 70; ++i)
-    slots[static_cast<size_t>(i)] = 1, positions[static_cast<size_t>(i)] = i;
-  backend->cache_append(context, k_cache.tensor, v_cache.tensor, k.tensor, v.tensor, slots.data(),
-                        positions.data());
-  report("cache_append leaves rows without a slot out",
-         std::isnan(k_cache.data[0]) && std::isnan(v_cache.data[0]), 0.0);
-  bool same = true;
-  for (int32_t i = 0; i < 70; ++i) {
-    const int32_t slot = 1, seen = i + 1;
-    Array row(
-        Values(a.in[0].begin() + i * a.heads * a.dim, a.in[0].begin() + (i + 1) * a.heads * a.dim),
-        {1, a.heads, a.dim});
-    Array decoded({1, a.heads, a.dim});
-    const rlsd_attention_decode_args step = {
-        row.tensor, decoded.tensor, k_cache.tensor, v_cache.tensor, &slot, &seen, a.scale, window};
-    backend->attention_decode(context, &step);
-    same = same && std::memcmp(decoded.data.data(), out.data.data() + i * a.heads * a.dim,
-                               decoded.data.size() * sizeof(float)) == 0;
+  const int64_t each = (length + RLSD_KEY_BLOCK - 1) / RLSD_KEY_BLOCK;
+  Cache cache(kv_heads, dim, each, 2, sequences);
+  std::vector<int32_t> positions, lengths, rows;
+  for (int32_t i = 0; i < length; ++i) positions.push_back(i);
+  for (int64_t s = 0; s < sequences; ++s) {
+    std::vector<float*> of_row;
+    for (int64_t i = 0; i < length; ++i) {
+      float* const block = cache.blocks[static_cast<size_t>(s * each + i / RLSD_KEY_BLOCK)];
+      of_row.push_back(s > 0 && i < 2 * RLSD_KEY_BLOCK ? nullptr : block);
+    }
+    backend->cache_append(context, k.tensor, v.tensor, of_row.data(), positions.data(),
+                          cache.k_offset, cache.v_offset);
+    rows.push_back(static_cast<int32_t>(s < 2 ? 17 * s : length - 1 - 9 * (s % 8)));
+    lengths.push_back(rows.back() + 1);
   }
-  report("attention_decode gives attention's bits, row by row", same, 0.0);
+  Array some({sequences, heads, dim}), decoded({sequences, heads, dim}, 7.0);
+  const auto bytes = static_cast<size_t>(width) * sizeof(float);
+  for (int64_t s = 0; s < sequences; ++s)
+    std::memcpy(&some.data[s * width], &q.data[rows[s] * width], bytes);
+  const rlsd_attention_decode_args step = {some.tensor,    decoded.tensor, cache.blocks.data(),
+                                           lengths.data(), each,           kv_heads,
+                                           cache.k_offset, cache.v_offset, 1.7,
+                                           window};
+  bool same = backend->attention_decode(context, &step) == RLSD_OK;
+  for (int64_t s = 0; s < sequences; ++s)
+    same = same && std::memcmp(&decoded.data[s * width], &out.data[rows[s] * width], bytes) == 0;
+  const float other_layer = cache.memory[0][0], first_key = cache.memory[0][cache.k_offset];
+  return same && std::isnan(other_layer) && first_key == k.data[0];
+}
+
+/* Each row decoded from a cache has the bits that the whole sequence gave it, whatever it shares
+ * with its neighbours. Widths that are and are not whole vectors, groups of heads from 1 to 9. */
+inline void decoding(int64_t window) {
+  const int64_t shapes[][3] = {{4, 2, 6},  {1, 1, 16}, {8, 2, 24}, {9, 1, 40},
+                               {6, 2, 64}, {4, 4, 96}, {8, 4, 128}};
+  bool same = true;
+  for (const auto& [heads, kv_heads, dim] : shapes) {
+    for (int32_t threads : {1, 3}) same = same && decodes(heads, kv_heads, dim, window, threads);
+  }
+  report("attention_decode gives attention's bits from shared and own blocks", same, 0.0);
+}
+
+inline void rows_without_a_block() {
+  const float row[] = {1.0f, 2.0f};
+  Array k(Values(row, row + 2), {1, 1, 2}), v(Values(row, row + 2), {1, 1, 2});
+  float* const nowhere = nullptr;
+  const int32_t position = 70;
+  Context context;
+  const rlsd_status status =
+      backend->cache_append(context, k.tensor, v.tensor, &nowhere, &position, 0, 0);
+  report("cache_append leaves rows without a block out", status == RLSD_OK, 0.0);
 }
 
 }  // namespace rlsd::test

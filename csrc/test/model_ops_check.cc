@@ -193,7 +193,8 @@ int main(int argc, char** argv) {
   unknown_gates();
   rotations();
   attention();
-  for (int64_t window : {0, 3, 65}) decoding(window);
+  for (int64_t window : {0, 3, 65, 130}) decoding(window);
+  rows_without_a_block();
   sums_over_rows();
   return 0;
 }

@@ -78,6 +78,25 @@ async function cacheBytesPerToken(model: string): Promise<number> {
   return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
 }
 
+/** Prompts of one call, completions of each, tokens of the longest of both. */
+interface Drawn {
+  readonly prompts: number;
+  readonly count: number;
+  readonly promptTokens: number;
+  readonly maxTokens: number;
+}
+
+/** Tokens of a block of the cache (docs/engine.md, "Sampling"). */
+const BLOCK_TOKENS = 64;
+
+/** Tokens in the cache where every completion has its full length: the blocks that a prompt fills are there once. */
+function cachedTokens({ prompts, count, promptTokens, maxTokens }: Drawn, maxSequences: number): number {
+  const sequences = Math.min(prompts * count, maxSequences);
+  const shared = promptTokens - (promptTokens % BLOCK_TOKENS);
+  const own = Math.ceil((promptTokens - shared + maxTokens) / BLOCK_TOKENS) * BLOCK_TOKENS;
+  return Math.ceil(sequences / count) * shared + sequences * own;
+}
+
 /** The largest step that there may be, in tokens. */
 interface StepShape {
   readonly sequences: number;
@@ -86,8 +105,7 @@ interface StepShape {
   readonly tokens: number;
   /** Those that are computed: a prompt once for its completions. */
   readonly computed: number;
-  /** Sequences drawn at once, and tokens of the longest. */
-  readonly drawn: { readonly sequences: number; readonly longest: number };
+  readonly drawn: Drawn;
 }
 
 function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): StepShape {
@@ -96,14 +114,16 @@ function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): Step
   const prompt = longestOf(train);
   if (!imitates(config)) {
     const [sequences, longest] = [prompts * count, prompt + maxTokens];
-    const drawn = { sequences, longest };
+    const drawn = { prompts, count, promptTokens: prompt, maxTokens };
     return { sequences, longest, tokens: sequences * longest, computed: prompts * (prompt + count * maxTokens), drawn };
   }
   const longest = extremes(train.map(({ ids, demonstration }) => ids.length + demonstration!.ids.length)).max;
   const tokens = prompts * longest;
   const drawn = {
-    sequences: Math.min(held.length, PROMPTS_A_CALL),
-    longest: held.length === 0 ? 0 : longestOf(held) + maxTokens,
+    prompts: Math.min(held.length, PROMPTS_A_CALL),
+    count: 1,
+    promptTokens: held.length === 0 ? 0 : longestOf(held),
+    maxTokens,
   };
   return { sequences: prompts, longest, tokens, computed: tokens, drawn };
 }
@@ -117,8 +137,7 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  const { drawn } = shape;
-  const sequences = Math.min(drawn.sequences, policy.maxSequences ?? Number.POSITIVE_INFINITY);
+  const cached = cachedTokens(shape.drawn, policy.maxSequences ?? Number.POSITIVE_INFINITY);
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,
@@ -127,7 +146,7 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape
       ? { shared: 0, base: 0, external: model, frozen: copy, periodic: trained, ema: trained }[kind]
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
-    keyValueCache: sequences * drawn.longest * (await cacheBytesPerToken(config.model)),
+    keyValueCache: cached * (await cacheBytesPerToken(config.model)),
     ...activationsOf(config, policy, shape),
   };
 }

@@ -1,5 +1,4 @@
-/* Causal attention with grouped queries: packed sequences (training, prefill) and one new token
- * against a cache.
+/* Causal attention with grouped queries over packed sequences (training, prefill).
  *
  *   out_i = sum over i - window < j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
  * Backward, with delta_i = d_out_i . out_i and ds_ij = p_ij (d_out_i . v_j - delta_i) scale:
@@ -7,6 +6,7 @@
  * Scores exist only for one row and one block of keys at a time; blocks that no query of a task
  * sees are not visited. Without a window every j <= i counts. */
 #include "cpu/model/attention_block.h"
+#include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
 
@@ -14,23 +14,6 @@ namespace rlsd::cpu {
 namespace {
 
 constexpr int64_t kQueries = 32; /* rows that share one packed block of keys */
-constexpr int64_t kMaxGroup = 64;
-
-struct Heads {
-  int64_t heads, kv_heads, group, dim;
-};
-
-rlsd_status read_heads(rlsd_context* context, const rlsd_tensor& q, int64_t kv_heads, Heads* h) {
-  *h = {q.shape[1], kv_heads, kv_heads > 0 ? q.shape[1] / kv_heads : 0, q.shape[2]};
-  if (!is_f32(q, 3) || kv_heads < 1 || h->heads % kv_heads != 0 || h->group > kMaxGroup ||
-      h->dim > kMaxHeadDim) {
-    return fail(context, RLSD_UNSUPPORTED, -1,
-                "attention: expected f32 (N, heads, D), heads a multiple of kv_heads (at most %lld "
-                "times), D <= %lld.",
-                static_cast<long long>(kMaxGroup), static_cast<long long>(kMaxHeadDim));
-  }
-  return RLSD_OK;
-}
 
 int64_t longest(const int32_t* cu_seqlens, int64_t sequences) {
   int64_t length = 0;
@@ -39,30 +22,10 @@ int64_t longest(const int32_t* cu_seqlens, int64_t sequences) {
   return length;
 }
 
-/* Which keys the query at a position sees, and which positions see a block of keys. */
-struct Window {
-  int64_t size; /* 0: all keys up to the position */
-
-  int64_t first_key(int64_t position) const {
-    return size > 0 ? std::max<int64_t>(0, position + 1 - size) : 0;
-  }
-  /* The first position, from the block's own on, that sees none of its keys; at most `end`. */
-  int64_t end_of_sight(int64_t block, int64_t end) const {
-    return size > 0 ? std::min(end, block + kKeys + size - 1) : end;
-  }
-  KeyRange in_block(int64_t block, int64_t position) const {
-    return {std::max<int64_t>(0, first_key(position) - block),
-            std::min(kKeys, position + 1 - block)};
-  }
-  /* Keys that a row sees at most, for estimates of its cost. */
-  int64_t most(int64_t length) const { return size > 0 ? std::min(length, size) : length; }
-};
-
-/* Keys, values and query rows of one sequence (or cache slot) and one kv head. Row i of `rows`
- * query rows has the sequence's position first + i. Keys lie one after another, or, where k is
- * NULL, in the blocks of a cache. */
+/* Keys, values and query rows of one sequence and one kv head. Row i of `rows` query rows has the
+ * sequence's position first + i. */
 struct Slice {
-  const float *q, *k, *key_blocks, *v;
+  const float *q, *k, *v;
   float *out, *lse;
   int64_t q_stride, kv_stride, out_stride, lse_stride;
   int64_t first, rows;
@@ -79,18 +42,20 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   const int64_t keys = s.first + s.rows;
   const int64_t first_block = s.window.first_key(s.first) / kKeys * kKeys;
   for (int64_t start = first_block; start < keys; start += kKeys) {
-    const float* const block = s.k != nullptr ? packed : s.key_blocks + start * h.dim;
-    if (s.k != nullptr) {
-      const int64_t count = std::min(kKeys, keys - start);
-      pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, count, h.dim);
-    }
+    pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start),
+               h.dim);
     const int64_t last = s.window.end_of_sight(start, keys) - s.first;
     for (int64_t i = std::max<int64_t>(0, start - s.first); i < last; ++i) {
       const KeyRange seen = s.window.in_block(start, s.first + i);
-      for (int64_t g = 0; g < h.group; ++g) {
-        attend_block(s.q + i * s.q_stride + g * h.dim, block, s.v + start * s.kv_stride,
-                     s.kv_stride, seen, h.dim, scale, &states[i * h.group + g],
-                     s.out + i * s.out_stride + g * h.dim);
+      for (int64_t g = 0; g < h.group; g += kRowTile) {
+        const int64_t rows = std::min<int64_t>(kRowTile, h.group - g);
+        BlockRow tile[kRowTile];
+        for (int64_t r = 0; r < rows; ++r) {
+          tile[r] = {s.q + i * s.q_stride + (g + r) * h.dim, &states[i * h.group + g + r],
+                     s.out + i * s.out_stride + (g + r) * h.dim};
+        }
+        attend_block(tile, rows, packed, s.v + start * s.kv_stride, s.kv_stride, seen, h.dim,
+                     scale);
       }
     }
   }
@@ -177,7 +142,6 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
           const Slice slice = {
               f32(a->q) + row * a->q.stride[0] + head * h.dim,
               f32(a->k) + s.begin * a->k.stride[0] + kv_head * h.dim,
-              nullptr,
               f32(a->v) + s.begin * a->v.stride[0] + kv_head * h.dim,
               f32(a->out) + row * a->out.stride[0] + head * h.dim,
               a->lse.data != nullptr ? f32(a->lse) + row * h.heads + head : nullptr,
@@ -191,65 +155,6 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
           attend_slice(slice, h, static_cast<float>(a->scale));
         }
       });
-}
-
-rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_args* a) {
-  Heads h;
-  const rlsd_status status = read_heads(context, a->q, a->v_cache.shape[2], &h);
-  if (status != RLSD_OK) return status;
-  int64_t length = 0;
-  for (int64_t i = 0; i < a->q.shape[0]; ++i) length = std::max<int64_t>(length, a->lengths[i]);
-  const Window window = {a->window};
-  const int64_t cost = (h.group + 1) * (window.most(length) + kKeys) * (2 * h.dim + 16);
-  return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t i = task / h.kv_heads, kv_head = task % h.kv_heads;
-      const rlsd_tensor &keys = a->k_cache, &values = a->v_cache;
-      const int64_t head = kv_head * h.group;
-      const Slice slice = {f32(a->q) + i * a->q.stride[0] + head * h.dim,
-                           nullptr,
-                           f32(keys) + a->slots[i] * keys.stride[0] + kv_head * keys.stride[1],
-                           f32(values) + a->slots[i] * values.stride[0] + kv_head * h.dim,
-                           f32(a->out) + i * a->out.stride[0] + head * h.dim,
-                           nullptr,
-                           a->q.stride[0],
-                           values.stride[1],
-                           a->out.stride[0],
-                           h.heads,
-                           a->lengths[i] - 1,
-                           1,
-                           window};
-      attend_slice(slice, h, static_cast<float>(a->scale));
-    }
-  });
-}
-
-rlsd_status cache_append(rlsd_context* context, rlsd_tensor k_cache, rlsd_tensor v_cache,
-                         rlsd_tensor k, rlsd_tensor v, const int32_t* slots,
-                         const int32_t* positions) {
-  const int64_t heads = k.shape[1], dim = k.shape[2];
-  if (!is_f32(k_cache, 4) || !is_f32(v_cache, 4) || !is_f32(k, 3) || !is_f32(v, 3) ||
-      k_cache.shape[3] != dim * kKeys) {
-    return fail(
-        context, RLSD_UNSUPPORTED, -1,
-        "cache_append: expected f32 (slots, kv_heads, blocks, %lld D), (slots, L, kv_heads, "
-        "D) and (R, kv_heads, D).",
-        static_cast<long long>(kKeys));
-  }
-  return parallel_rows(context, k.shape[0], 2 * heads * dim, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (slots[i] < 0) continue;
-      std::memcpy(f32(v_cache) + slots[i] * v_cache.stride[0] + positions[i] * v_cache.stride[1],
-                  f32(v) + i * v.stride[0], static_cast<size_t>(heads * dim) * sizeof(float));
-      const int64_t block = positions[i] / kKeys, place = positions[i] % kKeys;
-      for (int64_t head = 0; head < heads; ++head) {
-        const float* from = f32(k) + i * k.stride[0] + head * dim;
-        float* to = f32(k_cache) + slots[i] * k_cache.stride[0] + head * k_cache.stride[1] +
-                    block * k_cache.stride[2] + place;
-        for (int64_t d = 0; d < dim; ++d) to[d * kKeys] = from[d];
-      }
-    }
-  });
 }
 
 rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args*,

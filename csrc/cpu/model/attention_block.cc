@@ -1,6 +1,7 @@
 #include "cpu/model/attention_block.h"
 
 #include "cpu/matmul_kernels.h"
+#include "cpu/model/attention_kernels.h"
 #include "cpu/model/simd.h"
 
 namespace rlsd::cpu {
@@ -12,70 +13,16 @@ constexpr int64_t kRun = 32;
 
 RLSD_INLINE int64_t whole_runs(int64_t count) { return (count + kRun - 1) / kRun * kRun; }
 
-/* scores[j] = sum over d of q[d] packed[d][j], in the order of d, for kWidth keys. */
-template <int kWidth>
-RLSD_INLINE void score_keys(float* scores, const float* q, const float* packed, int64_t dim) {
-  float sums[kWidth] = {};
-  for (int64_t d = 0; d < dim; ++d) {
-    const float* row = packed + d * kKeys;
-    for (int j = 0; j < kWidth; ++j) sums[j] += q[d] * row[j];
-  }
-  for (int j = 0; j < kWidth; ++j) scores[j] = sums[j];
-}
-
-/* The first `width` keys. A whole block at once: more sums that do not wait for each other. */
-RLSD_INLINE void score_block(float* scores, const float* q, const float* packed, int64_t width,
-                             int64_t dim) {
-  if (width == kKeys) return score_keys<kKeys>(scores, q, packed, dim);
-  for (int64_t run = 0; run < width; run += kRun) {
-    score_keys<kRun>(scores + run, q, packed + run, dim);
-  }
-}
-
 /* Those of `width` numbers, one a key, whose key is not seen. */
 RLSD_INLINE void set_unseen(float* numbers, KeyRange seen, int64_t width, float value) {
   for (int64_t j = 0; j < seen.first; ++j) numbers[j] = value;
   for (int64_t j = seen.end; j < width; ++j) numbers[j] = value;
 }
 
-/* out[i] += sum over j of weights[j] rows[j][i] for kWidth columns, in the order of j. */
-template <int kWidth>
-RLSD_INLINE void weighted_rows(float* out, float keep, const float* weights, const float* rows,
-                               int64_t stride, int64_t count) {
-  float sums[kWidth] = {};
-  for (int64_t j = 0; j < count; ++j) {
-    for (int i = 0; i < kWidth; ++i) sums[i] += weights[j] * rows[j * stride + i];
-  }
-  for (int i = 0; i < kWidth; ++i) out[i] = out[i] * keep + sums[i];
-}
-
-/* out = out keep + weights rows, all columns. */
-RLSD_INLINE void add_weighted(float* out, float keep, const float* weights, const float* rows,
-                              int64_t stride, int64_t count, int64_t dim) {
-  int64_t d = 0;
-  for (; d + 64 <= dim; d += 64) weighted_rows<64>(out + d, keep, weights, rows + d, stride, count);
-  for (; d + 32 <= dim; d += 32) weighted_rows<32>(out + d, keep, weights, rows + d, stride, count);
-  for (; d + 16 <= dim; d += 16) weighted_rows<16>(out + d, keep, weights, rows + d, stride, count);
-  for (; d + 8 <= dim; d += 8) weighted_rows<8>(out + d, keep, weights, rows + d, stride, count);
-  for (; d < dim; ++d) weighted_rows<1>(out + d, keep, weights, rows + d, stride, count);
-}
-
-}  // namespace
-
-void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
-  matmul_kernels().transpose(packed, kKeys, rows, stride, count, dim);
-  const int64_t width = whole_runs(count);
-  for (int64_t d = 0; d < dim; ++d) {
-    for (int64_t j = count; j < width; ++j) packed[d * kKeys + j] = 0.0f;
-  }
-}
-
-RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const float* values,
-                              int64_t stride, KeyRange seen, int64_t dim, float scale,
-                              SoftmaxState* state, float* out) {
+/* The block's scores become exp(score - largest), 0 where they are not seen. Returns what the row's
+ * sums so far are multiplied by. */
+RLSD_CLONES float weigh(float* scores, KeyRange seen, float scale, SoftmaxState* state) {
   const int64_t width = whole_runs(seen.end);
-  float scores[kKeys];
-  score_block(scores, q, packed_keys, width, dim);
   for (int64_t j = 0; j < width; ++j) scores[j] *= scale;
   set_unseen(scores, seen, width, -HUGE_VALF);
   float lanes[kLanes];
@@ -93,8 +40,35 @@ RLSD_CLONES void attend_block(const float* q, const float* packed_keys, const fl
   }
   state->sum = state->sum * keep + sum_lanes(lanes);
   state->largest = largest;
-  add_weighted(out, keep, scores + seen.first, values + seen.first * stride, stride,
-               seen.end - seen.first, dim);
+  return keep;
+}
+
+}  // namespace
+
+void pack_block(float* packed, const float* rows, int64_t stride, int64_t count, int64_t dim) {
+  matmul_kernels().transpose(packed, kKeys, rows, stride, count, dim);
+  const int64_t width = whole_runs(count);
+  for (int64_t d = 0; d < dim; ++d) {
+    for (int64_t j = count; j < width; ++j) packed[d * kKeys + j] = 0.0f;
+  }
+}
+
+void attend_block(const BlockRow* rows, int64_t count_of_rows, const float* packed_keys,
+                  const float* values, int64_t stride, KeyRange seen, int64_t dim, float scale) {
+  const AttentionKernels& kernels = attention_kernels();
+  const float *q[kRowTile], *weights[kRowTile];
+  float scores[kRowTile][kKeys], keep[kRowTile], *out[kRowTile];
+  for (int64_t r = 0; r < count_of_rows; ++r) {
+    q[r] = rows[r].q;
+    weights[r] = scores[r] + seen.first;
+    out[r] = rows[r].out;
+  }
+  kernels.scores[count_of_rows - 1](scores, q, packed_keys, whole_runs(seen.end), dim);
+  for (int64_t r = 0; r < count_of_rows; ++r) {
+    keep[r] = weigh(scores[r], seen, scale, rows[r].state);
+  }
+  kernels.add_weighted[count_of_rows - 1](out, keep, weights, values + seen.first * stride, stride,
+                                          seen.end - seen.first, dim);
 }
 
 RLSD_CLONES float finish_row(float* out, const SoftmaxState& state, int64_t dim) {
@@ -116,14 +90,18 @@ RLSD_CLONES float dot_row(const float* a, const float* b, int64_t dim) {
 RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block,
                                        KeyRange seen, int64_t dim, float scale) {
   const int64_t width = whole_runs(seen.end);
-  float p[kKeys], ds[kKeys];
-  score_block(p, row.q, block.packed_keys, width, dim);
-  score_block(ds, row.d_out, block.packed_values, width, dim);
+  const AttentionKernels& kernels = attention_kernels();
+  float products[2][kKeys];
+  const float one = 1.0f;
+  float *const p = products[0], *const ds = products[1];
+  kernels.scores[0](products, &row.q, block.packed_keys, width, dim);
+  kernels.scores[0](products + 1, &row.d_out, block.packed_values, width, dim);
   for (int64_t j = 0; j < width; ++j) p[j] = exp_approx(p[j] * scale - row.lse);
   set_unseen(p, seen, width, 0.0f);
   for (int64_t j = 0; j < width; ++j) ds[j] = p[j] * (ds[j] - row.delta) * scale;
-  add_weighted(row.dq, 1.0f, ds + seen.first, block.keys + seen.first * block.stride, block.stride,
-               seen.end - seen.first, dim);
+  const float* weights = ds + seen.first;
+  kernels.add_weighted[0](&row.dq, &one, &weights, block.keys + seen.first * block.stride,
+                          block.stride, seen.end - seen.first, dim);
   for (int64_t j = seen.first; j < seen.end; ++j) {
     float* dk = block.dk + j * block.stride;
     float* dv = block.dv + j * block.stride;

@@ -1,4 +1,4 @@
-/* One query row against one block of kKeys keys: the arithmetic that training, prefill and decoding
+/* Query rows against one block of kKeys keys: the arithmetic that training, prefill and decoding
  * share, so that their results agree bit for bit. Blocks start at key 0 of a sequence and are
  * visited in order. */
 #ifndef RLSD_CPU_MODEL_ATTENTION_BLOCK_H_
@@ -6,11 +6,10 @@
 
 #include <cstdint>
 
-#include "rlsd/rlsd.h"
+#include "cpu/model/attention_kernels.h"
 
 namespace rlsd::cpu {
 
-constexpr int64_t kKeys = RLSD_KEY_BLOCK;
 constexpr int64_t kMaxHeadDim = 256;
 
 /* The first `count` keys (or values) of a block, turned to (D, kKeys). */
@@ -26,9 +25,16 @@ struct KeyRange {
   int64_t first, end;
 };
 
-/* Adds those keys of the block to the row's state and to out (D), which stays unnormalised. */
-void attend_block(const float* q, const float* packed_keys, const float* values, int64_t stride,
-                  KeyRange seen, int64_t dim, float scale, SoftmaxState* state, float* out);
+/* A row as it goes over its blocks: its sums so far and out (D), which stays unnormalised. */
+struct BlockRow {
+  const float* q;
+  SoftmaxState* state;
+  float* out;
+};
+
+/* Adds the keys that a few rows see alike, at most kRowTile of them. */
+void attend_block(const BlockRow* rows, int64_t count_of_rows, const float* packed_keys,
+                  const float* values, int64_t stride, KeyRange seen, int64_t dim, float scale);
 
 /* out / sum, and the row's log-sum-exp. */
 float finish_row(float* out, const SoftmaxState& state, int64_t dim);

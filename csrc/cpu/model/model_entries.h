@@ -23,8 +23,8 @@ rlsd_status attention_decode(rlsd_context*, const rlsd_attention_decode_args*);
 rlsd_status attention_backward(rlsd_context*, const rlsd_attention_args*);
 rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args*,
                                          uint64_t* bytes);
-rlsd_status cache_append(rlsd_context*, rlsd_tensor k_cache, rlsd_tensor v_cache, rlsd_tensor k,
-                         rlsd_tensor v, const int32_t* slots, const int32_t* positions);
+rlsd_status cache_append(rlsd_context*, rlsd_tensor k, rlsd_tensor v, float* const* blocks,
+                         const int32_t* positions, int64_t k_offset, int64_t v_offset);
 rlsd_status glu(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up,
                 int32_t activation);
 rlsd_status glu_backward(rlsd_context*, rlsd_tensor d_gate, rlsd_tensor d_up, rlsd_tensor d_out,

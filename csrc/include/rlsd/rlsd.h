@@ -285,16 +285,18 @@ typedef struct rlsd_attention_args {
   int64_t window;            /* keys that a query sees, its own the last of them; 0: all up to its own */
 } rlsd_attention_args;
 
-/* Keys of a cache lie as scores read them: in blocks of so many, each (D, RLSD_KEY_BLOCK). */
+/* Tokens of one block of a cache. */
 #define RLSD_KEY_BLOCK 64
 
-/* One new token a sequence against its cache; the caller has appended k and v already. */
+/* One new token a sequence against its cache; the caller has appended k and v already. Each layer has its place in
+ * every block: from k_offset on keys as scores read them, (kv_heads, D, RLSD_KEY_BLOCK), from v_offset on values,
+ * (kv_heads, RLSD_KEY_BLOCK, D); offsets count floats. Sequences that begin alike may have the same blocks for what
+ * they have in common; a backend may read those once for neighbours. */
 typedef struct rlsd_attention_decode_args {
-  rlsd_tensor q, out;  /* (B, heads, D) */
-  rlsd_tensor k_cache; /* (slots, kv_heads, blocks, D * RLSD_KEY_BLOCK) */
-  rlsd_tensor v_cache; /* (slots, max_length, kv_heads, D) */
-  const int32_t* slots;         /* (B) */
-  const int32_t* lengths;       /* (B): cached tokens, the new one included */
+  rlsd_tensor q, out;     /* (B, heads, D) */
+  float* const* blocks;   /* (B, most_blocks): of each sequence, in the order of its tokens */
+  const int32_t* lengths; /* (B): cached tokens, the new one included */
+  int64_t most_blocks, kv_heads, k_offset, v_offset;
   double scale;
   int64_t window; /* as in rlsd_attention_args */
 } rlsd_attention_decode_args;
@@ -387,10 +389,10 @@ typedef struct rlsd_backend_v1 {
                       double attention_factor, int32_t direction);
   rlsd_status (*attention)(rlsd_context*, const rlsd_attention_args*);
   rlsd_status (*attention_decode)(rlsd_context*, const rlsd_attention_decode_args*);
-  /* Row i of k and v (R, kv_heads, D) becomes the key and value at positions[i] of slot slots[i] of caches as in
-   * rlsd_attention_decode_args; slots[i] < 0: left out */
-  rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor k_cache, rlsd_tensor v_cache, rlsd_tensor k, rlsd_tensor v,
-                              const int32_t* slots, const int32_t* positions);
+  /* Row i of k and v (R, kv_heads, D) becomes the key and value at positions[i] % RLSD_KEY_BLOCK of blocks[i], as
+   * rlsd_attention_decode_args has them; blocks[i] NULL: left out */
+  rlsd_status (*cache_append)(rlsd_context*, rlsd_tensor k, rlsd_tensor v, float* const* blocks,
+                              const int32_t* positions, int64_t k_offset, int64_t v_offset);
   /* out = activation(gate) * up; activation as in rlsd_activation */
   rlsd_status (*glu)(rlsd_context*, rlsd_tensor out, rlsd_tensor gate, rlsd_tensor up, int32_t activation);
   /* x += y */
