@@ -15,7 +15,7 @@ const FAULTS = [
   ["clamp blocks at its bound", "csrc/core/surrogate.h", "x >= low && x <= high", "x > low && x < high"],
   ["no ratio bound", "csrc/core/surrogate.h", "std::fmin(r, o.ratio_bound)", "r"],
   ["no clamp of the log-ratio", "csrc/core/evidence.h", "kMaxLogRatio = 20.0", "kMaxLogRatio = 1e9"],
-  ["gspo clips at 20", "csrc/core/surrogate.h", "std::fmin(x, 10.0)", "std::fmin(x, 20.0)"],
+  ["gspo clips at 20", "csrc/core/surrogate.h", "RLSD_GSPO ? 10.0 : kMaxLogRatio", "kMaxLogRatio"],
   [
     "sapo's temperatures swapped",
     "csrc/core/surrogate.h",

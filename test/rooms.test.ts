@@ -94,6 +94,7 @@ const PACKAGES: Record<string, RegExp> = {
 const SHARED = [
   "lib/check.js",
   "lib/errors.js",
+  "lib/file-lines.js",
   "lib/hub-cache.js",
   "lib/leaves.js",
   "lib/on-abort.js",

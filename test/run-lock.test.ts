@@ -85,7 +85,7 @@ test("the lock of a process that died is taken over: it is gone, its number is a
 });
 
 onLinux("a process that has ended is dead, also where its parent did not ask how", async () => {
-  const parent = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 600"], { stdio: ["ignore", "pipe", "inherit"] });
+  const parent = spawn("sh", ["-c", "sleep 0.3 & echo $!; exec sleep 600"], { stdio: ["ignore", "pipe", "inherit"] });
   try {
     const [said] = (await once(parent.stdout, "data")) as [Buffer];
     const pid = Number(said.toString());
