@@ -207,7 +207,10 @@ describe("an aborted call", () => {
       await new Promise((resolve) => setTimeout(resolve, 3));
       const begin = performance.now();
       controller.abort();
-      await expect(pending).rejects.toThrow("aborted");
+      const ended = await pending.then(() => "resolved", String);
+      // One that was over before this thread was run again says nothing.
+      if (ended === "resolved") continue;
+      expect(ended).toContain("aborted");
       shortest = Math.min(shortest, performance.now() - begin);
     }
     expect(shortest).toBeLessThan(10);
