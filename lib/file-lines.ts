@@ -1,11 +1,44 @@
 import { createReadStream } from "node:fs";
+import { RlsdError } from "./errors.js";
 
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-function joined(parts: readonly Buffer[]): Buffer {
-  const line = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-  return line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line;
+/** Bytes of a line: more are no text of this program's, and none that a string could hold is longer by much. */
+const MOST_BYTES = 2 ** 28;
+
+/** A line without the carriage return that ends it. */
+export const withoutReturn = (line: Buffer): Buffer => (line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line);
+
+/**
+ * What stands between the line feeds of a file, as bytes.
+ *
+ * @param what names the file in an error
+ */
+export async function* linesIn(chunks: AsyncIterable<Buffer>, what: string): AsyncGenerator<Buffer> {
+  let parts: Buffer[] = [];
+  let bytes = 0;
+  let lines = 0;
+  const joined = () => (parts.length === 1 ? parts[0]! : Buffer.concat(parts));
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (let end = chunk.indexOf(LINE_FEED); end >= 0; end = chunk.indexOf(LINE_FEED, start)) {
+      parts.push(chunk.subarray(start, end));
+      yield joined();
+      parts = [];
+      bytes = 0;
+      lines++;
+      start = end + 1;
+    }
+    if (start === chunk.length) continue;
+    parts.push(chunk.subarray(start));
+    bytes += chunk.length - start;
+    if (bytes > MOST_BYTES) {
+      const message = `${what}:${lines + 1}: the line has no end within ${MOST_BYTES / 2 ** 20} MiB: expected one row a line.`;
+      throw new RlsdError("ERR_RLSD_DATA", message);
+    }
+  }
+  if (parts.length > 0) yield joined();
 }
 
 /**
@@ -13,16 +46,5 @@ function joined(parts: readonly Buffer[]): Buffer {
  * U+2029 in its texts as they are, where `readline` of Node 24 ends a line.
  */
 export async function* fileLines(file: string): AsyncGenerator<Buffer> {
-  let parts: Buffer[] = [];
-  for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
-    let start = 0;
-    for (let end = chunk.indexOf(LINE_FEED); end >= 0; end = chunk.indexOf(LINE_FEED, start)) {
-      parts.push(chunk.subarray(start, end));
-      yield joined(parts);
-      parts = [];
-      start = end + 1;
-    }
-    if (start < chunk.length) parts.push(chunk.subarray(start));
-  }
-  if (parts.length > 0) yield joined(parts);
+  for await (const line of linesIn(createReadStream(file), file)) yield withoutReturn(line);
 }

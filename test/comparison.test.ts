@@ -136,6 +136,22 @@ describe("a comparison", () => {
     expect(text).not.toContain("±");
   });
 
+  test("says of a baseline that learned nothing that there is nothing to reach, not that it was reached at once", () => {
+    const flat = (name: string, ...accuracy: number[]) => ({
+      name,
+      runs: [run(1, Object.fromEntries(accuracy.map((value, i) => [10 * i, value])))],
+    });
+    const told = (one: ComparedArm, other: ComparedArm) => comparisonText(compareArms([one, other])!).split("\n")[3];
+    expect(told(flat("grpo", 0, 0, 0), flat("rlsd", 0, 0, 0))).toBe(
+      "rlsd and grpo are at 0.0% at every evaluation: no accuracy was gained",
+    );
+    const nothing = "grpo ends at 0.0%, no higher than at step 0: there is nothing for rlsd to reach";
+    expect(told(flat("grpo", 0, 0.1, 0), flat("rlsd", 0, 0.2, 0.3))).toBe(nothing);
+    expect(compareReport("x", compareArms([flat("grpo", 0, 0), flat("rlsd", 0, 1)])!, [])).toContain(nothing);
+    // One evaluation says nothing of what was learned.
+    expect(told(flat("grpo", 0.5), flat("rlsd", 0.5))).toBe("rlsd is at grpo's last 50.0% by step 0 of 0");
+  });
+
   test("of many evaluations shows the first, the last and some between", () => {
     const many = Object.fromEntries(Array.from({ length: 101 }, (_, i) => [i, i / 100]));
     const [head] = comparisonText(compareArms([{ name: "a", runs: [run(1, many)] }])!).split("\n");

@@ -280,7 +280,7 @@ describe("rows that do not fit", () => {
 
   test("a file that is not there, of an unknown kind, or empty is one clear error", async () => {
     await expect(rowsOf(join(folder, "nowhere.jsonl"))).rejects.toMatchObject({ code: "ERR_RLSD_DATA" });
-    await expect(rowsOf(file("rows.csv", "a,b"))).rejects.toThrow(/"\.csv"\. Expected one of \.jsonl/);
+    await expect(rowsOf(file("rows.txt", "a,b"))).rejects.toThrow(/"\.txt"\. Expected one of \.jsonl/);
     mkdirSync(join(folder, "folder.jsonl"));
     await expect(rowsOf(join(folder, "folder.jsonl"))).rejects.toThrow(/cannot read .*folder\.jsonl: it is a folder/);
     const none = await loadDataset([file("empty.jsonl", "")]);

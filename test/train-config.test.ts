@@ -104,6 +104,13 @@ describe("settings", () => {
     writeFileSync(json, "{ not json");
     await expect(readConfigFile(json)).rejects.toMatchObject({ code: "ERR_RLSD_CONFIG" });
     await expect(readConfigFile(join(folder, "none.yaml"))).rejects.toThrow(/none\.yaml/);
+    writeFileSync(json, '[{"question": "q"}]');
+    for (const data of [json, "rows.jsonl", "rows.csv", "rows.jsonl.gz", "shards/*.parquet"]) {
+      await expect(readConfigFile(data)).rejects.toMatchObject({
+        code: "ERR_RLSD_CONFIG",
+        message: `${data} is data, not settings (YAML or JSON): give it as --set data.train=${data}, with --set model=FOLDER, or name both in a file of settings.`,
+      });
+    }
   });
 
   test("--set reads numbers, texts, lists and nested names", async () => {
@@ -112,12 +119,14 @@ describe("settings", () => {
       "stop.target=null",
       "eval.passAt=[1, 2]",
       "algorithm=grpo",
+      "data.eval=*.jsonl",
     ]);
     expect(set).toEqual({
       optimizer: { learningRate: 2e-4 },
       stop: { target: null },
       eval: { passAt: [1, 2] },
       algorithm: "grpo",
+      data: { eval: [join(process.cwd(), "*.jsonl")] },
     });
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
     await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
@@ -284,6 +293,33 @@ describe("a dry run", () => {
     expect(existsSync(settings.output)).toBe(false);
     expect([plan.heldOutInTraining, plan.memory.activations]).toEqual([0, undefined]);
     expect(dryRunText(plan)).toMatch(/, and activations$/m);
+  });
+
+  test("tells every ending once, and the files that a pattern means", async () => {
+    const { folder, settings } = tinyTask();
+    const ending = async (path: string) => {
+      const policy = await TinyPolicy.load(path);
+      return Object.defineProperty(policy, "endTokenIds", { value: [0, 0] });
+    };
+    for (const i of [1, 2, 3, 4, 5, 6, 7])
+      writeFileSync(join(folder, `${i}.jsonl`), '{"question":"say a","answer":"a"}');
+    const data = { train: [join(folder, "[1-7].jsonl")], eval: [join(folder, "e*.jsonl")] };
+    const plan = await dryRun(
+      { ...settings, data, rollout: { ...settings.rollout, stopStrings: ["x", "x"] } },
+      { loadPolicy: ending },
+    );
+    expect([plan.endings, new Set(plan.endings).size]).toEqual([expect.arrayContaining(["x"]), 2]);
+    expect(plan.config.data).toMatchObject({
+      train: [1, 2, 3, 4, 5, 6, 7].map((i) => join(folder, `${i}.jsonl`)),
+      eval: [join(folder, "eval.jsonl")],
+    });
+    const told = dryRunText(plan).split("\n").slice(2, 9);
+    expect(told.map((line) => line.replace(folder, "").trim())).toEqual([
+      "train:    /1.jsonl",
+      ...[2, 3, 4, 5].map((i) => `/${i}.jsonl`),
+      "... (1 more)",
+      "/7.jsonl",
+    ]);
   });
 
   test("changes without a settings file are of the example, unless model and rows are both other ones", async () => {

@@ -274,3 +274,17 @@ test("a folder that cannot be written is refused before training", async () => {
   const run = train({ ...settings, output: join(folder, "file", "run") }, { loadPolicy: TinyPolicy.load });
   await expect(run).rejects.toMatchObject({ code: "ERR_RLSD_WRITE" });
 });
+
+test("a run keeps the files that its pattern meant, whatever comes to lie beside them", async () => {
+  const { folder, settings } = tinyTask();
+  const whole = await train({ ...settings, output: join(folder, "whole") }, { loadPolicy: TinyPolicy.load });
+  const data = { train: [join(folder, "tr*.jsonl")], eval: [join(folder, "eval*")] };
+  await train({ ...settings, data, steps: 2 }, { loadPolicy: TinyPolicy.load });
+  cpSync(join(folder, "eval.jsonl"), join(folder, "tr-new.jsonl"));
+  const { config } = await readRunConfig(settings.output);
+  expect(config.data).toMatchObject(settings.data!);
+  const given = { ...config, reward: shareOfLetter, steps: settings.steps };
+  const resumed = await train(given, { loadPolicy: TinyPolicy.load, resume: settings.output });
+  const weights = (checkpoint: string) => readFileSync(join(checkpoint, "model", "tiny.bin"), "base64");
+  expect(weights(resumed.checkpoint)).toBe(weights(whole.checkpoint));
+});

@@ -61,7 +61,10 @@ export function registerEval(program: Command): void {
     .command("eval")
     .description("judge a run, a checkpoint or a model on held-out rows; every prediction is kept")
     .argument("<directory>", "run, checkpoint or model folder")
-    .argument("[data...]", "JSONL, JSON or Parquet files; default: the run's own held-out rows")
+    .argument(
+      "[data...]",
+      "JSONL, JSON, CSV or Parquet files, folders or patterns; default: the run's own held-out rows",
+    )
     .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
     .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect)
     .option("--output <folder>", "where predictions.jsonl and metrics.json go; default: a new one under runs/")

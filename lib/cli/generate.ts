@@ -73,7 +73,9 @@ async function readPrompt(): Promise<string> {
 async function givenPrompts(prompts: readonly string[], flags: GenerateFlags): Promise<readonly string[] | undefined> {
   if (flags.file !== undefined) {
     if (prompts.length === 0) return [];
-    throw usage("Expected prompts or --file but received both: leave one out.");
+    throw usage(
+      "Expected prompts or --file but received both: leave one out. A pattern stands in quotes: --file 'rows/*.jsonl'.",
+    );
   }
   if (flags.limit !== undefined) throw usage("--limit is for the rows of --file.");
   if (prompts.length === 0 && process.stdin.isTTY === true) {
@@ -180,7 +182,7 @@ export function registerGenerate(program: Command): void {
     .description("ask a run, a checkpoint or a model")
     .argument("<model>", "run, checkpoint or model folder, or adapters")
     .argument("[prompts...]", "what is asked; default: standard input, or on a terminal a conversation")
-    .option("--file <rows>", "JSONL, JSON or Parquet file with rows as for training; repeatable", collect)
+    .option("--file <rows>", "file, folder or pattern with rows as for training; repeatable", collect)
     .option("--limit <n>", "rows at most", whole("--limit", 1))
     .option("--system <text>", "system message; default: the run's")
     .option("--count <n>", "completions of each prompt", whole("--count", 1), 1)

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import { completionsOf, finishOf } from "../trainer/data/completions.js";
 import { valueAt } from "../trainer/data/fields.js";
+import { findDataFiles } from "../trainer/data/find-files.js";
 import { readRows } from "../trainer/data/read-rows.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../verifiers/registry.js";
 import { startVerifier } from "../verifiers/start.js";
@@ -11,8 +12,8 @@ import { collect, EXIT, jsonLine, readable } from "./command.js";
 import { meanwhile } from "./slowly.js";
 
 export interface ScoreOptions {
-  /** A JSONL, JSON or Parquet file: `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
-  readonly data: string;
+  /** Files, folders or patterns as for training: rows with `completion` (a text) or `completions` (a list of texts), and what the verifier reads. */
+  readonly data: readonly string[];
   /** A verifier's name, its JSON, or `@file` with its JSON. */
   readonly verifier: string;
   /** `name=column`: where the file's columns have other names. Dots reach into objects. */
@@ -84,18 +85,20 @@ interface Place {
   readonly row: Record<string, unknown>;
 }
 
-/** The rows of the file with the fields in place that were named otherwise. */
-async function* namedRows(data: string, fields: ReadonlyMap<string, string>): AsyncGenerator<Place> {
-  for await (const { where, row, problem } of readRows(data)) {
-    if (row === undefined) throw badRow(where, `${problem ?? "unreadable"}.`);
-    const named: Record<string, unknown> = { ...row };
-    for (const [name, column] of fields) {
-      const value = valueAt(row, column);
-      if (value === undefined)
-        throw badRow(where, `there is no column "${column}", which --field ${name}=${column} names.`);
-      named[name] = value;
+/** The rows of the files with the fields in place that were named otherwise. */
+async function* namedRows(files: readonly string[], fields: ReadonlyMap<string, string>): AsyncGenerator<Place> {
+  for (const file of files) {
+    for await (const { where, row, problem } of readRows(file)) {
+      if (row === undefined) throw badRow(where, `${problem ?? "unreadable"}.`);
+      const named: Record<string, unknown> = { ...row };
+      for (const [name, column] of fields) {
+        const value = valueAt(row, column);
+        if (value === undefined)
+          throw badRow(where, `there is no column "${column}", which --field ${name}=${column} names.`);
+        named[name] = value;
+      }
+      yield { where, row: named };
     }
-    yield { where, row: named };
   }
 }
 
@@ -111,10 +114,14 @@ function samplesOf({ where, row }: Place): Sample[] {
   }
 }
 
-/** Reads the whole file once, so that a row that cannot be judged stops the command before it prints anything. */
-async function checkRows(data: string, fields: ReadonlyMap<string, string>, verifier: Verifier): Promise<number> {
+/** Reads all files once, so that a row that cannot be judged stops the command before it prints anything. */
+async function checkRows(
+  files: readonly string[],
+  fields: ReadonlyMap<string, string>,
+  verifier: Verifier,
+): Promise<number> {
   let completions = 0;
-  for await (const place of namedRows(data, fields)) {
+  for await (const place of namedRows(files, fields)) {
     completions += samplesOf(place).length;
     try {
       verifier.check?.(place.row);
@@ -122,19 +129,19 @@ async function checkRows(data: string, fields: ReadonlyMap<string, string>, veri
       throw badRow(place.where, error instanceof Error ? error.message : String(error));
     }
   }
-  if (completions === 0) throw new RlsdError("ERR_RLSD_DATA", `${data} holds no completions.`);
+  if (completions === 0) throw new RlsdError("ERR_RLSD_DATA", `${files.join(", ")} holds no completions.`);
   return completions;
 }
 
-/** Verdicts in the order of the file, with at most IN_FLIGHT samples on their way. */
+/** Verdicts in the order of the files, with at most IN_FLIGHT samples on their way. */
 async function* judgeAll(
-  data: string,
+  files: readonly string[],
   fields: ReadonlyMap<string, string>,
   verifier: Verifier,
   signal: AbortSignal,
 ): AsyncGenerator<Scored> {
   const running: Promise<Scored>[] = [];
-  for await (const place of namedRows(data, fields)) {
+  for await (const place of namedRows(files, fields)) {
     const { where } = place;
     for (const [completion, sample] of samplesOf(place).entries()) {
       const scored = verifier.verify(sample, signal).then((verdict) => ({ where, id: sample.id, completion, verdict }));
@@ -179,7 +186,7 @@ function count(summary: Summary, sum: number, { reward, reason }: Verdict): numb
   return sum + (reward ?? 0);
 }
 
-/** Judges every completion of a file and prints the verdicts. Returns the exit code. */
+/** Judges every completion of the files and prints the verdicts. Returns the exit code. */
 export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   const fields = readFields(options.field ?? []);
   const verifier = createVerifier(readSpec(options.verifier));
@@ -189,12 +196,13 @@ export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
   const printJson = (value: unknown) => io.stdout.write(`${jsonLine(value)}\n`);
   let quiet: (() => void) | undefined;
   try {
-    const total = await checkRows(options.data, fields, verifier);
+    const files = await findDataFiles(options.data);
+    const total = await checkRows(files, fields, verifier);
     await startVerifier(verifier, controller.signal);
     quiet = meanwhile(() => `${summary.completions} of ${total} judged`, io.stderr);
     let sum = 0;
     let last = "";
-    for await (const scored of judgeAll(options.data, fields, verifier, controller.signal)) {
+    for await (const scored of judgeAll(files, fields, verifier, controller.signal)) {
       if (scored.where !== last) summary.rows++;
       last = scored.where;
       sum = count(summary, sum, scored.verdict);
@@ -219,7 +227,7 @@ Examples:
   rlsd score data.jsonl --verifier math --field answer=solution --explain
   rlsd score data.jsonl --verifier '{"type": "numeric", "relative": 0.01}' --json
 
-Each row of the file (JSONL, JSON or Parquet) has "completion" or "completions" and the fields that the verifier reads.
+Each row of the files (JSONL, JSON, CSV or Parquet; folders and patterns such as 'shards/*.jsonl' too) has "completion" or "completions" and the fields that the verifier reads.
 
 Verifiers:
 ${listVerifiers()
@@ -230,14 +238,14 @@ ${listVerifiers()
 export function registerScore(program: Command): void {
   program
     .command("score")
-    .description("judge completions in a file with a verifier")
-    .argument("<data>", "JSONL, JSON or Parquet file")
+    .description("judge completions in files with a verifier")
+    .argument("<data...>", "JSONL, JSON, CSV or Parquet files, folders or patterns")
     .requiredOption("--verifier <name|json|@file>", "which verifier")
     .option("--field <name=column>", "read a field from a column of another name (repeatable)", collect)
     .option("--explain", "print what was extracted, from where, and what it was compared with")
     .option("--json", "print one JSON object a line")
     .addHelpText("after", help)
-    .action(async (data: string, options: Omit<ScoreOptions, "data">) => {
+    .action(async (data: string[], options: Omit<ScoreOptions, "data">) => {
       process.exitCode = await runScore({ data, ...options }, process);
     });
 }

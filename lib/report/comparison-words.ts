@@ -13,9 +13,23 @@ export const pointsText = (difference: Spread): string => signed(100 * differenc
 /** Where the runs of an arm ended: 60, or 20 to 60. */
 export const endsText = ({ ends: { from, to } }: ArmResult): string => (from === to ? String(to) : `${from} to ${to}`);
 
+/** That the baseline shows nothing which an arm could reach; undefined: it does. */
+function nothingToReach(arm: ArmResult, base: ArmResult): string | undefined {
+  const [first, ...later] = base.curve;
+  if (first === undefined || later.length === 0 || base.last.mean > first.mean) return undefined;
+  const end = percent(base.last.mean);
+  if ([arm, base].every(({ curve, last }) => [last, ...curve].every(({ mean }) => mean === first.mean))) {
+    return `${arm.name} and ${base.name} are at ${end} at every evaluation: no accuracy was gained`;
+  }
+  return `${base.name} ends at ${end}, no higher than at step ${first.step}: there is nothing for ${arm.name} to reach`;
+}
+
 /** How fast an arm was where the baseline ended: the method's claim is steps, so that is told first. */
-export function reachText({ name, reachesBaseline }: ArmResult, { baseline, arms }: Comparison): string {
+export function reachText(arm: ArmResult, { baseline, arms }: Comparison): string {
   const base = arms[0]!;
+  const nothing = nothingToReach(arm, base);
+  if (nothing !== undefined) return nothing;
+  const { name, reachesBaseline } = arm;
   const last = `${baseline}'s last ${percent(base.last.mean)}`;
   const steps = base.ends.from === base.ends.to ? "step" : "steps";
   if (reachesBaseline === undefined) return `${name} does not reach ${last} (${steps} ${endsText(base)})`;

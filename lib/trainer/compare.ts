@@ -5,7 +5,7 @@ import { RlsdError } from "../errors.js";
 import { differingPaths } from "../leaves.js";
 import { type ResolvedConfig, resolveConfig } from "./config.js";
 import { merge } from "./config-file.js";
-import { settleModels } from "./resolve-model.js";
+import { settleConfig } from "./resolve-model.js";
 import { CONFIG_FILE, readRunConfig, recorded } from "./run-folder.js";
 import { train } from "./train.js";
 import type { TrainHooks, TrainSummary } from "./train-hooks.js";
@@ -95,7 +95,7 @@ async function begun(folder: string): Promise<boolean> {
 
 /** A run that was begun before goes on only with the settings that it has. */
 async function requireSame({ arm, seed, folder, settings }: ComparedRun): Promise<void> {
-  const wanted: unknown = JSON.parse(recorded(await settleModels(resolveConfig(settings))));
+  const wanted: unknown = JSON.parse(recorded(await settleConfig(resolveConfig(settings))));
   const differing = differingPaths([wanted, (await readRunConfig(folder)).config]);
   if (differing.length === 0) return;
   throw new RlsdError(

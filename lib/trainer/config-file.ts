@@ -5,6 +5,7 @@ import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
 import { isFilePath } from "../verifiers/module.js";
+import { kindOf } from "./data/read-rows.js";
 
 type Tree = Record<string, unknown>;
 
@@ -67,8 +68,16 @@ function anchor(tree: Tree, folder: string): Tree {
   return out;
 }
 
+const isData = (file: string): RlsdError =>
+  new RlsdError(
+    "ERR_RLSD_CONFIG",
+    `${file} is data, not settings (YAML or JSON): give it as --set data.train=${file}, with --set model=FOLDER, or name both in a file of settings.`,
+  );
+
 /** The settings of a YAML (.yaml, .yml) or JSON file. */
 export async function readConfigFile(file: string): Promise<Tree> {
+  const kind = kindOf(file);
+  if (kind !== undefined && kind !== ".json") throw isData(file);
   let content: string;
   try {
     content = await readFile(file, "utf8");
@@ -84,6 +93,7 @@ export async function readConfigFile(file: string): Promise<Tree> {
     throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${why}`);
   }
   if (value === null || value === undefined) return {};
+  if (kind !== undefined && Array.isArray(value)) throw isData(file);
   if (!isTree(value)) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: expected settings (an object at the top).`);
   return anchor(value, dirname(resolve(file)));
 }
@@ -98,8 +108,10 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
       throw new RlsdError("ERR_RLSD_CONFIG", `--set: expected key=value but received "${assignment}".`);
     }
     let value: unknown;
+    const text = assignment.slice(cut + 1);
     try {
-      value = parse(assignment.slice(cut + 1), { logLevel: "error" });
+      // A star that begins a text is an alias in YAML, of which there can be none here.
+      value = text.startsWith("*") ? text : parse(text, { logLevel: "error" });
     } catch (error) {
       const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
       throw new RlsdError(

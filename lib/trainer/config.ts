@@ -57,7 +57,11 @@ export const trainSchema = {
   seed: integer(1, "of prompts, rollouts and intervals"),
   steps: integer(100, "updates of the policy", { min: 0 }),
   data: {
-    train: listOf(text("", ""), [], "JSONL, JSON or Parquet files"),
+    train: listOf(
+      text("", ""),
+      [],
+      "JSONL, JSON, CSV or Parquet files, folders of them, or patterns such as shards/*.jsonl.gz",
+    ),
     eval: listOf(text("", ""), [], "held-out files of the same kind; empty: no evaluation"),
     fields,
     system: nullable(text("", ""), "system message put before every prompt that has none"),

@@ -12,6 +12,15 @@ const bytes = (n: number): string => {
 
 const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
 
+/** Files that are shown of many: the first and the last. */
+const FILES_SHOWN = 6;
+
+function filesText(what: string, files: readonly string[]): string[] {
+  const left = files.length - FILES_SHOWN;
+  const shown = left > 0 ? [...files.slice(0, FILES_SHOWN - 1), `... (${left} more)`, ...files.slice(-1)] : files;
+  return shown.map((file, i) => `           ${(i === 0 ? `${what}:` : "").padEnd(10)}${file}`);
+}
+
 function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
   const told = (columns: FieldMap | null) =>
     Object.entries(columns ?? {})
@@ -77,6 +86,8 @@ export function dryRunText(plan: DryRun): string {
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
+    ...filesText("train", config.data.train),
+    ...filesText("held out", config.data.eval),
     ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,

@@ -9,7 +9,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { rowText } from "./evidence.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
-import { settleModels } from "./resolve-model.js";
+import { settleConfig } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
@@ -211,7 +211,8 @@ function privilegedRows(
 
 function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy: Policy): string[] | null {
   const tokens = policy.endTokenIds?.map((id) => tokenizer.decode([id]) || `token ${id}`);
-  return tokens === undefined ? null : [...tokens, ...rollout.stopStrings];
+  // Two end tokens may read alike, and a stop string as one of them.
+  return tokens === undefined ? null : [...new Set([...tokens, ...rollout.stopStrings])];
 }
 
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
@@ -219,7 +220,7 @@ export async function dryRun(
   settings: TrainConfig,
   hooks: { readonly loadPolicy?: LoadPolicy | undefined } = {},
 ): Promise<DryRun> {
-  const config = await settleModels(resolveConfig(settings));
+  const config = await settleConfig(resolveConfig(settings));
   const policy = await loadStudent(config, undefined, policyLoader(config, hooks.loadPolicy));
   try {
     if (asksTeacher(config)) checkTeacher(config.teacher, policy);

@@ -8,6 +8,7 @@ import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { findDataFiles } from "./data/find-files.js";
 import { releasing } from "./durable.js";
 import { checkVocabulary, loadTextParts, type TextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
@@ -52,11 +53,20 @@ async function modelFolder(model: string): Promise<string> {
   return existsSync(join(directory, STATE_FILE)) ? (await readCheckpoint(directory)).model : directory;
 }
 
-/** Settings whose models are model folders: a run stands for its best checkpoint as it is now, a checkpoint for its model. */
-export async function settleModels(config: ResolvedConfig): Promise<ResolvedConfig> {
-  const { model, teacher } = config;
+/**
+ * Settings as a run keeps them, for whatever becomes of the rest: models are model folders (a run stands for its best
+ * checkpoint as it is now, a checkpoint for its model), data are files.
+ */
+export async function settleConfig(config: ResolvedConfig): Promise<ResolvedConfig> {
+  const { model, teacher, data } = config;
   const external = teacher.model === "" ? "" : await modelFolder(teacher.model);
-  return { ...config, model: await modelFolder(model), teacher: { ...teacher, model: external } };
+  const [train, held] = [await findDataFiles(data.train), await findDataFiles(data.eval)];
+  return {
+    ...config,
+    model: await modelFolder(model),
+    teacher: { ...teacher, model: external },
+    data: { ...data, train, eval: held },
+  };
 }
 
 /**

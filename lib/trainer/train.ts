@@ -20,7 +20,7 @@ import { rowsWithoutPrivilege } from "./evidence.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
-import { settleModels } from "./resolve-model.js";
+import { settleConfig } from "./resolve-model.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import { sftStep } from "./sft.js";
@@ -258,7 +258,7 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   checkHooks(hooks);
-  const config = await settleModels(resolveConfig(settings));
+  const config = await settleConfig(resolveConfig(settings));
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);

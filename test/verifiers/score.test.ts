@@ -42,13 +42,13 @@ beforeAll(ensureBuilt);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 test("the summary gives the mean reward over every completion", async () => {
-  const { code, out } = await score({ data: write(rows), verifier: "math", field: ["answer=gold"] });
+  const { code, out } = await score({ data: [write(rows)], verifier: "math", field: ["answer=gold"] });
   expect(code).toBe(0);
   expect(out).toMatch(/completions {2}3\nmean reward {2}0\.6667 over 3 judged/);
 });
 
 test("--explain says what was extracted, from where, and compared with what", async () => {
-  const { out } = await score({ data: write(rows), verifier: "math", field: ["answer=gold"], explain: true });
+  const { out } = await score({ data: [write(rows)], verifier: "math", field: ["answer=gold"], explain: true });
   expect(out).toMatch(/:1, id a, completion 1: reward 0\n {2}extracted {2}2 {3}from: boxed\n {2}expected {3}1\n/);
   expect(out).toMatch(
     /:2, id b, completion 0: reward 1\n {2}extracted {2}0\.5 {3}from: phrase\n {2}expected {3}\\frac12/,
@@ -56,7 +56,7 @@ test("--explain says what was extracted, from where, and compared with what", as
 });
 
 test("--json prints one object a line, in the order of the file, then the summary", async () => {
-  const { out } = await score({ data: write(rows), verifier: "math", field: ["answer=gold"], json: true });
+  const { out } = await score({ data: [write(rows)], verifier: "math", field: ["answer=gold"], json: true });
   const lines = out
     .trim()
     .split("\n")
@@ -73,33 +73,33 @@ test("--json prints one object a line, in the order of the file, then the summar
 test("undecided completions are counted by reason and left out of the mean", async () => {
   const verifier = JSON.stringify({ type: "module", path: fixture("misbehave.mjs"), deadlineMs: 2000, workers: 1 });
   const data = write([{ answer: "x", completions: ["x", "hang", "throw"] }]);
-  const { out } = await score({ data, verifier });
+  const { out } = await score({ data: [data], verifier });
   expect(out).toMatch(/mean reward {2}1\.0000 over 1 judged\nundecided {4}2\n/);
   expect(out).toMatch(/timeout +1/);
   expect(out).toMatch(/error +1/);
 });
 
 test.each(["mth", '{"type": "math", "boxd": true}'])("%s is wrong usage", async (verifier) => {
-  const error = await score({ data: write(rows), verifier }).catch((thrown: unknown) => thrown);
+  const error = await score({ data: [write(rows)], verifier }).catch((thrown: unknown) => thrown);
   expect(exitCodeOf(error)).toBe(EXIT.usage);
 });
 
 test("a field may lie inside an object", async () => {
   const data = write([{ reward_model: { ground_truth: "7" }, completion: "7" }]);
-  const { out } = await score({ data, verifier: "numeric", field: ["answer=reward_model.ground_truth"] });
+  const { out } = await score({ data: [data], verifier: "numeric", field: ["answer=reward_model.ground_truth"] });
   expect(out).toMatch(/mean reward {2}1\.0000/);
 });
 
 test("a specification may be read from a file", async () => {
   const spec = join(folder, "spec.json");
   writeFileSync(spec, JSON.stringify({ type: "numeric", absolute: 1 }));
-  const { out } = await score({ data: write([{ answer: 10, completion: "11" }]), verifier: `@${spec}` });
+  const { out } = await score({ data: [write([{ answer: 10, completion: "11" }])], verifier: `@${spec}` });
   expect(out).toMatch(/mean reward {2}1\.0000/);
 });
 
 test("a long file is judged in order with every completion once", async () => {
   const many = Array.from({ length: 1500 }, (_, i) => ({ answer: i, completion: String(i % 3 === 0 ? -1 : i) }));
-  const { out } = await score({ data: write(many), verifier: "numeric", json: true });
+  const { out } = await score({ data: [write(many)], verifier: "numeric", json: true });
   const lines = out
     .trim()
     .split("\n")
@@ -126,21 +126,21 @@ describe("errors name the file and the line, and nothing is printed before them"
     ["an empty file", [], /holds no completions/],
   ])("%s", async (_, data, message) => {
     const io = { stdout: sink(), stderr: sink() };
-    await expect(runScore({ data: write(data), verifier: "numeric" }, io)).rejects.toThrow(message);
+    await expect(runScore({ data: [write(data)], verifier: "numeric" }, io)).rejects.toThrow(message);
     expect(io.stdout.text()).toBe("");
   });
 
   test("a file that is not there, a field that no column has, a verifier that nobody knows", async () => {
     const data = write([{ answer: 1, completion: "1" }]);
-    await expect(score({ data: join(folder, "none.jsonl"), verifier: "numeric" })).rejects.toThrow(
+    await expect(score({ data: [join(folder, "none.jsonl")], verifier: "numeric" })).rejects.toThrow(
       /cannot read .*none/,
     );
-    await expect(score({ data, verifier: "numeric", field: ["answer=gold"] })).rejects.toThrow(
+    await expect(score({ data: [data], verifier: "numeric", field: ["answer=gold"] })).rejects.toThrow(
       /:1: there is no column "gold"/,
     );
-    await expect(score({ data, verifier: "numeric", field: ["answer"] })).rejects.toThrow(/name=column/);
-    await expect(score({ data, verifier: "numerik" })).rejects.toThrow(/Did you mean "numeric"/);
-    await expect(score({ data, verifier: "{type: numeric}" })).rejects.toThrow(/does not parse/);
+    await expect(score({ data: [data], verifier: "numeric", field: ["answer"] })).rejects.toThrow(/name=column/);
+    await expect(score({ data: [data], verifier: "numerik" })).rejects.toThrow(/Did you mean "numeric"/);
+    await expect(score({ data: [data], verifier: "{type: numeric}" })).rejects.toThrow(/does not parse/);
   });
 });
 

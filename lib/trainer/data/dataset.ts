@@ -1,6 +1,7 @@
 import { RlsdError } from "../../errors.js";
 import type { Message } from "../../verifiers/verifier.js";
 import { type FieldMap, guessFields, valueAt } from "./fields.js";
+import { findDataFiles } from "./find-files.js";
 import { type PlacedRow, type Row, readRows } from "./read-rows.js";
 
 /** A row made ready: what is asked, what privileged text there is, and every column as it came. */
@@ -160,7 +161,7 @@ function fieldsOf(file: string, head: readonly PlacedRow[], o: DatasetOptions): 
   }
 }
 
-/** Reads files into examples. Rows that do not fit are listed with their place, never dropped in silence. */
+/** Reads files (see findDataFiles) into examples. Rows that do not fit are listed with their place, never dropped in silence. */
 export async function loadDataset(files: readonly string[], options: DatasetOptions = {}): Promise<Dataset> {
   const examples: Example[] = [];
   const problems: Problem[] = [];
@@ -168,7 +169,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
   const { system = null, check = () => {} } = options;
   let map: FieldMap | null = null;
   let index = 0;
-  for (const file of files) {
+  for (const file of await findDataFiles(files)) {
     if (examples.length >= limit) break;
     const rows = readRows(file);
     try {

@@ -1,8 +1,9 @@
 import { isUtf8 } from "node:buffer";
-import { open, readFile } from "node:fs/promises";
 import { extname } from "node:path";
 import { RlsdError } from "../../errors.js";
-import { fileLines } from "../../file-lines.js";
+import { linesIn, withoutReturn } from "../../file-lines.js";
+import { CsvRecords } from "./csv.js";
+import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -16,12 +17,12 @@ export interface PlacedRow {
 
 const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value);
 
-const kindOf = (value: unknown): string =>
+const typeName = (value: unknown): string =>
   value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
 
 function placed(where: string, value: unknown): PlacedRow {
   if (isRow(value)) return { where, row: value };
-  return { where, problem: `expected an object but found ${kindOf(value)}` };
+  return { where, problem: `expected an object but found ${typeName(value)}` };
 }
 
 const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
@@ -44,9 +45,9 @@ const ENCODING = "not UTF-8: save the file in that encoding";
 
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
   let number = 0;
-  for await (const line of fileLines(file)) {
+  for await (const line of linesIn(fileBytes(file), file)) {
     const where = `${file}:${++number}`;
-    const text = textOf(line);
+    const text = textOf(withoutReturn(line));
     if (text === undefined) {
       yield { where, problem: ENCODING };
       continue;
@@ -64,7 +65,7 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
 }
 
 async function* readJson(file: string): AsyncGenerator<PlacedRow> {
-  const text = textOf(await readFile(file));
+  const text = textOf(await wholeFile(file));
   if (text === undefined) throw new RlsdError("ERR_RLSD_DATA", `${file} is ${ENCODING}.`);
   let value: unknown;
   try {
@@ -74,7 +75,7 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
     throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
   }
   if (!Array.isArray(value)) {
-    const found = isRow(value) ? `an object (${Object.keys(value).slice(0, 8).join(", ")})` : kindOf(value);
+    const found = isRow(value) ? `an object (${Object.keys(value).slice(0, 8).join(", ")})` : typeName(value);
     throw new RlsdError("ERR_RLSD_DATA", `${file}: expected a list of objects but found ${found}.`);
   }
   for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);
@@ -114,31 +115,94 @@ async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
   }
 }
 
+/** Columns by the names of a header, which are all different. */
+function headerOf(file: string, names: readonly string[]): readonly string[] {
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice === undefined) return names;
+  throw new RlsdError(
+    "ERR_RLSD_DATA",
+    `${file}: its first line names two columns "${twice}": expected different names.`,
+  );
+}
+
+function csvRow(names: readonly string[], fields: readonly string[]): Row | string {
+  if (fields.length === names.length) return Object.fromEntries(names.map((name, i) => [name, fields[i]!]));
+  return `it has ${fields.length} fields, but the first line names ${names.length} columns: a field with a comma in it stands in quotes`;
+}
+
+/** Characters of one field: where a quote is forgotten, it takes in all that follows. */
+const MOST_OF_FIELD = 2 ** 28;
+
+/** The records of a file, each with the line where it begins; a text: what is wrong with one. */
+async function* csvRecords(file: string): AsyncGenerator<{ where: string; record: readonly string[] | string }> {
+  const records = new CsvRecords();
+  let [number, begun] = [0, 1];
+  for await (const line of linesIn(fileBytes(file), file)) {
+    number++;
+    if (records.open === undefined) begun = number;
+    const where = `${file}:${begun}`;
+    const text = textOf(line);
+    if (text === undefined) {
+      // What is left of a field that goes on would be another one.
+      if (records.open !== undefined) throw new RlsdError("ERR_RLSD_DATA", `${file}:${number} is ${ENCODING}.`);
+      yield { where, record: ENCODING };
+      continue;
+    }
+    if (records.open === undefined && text.trim() === "") continue;
+    const record = records.add(text);
+    if (record !== undefined) yield { where, record: "problem" in record ? record.problem : record.fields };
+    if ((records.open ?? 0) > MOST_OF_FIELD) break;
+  }
+  if (records.open === undefined) return;
+  throw new RlsdError(
+    "ERR_RLSD_DATA",
+    `${file}:${begun}: the row has a quote that begins a field and no other that ends it.`,
+  );
+}
+
+async function* readCsv(file: string): AsyncGenerator<PlacedRow> {
+  let names: readonly string[] | undefined;
+  for await (const { where, record } of csvRecords(file)) {
+    if (names === undefined) {
+      if (typeof record === "string") throw new RlsdError("ERR_RLSD_DATA", `${where}: ${record}.`);
+      names = headerOf(file, record);
+      continue;
+    }
+    const row = typeof record === "string" ? record : csvRow(names, record);
+    yield typeof row === "string" ? { where, problem: row } : { where, row };
+  }
+}
+
 const READERS: Readonly<Record<string, (file: string) => AsyncGenerator<PlacedRow>>> = {
   ".jsonl": readJsonLines,
   ".ndjson": readJsonLines,
   ".json": readJson,
+  ".csv": readCsv,
+  ".jsonl.gz": readJsonLines,
+  ".ndjson.gz": readJsonLines,
+  ".json.gz": readJson,
+  ".csv.gz": readCsv,
   ".parquet": readParquet,
 };
 
-/** The rows of a JSONL, JSON or Parquet file, with every column, in order. */
+/** The end of a name that says how a file is read (`.jsonl.gz`); undefined: none does. */
+export function kindOf(file: string): string | undefined {
+  const name = file.toLowerCase();
+  const last = extname(name);
+  const kind = last === ".gz" ? extname(name.slice(0, -last.length)) + last : last;
+  return Object.hasOwn(READERS, kind) ? kind : undefined;
+}
+
+/** The rows of a JSONL, JSON, CSV or Parquet file, with every column, in order. */
 export async function* readRows(file: string): AsyncGenerator<PlacedRow> {
-  const extension = extname(file).toLowerCase();
-  const read = READERS[extension];
-  if (read === undefined) {
+  const kind = kindOf(file);
+  if (kind === undefined) {
     const known = Object.keys(READERS).join(", ");
     throw new RlsdError(
       "ERR_RLSD_DATA",
-      `${file}: cannot tell its kind from "${extension}". Expected one of ${known}.`,
+      `${file}: cannot tell its kind from "${extname(file).toLowerCase()}". Expected one of ${known}.`,
     );
   }
-  try {
-    const handle = await open(file, "r");
-    const isFolder = (await handle.stat()).isDirectory();
-    await handle.close();
-    if (isFolder) throw new Error("it is a folder");
-  } catch (error) {
-    throw new RlsdError("ERR_RLSD_DATA", `cannot read ${file}: ${error instanceof Error ? error.message : error}`);
-  }
-  yield* read(file);
+  await checkFile(file);
+  yield* READERS[kind]!(file);
 }

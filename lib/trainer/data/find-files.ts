@@ -1,0 +1,86 @@
+import { lstatSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { RlsdError } from "../../errors.js";
+import { glob, isFolder, isPattern } from "./glob.js";
+import { kindOf } from "./read-rows.js";
+
+/** Names that are shown of a folder. */
+const SHOWN = 6;
+
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_DATA", message);
+};
+
+/** "holds a.csv, b.csv and 3 more", of a folder's names in their order. */
+function holds(names: readonly string[]): string {
+  if (names.length === 0) return "is empty";
+  const more = names.length > SHOWN ? ` and ${names.length - SHOWN} more` : "";
+  return `holds ${names.slice(0, SHOWN).join(", ")}${more}`;
+}
+
+/** What lies where a pattern looks: in the folder above its first name that is one, or in the next above that is there. */
+async function whatLiesThere(pattern: string): Promise<string> {
+  const names = resolve(pattern).split("/");
+  const first = names.findIndex(isPattern);
+  let folder = names.slice(0, first < 0 ? names.length : first).join("/") || "/";
+  const wanted = folder;
+  while (!(await isFolder(folder))) folder = dirname(folder);
+  const there = await readdir(folder).then(
+    (found) => `${folder} ${holds(found.sort())}`,
+    (error: NodeJS.ErrnoException) => `${folder} cannot be read (${error.code})`,
+  );
+  return folder === wanted ? there : `there is no folder ${wanted}, and ${there}`;
+}
+
+/** The data files of a folder, not of folders in it. Names that begin with "." or "_" are marks of those who wrote the others. */
+async function filesOf(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch((error: Error) => fail(`cannot read ${folder}: ${error.message}`));
+  names.sort();
+  const data = names.filter((name) => !/^[._]/.test(name) && kindOf(name) !== undefined);
+  const paths = await Promise.all(data.map(async (name) => ((await isFolder(join(folder, name))) ? [] : [name])));
+  const files = paths.flat();
+  if (files.length === 0) {
+    fail(
+      `${folder} has no data files (JSONL, JSON, CSV or Parquet): it ${holds(names)}. Folders in it are for a pattern: ${join(folder, "**", "*.jsonl")}.`,
+    );
+  }
+  const kinds = new Set(files.map(kindOf));
+  if (kinds.size > 1) {
+    fail(
+      `${folder} has data files of several kinds (${[...kinds].join(", ")}): it ${holds(files)}. Say which: ${join(folder, `*${[...kinds][0]}`)}.`,
+    );
+  }
+  return files.map((name) => join(folder, name));
+}
+
+function exists(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What one entry of a list of data files means. */
+async function meant(entry: string): Promise<readonly string[]> {
+  if (await isFolder(entry)) return filesOf(entry);
+  if (!isPattern(entry) || exists(entry)) return [entry];
+  const found = await glob(entry);
+  return found.length > 0 ? found : fail(`nothing matches ${entry}: ${await whatLiesThere(entry)}.`);
+}
+
+/**
+ * The files that a list of files, folders and patterns means: entries in their order, those of a folder or a pattern sorted
+ * by the characters of their paths, and each file once.
+ *
+ * @throws RlsdError ERR_RLSD_DATA where a folder or a pattern means none, with what lies there
+ */
+export async function findDataFiles(entries: readonly string[]): Promise<string[]> {
+  const found = new Map<string, string>();
+  for (const entry of entries) {
+    for (const file of await meant(entry)) if (!found.has(resolve(file))) found.set(resolve(file), file);
+  }
+  return [...found.values()];
+}
