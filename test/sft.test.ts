@@ -40,7 +40,12 @@ describe("a demonstration", () => {
   const shown = (source: string | undefined, reply: string, ends: readonly number[] = [END]) => {
     const prompter = createPrompter(tokenizer, source === undefined ? undefined : createChatTemplate(source));
     const prompt = prompter.prompt(asked);
-    const { ids } = demonstration(prompter, prompt, asked, reply, ends);
+    const { ids } = demonstration(
+      prompter,
+      prompt,
+      { messages: asked, reply: { role: "assistant", content: reply } },
+      ends,
+    );
     return { text: tokenizer.decode(ids), ids, prompt };
   };
 

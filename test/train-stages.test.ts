@@ -31,6 +31,8 @@ function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
     answer: "42",
     trace: "a trace",
     document: null,
+    tools: [],
+    reply: null,
     row: {},
   };
   return {

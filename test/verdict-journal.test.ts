@@ -71,6 +71,8 @@ test("another reward asks again", async () => {
     answer: "1",
     trace: null,
     document: null,
+    tools: [],
+    reply: null,
     row: { answer: "1" },
   };
   const rollout = {

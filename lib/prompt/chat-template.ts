@@ -3,25 +3,22 @@ import { join } from "node:path";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
+import type { ChatMessage, Tool } from "./messages.js";
 import { createTemplate } from "./template.js";
 
 const TEMPLATE = "chat_template.jinja";
 const CONFIG = "tokenizer_config.json";
-
-/** One turn of a conversation. */
-export interface ChatMessage {
-  readonly role: string;
-  readonly content: string;
-}
 
 export interface RenderOptions {
   /** End with the words that open the assistant's turn. Default true. */
   readonly addGenerationPrompt?: boolean | undefined;
   /** More variables for the template, such as `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>> | undefined;
+  /** What the model may call: `tools` of the template, and `xml_tools`, as SmolLM 3's first one has it. Default: what `variables` say. */
+  readonly tools?: readonly Tool[] | undefined;
 }
 
-const RENDER_FIELDS = new Set(["addGenerationPrompt", "variables"]);
+const RENDER_FIELDS = new Set(["addGenerationPrompt", "variables", "tools"]);
 
 /** Writes a conversation as the model was trained to read it. */
 export interface ChatTemplate {
@@ -69,6 +66,8 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
           ...special,
           tools: null,
           ...o.variables,
+          // Templates that write a frame for tools write it around an empty list too.
+          ...(o.tools?.length ? { tools: o.tools, xml_tools: o.tools } : {}),
           messages,
           add_generation_prompt: o.addGenerationPrompt ?? true,
         }),
@@ -86,13 +85,27 @@ async function readOptional(file: string): Promise<Uint8Array | undefined> {
   }
 }
 
-/** Older files keep the source in the configuration: one text, or a list with one named "default". */
-function embeddedSource(config: Readonly<Record<string, unknown>>): string | undefined {
+/** Older files keep the source in the configuration: one text, or a list with one named "default" and maybe one "tool_use". */
+function embeddedSources(config: Readonly<Record<string, unknown>>): { source?: string; forTools?: string } {
   const value = config.chat_template;
-  if (!Array.isArray(value)) return typeof value === "string" ? value : undefined;
-  const entry: unknown = value.find((e: { name?: unknown }) => e?.name === "default") ?? value[0];
-  const source = (entry as { template?: unknown } | undefined)?.template;
-  return typeof source === "string" ? source : undefined;
+  if (!Array.isArray(value)) return typeof value === "string" ? { source: value } : {};
+  const named = (name: string): unknown => value.find((entry: { name?: unknown }) => entry?.name === name);
+  const sourceOf = (entry: unknown) => (entry as { template?: unknown } | undefined)?.template;
+  const [source, forTools] = [sourceOf(named("default") ?? value[0]), sourceOf(named("tool_use"))];
+  return {
+    ...(typeof source === "string" && { source }),
+    ...(typeof forTools === "string" && { forTools }),
+  };
+}
+
+/** A template, and another in its place where there are tools. */
+function withToolUse(plain: ChatTemplate, source: string, config: Readonly<Record<string, unknown>>): ChatTemplate {
+  const forTools = createChatTemplate(source, config);
+  return Object.freeze({
+    source: plain.source,
+    render: (messages: readonly ChatMessage[], o?: RenderOptions) =>
+      (o?.tools?.length ? forTools : plain).render(messages, o),
+  });
 }
 
 /** The chat template in the small files of a model (see loadChatTemplate); `directory` is where errors say they are. */
@@ -111,8 +124,11 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
       `${file} is not JSON: ${error instanceof Error ? error.message : error}`,
     );
   }
-  const source = text(TEMPLATE) ?? embeddedSource(config);
-  return source === undefined ? undefined : createChatTemplate(source, config);
+  const own = text(TEMPLATE);
+  const { source, forTools } = own === undefined ? embeddedSources(config) : { source: own };
+  if (source === undefined) return undefined;
+  const template = createChatTemplate(source, config);
+  return forTools === undefined ? template : withToolUse(template, forTools, config);
 }
 
 /** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */

@@ -1,11 +1,18 @@
 import { RlsdError } from "../errors.js";
-import type { ChatMessage } from "./chat-template.js";
+import { type ChatMessage, type Tool, turnText } from "./messages.js";
 import type { Prompter } from "./prompter.js";
 
 /** What the model is to say after a prompt, its end token included. */
 export interface Demonstration {
   readonly text: string;
   readonly ids: Int32Array;
+}
+
+/** A conversation, and what the assistant is to say then. */
+export interface Shown {
+  readonly messages: readonly ChatMessage[];
+  readonly tools?: readonly Tool[] | undefined;
+  readonly reply: ChatMessage;
 }
 
 /** A thought that a prompt opens at its very end, as templates of reasoning models do. */
@@ -30,11 +37,14 @@ const MARK = "\ue000";
  * What is said behind a prompt. That is the template's word for the assistant's turn where it begins as the prompt does;
  * where it does not (templates that leave thoughts out of earlier turns), the reply and what the template puts behind one.
  */
-function said(prompter: Prompter, prompt: string, messages: readonly ChatMessage[], reply: string): string {
-  const rendered = prompter.answered(messages, reply) ?? prompt + reply;
+function said(prompter: Prompter, prompt: string, { messages, tools, reply }: Shown): string {
+  const { content } = reply;
+  const rendered = prompter.answered(messages, reply, tools) ?? prompt + content;
   if (rendered.startsWith(prompt)) return rendered.slice(prompt.length);
-  const [, behind = ""] = prompter.answered(messages, MARK)!.split(MARK);
-  return behindTag(prompt, reply).trimEnd() + behind;
+  const [, behind = ""] = prompter.answered(messages, { ...reply, content: MARK }, tools)!.split(MARK);
+  const own = behindTag(prompt, content).trimEnd();
+  // What separates calls from a content is not there without one.
+  return own === "" ? behind.trimStart() : own + behind;
 }
 
 /** A thought that the prompt opens must end, or the model would learn never to answer. */
@@ -56,22 +66,22 @@ function idsBehind(prompter: Prompter, prompt: Demonstration, text: string): Int
 }
 
 /**
- * A reply to messages as the model would have to draw it: the words of its chat template up to the first end token, or one
+ * A reply as the model would have to draw it: the words of its chat template up to the first end token, or one
  * behind them.
  *
- * @param prompt of `messages`, by the same prompter
+ * @param prompt of the messages, by the same prompter
  * @param endTokenIds that end a completion, the likeliest first; none: the text is taken as it is
  * @throws RlsdError ERR_RLSD_PROMPT when nothing is said, or a thought that the prompt opens never ends
  */
 export function demonstration(
   prompter: Prompter,
   prompt: Demonstration,
-  messages: readonly ChatMessage[],
-  reply: string,
+  shown: Shown,
   endTokenIds: readonly number[],
 ): Demonstration {
-  if (prompter.encode(reply.trim()).length === 0) throw new RlsdError("ERR_RLSD_PROMPT", "the trace has no tokens");
-  const text = said(prompter, prompt.text, messages, reply);
+  if (prompter.encode(turnText(shown.reply).trim()).length === 0)
+    throw new RlsdError("ERR_RLSD_PROMPT", "the trace has no tokens");
+  const text = said(prompter, prompt.text, shown);
   requireClosed(prompt.text, text);
   const ids = idsBehind(prompter, prompt, text);
   const end = ids.findIndex((id) => endTokenIds.includes(id));

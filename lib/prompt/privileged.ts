@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import type { ChatMessage } from "./chat-template.js";
+import type { ChatMessage, Tool } from "./messages.js";
 import type { Prompter } from "./prompter.js";
 import { createTemplate, type JinjaTemplate } from "./template.js";
 
@@ -45,6 +45,7 @@ export function createPrivilegedBlock(source: string): PrivilegedBlock {
 
 export interface PrivilegedRequest {
   readonly messages: readonly ChatMessage[];
+  readonly tools?: readonly Tool[] | undefined;
   readonly privileged: string;
   readonly answer: string | null;
   readonly row: Readonly<Record<string, unknown>>;
@@ -64,7 +65,7 @@ function withBlock(request: PrivilegedRequest, privileged: string, block: Privil
   const at = last < 0 ? messages.length - 1 : last;
   return messages.map((message, i) =>
     i === at
-      ? { role: message.role, content: block.render({ content: message.content, privileged, answer, row, messages }) }
+      ? { ...message, content: block.render({ content: message.content, privileged, answer, row, messages }) }
       : message,
   );
 }
@@ -84,7 +85,7 @@ export function privilegedPrompt(
   while (kept > 0) {
     const truncated = kept < all.length;
     const privileged = truncated ? prompter.decode(all.subarray(0, kept)) : request.privileged;
-    const ids = prompter.ids(withBlock(request, privileged, block));
+    const ids = prompter.ids(withBlock(request, privileged, block), request.tools);
     if (ids.length <= limits.budget) return { ids, privileged, truncated };
     // Tokens may merge differently at the cut, so what is over is taken off and the whole is measured again.
     kept -= Math.max(1, ids.length - limits.budget);

@@ -1,5 +1,7 @@
 import { RlsdError } from "../errors.js";
-import type { ChatMessage, ChatTemplate } from "./chat-template.js";
+import type { ChatTemplate } from "./chat-template.js";
+import { leftOut } from "./left-out.js";
+import type { ChatMessage, Tool } from "./messages.js";
 
 /** The part of a tokenizer that prompts need. */
 export interface Encoder {
@@ -12,10 +14,15 @@ export interface Prompter extends Encoder {
   /** Whether a template tells the turns of a conversation apart. */
   readonly chat: boolean;
   /** The prompt as text and as the ids of that text. */
-  prompt(messages: readonly ChatMessage[]): { readonly text: string; readonly ids: Int32Array };
-  ids(messages: readonly ChatMessage[]): Int32Array;
+  prompt(
+    messages: readonly ChatMessage[],
+    tools?: readonly Tool[],
+  ): { readonly text: string; readonly ids: Int32Array };
+  ids(messages: readonly ChatMessage[], tools?: readonly Tool[]): Int32Array;
   /** The conversation with the assistant's reply to it, as a template writes both; undefined: there is none. */
-  answered(messages: readonly ChatMessage[], reply: string): string | undefined;
+  answered(messages: readonly ChatMessage[], reply: ChatMessage, tools?: readonly Tool[]): string | undefined;
+  /** Throws ERR_RLSD_PROMPT where tools, calls or tools' turns would not be in the prompt. */
+  checkTools(messages: readonly ChatMessage[], tools: readonly Tool[]): void;
 }
 
 /** Ids of a text behind the token that begins one for this tokenizer, if any does. What it would put at the end is left out. */
@@ -31,6 +38,14 @@ function begun(encoder: Encoder, text: string): { readonly text: string; readonl
   return { text, ids };
 }
 
+function requireNoTools(messages: readonly ChatMessage[], tools: readonly Tool[]): void {
+  if (tools.length === 0 && messages.every((message) => message.tool_calls === undefined)) return;
+  throw new RlsdError(
+    "ERR_RLSD_PROMPT",
+    "the model has no chat template, without which tools and their calls are not told",
+  );
+}
+
 /**
  * `template` undefined: a base model, which reads the contents one after the other with nothing between, behind its begin
  * token. A template writes the special tokens itself, so encoding adds none.
@@ -40,12 +55,12 @@ export function createPrompter(
   template: ChatTemplate | undefined,
   variables: Readonly<Record<string, unknown>> = {},
 ): Prompter {
-  const prompt = (messages: readonly ChatMessage[]) => {
+  const prompt = (messages: readonly ChatMessage[], tools: readonly Tool[] = []) => {
     const plain = (text: string) => ({ text, ids: encoder.encode(text) });
     const { text, ids } =
       template === undefined
         ? begun(encoder, messages.map((message) => message.content).join(""))
-        : plain(template.render(messages, { addGenerationPrompt: true, variables }));
+        : plain(template.render(messages, { addGenerationPrompt: true, variables, tools }));
     if (ids.length === 0) {
       throw new RlsdError("ERR_RLSD_PROMPT", "the prompt has no tokens: the tokenizer knows none of its characters");
     }
@@ -54,9 +69,16 @@ export function createPrompter(
   return {
     chat: template !== undefined,
     prompt,
-    ids: (messages) => prompt(messages).ids,
-    answered: (messages, reply) =>
-      template?.render([...messages, { role: "assistant", content: reply }], { addGenerationPrompt: false, variables }),
+    ids: (messages, tools) => prompt(messages, tools).ids,
+    answered: (messages, reply, tools = []) =>
+      template?.render([...messages, reply], { addGenerationPrompt: false, variables, tools }),
+    checkTools(messages, tools) {
+      if (template === undefined) return requireNoTools(messages, tools);
+      const missing = leftOut(template, messages, tools, variables);
+      if (missing === undefined) return;
+      const mend = "write what it should say into the contents of the messages, or leave the row out";
+      throw new RlsdError("ERR_RLSD_PROMPT", `the model's chat template leaves out ${missing}: ${mend}`);
+    },
     encode: (s) => encoder.encode(s),
     decode: (ids) => encoder.decode(ids),
   };

@@ -1,5 +1,6 @@
 import { type Context, createContext, Script } from "node:vm";
 import { Template } from "@huggingface/jinja";
+import { pythonText } from "./python-text.js";
 
 /** Jinja, which comes with models and runs of others and may not be trusted to end: one that does not is stopped. */
 export interface JinjaTemplate {
@@ -11,6 +12,26 @@ const DEADLINE_MS = 10_000;
 /** Numbers of a `range`, as in the sandbox in which templates run elsewhere. Longer lists can end the process. */
 const MAX_RANGE = 100_000;
 const RANGE = "rlsd_range";
+const STRING = "rlsd_string";
+
+interface Node {
+  readonly type?: unknown;
+  readonly operand?: unknown;
+  readonly filter?: Node;
+  readonly value?: unknown;
+}
+
+/** The tree with the filter `string`, which the library has not for objects and not as Python writes them, as a call. */
+function withStrings(node: unknown): unknown {
+  if (typeof node !== "object" || node === null) return node;
+  if (Array.isArray(node)) return node.map(withStrings);
+  for (const [name, inner] of Object.entries(node)) Object.assign(node, { [name]: withStrings(inner) });
+  const { type, filter, operand } = node as Node;
+  if (type !== "FilterExpression" || filter?.type !== "Identifier" || filter.value !== "string") return node;
+  // A function is given bare values, which are alike for null and undefined; in a list they have their types.
+  const inList = { type: "ArrayLiteral", value: [operand] };
+  return { type: "CallExpression", callee: { type: "Identifier", value: STRING }, args: [inList] };
+}
 
 function range(first: number, end?: number, step = 1): number[] {
   if (step === 0) throw new Error("range() by steps of 0");
@@ -42,13 +63,14 @@ function within<T>(ms: number, call: () => T): T {
 /** A template from its source; throws where that is no Jinja. One that took too long is refused from then on, at once. */
 export function createTemplate(source: string, deadlineMs = DEADLINE_MS): JinjaTemplate {
   const template = within(deadlineMs, () => new Template(source));
+  withStrings(template.parsed);
   template.parsed.body.unshift(...new Template(`{% set range = ${RANGE} %}`).parsed.body);
   let late: TooLong | undefined;
   return {
     render(variables) {
       if (late !== undefined) throw late;
       try {
-        return within(deadlineMs, () => template.render({ ...variables, [RANGE]: range }));
+        return within(deadlineMs, () => template.render({ ...variables, [RANGE]: range, [STRING]: pythonText }));
       } catch (error) {
         if (error instanceof TooLong) late = error;
         throw error;

@@ -44,6 +44,7 @@ const fields = {
   trace: nullable(text("", ""), "column with a full right solution"),
   document: nullable(text("", ""), "column with any other privileged text"),
   id: nullable(text("", ""), "column that names a row"),
+  tools: nullable(text("", ""), "column with a list of the tools that the model may call"),
 };
 
 /** Every setting of a run. docs/training.md prints this table. */

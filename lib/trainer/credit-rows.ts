@@ -73,7 +73,7 @@ export async function readCompletions(
     check: (example) => {
       const count = completionsOf(example.row).length;
       verifier.check?.(example.row);
-      const key = JSON.stringify(example.messages);
+      const key = JSON.stringify([example.messages, example.tools]);
       const group = groups.get(key) ?? [];
       // A later row may still belong to a group that is wanted.
       if (group.length === 0 && found >= limit) return;

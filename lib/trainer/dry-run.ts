@@ -188,9 +188,14 @@ function privilegedRows(
       if (firstWithout.length < 5) firstWithout.push(prompt.example.where);
       continue;
     }
-    const { messages, answer, row } = prompt.example;
+    const { messages, tools, answer, row } = prompt.example;
     const limits = { budget: policy.maxLength - config.rollout.maxTokens, maxTokens };
-    const made = privilegedPrompt({ messages, privileged: text, answer, row }, block, materials.prompter, limits);
+    const made = privilegedPrompt(
+      { messages, tools, privileged: text, answer, row },
+      block,
+      materials.prompter,
+      limits,
+    );
     if (made === undefined) counts.noRoom++;
     else {
       counts[made.truncated ? "cut" : "whole"]++;

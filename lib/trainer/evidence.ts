@@ -165,9 +165,9 @@ function promptMaker(maxLength: number, o: EvidenceOptions) {
     const budget = maxLength - rollout.tokenIds.length;
     const known = made.get(example)?.get(text);
     if (known !== undefined && known.ids.length <= budget) return known;
-    const { messages, answer, row } = example;
+    const { messages, tools, answer, row } = example;
     const limits = { budget, maxTokens: o.config.privileged.maxTokens };
-    const prompt = privilegedPrompt({ messages, privileged: text, answer, row }, o.block, o.prompter, limits);
+    const prompt = privilegedPrompt({ messages, tools, privileged: text, answer, row }, o.block, o.prompter, limits);
     if (prompt !== undefined && !prompt.truncated) {
       made.set(example, (made.get(example) ?? new Map<string, PrivilegedPrompt>()).set(text, prompt));
     }

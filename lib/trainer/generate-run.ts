@@ -45,7 +45,7 @@ export async function openAsked(directory: string, given: AskSettings = {}, sour
 
 /** A conversation as the model reads it; ERR_RLSD_PROMPT where it leaves no room for an answer. */
 export function promptOf({ settings, prompter, policy }: Asked, messages: readonly Message[], id: string): Prompted {
-  const rest = { where: id, answer: null, trace: null, document: null, row: {} };
+  const rest = { where: id, answer: null, trace: null, reply: null, tools: [], document: null, row: {} };
   const example = { id, messages: withSystem(messages, settings.data.system), ...rest };
   return prompted(example, prompter, policy.maxLength);
 }

@@ -47,7 +47,8 @@ export function createReward(reward: RewardSetting): Verifier {
 
 /** The prompt of an example; throws where it cannot be asked of this model for `maxTokens` more. */
 export function prompted(example: Example, prompter: Prompter, maxLength: number, maxTokens = 1): Prompted {
-  const { text, ids } = prompter.prompt(example.messages);
+  prompter.checkTools(example.messages, example.tools);
+  const { text, ids } = prompter.prompt(example.messages, example.tools);
   const room = maxLength - maxTokens;
   if (room < 1) {
     throw new RlsdError(
@@ -69,13 +70,14 @@ export function demonstrated(
   prompter: Prompter,
   policy: Pick<Policy, "maxLength" | "endTokenIds">,
 ): Prompted {
-  const { messages, trace } = prompt.example;
-  if (trace === null) {
+  const { messages, tools, reply } = prompt.example;
+  if (reply === null) {
     const message =
       "there is no trace to learn: name its column (--set data.fields.trace=COLUMN), or leave the row out";
     throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
-  const shown = demonstration(prompter, prompt, messages, trace, policy.endTokenIds ?? []);
+  if (reply.tool_calls !== undefined) prompter.checkTools([...messages, reply], tools);
+  const shown = demonstration(prompter, prompt, { messages, tools, reply }, policy.endTokenIds ?? []);
   const length = prompt.ids.length + shown.ids.length;
   if (length > policy.maxLength) {
     const message = `prompt and trace have ${length} tokens, but the model reads ${policy.maxLength}: shorten them`;
@@ -86,7 +88,7 @@ export function demonstrated(
 
 /** That prompt as a held-out one, whose trace is compared with where there is one that fits. */
 function comparable(prompt: Prompted, prompter: Prompter, policy: Policy): Prompted {
-  if (prompt.example.trace === null) return prompt;
+  if (prompt.example.reply === null) return prompt;
   try {
     return demonstrated(prompt, prompter, policy);
   } catch (error) {

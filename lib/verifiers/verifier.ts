@@ -1,8 +1,7 @@
+import type { ChatMessage } from "../prompt/messages.js";
+
 /** One message of a chat. */
-export interface Message {
-  readonly role: string;
-  readonly content: string;
-}
+export type Message = ChatMessage;
 
 /** What a verifier judges: one completion of one prompt, and every column of the data row it came from. */
 export interface Sample {

@@ -1,16 +1,22 @@
 import { RlsdError } from "../../errors.js";
-import type { Message } from "../../verifiers/verifier.js";
+import { type ChatMessage, type Tool, turnText } from "../../prompt/messages.js";
+import { toConversation, toReply } from "./conversation.js";
 import { type FieldMap, guessFields, valueAt } from "./fields.js";
 import { findDataFiles } from "./find-files.js";
 import { type PlacedRow, type Row, readRows } from "./read-rows.js";
+import { toTools } from "./tools.js";
 
 /** A row made ready: what is asked, what privileged text there is, and every column as it came. */
 export interface Example {
   readonly id: string;
   readonly where: string;
-  readonly messages: readonly Message[];
+  readonly messages: readonly ChatMessage[];
+  /** What the model may call. */
+  readonly tools: readonly Tool[];
   readonly answer: string | null;
   readonly trace: string | null;
+  /** The trace as the turn that it is. */
+  readonly reply: ChatMessage | null;
   readonly document: string | null;
   /** Every column; `answer` too where the answer came from another one. */
   readonly row: Row;
@@ -27,53 +33,8 @@ export interface Dataset {
   readonly fields: FieldMap | null;
 }
 
-/** A text, or a list of parts that are texts, put together; undefined: something else. */
-function contentText(content: unknown): string | undefined {
-  if (typeof content === "string") return content;
-  if (!Array.isArray(content) || content.length === 0) return undefined;
-  const texts = content.map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : undefined));
-  return texts.includes(undefined) ? undefined : texts.join("");
-}
-
-/** Who speaks in rows made for ShareGPT. */
-const SPEAKERS: Readonly<Record<string, string>> = { human: "user", gpt: "assistant" };
-
-/** A message as {role, content}, or as ShareGPT's {from, value}. */
-function toMessage(value: unknown): Message | undefined {
-  const given = Object(value) as Readonly<Record<"role" | "content" | "from" | "value", unknown>>;
-  const { from = "" } = given;
-  const role = given.role ?? (typeof from === "string" && Object.hasOwn(SPEAKERS, from) ? SPEAKERS[from] : from);
-  const text = contentText(given.content ?? given.value);
-  return typeof role === "string" && role !== "" && text !== undefined ? { role, content: text } : undefined;
-}
-
-/** What is asked, and how the messages answer it themselves; a text: what is wrong with them. */
-interface Conversation {
-  readonly messages: readonly Message[];
-  readonly reply: string | null;
-}
-
-/** The assistant's turns at the end are a reference answer, and no part of the question. */
-function toConversation(value: unknown, column: string): Conversation | string {
-  if (typeof value === "string") {
-    if (value.trim() === "") return `column "${column}" is empty`;
-    return { messages: [{ role: "user", content: value }], reply: null };
-  }
-  if (!Array.isArray(value) || value.length === 0) {
-    return `column "${column}": expected a text or a list of {role, content}`;
-  }
-  const all = value.map(toMessage);
-  const wrong = all.indexOf(undefined);
-  if (wrong >= 0) return `column "${column}": message ${wrong + 1} has no "role" and "content" that are texts`;
-  const read = all as Message[];
-  const asked = 1 + read.findLastIndex(({ role }) => role !== "assistant");
-  if (asked === 0) return `column "${column}" has no message to answer`;
-  const replies = read.slice(asked).map(({ content }) => content);
-  return { messages: read.slice(0, asked), reply: replies.join("\n") || null };
-}
-
 /** With a system message in front, where there is one to put and none yet. */
-export const withSystem = (messages: readonly Message[], system: string | null): readonly Message[] =>
+export const withSystem = (messages: readonly ChatMessage[], system: string | null): readonly ChatMessage[] =>
   system === null || messages[0]?.role === "system" ? messages : [{ role: "system", content: system }, ...messages];
 
 /** A column as text; numbers and booleans are written out, objects as JSON. */
@@ -84,12 +45,12 @@ function textAt(row: Row, path: string | null): string | null {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A trace as text; one that is a list of the assistant's turns, as they stand one below the other. */
-function traceAt(row: Row, path: string | null): string | null {
-  const value = path === null ? null : valueAt(row, path);
-  const turns = Array.isArray(value) ? value.map(toMessage) : [];
-  if (turns.length === 0 || turns.some((turn) => turn?.role !== "assistant")) return textAt(row, path);
-  return turns.map((turn) => turn!.content).join("\n") || null;
+/** A row's own answer: that of its trace's column, or the conversation's. A text: what is wrong with it. */
+function replyAt(row: Row, path: string | null, own: ChatMessage | null): ChatMessage | null | string {
+  const turns = path === null ? undefined : toReply(valueAt(row, path), path);
+  if (turns !== undefined) return turns ?? own;
+  const text = textAt(row, path);
+  return text === null ? own : { role: "assistant", content: text };
 }
 
 function toExample(
@@ -104,13 +65,19 @@ function toExample(
   const column = fields.messages ?? fields.prompt!;
   const conversation = toConversation(valueAt(row, column), column);
   if (typeof conversation === "string") return { where, problem: conversation };
+  const tools = fields.tools === null ? [] : toTools(valueAt(row, fields.tools));
+  if (typeof tools === "string") return { where, problem: `column "${fields.tools}": ${tools}` };
+  const reply = replyAt(row, fields.trace, conversation.reply);
+  if (typeof reply === "string") return { where, problem: reply };
   const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
   return {
     id: textAt(row, fields.id) ?? String(index),
     where,
     messages: withSystem(conversation.messages, system),
+    tools,
     answer: textAt(row, fields.answer),
-    trace: traceAt(row, fields.trace) ?? conversation.reply,
+    trace: reply === null ? null : turnText(reply),
+    reply,
     document: textAt(row, fields.document),
     row: answerValue === undefined || Object.hasOwn(row, "answer") ? row : { ...row, answer: answerValue },
   };

@@ -1,6 +1,7 @@
 import { RlsdError } from "../../errors.js";
 import { didYouMean } from "../../suggest.js";
 import type { Row } from "./read-rows.js";
+import { isTools } from "./tools.js";
 
 /** Which column plays which part; null: none does. Dots reach into objects. */
 export interface FieldMap {
@@ -10,6 +11,7 @@ export interface FieldMap {
   readonly trace: string | null;
   readonly document: string | null;
   readonly id: string | null;
+  readonly tools: string | null;
 }
 
 /**
@@ -23,6 +25,7 @@ const CANDIDATES: Readonly<Record<keyof FieldMap, readonly string[]>> = {
   trace: ["trace", "trajectory", "reasoning", "rationale", "solution"],
   document: ["privileged", "privileged_context", "teacher_prompt", "document", "hint"],
   id: ["id", "problem_id", "uid", "extra_info.index"],
+  tools: ["tools"],
 };
 
 /** More names of a trace where rows are there to be imitated: TRL's, Alpaca's. */
@@ -41,7 +44,7 @@ export function valueAt(row: Row, path: string): unknown {
 
 type Parts = Record<keyof FieldMap, string | null>;
 
-const NONE: Parts = { messages: null, prompt: null, answer: null, trace: null, document: null, id: null };
+const NONE: Parts = { messages: null, prompt: null, answer: null, trace: null, document: null, id: null, tools: null };
 const PARTS = Object.keys(NONE) as (keyof FieldMap)[];
 
 /** A question is in one of two parts: where one is known, no other column is guessed to be the other. */
@@ -91,7 +94,9 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imit
     map[part] = named;
     taken.add(named);
   }
-  const there = columnsIn(rows, new Set(PARTS.flatMap((part) => names[part])));
+  const there = new Set(columnsIn(rows, new Set(PARTS.flatMap((part) => names[part]))));
+  // Tools are a plain word: what has none of their schemas is another column.
+  for (const name of names.tools) if (!rows.some((row) => isTools(valueAt(row, name)))) there.delete(name);
   for (const part of PARTS) {
     if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
     const free = names[part].find((name) => there.has(name) && !taken.has(name));

@@ -4,6 +4,7 @@ import { RlsdError } from "../../errors.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
 import { CsvRecords } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
+import { parseExact } from "./json.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -23,18 +24,6 @@ const typeName = (value: unknown): string =>
 function placed(where: string, value: unknown): PlacedRow {
   if (isRow(value)) return { where, row: value };
   return { where, problem: `expected an object but found ${typeName(value)}` };
-}
-
-const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
-
-/** JSON, but that an integer beyond 2^53 is its own text: as a number it would be another one, and judged as that. */
-function parseExact(text: string): unknown {
-  const value: unknown = JSON.parse(text);
-  if (!/\d{16}/.test(text)) return value;
-  const exact = text.replace(STRING_OR_NUMBER, (token) =>
-    /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"${token}"` : token,
-  );
-  return exact === text ? value : JSON.parse(exact);
 }
 
 /** The text of bytes in UTF-8, without the mark that some programs put before it; undefined: they are in another encoding. */
@@ -81,7 +70,10 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
   for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);
 }
 
-/** Parquet's 64-bit integers come as BigInt: numbers where that is exact, else text. Dates become ISO text. */
+/**
+ * Parquet's 64-bit integers come as BigInt: numbers where that is exact, else text. Dates become ISO text. A field of an object
+ * inside a column cannot be missing there, only null: such as arguments of other rows' tool calls.
+ */
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") {
     return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value.toString();
@@ -89,10 +81,15 @@ function plain(value: unknown): unknown {
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.map(plain);
   if (isRow(value) && Object.getPrototypeOf(value) === Object.prototype) {
-    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]));
+    return Object.fromEntries(
+      Object.entries(value).flatMap(([name, inner]) => ((inner ?? null) === null ? [] : [[name, plain(inner)]])),
+    );
   }
   return value;
 }
+
+const plainRow = (columns: Row): Row =>
+  Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, plain(value)]));
 
 async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
@@ -105,7 +102,7 @@ async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
     for (const group of metadata.row_groups) {
       const rowEnd = rows + Number(group.num_rows);
       const objects = await parquetReadObjects({ file: buffer, metadata, compressors, rowStart: rows, rowEnd });
-      for (const object of objects) yield placed(`${file}:${++rows}`, plain(object));
+      for (const object of objects) yield placed(`${file}:${++rows}`, plainRow(object));
     }
   } catch (error) {
     if (error instanceof RlsdError) throw error;

@@ -1,0 +1,26 @@
+/** What a turn of the assistant calls. */
+export interface ToolCall {
+  readonly id?: string | undefined;
+  readonly type: "function";
+  readonly function: { readonly name: string; readonly arguments: Readonly<Record<string, unknown>> };
+}
+
+/** A tool as OpenAI describes one: {type: "function", function: {name, description, parameters}}. */
+export type Tool = Readonly<Record<string, unknown>>;
+
+/** One turn of a conversation, by the names that chat templates read. */
+export interface ChatMessage {
+  readonly role: string;
+  /** Empty where the assistant does nothing but call tools. */
+  readonly content: string;
+  readonly tool_calls?: readonly ToolCall[] | undefined;
+  /** Of a tool's turn: which call it answers. */
+  readonly tool_call_id?: string | undefined;
+  readonly name?: string | undefined;
+  /** The thought before an assistant's turn, for templates that write it themselves. */
+  readonly reasoning_content?: string | undefined;
+}
+
+/** An assistant's turn as one text: its content, and each call as a line of JSON. */
+export const turnText = ({ content, tool_calls: calls = [] }: ChatMessage): string =>
+  [...(content === "" ? [] : [content]), ...calls.map((call) => JSON.stringify(call.function))].join("\n");
