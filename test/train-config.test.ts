@@ -295,6 +295,18 @@ describe("a dry run", () => {
     expect(dryRunText(plan)).toMatch(/, and activations$/m);
   });
 
+  test("shows a teacher the choice that the number of an answer means", async () => {
+    const { folder, settings } = tinyTask();
+    writeFileSync(join(folder, "choices.jsonl"), '{"question":"say b","answer":1,"choices":["aa","bb"]}');
+    const changes = { data: { train: [join(folder, "choices.jsonl")] }, reward: "choice" };
+    const plan = await dryRun(
+      { ...settings, ...changes, privileged: { ...settings.privileged, source: "answer" } },
+      hooks,
+    );
+    // The tokenizer has no capital letters.
+    expect(plan.asked.teacher).toBe("<user>say b. . bb<assistant>");
+  });
+
   test("tells every ending once, and the files that a pattern means", async () => {
     const { folder, settings } = tinyTask();
     const ending = async (path: string) => {

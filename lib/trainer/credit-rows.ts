@@ -70,6 +70,7 @@ export async function readCompletions(
   const data = await loadDataset(files, {
     fields: config.data.fields,
     system: config.data.system,
+    answerOf: (row) => verifier.answerOf?.(row),
     check: (example) => {
       const count = completionsOf(example.row).length;
       verifier.check?.(example.row);

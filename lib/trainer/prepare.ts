@@ -124,7 +124,7 @@ export async function loadPrompts(
   },
   o: {
     readonly prompter: Prompter;
-    readonly verifier: Pick<Verifier, "check">;
+    readonly verifier: Pick<Verifier, "check" | "answerOf">;
     readonly maxLength: number;
     readonly limit?: number;
     /** The rows' traces are what is learned. */
@@ -139,6 +139,7 @@ export async function loadPrompts(
     system: config.data.system,
     limit: o.limit ?? 0,
     imitated: o.imitated ?? false,
+    answerOf: (row) => o.verifier.answerOf?.(row),
     check: (example) => {
       o.verifier.check?.(example.row);
       const prompt = prompted(example, o.prompter, o.maxLength, config.rollout.maxTokens);

@@ -14,10 +14,17 @@ export interface Part {
   readonly weight?: number | undefined;
 }
 
-function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "start" | "dispose"> {
+function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "answerOf" | "start" | "dispose"> {
   return {
     check(row: Row) {
       for (const part of parts) part.check?.(row);
+    },
+    answerOf(row: Row) {
+      for (const part of parts) {
+        const told = part.answerOf?.(row);
+        if (told !== undefined) return told;
+      }
+      return undefined;
     },
     async start(signal) {
       await Promise.all(parts.map((part) => startVerifier(part, signal)));

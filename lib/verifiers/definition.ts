@@ -7,6 +7,7 @@ export type Row = Readonly<Record<string, unknown>>;
 /** What a built-in verifier does, without where it runs. `judge` may throw: that is null, reason "error". */
 export interface Judge {
   check?(row: Row): void;
+  answerOf?(row: Row): string | undefined;
   /** Loads what is heavy, in the worker and before any deadline runs. */
   prepare?(): Promise<void>;
   judge(sample: Sample, signal: AbortSignal): Verdict | Promise<Verdict>;
@@ -61,6 +62,7 @@ export function inline(judge: Judge): Verifier {
   return {
     verify,
     ...(judge.check && { check: judge.check.bind(judge) }),
+    ...(judge.answerOf && { answerOf: judge.answerOf.bind(judge) }),
     ...(judge.dispose && { dispose: judge.dispose.bind(judge) }),
   };
 }

@@ -27,6 +27,8 @@ export interface Verdict {
 export interface Verifier {
   /** Throws when the row cannot be judged. Called for every row before training starts. */
   check?(row: Readonly<Record<string, unknown>>): void;
+  /** The right answer as a completion states it, for a teacher; undefined: as the row says it. */
+  answerOf?(row: Readonly<Record<string, unknown>>): string | undefined;
   /**
    * Loads what judging needs; rejects where that cannot be had, and with the signal's reason once it aborts. Called once before
    * training starts.

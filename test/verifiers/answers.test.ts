@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createVerifier, listVerifiers } from "../../lib/verifiers/registry.js";
 import { editDistance, normalizeText } from "../../lib/verifiers/text.js";
-import { check, ensureBuilt, reward, root } from "./support.js";
+import { check, ensureBuilt, reward, root, sample } from "./support.js";
 
 beforeAll(ensureBuilt);
 
@@ -37,9 +37,80 @@ describe("choice", () => {
 
   test("a row without a letter is refused with its field", () => {
     expect(check("choice", { answer: "Paris" })).toThrow(
-      /field "answer" to be one letter of ABCDEFGHIJ but found "Paris"/,
+      /field "answer" to be one letter of ABCDEFGHIJ, a number from 0 to 9 but found "Paris"/,
     );
     expect(check({ type: "choice", answer: "label" }, { label: "c" })).not.toThrow();
+  });
+
+  const cities = ["Rome", "Paris", "Bern", "New  York"];
+  const golds: [string, Record<string, unknown>, string, object?][] = [
+    ["a number from 0, as in MMLU", { answer: 1, choices: cities }, "B. Paris"],
+    [
+      "a number as text, as in CSV, with choices as JSON",
+      { answer: " 3", choices: JSON.stringify(cities) },
+      "D. New  York",
+    ],
+    ["a number from 1", { answer: 1, choices: cities }, "A. Rome", { first: 1 }],
+    ["a number without a list", { answer: 2 }, "C"],
+    [
+      "a choice's text, ARC's list",
+      { answer: "new york", choices: { text: cities, label: ["1", "2", "3", "4"] } },
+      "D. New  York",
+    ],
+    [
+      "choices that are numbers in a column of another name",
+      { key: 1, options: [10, 20] },
+      "B. 20",
+      { answer: "key", field: "options" },
+    ],
+  ];
+  test.each(golds)("the right answer is %s", async (_, row, told, options = {}) => {
+    const spec = { type: "choice", ...options };
+    const verifier = createVerifier(spec);
+    expect(() => verifier.check?.(row)).not.toThrow();
+    expect(verifier.answerOf?.(row)).toBe(told);
+    expect(await reward(spec, `The answer is ${told[0]}.`, row)).toBe(1);
+    expect(await reward(spec, `The answer is ${told[0] === "A" ? "B" : "A"}.`, row)).toBe(0);
+  });
+
+  test("a choice's whole text is its letter where the row lists them, and no letter beyond them is one", async () => {
+    const row = { answer: 1, choices: ["Rome", "Paris", "the same", "The  same."] };
+    expect(await reward("choice", "\\boxed{\\text{paris}}", row)).toBe(1);
+    expect(await reward("choice", "\\boxed{paris}", row)).toBe(1);
+    expect(await reward("choice", "<answer>**Paris**</answer>", row)).toBe(1);
+    expect(await reward("choice", "The answer is Rome.", row)).toBe(0);
+    expect(await reward("choice", "The answer is Paris or Rome.", row)).toBe(0);
+    const verdict = async (said: string) => createVerifier("choice").verify(sample(said, row));
+    expect(await verdict("The answer is E.")).toMatchObject({
+      reward: 0,
+      reason: "no-answer",
+      detail: { expected: "B" },
+    });
+    expect(await verdict("The answer is the same.")).toMatchObject({ reason: "no-answer" });
+  });
+
+  const refused: [string, Record<string, unknown>, RegExp][] = [
+    [
+      "a number beyond the choices",
+      { answer: 4, choices: cities },
+      /one letter of ABCD, a number from 0 to 3 or the text of one of "choices".*found 4/,
+    ],
+    ["a number below them", { answer: -1, choices: cities }, /found -1/],
+    ["half a number", { answer: 0.5, choices: cities }, /found 0\.5/],
+    ["a text that is none of them", { answer: "Oslo", choices: cities }, /found "Oslo"/],
+    ["a letter that is another choice's text", { answer: "B", choices: ["B", "A"] }, /mean one of them but found "B"/],
+    ["a number that is another choice's text", { answer: "1", choices: ["1", "2"] }, /mean one of them but found "1"/],
+    ["more choices than letters", { answer: 0, choices: Array.from({ length: 11 }, String) }, /at most 10 choices/],
+  ];
+  test.each(refused)("%s is refused", (_, row, message) => {
+    expect(check("choice", row)).toThrow(message);
+  });
+
+  test("a sum tells what its choice tells, and a letter is told as it stands", () => {
+    const length = { type: "length", max: 9, buffer: 1 };
+    const verifier = createVerifier({ type: "sum", parts: [{ verifier: length }, { verifier: "choice" }] });
+    expect(verifier.answerOf?.({ answer: 1, choices: cities })).toBe("B. Paris");
+    expect(verifier.answerOf?.({ answer: "B", choices: cities })).toBeUndefined();
   });
 });
 

@@ -90,6 +90,8 @@ export interface DatasetOptions {
   readonly limit?: number;
   /** The rows' traces are what is learned: more names of columns mean one. */
   readonly imitated?: boolean;
+  /** The right answer in other words than the row's; undefined: in those. */
+  readonly answerOf?: ((row: Row) => string | undefined) | undefined;
   /** Throws when a row does not fit for a reason that only the caller knows (the verifier's, the prompt's length). */
   readonly check?: (example: Example) => void;
 }
@@ -102,6 +104,11 @@ function checked(example: Example, check: (example: Example) => void): Example |
     if (!(error instanceof RlsdError)) throw error;
     return { where: example.where, problem: error.message };
   }
+}
+
+function told(example: Example, answerOf: DatasetOptions["answerOf"]): Example {
+  const answer = answerOf?.(example.row);
+  return answer === undefined ? example : { ...example, answer };
 }
 
 /** Rows that columns are guessed from where not all of a file are wanted. */
@@ -146,7 +153,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
       map ??= fields;
       const add = (placed: PlacedRow): void => {
         const made = toExample(placed, index++, fields, system);
-        const result = "problem" in made ? made : checked(made, check);
+        const result = "problem" in made ? made : checked(told(made, options.answerOf), check);
         if ("problem" in result) problems.push(result);
         else examples.push(result);
       };
