@@ -189,8 +189,15 @@ test("A of completions that were not drawn for this", () => {
   // A group with a spread, one without, single ones, one without a verdict.
   const rewards = [1, 0, 1, 1, 0, 0.5, null];
   const groups = [0, 0, 1, 1, 2, 3, 4];
-  expect([...signedAdvantages(rewards, groups, o, 1)]).toEqual([0.5, -0.5, 1, 1, -1, -1, 0]);
-  expect([...signedAdvantages([0.5], [0], o, 0.5)]).toEqual([1]);
+  expect([
+    ...signedAdvantages(
+      rewards,
+      groups,
+      o,
+      rewards.map((reward) => reward === 1),
+    ),
+  ]).toEqual([0.5, -0.5, 1, 1, -1, -1, 0]);
+  expect([...signedAdvantages([0.5], [0], o, [true])]).toEqual([1]);
 });
 
 test("a tokenizer that outgrows the model is refused, by eval too", () => {

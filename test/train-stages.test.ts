@@ -16,12 +16,15 @@ import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/me
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
+import { rightBy } from "../lib/trainer/success.js";
 import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch, update } from "../lib/trainer/update.js";
 import { createVerifier } from "../lib/verifiers/registry.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 
 const base = { model: "m", data: { train: ["d"] } };
 const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
+
+const atLeast = (successThreshold: number) => rightBy(configOf({ eval: { successThreshold } }));
 
 function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
   const example: Example = {
@@ -175,7 +178,7 @@ describe("privileged text", () => {
     return { example: rollout.prompt.example, rollout, verdict, siblings: [{ rollout, verdict }], ...o };
   };
   const from = (source: "auto" | "answer" | "feedback" | "sibling" | "document", o: Partial<PrivilegedInput> = {}) =>
-    privilegedText(input(o), configOf({ privileged: { source } }).privileged);
+    privilegedText(input(o), configOf({ privileged: { source } }));
 
   test("comes from where the settings say", () => {
     expect([from("auto"), from("answer"), from("feedback"), from("document")]).toEqual([
@@ -203,7 +206,7 @@ describe("privileged text", () => {
     const rollout = rolloutOf("own");
     expect(from("feedback", { rollout, verdict })).toBe("line 5 fails");
     const siblings = [{ rollout: rolloutOf("other", { id: "o" }), verdict }];
-    expect(contrastText(input({ siblings }), configOf({ privileged: { source: "answer" } }).privileged)).toBe("7");
+    expect(contrastText(input({ siblings }), configOf({ privileged: { source: "answer" } }))).toBe("7");
   });
 
   test("the contrast is the worst rejected sibling: its answer where answers are privileged, else its text", () => {
@@ -219,9 +222,9 @@ describe("privileged text", () => {
       sibling("unjudged", null, "6"),
       sibling("good", 1, "42"),
     ];
-    const settings = configOf({ privileged: { source: "trace" } }).privileged;
+    const settings = configOf({ privileged: { source: "trace" } });
     expect(contrastText(input({ rollout: own, siblings }), settings)).toBe("worst");
-    expect(contrastText(input({ rollout: own, siblings }), { ...settings, source: "answer" })).toBe("5");
+    expect(contrastText(input({ rollout: own, siblings }), configOf({ privileged: { source: "answer" } }))).toBe("5");
     expect(contrastText(input({ rollout: own, siblings: [siblings[0], siblings[4]] }), settings)).toBeNull();
   });
 });
@@ -381,7 +384,7 @@ describe("figures", () => {
     const rollouts = new Array<Rollout>(200_000).fill(rolloutOf("abc"));
     const verdicts = rollouts.map(() => ({ reward: 1, detail: {} }));
     expect(spread(rollouts.map((_, i) => i))).toEqual({ min: 0, median: 100_000, p95: 190_000, max: 199_999 });
-    expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, successThreshold: 1 })).toMatchObject({
+    expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, isRight: atLeast(1) })).toMatchObject({
       lengthMax: 3,
     });
   });
@@ -405,12 +408,12 @@ describe("figures", () => {
     const all = rolloutMetrics(
       verdicts.map(() => rolloutOf("4")),
       verdicts,
-      { leaks: () => false, successThreshold: 2 },
+      { leaks: () => false, isRight: atLeast(2) },
     );
     expect(all).toMatchObject({ reward: 1, accuracy: 0.5, unjudged: 1 });
     expect(all).toMatchObject({ "reward/numeric": 1 / 3, "reward/gated": 0, "reward/gated/gate": 0.5 });
     const other = verdicts.map((_, i) => ({ reward: 1, detail: { [`item ${i}`]: 3, list: [1], none: null } }));
-    const names = Object.keys(rolloutMetrics([rolloutOf("4")], other, { leaks: () => false, successThreshold: 1 }));
+    const names = Object.keys(rolloutMetrics([rolloutOf("4")], other, { leaks: () => false, isRight: atLeast(1) }));
     expect(names.filter((name) => name.includes("/"))).toEqual([]);
   });
 

@@ -152,7 +152,10 @@ export const trainSchema = {
       min: 1,
     }),
     contrast: flag(false, "a second teacher sees the group's worst rejected completion; evidence is the difference"),
-    successThreshold: number(1, "sibling, contrast: rewards from here on are successes"),
+    successThreshold: nullable(
+      number(1, ""),
+      "sibling, contrast: rewards from here on are successes; null: 1, and of several parts that which judges the answer gives it",
+    ),
   },
   span: {
     open: text("", "credit only inside this tag's text, such as <think>; empty: everywhere"),
@@ -188,7 +191,10 @@ export const trainSchema = {
     samples: integer(0, "completions a row for avg@k and pass@k; 0: greedy only"),
     temperature: number(1, "of those", TEMPERATURES),
     passAt: listOf(integer(1, "", { min: 1 }), [1], "the k of pass@k, each at most `samples`"),
-    successThreshold: number(1, "rewards from here on are right"),
+    successThreshold: nullable(
+      number(1, ""),
+      "rewards from here on are right; null: 1, and of several parts that which judges the answer gives it",
+    ),
   },
   stop: {
     patience: integer(0, "evaluations without a better result before the run ends; 0: never"),

@@ -22,6 +22,7 @@ import { type Rollout, spanOf } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
+import { rightBy } from "./success.js";
 import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
@@ -59,7 +60,7 @@ export function signedAdvantages(
   rewards: readonly (number | null)[],
   groups: readonly number[],
   o: ResolvedConfig["advantage"],
-  successThreshold: number,
+  successes: readonly boolean[],
 ): Float32Array {
   const sizes = new Map<number, number>();
   for (const group of groups) sizes.set(group, (sizes.get(group) ?? 0) + 1);
@@ -75,7 +76,7 @@ export function signedAdvantages(
   return advantages.map((advantage, i) => {
     const reward = rewards[i]!;
     if (uneven.has(groups[i]!) || reward === null) return advantage;
-    return reward >= successThreshold ? 1 : -1;
+    return successes[i] ? 1 : -1;
   });
 }
 
@@ -232,7 +233,7 @@ export async function* creditCompletions(
     const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name: "credit" } });
     const rewards = verdicts.map((verdict) => verdict.reward);
     const groups = rollouts.map((one) => one.group);
-    const advantages = signedAdvantages(rewards, groups, config.advantage, config.eval.successThreshold);
+    const advantages = signedAdvantages(rewards, groups, config.advantage, verdicts.map(rightBy(config)));
     const scene = { config, step, student, teacher, tokenizer, evidence: { config, block, prompter, signal } };
     for (const { from, to } of lots(rollouts)) {
       if (from >= limit) break;

@@ -64,6 +64,19 @@ function stepText({ config, sequencesPerStep, tokensPerStep, traceTokens }: DryR
   ];
 }
 
+function successText({ success: { threshold, parts, rest } }: DryRun): string[] {
+  if (parts.length === 0) return threshold === null ? [] : [`right      rewards of at least ${threshold}`];
+  const named = parts.join(" and ");
+  if (threshold === null)
+    return [`right      where ${named} ${parts.length > 1 ? "give" : "gives"} 1, whatever the other parts do`];
+  const told = `right      rewards of at least ${threshold}`;
+  if (rest < threshold) return [told];
+  return [
+    told,
+    `           without ${named} there are up to ${rest}: what is wrong counts as right (eval.successThreshold)`,
+  ];
+}
+
 function teacherText({ config, privileged }: DryRun): string[] {
   if (!asksTeacher(config)) return ["teacher    none"];
   const found = privileged.fromRollouts
@@ -95,6 +108,7 @@ export function dryRunText(plan: DryRun): string {
     ...stepText(plan),
     `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
       ("activations" in memory ? "" : ", and activations"),
+    ...successText(plan),
     ...teacherText(plan),
     "schedule   step  creditMix  learningRate",
     ...plan.schedule.map(

@@ -13,6 +13,7 @@ import { settleConfig } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
+import { type SuccessRule, successRule } from "./success.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
@@ -48,6 +49,8 @@ export interface DryRun extends ParameterCounts {
   /** Longest batch of a step: every completion at its full length, or every trace as long as the longest row. */
   readonly tokensPerStep: number;
   readonly memory: Readonly<Record<string, number>>;
+  /** What counts as right. */
+  readonly success: SuccessRule;
   readonly privileged: {
     /** Rows with privileged text that fits, fits only cut, does not fit at all, and rows that have none. */
     readonly whole: number;
@@ -253,6 +256,7 @@ export async function dryRun(
       traceTokens: imitates(config) ? spread(materials.train.map((prompt) => prompt.demonstration!.ids.length)) : null,
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
+      success: successRule(config.reward, config.eval.successThreshold),
       memory: await memoryOf(config, policy, shape),
       ...privilegedRows(config, materials, policy),
       schedule: [...marks]

@@ -2,13 +2,14 @@ import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
-import { isRight, type Judged, judge, requireVerdicts } from "./judge.js";
+import { type Judged, judge, requireVerdicts } from "./judge.js";
 import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { hashSeed } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
 import { traceLoss } from "./sft.js";
 import type { OnStage } from "./stage.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
+import { rightBy, type Success } from "./success.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
 export interface EvaluationInput {
@@ -69,9 +70,9 @@ async function complete(input: EvaluationInput, count: number, temperature: numb
 
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 
-function greedyMetrics(predictions: readonly Prediction[], threshold: number, leaks: LeakDetector): Numbers {
+function greedyMetrics(predictions: readonly Prediction[], isRight: Success, leaks: LeakDetector): Numbers {
   const judged = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict]));
-  const right = judged.filter((verdict) => isRight(verdict, threshold)).length;
+  const right = judged.filter(isRight).length;
   const { low, high } = wilson(right, judged.length);
   return {
     accuracy: right / judged.length,
@@ -89,10 +90,11 @@ function greedyMetrics(predictions: readonly Prediction[], threshold: number, le
 
 /** avg@k and pass@k with bounds; samples that could not be judged are left out of their problem. */
 function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConfig): Numbers {
+  const isRight = rightBy(config);
   const problems = new Map<number, boolean[]>();
   for (const { rollout: one, verdict } of predictions) {
     const judged = problems.get(one.group) ?? [];
-    if (verdict.reward !== null) judged.push(isRight(verdict, config.eval.successThreshold));
+    if (verdict.reward !== null) judged.push(isRight(verdict));
     problems.set(one.group, judged);
   }
   const counts = [...problems.values()].map((judged) => ({ n: judged.length, c: judged.filter(Boolean).length }));
@@ -122,7 +124,7 @@ export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
   const verdicts = greedy.map(({ verdict }) => verdict);
   await requireVerdicts(verdicts, "the evaluation", () => input.journal?.forget(input.step, "greedy"));
   const metrics = {
-    ...greedyMetrics(greedy, config.eval.successThreshold, input.leaks),
+    ...greedyMetrics(greedy, rightBy(config), input.leaks),
     ...(await traceLoss(input.policy, input.prompts, input.signal)),
   };
   if (config.eval.samples === 0) return { metrics, predictions: greedy };

@@ -8,6 +8,7 @@ import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import { type Judged, saidIn } from "./judge.js";
 import type { Prompted, Rollout } from "./rollout.js";
+import { succeededBy } from "./success.js";
 
 /** What a privileged text may be made from. */
 export interface PrivilegedInput {
@@ -47,8 +48,6 @@ export interface EvidenceOptions {
   readonly privileged?: PrivilegedFunction | undefined;
   readonly signal?: AbortSignal | undefined;
 }
-
-const succeeded = (verdict: Judged, threshold: number) => verdict.reward !== null && verdict.reward >= threshold;
 
 type Source = ResolvedConfig["privileged"]["source"];
 
@@ -100,20 +99,24 @@ function ownText(own: PrivilegedFunction, input: PrivilegedInput): string | null
   throw refusal(expected, `what hooks.privileged returns for ${where}`, "a promise", mend);
 }
 
+type Judging = Pick<ResolvedConfig, "privileged" | "reward">;
+
 /** The privileged text that the settings ask for; null: this sample has none. */
-export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
+export function privilegedText(input: PrivilegedInput, config: Judging): string | null {
   const { example, rollout, verdict, siblings } = input;
-  switch (settings.source) {
+  const { source } = config.privileged;
+  switch (source) {
     case "feedback": {
       const feedback = saidIn(verdict, "feedback");
       return typeof feedback === "string" ? feedback : null;
     }
     case "sibling": {
-      const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict, settings.successThreshold));
+      const succeeded = succeededBy(config);
+      const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict));
       return good?.rollout.text ?? null;
     }
     default:
-      return rowText(example, settings.source) ?? null;
+      return rowText(example, source) ?? null;
   }
 }
 
@@ -121,10 +124,10 @@ export function privilegedText(input: PrivilegedInput, settings: ResolvedConfig[
  * What the contrast teacher is told: the group's worst rejected completion, or what it gave as its answer when answers
  * are what the teacher sees. Never the completion's own text.
  */
-export function contrastText(input: PrivilegedInput, settings: ResolvedConfig["privileged"]): string | null {
+export function contrastText(input: PrivilegedInput, config: Judging): string | null {
+  const succeeded = succeededBy(config);
   const rejected = input.siblings.filter(
-    ({ rollout, verdict }) =>
-      rollout !== input.rollout && verdict.reward !== null && verdict.reward < settings.successThreshold,
+    ({ rollout, verdict }) => rollout !== input.rollout && verdict.reward !== null && !succeeded(verdict),
   );
   const worst = rejected.reduce<(typeof rejected)[number] | undefined>(
     (a, b) => (a === undefined || b.verdict.reward! < a.verdict.reward! ? b : a),
@@ -132,7 +135,7 @@ export function contrastText(input: PrivilegedInput, settings: ResolvedConfig["p
   );
   if (worst === undefined) return null;
   const said = saidIn(worst.verdict, "extracted");
-  const answered = settings.source === "answer" && (typeof said === "string" || typeof said === "number");
+  const answered = config.privileged.source === "answer" && (typeof said === "string" || typeof said === "number");
   return answered ? String(said) : worst.rollout.text;
 }
 
@@ -209,7 +212,7 @@ export async function gatherEvidence(
     if (advantages[index] === 0) continue;
     const siblings = groups.get(rollout.group)!;
     const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
-    const text = (o.privileged && ownText(o.privileged, input)) ?? privilegedText(input, settings);
+    const text = (o.privileged && ownText(o.privileged, input)) ?? privilegedText(input, o.config);
     const prompt = promptFor(text, rollout);
     if (prompt === undefined) {
       withoutPrivilege++;
@@ -217,7 +220,7 @@ export async function gatherEvidence(
     }
     asked.push({ index, prompt });
     if (!settings.contrast) continue;
-    const wrong = promptFor(contrastText(input, settings), rollout);
+    const wrong = promptFor(contrastText(input, o.config), rollout);
     if (wrong === undefined) withoutContrast++;
     else contrasted.push({ index, prompt: wrong });
   }

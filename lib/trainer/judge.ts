@@ -12,10 +12,6 @@ export interface Judged extends Verdict {
   readonly unfined?: number;
 }
 
-/** Whether the verifier gave that much: an answer that is right stays right when it is fined for its length. */
-export const isRight = ({ reward, unfined }: Judged, threshold: number): boolean =>
-  reward !== null && (unfined ?? reward) >= threshold;
-
 type Part = readonly [name: string, verdict: Partial<Judged>];
 
 /** The verdicts that a verdict was made from, in their order: the parts of a sum, a gate and what stood behind it. */

@@ -1,8 +1,9 @@
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
-import { isRight, type Judged, partsOf } from "./judge.js";
+import { type Judged, partsOf } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { extremes } from "./statistics.js";
+import type { Success } from "./success.js";
 import type { LossRow, UpdateResult } from "./update.js";
 
 export type Numbers = Record<string, number>;
@@ -55,7 +56,7 @@ export function partRewards(verdicts: readonly Judged[]): Numbers {
 export function rolloutMetrics(
   rollouts: readonly Rollout[],
   verdicts: readonly Judged[],
-  o: { readonly leaks: LeakDetector; readonly successThreshold: number },
+  o: { readonly leaks: LeakDetector; readonly isRight: Success },
 ): Numbers {
   const lengths = rollouts.map((rollout) => rollout.tokenIds.length);
   const judged = verdicts.filter(({ reward }) => reward !== null);
@@ -63,7 +64,7 @@ export function rolloutMetrics(
   return present({
     reward: mean(judged.map(({ reward }) => reward!)),
     ...partRewards(verdicts),
-    accuracy: mean(judged.map((verdict) => Number(isRight(verdict, o.successThreshold)))),
+    accuracy: mean(judged.map((verdict) => Number(o.isRight(verdict)))),
     unjudged: verdicts.length - judged.length,
     length: mean(lengths),
     lengthMax: extremes(lengths).max,

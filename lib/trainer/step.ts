@@ -14,6 +14,7 @@ import type { MetricsLine, SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { OnStage } from "./stage.js";
 import { Stopwatch } from "./stopwatch.js";
+import { rightBy } from "./success.js";
 import type { Teacher } from "./teacher.js";
 import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
@@ -243,7 +244,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const results = new Map(rows.map((row, i) => [row.rollout, { row, result: result.rows[i] }] as const));
   const rollouts = rolloutMetrics(collected.rollouts, collected.verdicts, {
     leaks: materials.leaks,
-    successThreshold: config.eval.successThreshold,
+    isRight: rightBy(config),
   });
   const seconds = watch.total / 1000;
   return {

@@ -137,7 +137,7 @@ function createSum(spec: Readonly<Record<string, unknown>>): Verifier {
   const { parts } = readOptions("sum", spec, { parts: listOf(partSpec) });
   return weightedSum(
     parts.map(({ verifier, weight, name }) => ({
-      name: name ?? (typeof verifier === "object" || typeof verifier === "string" ? nameOf(verifier) : "function"),
+      name: partName({ name, verifier }),
       verifier: createVerifier(verifier as VerifierSpec),
       ...(weight !== undefined && { weight }),
     })),
@@ -150,6 +150,15 @@ const nameOf = (spec: unknown): string =>
     : typeof spec === "object" && spec !== null && "type" in spec
       ? String(spec.type)
       : "verifier";
+
+/** Key of a sum's part in a verdict's detail: its own name, or its verifier's type. */
+export const partName = ({
+  name,
+  verifier,
+}: {
+  readonly name?: string | undefined;
+  readonly verifier: unknown;
+}): string => name ?? (typeof verifier === "object" || typeof verifier === "string" ? nameOf(verifier) : "function");
 
 function createGate(spec: Readonly<Record<string, unknown>>): Verifier {
   const readers = {

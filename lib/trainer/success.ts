@@ -1,0 +1,96 @@
+/** What counts as a right answer where a reward has several parts. */
+import { partName } from "../verifiers/registry.js";
+import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
+import type { Judged } from "./judge.js";
+
+/** Names of a part inside parts; none: the verdict itself. */
+type Path = readonly string[];
+
+/** Verifiers of form: they say nothing about truth (docs/verifiers.md). */
+const FORM: ReadonlySet<unknown> = new Set(["length", "repetition", "tags"]);
+
+interface Shape {
+  /** Parts that judge the answer. */
+  readonly answer: readonly Path[];
+  /** The most that there is to earn, and the most without the answer. */
+  readonly full: number;
+  readonly rest: number;
+  readonly form: boolean;
+}
+
+type Spec = Readonly<Record<string, unknown>>;
+
+const below = (name: string, paths: readonly Path[]): Path[] => paths.map((path) => [name, ...path]);
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** Of a sum: its heaviest part that is not of form, or several that weigh the same; of form alone: all of it. */
+function shapeOfSum(given: readonly WeightedReward[]): Shape {
+  const parts = given
+    .map((part) => ({ name: partName(part), weight: part.weight ?? 1, shape: shapeOf(part.verifier) }))
+    .filter(({ weight }) => weight > 0);
+  const form = parts.every(({ shape }) => shape.form);
+  const full = sum(parts.map(({ weight, shape }) => weight * shape.full));
+  const worth = ({ weight, shape }: (typeof parts)[number]) => (shape.form ? 0 : weight * shape.full);
+  const most = Math.max(...parts.map(worth));
+  const chosen = form ? parts : parts.filter((part) => worth(part) === most);
+  const rest = full - sum(chosen.map(({ weight, shape }) => weight * (shape.full - shape.rest)));
+  return { answer: chosen.flatMap(({ name, shape }) => below(name, shape.answer)), full, rest, form };
+}
+
+function shapeOf(reward: RewardSetting): Shape {
+  if (Array.isArray(reward)) return shapeOfSum(reward);
+  const type = typeof reward === "string" ? reward : (reward as Spec).type;
+  if (type === "sum") return shapeOfSum((reward as unknown as { parts: readonly WeightedReward[] }).parts);
+  if (type === "gate") {
+    const inner = shapeOf((reward as Spec).verifier as RewardSetting);
+    return { ...inner, answer: below("verifier", inner.answer) };
+  }
+  return { answer: [[]], full: 1, rest: 0, form: FORM.has(type) };
+}
+
+export interface SuccessRule {
+  /** The least reward of a right answer; null: its parts decide. */
+  readonly threshold: number | null;
+  /** The parts that judge the answer, dots between the names of one inside another; none: the reward has no parts. */
+  readonly parts: readonly string[];
+  /** The most that a wrong answer earns by the other parts. */
+  readonly rest: number;
+}
+
+const pathsOf = ({ answer }: Shape): readonly Path[] => (answer.length === 0 ? [[]] : answer);
+
+/** By what a completion is a success: a threshold that was set, else that the parts which judge the answer give 1. */
+export function successRule(reward: RewardSetting, threshold: number | null): SuccessRule {
+  const shape = shapeOf(reward);
+  const parts = pathsOf(shape).filter((path) => path.length > 0);
+  return { threshold, parts: parts.map((path) => path.join(".")), rest: Number(shape.rest.toPrecision(12)) };
+}
+
+export type Success = (verdict: Judged) => boolean;
+
+function rewardAt(verdict: Judged, [name, ...rest]: Path): number | null | undefined {
+  if (name === undefined) return verdict.unfined ?? verdict.reward;
+  const part = verdict.detail[name] as Judged | undefined;
+  return part === undefined ? undefined : rewardAt({ ...part, detail: part.detail ?? {} }, rest);
+}
+
+function createSuccess(reward: RewardSetting, threshold: number | null): Success {
+  if (threshold !== null) return (verdict) => (rewardAt(verdict, []) ?? Number.NaN) >= threshold;
+  const paths = pathsOf(shapeOf(reward));
+  return (verdict) => verdict.reward !== null && paths.every((path) => (rewardAt(verdict, path) ?? Number.NaN) >= 1);
+}
+
+/** Whether an answer is right, however it is fined for its length. */
+export const rightBy = (config: Pick<ResolvedConfig, "reward" | "eval">): Success =>
+  createSuccess(config.reward, config.eval.successThreshold);
+
+/** Whether a completion is one to show, or not to: a fine counts. */
+export function succeededBy({ reward, privileged }: Pick<ResolvedConfig, "reward" | "privileged">): Success {
+  const { successThreshold: threshold } = privileged;
+  const success = createSuccess(reward, threshold);
+  return (verdict) => {
+    if (threshold !== null) return success({ reward: verdict.reward, detail: verdict.detail });
+    return verdict.unfined === undefined && success(verdict);
+  };
+}
