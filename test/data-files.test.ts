@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   mkdirSync,
@@ -75,6 +76,10 @@ describe("files that a setting means", () => {
     "shards/deep/er/c.jsonl": "",
     "mixed/a.json": "",
     "mixed/a.csv": "",
+    "twice/x.jsonl": "",
+    "twice/x.jsonl.gz": "",
+    "packed/b.jsonl": "",
+    "packed/d.jsonl.gz": "",
     "none/readme.txt": "",
     "odd/[ab].jsonl": "",
     "odd/a.jsonl": "",
@@ -93,6 +98,7 @@ describe("files that a setting means", () => {
       "shards/b.jsonl",
       ...three.slice(0, 2),
     ]);
+    expect(await found(folder, "packed")).toEqual(["packed/b.jsonl", "packed/d.jsonl.gz"]);
     expect(await findDataFiles([])).toEqual([]);
   });
 
@@ -119,6 +125,7 @@ describe("files that a setting means", () => {
       "none",
       /none has no data files .*: it holds link, readme\.txt\. .*none\/\*\*\/\*\.jsonl/,
     ],
+    ["a folder with a file twice", "twice", /twice has x\.jsonl and x\.jsonl\.gz, which would be read both/],
     [
       "a folder with data of two kinds",
       "mixed",
@@ -148,6 +155,14 @@ describe("files that a setting means", () => {
     ]);
     expect(problems.map(({ where }) => relative(shards, where))).toEqual(["1.jsonl:2"]);
   });
+});
+
+test("a pipe is refused, and not waited for", async () => {
+  const folder = folderOf({});
+  execFileSync("mkfifo", [join(folder, "pipe.jsonl")]);
+  await expect(rowsOf(join(folder, "pipe.jsonl"))).rejects.toThrow(
+    /pipe\.jsonl: it is no file, but a pipe or a device/,
+  );
 });
 
 describe("compressed files", () => {

@@ -217,6 +217,16 @@ describe("rows as people have them", () => {
     expect([examples.map((e) => e.id), problems.length]).toEqual([["1200", "1201"], 1200]);
   });
 
+  test("an empty name says that no column plays a part", () => {
+    const row = { question: "q", answer: "1", hint: "h", tools: [{ name: "f" }] };
+    expect(guessFields([row], {})).toMatchObject({ document: "hint", tools: "tools" });
+    expect(guessFields([row], { document: "", tools: "" })).toMatchObject({
+      answer: "answer",
+      document: null,
+      tools: null,
+    });
+  });
+
   test("rows without anything like a prompt are refused with the columns that there are", () => {
     expect(() => guessFields([{ foo: 1, bar: 2 }], {})).toThrow(/columns \(foo, bar\).*data\.fields\.prompt/);
   });

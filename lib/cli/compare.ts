@@ -180,8 +180,10 @@ async function compareRuns(folders: readonly string[], flags: CompareFlags): Pro
 
 async function runCompare(given: readonly string[], flags: CompareFlags): Promise<void> {
   const [first] = given;
-  if (given.length === 0 || (given.length === 1 && /\.(ya?ml|json)$/i.test(first!)))
-    return compareSettings(first, flags);
+  const { kindOf } = await import("../trainer/data/read-rows.js");
+  // Data are named in the place of settings too, and told from them there.
+  const isFile = (name: string) => /\.ya?ml$/i.test(name) || kindOf(name) !== undefined;
+  if (given.length === 0 || (given.length === 1 && isFile(first!))) return compareSettings(first, flags);
   if (given.length === 1) {
     const message = `Expected one settings file (.yaml, .yml, .json) or at least two run folders but received "${first}".`;
     throw new RlsdError("ERR_RLSD_USAGE", message);

@@ -76,7 +76,8 @@ export function createPrompter(
       if (template === undefined) return requireNoTools(messages, tools);
       const missing = leftOut(template, messages, tools, variables);
       if (missing === undefined) return;
-      const mend = "write what it should say into the contents of the messages, or leave the row out";
+      const mend =
+        'write what it should say into the contents of the messages, leave the row out, or, where tools are no part of the task, set data.fields.tools to ""';
       throw new RlsdError("ERR_RLSD_PROMPT", `the model's chat template leaves out ${missing}: ${mend}`);
     },
     encode: (s) => encoder.encode(s),

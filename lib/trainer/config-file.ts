@@ -5,6 +5,7 @@ import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
 import { isFilePath } from "../verifiers/module.js";
+import { isFolder } from "./data/glob.js";
 import { kindOf } from "./data/read-rows.js";
 
 type Tree = Record<string, unknown>;
@@ -76,6 +77,10 @@ const isData = (file: string): RlsdError =>
 
 /** The settings of a YAML (.yaml, .yml) or JSON file. */
 export async function readConfigFile(file: string): Promise<Tree> {
+  if (await isFolder(file)) {
+    const message = `${file} is a folder, not settings (YAML or JSON). Data in it are given as --set data.train=${file}.`;
+    throw new RlsdError("ERR_RLSD_CONFIG", message);
+  }
   const kind = kindOf(file);
   if (kind !== undefined && kind !== ".json") throw isData(file);
   let content: string;

@@ -81,6 +81,7 @@ function sharesAnswer(part: keyof FieldMap, name: string, map: Readonly<Parts>):
  * The map for these rows: what the user named, and a guess for the rest from the columns that any of them has. A column
  * plays one part, but that answer and trace may be in one: `solution` is the trace alone where another column has the answer.
  *
+ * @param given an empty name: no column plays the part
  * @param imitated the rows' traces are what is learned
  */
 export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imitated = false): FieldMap {
@@ -88,7 +89,7 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imit
   const map: Parts = { ...NONE };
   const taken = new Set<string>();
   for (const part of PARTS) {
-    const named = given[part] ?? null;
+    const named = given[part] || null;
     if (named === null) continue;
     checkNamed(rows, part, named);
     map[part] = named;
@@ -98,7 +99,7 @@ export function guessFields(rows: readonly Row[], given: Partial<FieldMap>, imit
   // Tools are a plain word: what has none of their schemas is another column.
   for (const name of names.tools) if (!rows.some((row) => isTools(valueAt(row, name)))) there.delete(name);
   for (const part of PARTS) {
-    if (map[part] !== null || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
+    if (map[part] !== null || given[part] === "" || (part in QUESTION && map[QUESTION[part]!] !== null)) continue;
     const free = names[part].find((name) => there.has(name) && !taken.has(name));
     const found = free ?? names[part].find((name) => there.has(name) && sharesAnswer(part, name, map));
     if (found === undefined) continue;

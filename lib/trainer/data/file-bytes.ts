@@ -1,5 +1,5 @@
 import { createReadStream } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { RlsdError } from "../../errors.js";
 
@@ -12,14 +12,17 @@ export const isCompressed = (file: string): boolean => file.toLowerCase().endsWi
 /** The two bytes that gzip data begin with. */
 const GZIP = Buffer.of(0x1f, 0x8b);
 
-/** That a file can be opened, is none that is a folder, and is compressed where its name says so and not elsewhere. */
+/** That a file can be opened, is one, and is compressed where its name says so and not elsewhere. */
 export async function checkFile(file: string): Promise<void> {
   const first = Buffer.alloc(GZIP.length);
   let read = 0;
   try {
+    const found = await stat(file);
+    if (found.isDirectory()) throw new Error("it is a folder");
+    // Data are read twice, and a pipe that nobody writes to is waited for at its opening.
+    if (!found.isFile()) throw new Error("it is no file, but a pipe or a device");
     const handle = await open(file, "r");
     try {
-      if ((await handle.stat()).isDirectory()) throw new Error("it is a folder");
       read = (await handle.read(first, 0, first.length, 0)).bytesRead;
     } finally {
       await handle.close();

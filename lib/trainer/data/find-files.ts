@@ -45,11 +45,18 @@ async function filesOf(folder: string): Promise<string[]> {
       `${folder} has no data files (JSONL, JSON, CSV or Parquet): it ${holds(names)}. Folders in it are for a pattern: ${join(folder, "**", "*.jsonl")}.`,
     );
   }
-  const kinds = new Set(files.map(kindOf));
+  // Kinds that differ in their compression are one; a file that is there twice would be read twice.
+  const plain = (name: string) => name.replace(/\.gz$/i, "");
+  const kinds = new Set(files.map((name) => plain(kindOf(name)!)));
   if (kinds.size > 1) {
+    const which = join(folder, `*${[...kinds][0]}`);
     fail(
-      `${folder} has data files of several kinds (${[...kinds].join(", ")}): it ${holds(files)}. Say which: ${join(folder, `*${[...kinds][0]}`)}.`,
+      `${folder} has data files of several kinds (${[...kinds].join(", ")}): it ${holds(files)}. Say which: ${which}.`,
     );
+  }
+  const twice = files.find((name) => name !== plain(name) && files.includes(plain(name)));
+  if (twice !== undefined) {
+    fail(`${folder} has ${plain(twice)} and ${twice}, which would be read both: say which, or take one away.`);
   }
   return files.map((name) => join(folder, name));
 }
