@@ -264,6 +264,23 @@ describe("CSV", () => {
     ]);
   });
 
+  test("has messages and tools as JSON, and a prompt as the text that it is", async () => {
+    const messages = [
+      { role: "user", content: "q" },
+      { role: "assistant", content: "a" },
+    ];
+    const cell = (value: unknown) => `"${JSON.stringify(value).replaceAll('"', '""')}"`;
+    const table = `messages,tools\n${cell(messages)},${cell([{ name: "f" }])}\nplain,\n`;
+    const { examples } = await loadDataset([join(folderOf({ "a.csv": table }), "a.csv")]);
+    expect(examples.map((e) => [e.messages[0]?.content, e.trace, e.tools.length])).toEqual([
+      ["q", "a", 1],
+      ["plain", null, 0],
+    ]);
+    const prompts = folderOf({ "a.csv": `prompt\n${cell(messages)}\n` });
+    const asked = await loadDataset([join(prompts, "a.csv")]);
+    expect(asked.examples[0]?.messages).toEqual([{ role: "user", content: JSON.stringify(messages) }]);
+  });
+
   test("in another encoding, with a quote that never ends, or with a column twice is refused", async () => {
     const latin = Buffer.from("prompt,answer\nZo\u00eb?,1\nq,2\n", "latin1");
     expect(await csv(latin)).toEqual(["not UTF-8: save the file in that encoding", { prompt: "q", answer: "2" }]);

@@ -51,6 +51,13 @@ describe("rlsd train", () => {
     const plan = rlsd("train", ...own, "--set", "rollout.maxTokens=40", "--dry-run", "--json");
     expect(JSON.parse(plan.stdout)).toMatchObject({ config: { steps: 100, data: { eval: [] } } });
     expect(rlsd("compare", ...own).stderr).toContain('expected files for "data.eval"');
+    for (const command of ["train", "compare"]) {
+      const { status, stderr } = rlsd(command, `${clock}/train.jsonl`);
+      expect([status, stderr]).toEqual([
+        2,
+        expect.stringContaining("is data, not settings (YAML or JSON): give it as --set"),
+      ]);
+    }
   });
 
   test("settings come from a file, and --set wins", () => {

@@ -1,5 +1,5 @@
 import type { ChatMessage } from "../../prompt/messages.js";
-import { toCalls } from "./tools.js";
+import { parsed, toCalls } from "./tools.js";
 
 /** A text, or a list of parts that are texts, put together; undefined: something else. */
 function contentText(content: unknown): string | undefined {
@@ -93,6 +93,12 @@ export interface Conversation {
 
 const isSaid = ({ content, tool_calls: calls, reasoning_content: thought }: ChatMessage): boolean =>
   content !== "" || calls !== undefined || thought !== undefined;
+
+/** A column of messages as it is, or the list that it has as JSON, as in CSV. */
+export function messagesAt(value: unknown): unknown {
+  const list = typeof value === "string" ? parsed(value) : value;
+  return Array.isArray(list) ? list : value;
+}
 
 /** The assistant's turns at the end are a reference answer, and no part of the question. A text: what is wrong. */
 export function toConversation(value: unknown, column: string): Conversation | string {

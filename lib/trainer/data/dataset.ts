@@ -1,6 +1,6 @@
 import { RlsdError } from "../../errors.js";
 import { type ChatMessage, type Tool, turnText } from "../../prompt/messages.js";
-import { toConversation, toReply } from "./conversation.js";
+import { messagesAt, toConversation, toReply } from "./conversation.js";
 import { type FieldMap, guessFields, valueAt } from "./fields.js";
 import { findDataFiles } from "./find-files.js";
 import { type PlacedRow, type Row, readRows } from "./read-rows.js";
@@ -63,7 +63,8 @@ function toExample(
   // Where no row of a file can be read, there are no columns.
   if (row === undefined || fields === null) return { where, problem: placed.problem ?? "unreadable" };
   const column = fields.messages ?? fields.prompt!;
-  const conversation = toConversation(valueAt(row, column), column);
+  const asked = valueAt(row, column);
+  const conversation = toConversation(fields.messages === null ? asked : messagesAt(asked), column);
   if (typeof conversation === "string") return { where, problem: conversation };
   const tools = fields.tools === null ? [] : toTools(valueAt(row, fields.tools));
   if (typeof tools === "string") return { where, problem: `column "${fields.tools}": ${tools}` };

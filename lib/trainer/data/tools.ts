@@ -8,7 +8,7 @@ const isTree = (value: unknown): value is Tree => typeof value === "object" && v
 const isNothing = (value: unknown): boolean => value === undefined || value === null || value === "";
 
 /** A value that may be there as JSON text; undefined: the text is none. */
-function parsed(value: unknown): unknown {
+export function parsed(value: unknown): unknown {
   if (typeof value !== "string") return value;
   try {
     return parseExact(value);
