@@ -248,6 +248,24 @@ describe("a demonstration that calls", () => {
     );
   });
 
+  test("makes of a prompt what transformers makes of the whole conversation", () => {
+    let compared = 0;
+    for (const [name, texts] of Object.entries(expected)) {
+      const prompter = createPrompter(tokenizer, template(name));
+      for (const [conversation, { messages, tools }] of Object.entries(conversations)) {
+        const read = toConversation(messages, "messages");
+        const [, whole] = texts[conversation]!;
+        if (typeof read === "string" || read.reply === null || typeof whole !== "string") continue;
+        const o = { messages: read.messages, tools: toolsOf(tools), reply: read.reply };
+        const prompt = prompter.prompt(o.messages, o.tools);
+        expect(prompt.text + demonstration(prompter, prompt, o, []).text).toBe(whole);
+        compared++;
+      }
+    }
+    // Three templates, three conversations that end with the assistant.
+    expect(compared).toBe(9);
+  });
+
   test("stands behind a prompt that the template does not begin the turn with", () => {
     const other = read("tools/tagged.jinja").replace(
       "{{- '<|im_start|>assistant\\n' }}\n{%- endif %}",

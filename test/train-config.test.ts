@@ -105,6 +105,11 @@ describe("settings", () => {
     await expect(readConfigFile(json)).rejects.toMatchObject({ code: "ERR_RLSD_CONFIG" });
     await expect(readConfigFile(join(folder, "none.yaml"))).rejects.toThrow(/none\.yaml/);
     writeFileSync(json, '[{"question": "q"}]');
+    const star = join(folder, "star.yaml");
+    writeFileSync(star, "data: { train: [*.jsonl] }\n");
+    await expect(readConfigFile(star)).rejects.toThrow(
+      /star\.yaml: .*alias.* A text that begins with \* stands in quotes\.$/,
+    );
     await expect(readConfigFile(folder)).rejects.toThrow(`${folder} is a folder, not settings (YAML or JSON).`);
     for (const data of [json, "rows.jsonl", "rows.csv", "rows.jsonl.gz", "shards/*.parquet"]) {
       await expect(readConfigFile(data)).rejects.toMatchObject({

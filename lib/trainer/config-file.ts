@@ -94,8 +94,10 @@ export async function readConfigFile(file: string): Promise<Tree> {
     const yaml = extname(file) === ".json" ? undefined : await import("yaml");
     value = yaml === undefined ? JSON.parse(content) : yaml.parse(content);
   } catch (error) {
-    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${why}`);
+    const why = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    // A pattern of files, most likely: YAML has its own meaning for a star that begins a text.
+    const mend = why.startsWith("Unresolved alias") ? " A text that begins with * stands in quotes." : "";
+    throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${why}${mend}`);
   }
   if (value === null || value === undefined) return {};
   if (kind !== undefined && Array.isArray(value)) throw isData(file);
@@ -121,7 +123,7 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
       const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
       throw new RlsdError(
         "ERR_RLSD_CONFIG",
-        `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it stands in quotes, inside those of the shell.`,
+        `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it, or a * before it, stands in quotes, inside those of the shell.`,
       );
     }
     const names = assignment.slice(0, cut).split(".");
