@@ -90,7 +90,7 @@ describe("files that a setting means", () => {
   symlinkSync("../shards", join(folder, "none/link"));
   symlinkSync("nowhere.jsonl", join(folder, "odd/dangling.jsonl"));
 
-  test("are sorted, whatever order the disk has, and each is there once", async () => {
+  test("are sorted, whatever order the disk has, and there once, but for one that is named more often", async () => {
     const three = ["shards/a.10.jsonl", "shards/a.jsonl", "shards/b.jsonl"];
     expect(await found(folder, "shards/*.jsonl")).toEqual(three);
     expect(await found(folder, "shards")).toEqual(three);
@@ -99,6 +99,12 @@ describe("files that a setting means", () => {
       ...three.slice(0, 2),
     ]);
     expect(await found(folder, "packed")).toEqual(["packed/b.jsonl", "packed/d.jsonl.gz"]);
+    expect(await found(folder, "shards", "shards/a.jsonl")).toEqual(three);
+    expect(await found(folder, "shards/a.jsonl", "shards/a.jsonl", "shards/[a]*")).toEqual([
+      "shards/a.jsonl",
+      "shards/a.jsonl",
+      "shards/a.10.jsonl",
+    ]);
     expect(await findDataFiles([])).toEqual([]);
   });
 

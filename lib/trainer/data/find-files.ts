@@ -70,24 +70,32 @@ function exists(path: string): boolean {
   }
 }
 
-/** What one entry of a list of data files means. */
-async function meant(entry: string): Promise<readonly string[]> {
+/** What a folder or a pattern means; undefined: the entry is a file, there or not. */
+async function meant(entry: string): Promise<readonly string[] | undefined> {
   if (await isFolder(entry)) return filesOf(entry);
-  if (!isPattern(entry) || exists(entry)) return [entry];
+  if (!isPattern(entry) || exists(entry)) return undefined;
   const found = await glob(entry);
   return found.length > 0 ? found : fail(`nothing matches ${entry}: ${await whatLiesThere(entry)}.`);
 }
 
 /**
  * The files that a list of files, folders and patterns means: entries in their order, those of a folder or a pattern sorted
- * by the characters of their paths, and each file once.
+ * by the characters of their paths. What a folder or a pattern means is there once; a file alone as often as it is named.
  *
  * @throws RlsdError ERR_RLSD_DATA where a folder or a pattern means none, with what lies there
  */
 export async function findDataFiles(entries: readonly string[]): Promise<string[]> {
-  const found = new Map<string, string>();
+  const files: string[] = [];
+  const named = new Set<string>();
+  const found = new Set<string>();
   for (const entry of entries) {
-    for (const file of await meant(entry)) if (!found.has(resolve(file))) found.set(resolve(file), file);
+    const several = await meant(entry);
+    for (const file of several ?? [entry]) {
+      const path = resolve(file);
+      if (found.has(path) || (several !== undefined && named.has(path))) continue;
+      (several === undefined ? named : found).add(path);
+      files.push(file);
+    }
   }
-  return [...found.values()];
+  return files;
 }
