@@ -90,9 +90,9 @@ export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from 
 export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
-export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
+export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
 export {
   type MetricsLine,
   type RunConfig,

@@ -156,6 +156,7 @@ async function creditLot(
         rollout,
         verdict: verdicts[i]!,
         advantage,
+        privileged: seen?.privileged,
         evidence: seen,
         evidenceWeights: told?.evidenceWeights,
         tokenAdvantages,
