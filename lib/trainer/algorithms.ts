@@ -228,3 +228,7 @@ export function asksTeacher(config: ResolvedConfig): boolean {
   }
   return false;
 }
+
+/** Whether any step of a run shows its teacher a privileged text. */
+export const showsPrivileged = (config: ResolvedConfig): boolean =>
+  asksTeacher(config) && ALGORITHMS[config.algorithm]!.distills?.prompt !== "own";

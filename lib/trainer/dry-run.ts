@@ -4,7 +4,7 @@ import { modelUnder } from "../policy/adapter-folder.js";
 import { isWeightFile, readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
-import { ALGORITHMS, asksTeacher, imitates } from "./algorithms.js";
+import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { checkComparable, comparesDistributions } from "./distillation.js";
 import { quantiles } from "./metrics.js";
@@ -190,14 +190,14 @@ function privilegedRows(
   policy: Policy,
 ): { readonly privileged: DryRun["privileged"]; readonly asked: DryRun["asked"] } {
   const { source, maxTokens } = config.privileged;
-  const fromRollouts = source === "feedback" || source === "sibling";
+  const fromRollouts = rowText(materials.train[0]!.example, source) === undefined;
   const block = createPrivilegedBlock(config.privileged.template);
   const counts = { whole: 0, cut: 0, noRoom: 0, none: 0 };
   const lengths: number[] = [];
   const firstWithout: string[] = [];
   const [first] = materials.train;
   let teacher: string | null = null;
-  for (const prompt of fromRollouts || !asksTeacher(config) ? [] : materials.train) {
+  for (const prompt of fromRollouts || !showsPrivileged(config) ? [] : materials.train) {
     const text = rowText(prompt.example, source) ?? null;
     if (text === null || text === "") {
       counts.none++;

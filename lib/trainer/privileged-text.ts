@@ -1,6 +1,6 @@
 import { invalid, refusal } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { asksTeacher } from "./algorithms.js";
+import { showsPrivileged } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import { type Judged, saidIn } from "./judge.js";
@@ -47,7 +47,7 @@ export function rowsWithoutPrivilege(
   own: PrivilegedFunction | undefined,
 ): number | null {
   const { source } = config.privileged;
-  if (own !== undefined || !asksTeacher(config)) return null;
+  if (own !== undefined || !showsPrivileged(config)) return null;
   const texts = prompts.map(({ example }) => rowText(example, source));
   return texts.includes(undefined) ? null : texts.filter((text) => text === null).length;
 }
