@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EnginePolicy, Policy } from "../lib/index.js";
+import { type EnginePolicy, type Policy, reportRun } from "../lib/index.js";
 import { grpo } from "../lib/objectives/presets.js";
 import { loadPolicy } from "../lib/policy/load.js";
 import type { DistillOptions } from "../lib/policy/policy.js";
@@ -358,5 +358,31 @@ describe("distillation from another model", () => {
       /vocabulary has \d+ entries and the student's \d+.*sampled-reverse-kl/,
     );
     await expect(train(settings)).rejects.toThrow(/vocabulary has \d+ entries|has another vocabulary/);
+  });
+});
+
+describe("the report of a run that imitates its teacher", () => {
+  const pageOf = async (o: TrainConfig) => {
+    const settings = example({ steps: 2, ...o });
+    await train(settings);
+    return readFileSync((await reportRun(settings.output)).report, "utf8");
+  };
+
+  test("colours tokens by their divergence, and draws its curve", async () => {
+    const page = await pageOf({});
+    expect(page).toContain("<h2>Divergence from the teacher, token by token</h2>");
+    expect(page).toMatch(/data-r="log P student -?[\d.]+ · divergence [\d.e-]+ · A 0"/);
+    expect(page).toContain("<b>Divergence");
+    expect(page).toContain("opsd on <code>");
+    expect(page).toContain(", teacher frozen with trace");
+    // The loudest token of each completion that has one is coloured in full.
+    expect(page).toMatch(/style="background:rgb\(var\(--more\)\/0.75\)/);
+  });
+
+  test("or by what the teacher says of the drawn tokens", async () => {
+    const page = await pageOf({ distill: { divergence: "sampled-reverse-kl" } });
+    expect(page).toContain("<h2>What the teacher says of the drawn tokens, token by token</h2>");
+    expect(page).toMatch(/data-r="log P student [^"]* · log P teacher [^"]* · delta [^"]* · A [^"]*"/);
+    expect(page).not.toContain("No teacher spoke");
   });
 });

@@ -1,6 +1,6 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
-import { deltaAt } from "../report/samples.js";
+import { deltaAt } from "../report/picture.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
