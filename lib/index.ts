@@ -80,6 +80,7 @@ export type { SaveOptions } from "./policy/save.js";
 export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js";
 export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokenizer.js";
 export { type ChatMessage, type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
+export { type TensorBoardHooks, tensorBoard } from "./report/tensorboard.js";
 export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
 export type { DevicePolicyResult, PolicyResult, Stats } from "./tensor/results.js";
