@@ -20,7 +20,7 @@ small, .soft { color: var(--soft); } code, pre, .tokens { font-family: ui-monosp
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1rem; }
 .chart { margin: 0; position: relative; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; max-width: 580px; }
 .chart svg { width: 100%; height: auto; display: block; } figcaption { font-size: .9rem; } figcaption small { display: block; }
-.legend span { margin-left: .7rem; white-space: nowrap; font-size: .82rem; }
+.legend span { margin-left: .7rem; font-size: .82rem; overflow-wrap: anywhere; }
 .key { display: inline-block; width: .7rem; height: .25rem; border-radius: 2px; margin-right: .3rem; vertical-align: middle; }
 .grid { stroke: var(--line); } .guide { stroke: var(--soft); stroke-dasharray: 4 4; } .cross { stroke: var(--soft); visibility: hidden; }
 .axis { fill: var(--soft); font-size: 10.5px; } .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .band { opacity: .16; }
