@@ -1,4 +1,4 @@
-/** What colours say in a run's completions: its credit, or how far the student is from the teacher that it imitates. */
+/** What is shown of a run's tokens: their credit, or how far the student is from the teacher that it imitates. */
 import type { SampleLine } from "../trainer/run-folder.js";
 import { type Html, html } from "./html.js";
 import { short, signed } from "./numbers.js";
@@ -9,73 +9,98 @@ export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleL
   return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
 }
 
-/** The background of a weight: warm above 1, cool below, as strong as the clip allows. */
-function tint(weight: number, clip: number): string {
-  const strength = Math.min(1, Math.abs(weight - 1) / clip);
+/** A number of each token that a picture is made of. */
+export interface View {
+  readonly name: "weight" | "divergence" | "delta";
+  /** The value that says nothing. */
+  readonly neutral: number;
+  /** How far from there colours are full. `clip`: objective.evidenceClip. */
+  readonly full: (clip: number) => number;
+  /** undefined: nothing is known of the token, or it was not in the loss. */
+  readonly valueAt: (sample: SampleLine, t: number) => number | undefined;
+}
+
+const asNumber = (value: number | null | undefined): number | undefined =>
+  typeof value === "number" ? value : undefined;
+
+const weight: View = {
+  name: "weight",
+  neutral: 1,
+  full: (clip) => clip,
+  valueAt: ({ teacherLogProbs, evidenceWeights, tokenAdvantages }, t) =>
+    teacherLogProbs.length === 0 || tokenAdvantages[t] === 0 ? undefined : asNumber(evidenceWeights[t]),
+};
+
+/** In nats. */
+const divergence: View = {
+  name: "divergence",
+  neutral: 0,
+  full: () => 0.3,
+  valueAt: ({ divergences }, t) => asNumber(divergences?.[t]),
+};
+
+/** In nats. */
+const delta: View = { name: "delta", neutral: 0, full: () => 1, valueAt: deltaAt };
+
+/** What there is to be seen in a completion. */
+export function viewOf({ divergences, teacherLogProbs, evidenceWeights }: SampleLine): View {
+  if (divergences !== undefined) return divergence;
+  return teacherLogProbs.length > 0 && evidenceWeights.length === 0 ? delta : weight;
+}
+
+/** From -1 to 1: how strongly a value is coloured, cool or warm. */
+export function strengthOf(value: number, { neutral, full }: View, clip: number): number {
+  return Math.max(-1, Math.min(1, (value - neutral) / full(clip)));
+}
+
+/** The style of a strength; empty: none. */
+function tint(strength: number): string {
   // Below a twentieth a colour would be noise.
-  if (strength < 0.05) return "";
-  return `background:rgb(var(${weight > 1 ? "--more" : "--less"})/${(0.12 + 0.63 * strength).toFixed(2)})`;
+  if (Math.abs(strength) < 0.05) return "";
+  return `background:rgb(var(${strength > 0 ? "--more" : "--less"})/${(0.12 + 0.63 * Math.abs(strength)).toFixed(2)})`;
 }
 
-export interface Picture {
-  readonly title: string;
-  readonly about: Html;
-  /** How many completions it is about, where not about all. */
-  readonly counted: string;
-  /** The style of a token; empty: none. */
-  readonly tintOf: (sample: SampleLine, t: number) => string;
+export function styleAt(sample: SampleLine, t: number, clip: number): string {
+  const view = viewOf(sample);
+  const value = view.valueAt(sample, t);
+  return value === undefined ? "" : tint(strengthOf(value, view, clip));
 }
 
-const swatch = (text: string, style: string): Html => html` <span class="t" style="${style}">${text}</span>`;
+/** Values over a view's range, each in its colour. */
+function scale(view: View, shares: readonly number[], clip: number, text: (value: number) => string): Html[] {
+  const values = shares.map((share) => view.neutral + share * view.full(clip));
+  return values.map(
+    (value) => html` <span class="t" style="${tint(strengthOf(value, view, clip))}">${text(value)}</span>`,
+  );
+}
 
-function credit(creditedCount: number, clip: number): Picture {
-  const scale = [1 - clip, 1 - clip / 2, 1, 1 + clip / 2, 1 + clip].map((w) => swatch(short(w), tint(w, clip)));
+/** Title and explanation of a page's completions; `credited` of them a teacher gave weights. */
+export function captionOf(
+  samples: readonly SampleLine[],
+  credited: number,
+  clip: number,
+): { title: string; about: Html } {
+  const views = new Set(samples.map(viewOf));
+  if (views.has(divergence)) {
+    const shown = scale(divergence, [0.1, 0.5, 1], clip, short);
+    return {
+      title: "Divergence from the teacher, token by token",
+      about: html`The deeper the colour, the further the student's distribution is from the teacher's:${shown} nats and more. The update brings it nearer at every token, whatever the verdict.`,
+    };
+  }
+  if (views.has(delta)) {
+    const shown = scale(delta, [-1, -0.5, 0.5, 1], clip, (value) => signed(value, 1));
+    return {
+      title: "What the teacher says of the drawn tokens",
+      about: html`log P teacher \u2212 log P student of each token, which is its advantage or a part of it:${shown}.`,
+    };
+  }
+  const shown = scale(weight, [-1, -0.5, 0, 0.5, 1], clip, short);
   return {
-    title: "Credit",
+    title: "Credit, token by token",
     about:
-      creditedCount > 0
-        ? html`The verifier gives the sign of A; the teacher, who saw more, gives each token its weight: ${scale}. Where A < 0, a token that counts more is blamed, one that counts less is spared; where A > 0, praised and passed over.`
+      credited > 0
+        ? html`The verifier gives the sign of A; the teacher, who saw more, gives each token its weight: ${shown}. Where A < 0, a token that counts more is blamed, one that counts less is spared; where A > 0, praised and passed over.`
         : html`No teacher spoke about these completions, so that all tokens count alike.`,
-    counted: ` A teacher spoke about ${creditedCount}.`,
-    tintOf({ evidenceWeights, teacherLogProbs, tokenAdvantages }, t) {
-      const weight = evidenceWeights[t];
-      const counts = teacherLogProbs.length > 0 && typeof weight === "number" && tokenAdvantages[t] !== 0;
-      return counts ? tint(weight, clip) : "";
-    },
   };
-}
-
-/** A divergence, in nats, whose colour is full. */
-const FULL_DIVERGENCE = 0.3;
-const divergenceTint = (nats: number): string => tint(1 + Math.min(nats, FULL_DIVERGENCE), FULL_DIVERGENCE);
-
-const divergence: Picture = {
-  title: "Divergence from the teacher",
-  about: html`The deeper the colour, the further the student's distribution is from the teacher's:${[0.1, 0.5, 1].map((share) => swatch(short(share * FULL_DIVERGENCE), divergenceTint(share * FULL_DIVERGENCE)))} nats and more. The update brings it nearer at every token, whatever the verdict.`,
-  counted: "",
-  tintOf({ divergences }, t) {
-    const nats = divergences?.[t];
-    return typeof nats === "number" ? divergenceTint(nats) : "";
-  },
-};
-
-/** A difference of log-probs, in nats, whose colour is full. */
-const FULL_DIFFERENCE = 1;
-const differenceTint = (nats: number): string => tint(1 + nats, FULL_DIFFERENCE);
-
-const difference: Picture = {
-  title: "What the teacher says of the drawn tokens",
-  about: html`log P teacher \u2212 log P student of each token, which is its advantage or a part of it:${[-1, -0.5, 0.5, 1].map((nats) => swatch(signed(nats, 1), differenceTint(nats)))}.`,
-  counted: "",
-  tintOf(sample, t) {
-    const nats = deltaAt(sample, t);
-    return nats === undefined ? "" : differenceTint(nats);
-  },
-};
-
-/** The picture that these completions can be shown in. */
-export function pictureOf(samples: readonly SampleLine[], creditedCount: number, clip: number): Picture {
-  if (samples.some(({ divergences }) => divergences !== undefined)) return divergence;
-  const said = samples.some(({ teacherLogProbs }) => teacherLogProbs.length > 0);
-  return said && creditedCount === 0 ? difference : credit(creditedCount, clip);
 }

@@ -2,7 +2,7 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
-import { deltaAt, type Picture, pictureOf } from "./picture.js";
+import { captionOf, deltaAt, styleAt } from "./picture.js";
 import { clipOf } from "./settings.js";
 
 const told = (value: number | null | undefined): string =>
@@ -22,10 +22,10 @@ function readingsOf(sample: SampleLine, t: number): string[] {
   ];
 }
 
-function token(sample: SampleLine, t: number, { tintOf }: Picture): Html {
+function token(sample: SampleLine, t: number, clip: number): Html {
   const text = visible(sample.tokenText[t] ?? "");
   const readings = readingsOf(sample, t);
-  const style = tintOf(sample, t);
+  const style = styleAt(sample, t, clip);
   return html`<span class="t${text === "" && " part"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
 
@@ -45,14 +45,14 @@ function detailText(detail: Detail): string {
   return told.join(", ");
 }
 
-function card(sample: SampleLine, picture: Picture): Html {
+function card(sample: SampleLine, clip: number): Html {
   const { step, id, reward, advantage, prompt, privileged } = sample;
   const side = advantage > 0 ? "up" : advantage < 0 ? "down" : "flat";
   const why = detailText(sample.detail);
   return html`<article class="sample ${side}" data-step="${step}" data-side="${side}">
 <header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> <span class="a">A ${signed(advantage)}</span>${why !== "" && html` <small>${why}</small>`}</header>
 <details><summary>prompt${privileged !== null && " and what the teacher saw besides"}</summary><pre>${visible(prompt)}</pre>${privileged !== null && html`<pre class="seen">${visible(privileged)}</pre>`}</details>
-<p class="tokens">${sample.tokenIds.map((_, t) => token(sample, t, picture))}</p>
+<p class="tokens">${sample.tokenIds.map((_, t) => token(sample, t, clip))}</p>
 </article>`;
 }
 
@@ -69,9 +69,10 @@ export function samplesSection(
 ): Html | undefined {
   if (samples.length === 0) return undefined;
   const steps = [...new Set(samples.map((sample) => sample.step))];
-  const picture = pictureOf(samples, creditedCount, clipOf(config));
-  return html`<section><h2>${picture.title}, token by token</h2>
-<p>${picture.about}</p>
-<p><small>${samples.length} of ${sampleCount} completions: ${chosen}.${picture.counted}</small></p>
-${filters(steps)}${samples.map((sample) => card(sample, picture))}</section>`;
+  const clip = clipOf(config);
+  const { title, about } = captionOf(samples, creditedCount, clip);
+  return html`<section><h2>${title}</h2>
+<p>${about}</p>
+<p><small>${samples.length} of ${sampleCount} completions: ${chosen}.${creditedCount > 0 && ` A teacher spoke about ${creditedCount}.`}</small></p>
+${filters(steps)}${samples.map((sample) => card(sample, clip))}</section>`;
 }
