@@ -81,6 +81,7 @@ export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js"
 export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokenizer.js";
 export { type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
 export type { ChatMessage, Tool, ToolCall } from "./prompt/messages.js";
+export { type TensorBoardHooks, tensorBoard } from "./report/tensorboard.js";
 export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
 export type { DevicePolicyResult, PolicyResult, Stats } from "./tensor/results.js";
@@ -91,9 +92,9 @@ export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from 
 export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
-export type { PrivilegedFunction, PrivilegedInput } from "./trainer/evidence.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
+export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
 export {
   type MetricsLine,
   type RunConfig,

@@ -190,6 +190,13 @@ describe("runs that are there already", () => {
       ["algorithm=grpo objective.creditMix=1", ["seed 1", "seed 2"]],
       ["algorithm=rlsd", ["seed 1"]],
     ]);
+    expect(
+      groupRuns([
+        run(1, {}, { algorithm: "grpo", teacher: { kind: "frozen" } }),
+        run(1, {}, { algorithm: "opsd", teacher: { kind: "frozen" } }),
+        run(1, {}, { algorithm: "opsd", teacher: { kind: "shared" } }),
+      ]).map(({ name }) => name),
+    ).toEqual(["algorithm=grpo", "algorithm=opsd", "algorithm=opsd teacher.kind=shared"]);
     expect(groupRuns([run(1, {}), run(2, {})]).map(({ name }) => name)).toEqual(["all runs"]);
   });
 });

@@ -71,7 +71,7 @@ describe("of a run's log", () => {
     const told = rlsd("credit", logged, "--limit", "1");
     expect(told.stdout).toMatch(/^\{weight\} follows/);
     expect(told.stdout).toMatch(/ {2}step 2 {2}reward [01] {2}A [+−]\d/);
-    expect(told.stdout).toMatch(/\n1 completions?, 1 with credit\n$/);
+    expect(told.stdout).toMatch(/\n1 completions?, 1 of which a teacher has read\n$/);
     const escapes = (args: string[], env: Record<string, string>) =>
       runCli(["credit", logged, "--limit", "1", ...args], folder, env).stdout.includes("\u001b[48;5;");
     expect([escapes([], {}), escapes([], { FORCE_COLOR: "1" }), escapes(["--color"], { NO_COLOR: "1" })]).toEqual([

@@ -48,6 +48,28 @@ test("a completion with its weights in numbers, the strongest tokens below", () 
   );
 });
 
+test("a completion that the student imitated its teacher on is shown by what they differ in", () => {
+  const bare = { teacherLogProbs: [], evidenceWeights: [], tokenAdvantages: [0, 0, 0] };
+  const compared = sample(["7", " +", " 2"], [], { ...bare, divergences: [0, 0.21, 0.01] });
+  expect(heatMap(compared, plain).split("\n").slice(3)).toEqual([
+    "7 +{0.21} 2",
+    "  place  token  log P   divergence  A",
+    '  1      " +"   -1.000  0.210       0.000',
+  ]);
+  expect(heatMap(compared, plain)).toContain("mean divergence 0.073");
+  expect(heatMapLegend(compared, plain)).toMatch(
+    /^\{divergence\} follows a token whose divergence is not about 0:.*nats/,
+  );
+  const sampled = sample(["7", " +", " 2"], [], { teacherLogProbs: [-1, -1.6, -0.1], tokenAdvantages: [0, -0.6, 0.9] });
+  expect(heatMap(sampled, plain).split("\n").slice(3)).toEqual([
+    "7 +{-0.60} 2{0.90}",
+    "  place  token  log P   teacher  delta   A",
+    '  2      " 2"   -1.000  -0.100   +0.900  0.900',
+    '  1      " +"   -1.000  -1.600   −0.600  -0.600',
+  ]);
+  expect(heatMapLegend(sampled, colour)).toContain("log P teacher - log P student");
+});
+
 test("colours are warm above 1 and cool below, in four strengths, with black text", () => {
   const weights = [1.005, 1.02, 1.06, 1.11, 1.18, 0.98, 0.94, 0.89, 0.8];
   const texts = weights.map((_, i) => String.fromCharCode(97 + i));
@@ -159,6 +181,8 @@ test("a long prompt is cut", () => {
 });
 
 test("the legend says what a mark means", () => {
-  expect(heatMapLegend(plain)).toMatch(/^\{weight\} follows .*: 0\.8 {2}0\.9 {2}1 {2}1\.1 {2}1\.2 {2}above 1: blamed/);
-  expect(heatMapLegend(colour)).toContain("\u001b[48;5;69;38;5;16m 0.8 \u001b[0m");
+  expect(heatMapLegend(sample(["a"], [1]), plain)).toMatch(
+    /^\{weight\} follows .*: 0\.8 {2}0\.9 {2}1 {2}1\.1 {2}1\.2 {2}above 1: blamed/,
+  );
+  expect(heatMapLegend(sample(["a"], [1]), colour)).toContain("\u001b[48;5;69;38;5;16m 0.8 \u001b[0m");
 });

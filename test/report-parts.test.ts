@@ -111,10 +111,11 @@ describe("a chart", () => {
     expect(chart({ ...one, include: [], series: [{ name: "s", points }] })!.text).not.toContain("NaN");
   });
 
-  test("with more series than colours begins them again: each has one that the page knows", () => {
+  test("with more series than colours begins them again, dashed: each has marks that the page knows", () => {
     const series = Array.from({ length: 8 }, (_, i) => ({ name: `s${i}`, points: [{ x: 0, y: i }] }));
-    const used = [...chart({ ...one, series })!.text.matchAll(/class="line c(\d+)"/g)].map((match) => Number(match[1]));
-    expect(used).toEqual([0, 1, 2, 3, 4, 5, 0, 1]);
+    const used = [...chart({ ...one, series })!.text.matchAll(/class="line ([^"]*)"/g)].map((match) => match[1]);
+    expect(used).toEqual(["c0", "c1", "c2", "c3", "c4", "c5", "c0 again", "c1 again"]);
+    expect(STYLE).toContain(".line.again { stroke-dasharray");
     expect(STYLE).toContain(".line.c5 { stroke: var(--c5); }");
     expect(STYLE).toContain("--c5:");
   });

@@ -136,6 +136,24 @@ describe("warnings", () => {
     unjudged: 0,
   };
 
+  test("equal rewards are no loss where the teacher is imitated", () => {
+    expect(of(line(1, { ...healthy, zeroVarianceFraction: 0.9, divergenceMean: 0.1 }))).toEqual([]);
+  });
+
+  test("accuracy that was had and lost is told, where it is more than chance", () => {
+    const evaluated = (step: number, accuracy: number): MetricsLine => ({
+      ...line(step, { accuracy, accuracyLow: accuracy - 0.05, accuracyHigh: accuracy + 0.05 }),
+      kind: "eval",
+    });
+    const run = (...accuracies: number[]) =>
+      warningsOf({ metrics: [line(1, healthy), ...accuracies.map((accuracy, i) => evaluated(10 * i, accuracy))] });
+    expect(run(0.3, 0.9, 0.85)).toEqual([]);
+    expect(run(0.3)).toEqual([]);
+    expect(run(0.3, 0.9, 0.15)).toEqual([
+      { metric: "accuracy", message: expect.stringMatching(/was 90.0% at step 10 and is 15.0% now/) },
+    ]);
+  });
+
   test("a healthy run has none; so has one that has not begun", () => {
     expect(of(line(1, healthy), line(2, healthy), line(3, healthy), line(4, healthy))).toEqual([]);
     expect(of()).toEqual([]);

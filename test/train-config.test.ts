@@ -45,7 +45,11 @@ describe("settings", () => {
     ["an eps that float32 does not hold", { optimizer: { eps: 1e-60 } }, /at least 1\.175\d+e-38 for "optimizer\.eps"/],
     ["no eps", { optimizer: { eps: 0 } }, /"optimizer\.eps"/],
     ["a loss that takes coefficients", { objective: { objective: "row-coefficient" } }, /a coefficient a token/],
-    ["a wrong choice", { algorithm: "ppo" }, /Expected one of rlsd, grpo, sft for "algorithm"/],
+    [
+      "a wrong choice",
+      { algorithm: "ppo" },
+      /Expected one of rlsd, grpo, opsd, sdpo, grpo\+opsd, opd, sft for "algorithm"/,
+    ],
     ["a section that is a number", { data: 3 }, /Expected an object for "data"/],
     ["no model", { model: "" }, /"model"/],
     ["no data", { data: { train: [] } }, /"data\.train"/],

@@ -2,7 +2,7 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { heatMap } from "../lib/cli/heat-map.js";
 import { spanMask } from "../lib/prompt/spans.js";
-import { deltaAt } from "../lib/report/samples.js";
+import { deltaAt } from "../lib/report/picture.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { type MetricsLine, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";

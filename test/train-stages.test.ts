@@ -10,14 +10,15 @@ import { spanMask, spansIn } from "../lib/prompt/spans.js";
 import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import type { Example } from "../lib/trainer/data/dataset.js";
 import { spread } from "../lib/trainer/dry-run.js";
-import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/evidence.js";
 import { overlongFine } from "../lib/trainer/judge.js";
+import { type LossRow, microbatches, normalizerOf } from "../lib/trainer/loss-rows.js";
 import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/metrics.js";
+import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-text.js";
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
 import { rightBy } from "../lib/trainer/success.js";
-import { type LossRow, learningRateOf, microbatches, normalizerOf, toBatch, update } from "../lib/trainer/update.js";
+import { learningRateOf, toBatch, update } from "../lib/trainer/update.js";
 import { createVerifier } from "../lib/verifiers/registry.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 

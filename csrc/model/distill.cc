@@ -66,6 +66,7 @@ class Distillation {
     Pass teacher(teacher_), student(m_);
     RLSD_CHECK(teacher.forward(taught, false));
     args.teacher = teacher.scores();
+    if (teacher_ == m_) RLSD_CHECK(set_aside(&args.teacher, n));
     RLSD_CHECK(student.forward(m, true));
     args.student = student.scores();
     args.gradient_hidden = student.hidden_gradient();
@@ -76,6 +77,23 @@ class Distillation {
     RLSD_CHECK(device_.table().distill_loss(device_.context(), &args));
     RLSD_CHECK(collect(args, m));
     return student.backward();
+  }
+
+  /* A model that teaches itself has one memory for both passes: (n, H) of the first outlive it. */
+  rlsd_status set_aside(rlsd_scores* said, int64_t n) {
+    const int64_t width = m_->config.hidden;
+    const uint64_t bytes = static_cast<uint64_t>(n * width) * sizeof(float);
+    RLSD_CHECK(device_.reserve(&m_->said, bytes, "The teacher's hidden states"));
+    const rlsd_tensor own = matrix(m_->said.floats(), n, width);
+    if (said->rows != nullptr) {
+      RLSD_CHECK(device_.gather(own, said->hidden, said->rows));
+    } else {
+      RLSD_CHECK(
+          device_.copy(m_->said.floats(), static_cast<const float*>(said->hidden.data), n * width));
+    }
+    said->hidden = own;
+    said->rows = nullptr;
+    return RLSD_OK;
   }
 
   rlsd_status stage(const MicroBatch& m, rlsd_distill_args* args) {

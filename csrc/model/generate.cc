@@ -77,9 +77,10 @@ void Generation::put_back() {
 }
 
 bool Generation::release_scratch() {
-  const bool any = !m_->activations.memory.empty() || !m_->copies.empty();
+  const bool any = !m_->activations.memory.empty() || !m_->copies.empty() || !m_->said.empty();
   m_->activations.memory.reset();
   m_->copies.reset();
+  m_->said.reset();
   return any;
 }
 

@@ -77,7 +77,7 @@ rlsd_status Model::add_adapters() {
 
 void Model::release() {
   for (Buffer* buffer : {&adapter, &gradient, &first_moment, &second_moment, &activations.memory,
-                         &integers, &scores, &staging_}) {
+                         &integers, &scores, &copies, &said, &staging_}) {
     buffer->reset();
   }
   if (weights != nullptr) device.charge(-static_cast<int64_t>(weights->device.used()));

@@ -89,6 +89,7 @@ struct Model {
   Activations activations;
   Buffer integers, scores; /* small arrays of the call that runs */
   Buffer copies;           /* of what sequences share, one for each */
+  Buffer said;             /* hidden states of a model that teaches itself */
   int64_t updates = 0;
 
  private:

@@ -67,8 +67,8 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   model::LossInputs in = {};
   in.advantages = static_cast<const float*>(advantages.data);
   const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
-  in.advantages_per_token =
-      objective.surrogate == RLSD_ROW_COEFFICIENT || advantages.count != static_cast<size_t>(s.count);
+  in.advantages_per_token = objective.surrogate == RLSD_ROW_COEFFICIENT ||
+                            advantages.count != static_cast<size_t>(s.count);
   if (in.advantages_per_token && advantages.count != n) args.invalidate();
   in.completion_mask = args.optional<uint8_t>(8, napi_uint8_array, n);
   in.span_mask = args.optional<uint8_t>(9, napi_uint8_array, n);
@@ -104,9 +104,9 @@ napi_value distill(napi_env env, napi_callback_info info) {
   const auto* mask = args.optional<uint8_t>(10, napi_uint8_array, n);
   auto* token_losses = args.data<float>(11, napi_float32_array, n);
   auto* stats = args.data<double>(12, napi_float64_array, RLSD_DISTILL_STATS);
-  if (args.valid() && (student_sequences.count != teacher_sequences.count ||
-                       count_targets(args, teacher_sequences) != n ||
-                       m->config.vocab != teacher->config.vocab || m == teacher)) {
+  if (args.valid() &&
+      (student_sequences.count != teacher_sequences.count ||
+       count_targets(args, teacher_sequences) != n || m->config.vocab != teacher->config.vocab)) {
     args.invalidate();
   }
   rlsd_distill_args o = {};

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
 import type { Arm, ComparedRun } from "../trainer/compare.js";
+import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunStart } from "../trainer/train-hooks.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { comparisonText } from "./comparison-text.js";
@@ -14,6 +15,7 @@ interface CompareFlags {
   readonly set?: readonly string[];
   readonly seeds?: string;
   readonly output?: string;
+  readonly tensorboard?: boolean;
   readonly json?: boolean;
 }
 
@@ -38,8 +40,8 @@ async function parseArms(given: readonly string[]): Promise<Arm[]> {
   for (const text of given) {
     const cut = text.indexOf(":");
     const name = cut < 0 ? text : text.slice(0, cut);
-    if (!/^[\w.-]+$/.test(name) || /^\.+$/.test(name)) {
-      const message = `--arm: expected a name of letters, digits, ".", "_" and "-", then :key=value, but received "${text}".`;
+    if (!/^[\w.+-]+$/.test(name) || /^\.+$/.test(name)) {
+      const message = `--arm: expected a name of letters, digits, ".", "_", "+" and "-", then :key=value, but received "${text}".`;
       throw new RlsdError("ERR_RLSD_USAGE", message);
     }
     assignments.set(name, [...(assignments.get(name) ?? []), ...(cut < 0 ? [] : [text.slice(cut + 1)])]);
@@ -62,11 +64,12 @@ async function loadRun(folder: string, name: string, from: string): Promise<Logg
 }
 
 /** Trains what is to be compared, run by run; says what became of each. */
-async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<void> {
+async function trainAll(runs: readonly ComparedRun[], json: boolean, logged: boolean): Promise<void> {
   const { trainCompared } = await import("../trainer/compare.js");
   const { createProgress, missingPrivilege, TICK_MS } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
+  const { tensorBoard } = await import("../report/tensorboard.js");
   const live = process.stdout.isTTY === true && !json;
   const write = (text: string) => void process.stdout.write(text);
   const progress = createProgress({
@@ -80,13 +83,24 @@ async function trainAll(runs: readonly ComparedRun[], json: boolean): Promise<vo
   const ticking = setInterval(() => json || progress.tick(), TICK_MS);
   try {
     for (const [i, run] of runs.entries()) {
-      const onStep = live ? progress.step : undefined;
+      const events = logged ? tensorBoard() : undefined;
+      const onStep = (metrics: MetricsLine) => {
+        events?.onStep(metrics);
+        if (live) progress.step(metrics);
+      };
       const onStart = (start: RunStart) => {
+        events?.onStart(start);
         progress.expect(start);
         const missing = missingPrivilege(start);
         if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
       };
-      const summary = await trainCompared(run, { signal, onStart, onStep, onStage: progress.stage });
+      const summary = await trainCompared(run, {
+        signal,
+        onStart,
+        onStep,
+        onEval: events?.onEval,
+        onStage: progress.stage,
+      });
       progress.end();
       const { accuracy, seconds, step, stopped } = summary;
       const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
@@ -135,7 +149,7 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   const loss = byDefault === undefined ? "" : `, both with the loss of objective.preset=${byDefault.preset}`;
   if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}${loss}`);
   try {
-    await trainAll(runs, json);
+    await trainAll(runs, json, flags.tensorboard ?? false);
   } catch (error) {
     if (error instanceof Interrupted && !json) print(`go on by the same command with --output ${output}`);
     throw error;
@@ -166,10 +180,10 @@ async function refuseTwice(folders: readonly string[]): Promise<void> {
 async function compareRuns(folders: readonly string[], flags: CompareFlags): Promise<void> {
   const { groupRuns } = await import("../report/comparison.js");
   const { newFolder } = await import("../trainer/new-folder.js");
-  if ([flags.arm, flags.seeds, flags.set].some((flag) => flag !== undefined)) {
+  if ([flags.arm, flags.seeds, flags.set, flags.tensorboard].some((flag) => flag !== undefined)) {
     throw new RlsdError(
       "ERR_RLSD_USAGE",
-      "--arm, --seeds and --set are for settings that are to be trained, not for runs that are there.",
+      "--arm, --seeds, --set and --tensorboard are for settings that are to be trained, not for runs that are there.",
     );
   }
   await refuseTwice(folders);
@@ -203,6 +217,7 @@ export function registerCompare(program: Command): void {
     .option("--seeds <n>", `runs of each arm: the settings' seed and those after it; default: ${SEEDS}`)
     .option("--set <key=value>", "one setting of all arms; repeatable", collect)
     .option("--output <folder>", "where runs, compare.html and compare.json go; default: a new one under runs/")
+    .option("--tensorboard", "write TensorBoard event files into the runs' folders")
     .option("--json", "one JSON object a run, then one of the comparison")
     .addHelpText("after", EXAMPLES)
     .action((given: string[], flags: CompareFlags) => runCompare(given, flags));

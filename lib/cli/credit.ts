@@ -78,19 +78,19 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
   };
   const report = flags.html === undefined ? undefined : createCreditReport(title, config);
   let count = 0;
-  let credited = 0;
+  let read = 0;
   return {
     add(sample: SampleLine): void {
       report?.add(sample);
       if (flags.json) printJson(sample);
-      else printColoured(`${count === 0 ? `${heatMapLegend(options)}\n` : ""}\n${heatMap(sample, options)}`);
+      else printColoured(`${count === 0 ? `${heatMapLegend(sample, options)}\n` : ""}\n${heatMap(sample, options)}`);
       count++;
-      if (sample.teacherLogProbs.length > 0) credited++;
+      if (sample.teacherLogProbs.length > 0 || sample.divergences !== undefined) read++;
     },
     async end(): Promise<void> {
       if (report !== undefined) await writeReport(resolve(flags.html!), report.end());
       if (flags.json) return;
-      print(`\n${count} completions, ${credited} with credit`);
+      print(`\n${count} completions, ${read} of which a teacher has read`);
       if (flags.html !== undefined) print(`page ${resolve(flags.html)}`);
     },
   };

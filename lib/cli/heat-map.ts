@@ -1,6 +1,6 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
-import { deltaAt } from "../report/samples.js";
+import { deltaAt, strengthOf, type View, viewOf } from "../report/picture.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
@@ -22,89 +22,119 @@ const STRONGEST = 5;
 
 const paint = (text: string, shade: number): string => `\u001b[48;5;${shade};38;5;16m${text}\u001b[0m`;
 
-/** Tokens that the teacher spoke about and the loss saw, with their place. */
-function weighted(sample: SampleLine): { t: number; weight: number }[] {
-  if (sample.teacherLogProbs.length === 0) return [];
-  return sample.evidenceWeights.flatMap((weight, t) =>
-    typeof weight === "number" && sample.tokenAdvantages[t] !== 0 ? [{ t, weight }] : [],
-  );
+interface Shown {
+  readonly t: number;
+  readonly value: number;
+  /** From the value that says nothing. */
+  readonly excess: number;
+  /** undefined: too little for a colour. */
+  readonly shade: number | undefined;
 }
 
-function shadeOf(weight: number, clip: number): number | undefined {
-  const strength = Math.abs(weight - 1) / clip;
-  const level = SHADES.findLastIndex((from) => strength >= from);
-  return level < 0 ? undefined : (weight > 1 ? MORE : LESS)[level];
+function shadeOf(value: number, view: View, clip: number): number | undefined {
+  const strength = strengthOf(value, view, clip);
+  const level = SHADES.findLastIndex((from) => Math.abs(strength) >= from);
+  return level < 0 ? undefined : (strength > 0 ? MORE : LESS)[level];
+}
+
+/** Tokens of which there is something to be shown, with their place. */
+function shownOf(sample: SampleLine, view: View, clip: number): Shown[] {
+  return sample.tokenIds.flatMap((_, t) => {
+    const value = view.valueAt(sample, t);
+    return value === undefined ? [] : [{ t, value, excess: value - view.neutral, shade: shadeOf(value, view, clip) }];
+  });
 }
 
 /** Token texts by place; one that completes a character later has none of its own. */
-function coloured(sample: SampleLine, { color, clip }: HeatMapOptions): string {
-  const weights = new Map(weighted(sample).map(({ t, weight }) => [t, weight]));
+function coloured(sample: SampleLine, shown: readonly Shown[], view: View, { color, clip }: HeatMapOptions): string {
+  const places = new Map(shown.map((one) => [one.t, one]));
   return sample.tokenText
     .map((text, t) => {
-      const weight = weights.get(t);
-      const shade = weight === undefined ? undefined : shadeOf(weight, clip);
-      const shown = visible(text);
-      if (weight === undefined || shade === undefined || shown === "") return shown;
+      const { value, excess, shade } = places.get(t) ?? {};
+      const own = visible(text);
+      if (value === undefined || shade === undefined || own === "") return own;
       // A background that goes over the end of a line would fill the rest of it.
-      if (color) return shown.replaceAll(/[^\n]+/g, (part) => paint(part, shade));
+      if (color) return own.replaceAll(/[^\n]+/g, (part) => paint(part, shade));
       // Before a line break, lest the next line begin with it.
-      return Math.abs(weight - 1) < SHADES[1]! * clip ? shown : shown.replace(/\n*$/, `{${weight.toFixed(2)}}$&`);
+      return Math.abs(excess!) < SHADES[1]! * view.full(clip) ? own : own.replace(/\n*$/, `{${value.toFixed(2)}}$&`);
     })
     .join("");
 }
 
 const told = (value: number | null | undefined): string => (typeof value === "number" ? value.toFixed(3) : "-");
 
-function strongest(sample: SampleLine, clip: number): string[] {
-  const ranked = weighted(sample)
-    .filter(({ weight }) => shadeOf(weight, clip) !== undefined)
-    .sort((a, b) => Math.abs(b.weight - 1) - Math.abs(a.weight - 1) || a.t - b.t)
+/** Columns of the table of strongest tokens, where a completion has them. */
+const COLUMNS: Readonly<Record<string, (sample: SampleLine, t: number) => string | undefined>> = {
+  "log P": ({ logProbs }, t) => told(logProbs[t]),
+  teacher: ({ teacherLogProbs: all }, t) => (all.length > 0 ? told(all[t]) : undefined),
+  contrast: ({ contrastLogProbs: all }, t) => all && told(all[t]),
+  delta(sample, t) {
+    const delta = deltaAt(sample, t);
+    return sample.teacherLogProbs.length === 0 ? undefined : delta === undefined ? "-" : signed(delta, 3);
+  },
+  weight: ({ evidenceWeights: all }, t) => (all.length > 0 ? told(all[t]) : undefined),
+  divergence: ({ divergences: all }, t) => all && told(all[t]),
+  A: ({ tokenAdvantages }, t) => told(tokenAdvantages[t]),
+};
+
+function strongest(sample: SampleLine, shown: readonly Shown[]): string[] {
+  const ranked = shown
+    .filter(({ shade }) => shade !== undefined)
+    .sort((a, b) => Math.abs(b.excess) - Math.abs(a.excess) || a.t - b.t)
     .slice(0, STRONGEST);
   if (ranked.length === 0) return [];
-  const rows = ranked.map(({ t, weight }) => {
-    const delta = deltaAt(sample, t);
-    const { logProbs, teacherLogProbs, contrastLogProbs, tokenAdvantages } = sample;
-    return [
-      String(t),
-      JSON.stringify(tokenName(sample.tokenText[t] ?? "")),
-      told(logProbs[t]),
-      told(teacherLogProbs[t]),
-      ...(contrastLogProbs === undefined ? [] : [told(contrastLogProbs[t])]),
-      delta === undefined ? "-" : signed(delta, 3),
-      weight.toFixed(3),
-      told(tokenAdvantages[t]),
-    ];
-  });
-  const contrast = sample.contrastLogProbs === undefined ? [] : ["contrast"];
-  const table = [["place", "token", "log P", "teacher", ...contrast, "delta", "weight", "A"], ...rows];
-  return tableLines(table).map((line) => `  ${line}`);
+  const columns = Object.entries(COLUMNS).filter(([, of]) => of(sample, 0) !== undefined);
+  const rows = ranked.map(({ t }) => [
+    String(t),
+    JSON.stringify(tokenName(sample.tokenText[t] ?? "")),
+    ...columns.map(([, of]) => of(sample, t)!),
+  ]);
+  return tableLines([["place", "token", ...columns.map(([name]) => name)], ...rows]).map((line) => `  ${line}`);
 }
 
-/** What the colours mean; once above all heat maps. */
-export function heatMapLegend({ color, clip }: HeatMapOptions): string {
-  const weights = [1 - clip, 1 - clip / 2, 1, 1 + clip / 2, 1 + clip];
-  const scale = weights.map((weight) => {
-    const shade = shadeOf(weight, clip);
-    const text = ` ${Number(weight.toPrecision(3))} `;
+/** Shares of the range of colours that the legend shows, and what the ends of it mean. */
+const LEGENDS: Readonly<Record<View["name"], { readonly shares: readonly number[]; readonly about: string }>> = {
+  weight: {
+    shares: [-1, -0.5, 0, 0.5, 1],
+    about: "above 1: blamed where A < 0, praised where A > 0; below 1: spared, passed over",
+  },
+  divergence: { shares: [0.1, 0.5, 1], about: "nats: how far the student's distribution is from the teacher's" },
+  delta: {
+    shares: [-1, -0.5, 0, 0.5, 1],
+    about: "log P teacher - log P student: what the student is taught of the token",
+  },
+};
+
+/** What the colours mean; once above all heat maps, which are of completions like this one. */
+export function heatMapLegend(sample: SampleLine, { color, clip }: HeatMapOptions): string {
+  const view = viewOf(sample);
+  const { shares, about } = LEGENDS[view.name];
+  const scale = shares.map((share) => {
+    const value = view.neutral + share * view.full(clip);
+    const shade = shadeOf(value, view, clip);
+    const text = ` ${Number(value.toPrecision(3))} `;
     return color && shade !== undefined ? paint(text, shade) : text;
   });
-  const how = color ? "weight of a token:" : "{weight} follows a token whose weight is not about 1:";
-  return `${how}${scale.join("")} above 1: blamed where A < 0, praised where A > 0; below 1: spared, passed over`;
+  const how = color
+    ? `${view.name} of a token:`
+    : `{${view.name}} follows a token whose ${view.name} is not about ${view.neutral}:`;
+  return `${how}${scale.join("")} ${about}`;
 }
 
-/** A completion with every token marked by its evidence weight, then the strongest of them in numbers. */
+/** A completion with every token marked by what the teacher made of it, then the strongest of them in numbers. */
 export function heatMap(sample: SampleLine, o: HeatMapOptions): string {
   const { step, id, reward, advantage, prompt, privileged, tokenIds } = sample;
-  const weights = weighted(sample).map(({ weight }) => weight);
+  const view = viewOf(sample);
+  const shown = shownOf(sample, view, o.clip);
   const facts = [
     `${visible(id)}`,
     `step ${step}`,
     `reward ${reward ?? "none"}`,
     `A ${signed(advantage)}`,
     `${tokenIds.length} tokens`,
-    weights.length > 0 ? `mean weight ${mean(weights).toFixed(3)}` : "no teacher was asked",
+    shown.length > 0 ? `mean ${view.name} ${mean(shown.map(({ value }) => value)).toFixed(3)}` : "no teacher was asked",
   ];
   const lines = [facts.join("  "), `  prompt   ${oneLine(prompt, 200)}`];
-  if (privileged !== null) lines.push(`  teacher  ${oneLine(privileged, 200)}`);
-  return [...lines, coloured(sample, o).replace(/\n$/, ""), ...strongest(sample, o.clip)].join("\n");
+  if (privileged !== null && privileged !== "") lines.push(`  teacher  ${oneLine(privileged, 200)}`);
+  return [...lines, coloured(sample, shown, view, o).replace(/\n$/, ""), ...strongest(sample, shown)].join("\n");
 }

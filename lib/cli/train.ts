@@ -12,6 +12,7 @@ interface TrainFlags {
   readonly settings?: boolean;
   /** false: --no-report. */
   readonly report: boolean;
+  readonly tensorboard?: boolean;
   readonly json?: boolean;
 }
 
@@ -102,16 +103,26 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
       });
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
+  const events = flags.tensorboard ? (await import("../report/tensorboard.js")).tensorBoard() : undefined;
   const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
   const ticking = setInterval(() => progress?.tick(), TICK_MS);
   try {
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
-      onStart: (start) => (progress ? progress.start(start) : printJson({ kind: "start", ...start })),
+      onStart: (start) => {
+        events?.onStart(start);
+        if (progress) progress.start(start);
+        else printJson({ kind: "start", ...start });
+      },
       onStage: progress?.stage,
-      onStep: (metrics) => (progress ? progress.step(metrics) : printJson(metrics)),
+      onStep: (metrics) => {
+        events?.onStep(metrics);
+        if (progress) progress.step(metrics);
+        else printJson(metrics);
+      },
       onEval: (metrics, predictions) => {
+        events?.onEval(metrics);
         compared.see(predictions);
         if (progress) progress.evaluation(metrics);
         else printJson(metrics);
@@ -141,6 +152,7 @@ export function registerTrain(program: Command): void {
     .option("--dry-run", "check everything, print what would happen, train nothing")
     .option("--settings", "list every setting and its default")
     .option("--no-report", "leave out report.html, the run as a page")
+    .option("--tensorboard", "write TensorBoard event files into the run folder: tensorboard --logdir runs")
     .option("--json", "one JSON object a line")
     .addHelpText("after", EXAMPLES)
     .action((file: string | undefined, flags: TrainFlags) => runTraining(file, flags));

@@ -165,8 +165,8 @@ export class EnginePolicy implements Policy {
     checkObject(o, "options", PASS_FIELDS);
     checkObject(batch, "batch", DISTILL_FIELDS);
     const { teacher } = batch;
-    if (!(teacher instanceof EnginePolicy) || teacher === this) {
-      throw invalid("another policy of this engine", "batch.teacher", teacher);
+    if (!(teacher instanceof EnginePolicy)) {
+      throw invalid("a policy of this engine", "batch.teacher", teacher);
     }
     return this.#inTurn(distill(this.#model, teacher.#model, batch, options, o), [teacher]);
   }

@@ -75,7 +75,7 @@ export type DistillOptions = DistillLossOptions;
 /** The same completions after the student's prompts and after the teacher's. */
 export interface DistillBatch {
   readonly sequences: readonly ScoreRequest[];
-  /** Another policy with the same vocabulary; it gets no gradient. */
+  /** A policy with the same vocabulary, or this one, as it is now; what it says as the teacher gets no gradient. */
   readonly teacher: Policy;
   readonly teacherSequences: readonly ScoreRequest[];
   /** (N) of 0 and 1; default all 1. */

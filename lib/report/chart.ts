@@ -77,14 +77,18 @@ function axis(values: readonly number[], from: number, to: number, count: number
 
 const at = (n: number) => n.toFixed(1);
 
+/** Classes of a series' marks: its colour, and dashes where the colours are used for a second time. */
+const classOf = (color: number): string => `c${color % COLORS}${color >= COLORS ? " again" : ""}`;
+
 function seriesMarks({ points, color }: Series & { color: number }, x: Axis, y: Axis): Html {
+  const own = classOf(color);
   const path = points.map((p) => `${at(x.at(p.x))},${at(y.at(p.y))}`).join(" ");
   const banded = points.filter((p) => p.low !== undefined && p.high !== undefined);
   const edge = (of: "low" | "high") => banded.map((p) => `${at(x.at(p.x))},${at(y.at(p[of]!))}`);
   const band = [...edge("high"), ...edge("low").reverse()].join(" ");
   const dots = points.length <= 12;
-  return html`${banded.length > 1 && html`<polygon class="band c${color}" points="${band}"/>`}<polyline class="line c${color}" points="${path}"/>${
-    dots && points.map((p) => html`<circle class="dot c${color}" cx="${at(x.at(p.x))}" cy="${at(y.at(p.y))}" r="2.5"/>`)
+  return html`${banded.length > 1 && html`<polygon class="band ${own}" points="${band}"/>`}<polyline class="line ${own}" points="${path}"/>${
+    dots && points.map((p) => html`<circle class="dot ${own}" cx="${at(x.at(p.x))}" cy="${at(y.at(p.y))}" r="2.5"/>`)
   }`;
 }
 
@@ -104,7 +108,7 @@ function readings(series: readonly Series[], x: Axis, unit: Unit | undefined): s
 
 function legend(series: readonly Series[]): Html {
   return html`<span class="legend">${series.map(
-    ({ name, color }) => html`<span><i class="key c${color ?? 0}"></i>${name}</span>`,
+    ({ name, color }) => html`<span><i class="key ${classOf(color ?? 0)}"></i>${name}</span>`,
   )}</span>`;
 }
 
@@ -120,7 +124,7 @@ export function chart({
 }: Chart): Html | undefined {
   const finite = (p: Point) => [p.x, p.y, p.low ?? 0, p.high ?? 0].every(Number.isFinite);
   const shown = series
-    .map((s, i) => ({ ...s, color: (s.color ?? i) % COLORS, points: thinned(s.points.filter(finite)) }))
+    .map((s, i) => ({ ...s, color: s.color ?? i, points: thinned(s.points.filter(finite)) }))
     .filter((s) => s.points.length > 0);
   if (shown.length === 0) return undefined;
   const all = shown.flatMap((s) => s.points);

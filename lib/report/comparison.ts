@@ -176,19 +176,41 @@ export function differingSettings(configs: readonly RunConfig[]): string[] {
   return differingPaths(configs.map(({ config }) => config)).filter((path) => !NOT_COMPARED.has(path));
 }
 
+type Leaves = ReadonlyMap<string, string>;
+
+/** Whether an arm has of a setting what more than half of all have: that says little of it. */
+function isUsual(arm: Leaves, path: string, arms: readonly Leaves[]): boolean {
+  return 2 * arms.filter((other) => other.get(path) === arm.get(path)).length > arms.length;
+}
+
+/** Names of arms by what sets them apart: the first such setting, and of the others what is not as in most. */
+function namesOf(arms: readonly Leaves[], differing: readonly string[]): string[] {
+  if (differing.length === 0) return arms.map(() => "all runs");
+  const named = (paths: (arm: Leaves) => readonly string[]) =>
+    arms.map((arm) => {
+      const set = paths(arm).filter((path) => arm.has(path));
+      return set.map((path) => `${path}=${arm.get(path)!.replaceAll('"', "")}`).join(" ") || "defaults";
+    });
+  const [first, ...others] = differing;
+  const short = named((arm) => [first!, ...others.filter((path) => !isUsual(arm, path, arms))]);
+  return new Set(short).size === arms.length ? short : named(() => differing);
+}
+
 /** Runs as arms: those with the same settings but for the seed are one, named after what sets it apart. */
 export function groupRuns(runs: readonly LoggedRun[]): ComparedArm[] {
   const differing = differingSettings(runs.map((run) => run.config));
-  const arms = new Map<string, { name: string; runs: LoggedRun[] }>();
+  const arms = new Map<string, { leaves: Leaves; runs: LoggedRun[] }>();
   for (const run of runs) {
-    const map = new Map(leavesOf(run.config.config));
-    const set = differing
-      .filter((path) => map.has(path))
-      .map((path) => `${path}=${map.get(path)!.replaceAll('"', "")}`);
-    const key = JSON.stringify(differing.map((path) => map.get(path)));
-    const arm = arms.get(key) ?? { name: set.join(" ") || (differing.length > 0 ? "defaults" : "all runs"), runs: [] };
+    const leaves = new Map(leavesOf(run.config.config));
+    const key = JSON.stringify(differing.map((path) => leaves.get(path)));
+    const arm = arms.get(key) ?? { leaves, runs: [] };
     arm.runs.push(run);
     arms.set(key, arm);
   }
-  return [...arms.values()];
+  const all = [...arms.values()];
+  const names = namesOf(
+    all.map(({ leaves }) => leaves),
+    differing,
+  );
+  return all.map(({ runs: own }, i) => ({ name: names[i]!, runs: own }));
 }

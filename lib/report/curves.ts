@@ -80,6 +80,12 @@ function credit(train: Lines, clip: number): Chart[] {
       guides: [0],
     },
     {
+      title: "Divergence",
+      about: "Mean of a token: how far the student's distribution is from the teacher's, in nats",
+      include: [0],
+      series: series(train, { divergenceMean: "divergence" }),
+    },
+    {
       title: "Clipped weights",
       about: "Share of tokens whose weight reached the clip",
       unit: "share",

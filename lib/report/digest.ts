@@ -1,4 +1,5 @@
 import type { MetricsLine, RunConfig, SampleLine } from "../trainer/run-folder.js";
+import { viewOf } from "./picture.js";
 
 /** What one token text was given, over all samples that a teacher spoke about: one entry a sign and direction. */
 export interface TokenCredit {
@@ -49,9 +50,14 @@ function excesses(sample: SampleLine): (number | undefined)[] {
   );
 }
 
-/** How much there is to be seen in a sample: the sum of |c_t - 1|. */
-export const liveliness = (sample: SampleLine): number =>
-  excesses(sample).reduce<number>((sum, e) => sum + Math.abs(e ?? 0), 0);
+/** How much there is to be seen in a sample: the sum of |c_t - 1|, or of what the student imitates the teacher by. */
+export function liveliness(sample: SampleLine): number {
+  const view = viewOf(sample);
+  return sample.tokenIds.reduce(
+    (sum, _, t) => sum + Math.abs((view.valueAt(sample, t) ?? view.neutral) - view.neutral),
+    0,
+  );
+}
 
 function liveliestGroup(samples: readonly SampleLine[]): SampleLine[] {
   const groups = new Map<number, SampleLine[]>();

@@ -62,12 +62,21 @@ function fact(value: string, name: string): Html {
   return html`<li><b>${value}</b><span>${name}</span></li>`;
 }
 
+/** Algorithms without a teacher. */
+const UNTAUGHT = ["grpo", "sft"];
+
+/** What the teacher sees; of another model that reads the student's own prompts there is nothing to say. */
+const shown = (algorithm: string, source: string | undefined): string =>
+  source === undefined || algorithm === "opd" ? "" : ` with ${source}`;
+
 function header(facts: RunFacts, digest: RunDigest): Html {
   const { accuracy, step, steps, tokens, ms } = facts;
   const said = (name: string) => settingText(digest.config, name);
   const rank = numberSetting(digest.config, "lora.rank") ?? 0;
   const [judge, teacher, source] = [setting(digest.config, "reward"), said("teacher.kind"), said("privileged.source")];
-  const taught = facts.algorithm === "rlsd" && teacher && source && `, teacher ${teacher} with ${source}`;
+  const taught = UNTAUGHT.includes(facts.algorithm)
+    ? false
+    : teacher && `, teacher ${teacher}${shown(facts.algorithm, source)}`;
   const reward = judge === undefined ? undefined : rewardText(judge);
   return html`<header><h1>${facts.name}</h1>
 <p class="soft">${facts.algorithm} on <code>${facts.model}</code>${rank > 0 && `, adapters of rank ${rank}`}${reward && html`, judged by <code>${reward}</code>`}${taught}; rlsd ${digest.config.version}</p>

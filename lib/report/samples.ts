@@ -2,42 +2,30 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
+import { captionOf, deltaAt, styleAt } from "./picture.js";
 import { clipOf } from "./settings.js";
-
-/** log P of the teacher over what it is weighed against, which is the evidence at a token; undefined: there is none. */
-export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleLine, t: number): number | undefined {
-  const [teacher, against] = [teacherLogProbs[t], (contrastLogProbs ?? logProbs)[t]];
-  return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
-}
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);
 
-/** The background of a weight: warm above 1, cool below, as strong as the clip allows. */
-function tint(weight: number, clip: number): string {
-  const strength = Math.min(1, Math.abs(weight - 1) / clip);
-  // Below a twentieth a colour would be noise.
-  if (strength < 0.05) return "";
-  return `background:rgb(var(${weight > 1 ? "--more" : "--less"})/${(0.12 + 0.63 * strength).toFixed(2)})`;
+function readingsOf(sample: SampleLine, t: number): string[] {
+  const { logProbs, teacherLogProbs, contrastLogProbs, evidenceWeights, divergences, tokenAdvantages } = sample;
+  const delta = deltaAt(sample, t);
+  return [
+    `log P student ${told(logProbs[t])}`,
+    ...(teacherLogProbs.length > 0 ? [`log P teacher ${told(teacherLogProbs[t])}`] : []),
+    ...(contrastLogProbs === undefined ? [] : [`contrast ${told(contrastLogProbs[t])}`]),
+    ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
+    ...(evidenceWeights.length > 0 ? [`weight ${told(evidenceWeights[t])}`] : []),
+    ...(divergences === undefined ? [] : [`divergence ${told(divergences[t])}`]),
+    `A ${told(tokenAdvantages[t])}`,
+  ];
 }
 
 function token(sample: SampleLine, t: number, clip: number): Html {
   const text = visible(sample.tokenText[t] ?? "");
-  const weight = sample.evidenceWeights[t];
-  const advantage = sample.tokenAdvantages[t];
-  const credited = sample.teacherLogProbs.length > 0;
-  const [student, teacher] = [sample.logProbs[t], sample.teacherLogProbs[t]];
-  const delta = deltaAt(sample, t);
-  const contrast = sample.contrastLogProbs;
-  const readings = [
-    `log P student ${told(student)}`,
-    ...(credited ? [`log P teacher ${told(teacher)}`] : []),
-    ...(contrast === undefined ? [] : [`contrast ${told(contrast[t])}`]),
-    ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
-    ...(credited ? [`weight ${told(weight)}`] : []),
-    `A ${told(advantage)}`,
-  ];
-  const style = credited && typeof weight === "number" && advantage !== 0 ? tint(weight, clip) : "";
+  const readings = readingsOf(sample, t);
+  const style = styleAt(sample, t, clip);
   return html`<span class="t${text === "" && " part"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
 
@@ -74,23 +62,17 @@ function filters(steps: readonly number[]): Html {
   )}</select></label> <label>Advantage <select id="by-side"><option value="">any</option><option value="up">positive</option><option value="down">negative</option></select></label> <output id="reading">Point at a token to read it.</output></p>`;
 }
 
-/** Completions with every token coloured by its evidence weight. `chosen` says which they are of all. */
+/** Completions with every token coloured by what the teacher made of it. `chosen` says which they are of all. */
 export function samplesSection(
   { samples, sampleCount, creditedCount, config }: Omit<RunDigest, "metrics">,
   chosen: string,
 ): Html | undefined {
   if (samples.length === 0) return undefined;
-  const clip = clipOf(config);
   const steps = [...new Set(samples.map((sample) => sample.step))];
-  const scale = [1 - clip, 1 - clip / 2, 1, 1 + clip / 2, 1 + clip].map(
-    (weight) => html` <span class="t" style="${tint(weight, clip)}">${short(weight)}</span>`,
-  );
-  const about =
-    creditedCount > 0
-      ? html`The verifier gives the sign of A; the teacher, who saw more, gives each token its weight: ${scale}. Where A < 0, a token that counts more is blamed, one that counts less is spared; where A > 0, praised and passed over.`
-      : html`No teacher spoke about these completions, so that all tokens count alike.`;
-  return html`<section><h2>Credit, token by token</h2>
+  const clip = clipOf(config);
+  const { title, about } = captionOf(samples, creditedCount, clip);
+  return html`<section><h2>${title}</h2>
 <p>${about}</p>
-<p><small>${samples.length} of ${sampleCount} completions: ${chosen}. A teacher spoke about ${creditedCount}.</small></p>
+<p><small>${samples.length} of ${sampleCount} completions: ${chosen}.${creditedCount > 0 && ` A teacher spoke about ${creditedCount}.`}</small></p>
 ${filters(steps)}${samples.map((sample) => card(sample, clip))}</section>`;
 }

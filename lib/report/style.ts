@@ -20,13 +20,14 @@ small, .soft { color: var(--soft); } code, pre, .tokens { font-family: ui-monosp
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1rem; }
 .chart { margin: 0; position: relative; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; max-width: 580px; }
 .chart svg { width: 100%; height: auto; display: block; } figcaption { font-size: .9rem; } figcaption small { display: block; }
-.legend span { margin-left: .7rem; white-space: nowrap; font-size: .82rem; }
+.legend span { margin-left: .7rem; font-size: .82rem; overflow-wrap: anywhere; }
 .key { display: inline-block; width: .7rem; height: .25rem; border-radius: 2px; margin-right: .3rem; vertical-align: middle; }
 .grid { stroke: var(--line); } .guide { stroke: var(--soft); stroke-dasharray: 4 4; } .cross { stroke: var(--soft); visibility: hidden; }
 .axis { fill: var(--soft); font-size: 10.5px; } .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .band { opacity: .16; }
 .tip { position: absolute; display: none; pointer-events: none; white-space: pre; background: var(--bg); border: 1px solid var(--line);
   border-radius: 6px; padding: .25rem .5rem; font-size: .8rem; z-index: 2; }
 ${Array.from({ length: COLORS }, (_, i) => `.line.c${i} { stroke: var(--c${i}); } .band.c${i}, .dot.c${i} { fill: var(--c${i}); } .key.c${i} { background: var(--c${i}); }`).join("\n")}
+.line.again { stroke-dasharray: 5 3; } .key.again { width: 1rem; mask: repeating-linear-gradient(90deg, #000 0 4px, transparent 4px 6px); }
 .filters { position: sticky; top: 0; background: var(--bg); padding: .4rem 0; z-index: 1; display: flex; flex-wrap: wrap; gap: 1rem; }
 #reading { font-family: ui-monospace, monospace; font-size: .85rem; color: var(--soft); }
 .sample { border: 1px solid var(--line); border-left: 4px solid var(--c5); border-radius: 8px; padding: .5rem .9rem; margin: .7rem 0; }

@@ -1,6 +1,6 @@
 import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
-import { mean, percent } from "./numbers.js";
+import { mean, numberIn, percent } from "./numbers.js";
 
 /** Something in a run's metrics that its owner should look at. */
 export interface Warning {
@@ -33,17 +33,20 @@ const never =
     return count > 0 ? { metric, message: `${count} ${message}` } : undefined;
   };
 
+const FLAT_GROUPS = tooLarge(
+  "zeroVarianceFraction",
+  0.5,
+  "of the groups had equal rewards and taught nothing: the data is too easy or too hard, see groups.zeroVariance.",
+);
+
 const RULES: readonly Rule[] = [
   never("unjudged", "completions had no verdict: the verifier failed or ran out of time, see `detail.reason`."),
   never("skippedUpdates", "updates were skipped: the gradient was not finite."),
   never("nonFiniteRows", "tokens had logits that are not finite."),
   never("nanTeacherRows", "tokens got no evidence: the teacher's log-probs were not numbers."),
   never("truncatedPrivilege", "privileged texts were cut to fit: raise privileged.maxTokens, or use a shorter source."),
-  tooLarge(
-    "zeroVarianceFraction",
-    0.5,
-    "of the groups had equal rewards and taught nothing: the data is too easy or too hard, see groups.zeroVariance.",
-  ),
+  // Where the teacher is imitated, such groups teach too.
+  (late, all) => (numbers(late, "divergenceMean").length > 0 ? undefined : FLAT_GROUPS(late, all)),
   tooLarge(
     "truncatedFraction",
     0.25,
@@ -52,7 +55,7 @@ const RULES: readonly Rule[] = [
   tooLarge(
     "noPrivilegeFraction",
     0.25,
-    "of the completions with an advantage had no privileged text, and so no credit.",
+    "of the completions that the teacher would have read had no privileged text, and so nothing from it.",
   ),
   tooLarge("leakRate", 0.01, "of the completions speak of what only the teacher saw (leak.patterns)."),
   tooLarge("ratioClippedHigh", 0.3, "of the ratios were clipped above: updates go further than the rollouts warrant."),
@@ -84,11 +87,24 @@ function neverBetter(metrics: readonly MetricsLine[]): Warning[] {
   return [{ metric: "accuracy", message }];
 }
 
+/** A run that was better once, by more than either evaluation can be wrong. */
+function lostAgain(evals: readonly MetricsLine[]): Warning[] {
+  const [last, ...before] = evals.filter((line) => numberIn(line, "accuracy") !== undefined).reverse();
+  if (last === undefined || before.length === 0) return [];
+  const of = (line: MetricsLine, name: string) => numberIn(line, name) ?? Number.NaN;
+  const best = before.reduce((a, b) => (of(b, "accuracy") > of(a, "accuracy") ? b : a));
+  if (!(of(last, "accuracyHigh") < of(best, "accuracyLow"))) return [];
+  const [then, now] = [percent(of(best, "accuracy")), percent(of(last, "accuracy"))];
+  const message = `Held-out accuracy was ${then} at step ${best.step} and is ${now} now: later updates did harm. The best checkpoint is kept; stop.patience ends a run in time.`;
+  return [{ metric: "accuracy", message }];
+}
+
 /** What a look at the curves should not miss. Shares are means over the last quarter of the run. */
 export function warningsOf({ metrics }: Pick<RunDigest, "metrics">): Warning[] {
   const train = metrics.filter((line) => line.kind === "train");
   if (train.length === 0) return [];
   const late = train.slice(-Math.max(1, Math.ceil(train.length / 4)));
   const told = RULES.map((rule) => rule(late, train)).filter((warning) => warning !== undefined);
-  return [...neverBetter(metrics.filter((line) => line.kind === "eval")), ...told];
+  const evals = metrics.filter((line) => line.kind === "eval");
+  return [...neverBetter(evals), ...lostAgain(evals), ...told];
 }

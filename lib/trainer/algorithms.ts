@@ -18,14 +18,26 @@ import { creditMixAt } from "../ops/schedule.js";
 import { didYouMean } from "../suggest.js";
 import type { ResolvedConfig } from "./config.js";
 
-/** What a step's teacher is asked for. */
-export type TeacherView = "none" | "log-probs";
+/** What a step's teacher is asked for: nothing, log-probs of the drawn tokens, or its distributions at them. */
+export type TeacherView = "none" | "log-probs" | "distributions";
+
+/** A divergence from the teacher, on the student's own completions, as a part of the loss. */
+export interface Distills {
+  /** What the teacher reads before a completion: a prompt with privileged text, or the student's own. */
+  readonly prompt: "privileged" | "own";
+  /** Whether verdicts move the policy too; the divergence is then multiplied by `distill.weight`. */
+  readonly rewarded: boolean;
+}
 
 /** One way of making an update. */
 export interface Algorithm {
   readonly summary: string;
   /** What a step learns from: completions that it draws and judges, or the traces that the rows bring. */
   readonly learnsFrom: "rollouts" | "traces";
+  /** Absent: the loss has no such part. */
+  readonly distills?: Distills;
+  /** What `privileged.source` auto means; absent: what the row itself brings. */
+  readonly source?: "sibling+feedback";
   /** Throws ERR_RLSD_CONFIG for settings that cannot work. Called before anything is loaded. */
   check(config: ResolvedConfig): void;
   /** "none": the teacher is not run at this step. */
@@ -35,6 +47,11 @@ export interface Algorithm {
   /** What the update minimises, but for the two fields that change from step to step. */
   objective(config: ResolvedConfig): Objective;
 }
+
+/** The divergence that is estimated at the drawn tokens and learned as their advantages. */
+const SAMPLED = "sampled-reverse-kl";
+
+export const DIVERGENCES = ["jsd", "forward-kl", "reverse-kl", SAMPLED];
 
 const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo };
 
@@ -99,6 +116,75 @@ const credited: Algorithm = {
   objective: creditedObjective,
 };
 
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+};
+
+/** A loss with a divergence from the teacher in it. The objective is the rest, and says how tokens are averaged in both. */
+function distilling(summary: string, distills: Distills): Algorithm {
+  const fallback = distills.rewarded ? "grpo" : "rlsd";
+  return {
+    summary,
+    learnsFrom: "rollouts",
+    distills,
+    check(config) {
+      objectiveOf(config, fallback);
+      const { algorithm, privileged, teacher, distill } = config;
+      if (distill.divergence === SAMPLED && distill.topK > 0) {
+        fail(`"distill.topK" compares distributions, but "distill.divergence" is ${SAMPLED}: leave one of them out.`);
+      }
+      if (privileged.contrast) {
+        fail(`"privileged.contrast" is for the credit of the algorithm rlsd: ${algorithm} has one teacher.`);
+      }
+      if (distills.prompt === "privileged" && privileged.source === "none") {
+        fail(`The algorithm ${algorithm} needs privileged text, but "privileged.source" is none.`);
+      }
+      if (distills.prompt === "own" && teacher.kind !== "external") {
+        fail(
+          `The algorithm ${algorithm} learns from another model, but "teacher.kind" is ${teacher.kind}: set it to external, and "teacher.model" to a folder. For a teacher that is the model itself use opsd.`,
+        );
+      }
+    },
+    teacherView(config) {
+      if (distillWeight(config) === 0) return "none";
+      return config.distill.divergence === SAMPLED ? "log-probs" : "distributions";
+    },
+    creditMix: () => 0,
+    objective: (config) => objectiveOf(config, fallback),
+  };
+}
+
+const opsd = distilling(
+  "on-policy self-distillation: the privileged teacher is imitated at every token; verdicts are counted, not learned from",
+  { prompt: "privileged", rewarded: false },
+);
+
+const FROM_ATTEMPTS = ["auto", "sibling", "feedback", "sibling+feedback"];
+
+const sdpo: Algorithm = {
+  ...opsd,
+  summary: "opsd whose teacher sees a successful sibling and the verifier's feedback, not what the row brings",
+  source: "sibling+feedback",
+  check(config) {
+    opsd.check(config);
+    const { source } = config.privileged;
+    if (FROM_ATTEMPTS.includes(source)) return;
+    fail(
+      `The algorithm sdpo makes privileged text from attempts, but "privileged.source" is ${source}: set it to sibling+feedback, sibling or feedback, or take opsd.`,
+    );
+  },
+};
+
+const hybrid = distilling("the two losses added up: grpo, and distill.weight times opsd", {
+  prompt: "privileged",
+  rewarded: true,
+});
+
+const opd = distilling("on-policy distillation: another model is imitated, by the student's own prompts", {
+  prompt: "own",
+  rewarded: false,
+});
+
 /** Cross-entropy at temperature 1, its mean over the tokens of an update. */
 const imitation = rowCoefficient({ reduction: "token-mean" });
 
@@ -113,7 +199,22 @@ const supervised: Algorithm = {
 };
 
 /** By name. A new way of making an update is one more entry. */
-export const ALGORITHMS: Readonly<Record<string, Algorithm>> = { rlsd: credited, grpo: plain, sft: supervised };
+export const ALGORITHMS: Readonly<Record<string, Algorithm>> = {
+  rlsd: credited,
+  grpo: plain,
+  opsd,
+  sdpo,
+  "grpo+opsd": hybrid,
+  opd,
+  sft: supervised,
+};
+
+/** How much of the divergence from the teacher is in the loss; 0: none. */
+export function distillWeight({ algorithm, distill }: Pick<ResolvedConfig, "algorithm" | "distill">): number {
+  const { distills } = ALGORITHMS[algorithm]!;
+  if (distills === undefined) return 0;
+  return distills.rewarded ? distill.weight : 1;
+}
 
 /** Whether a run imitates the traces of its rows. */
 export const imitates = ({ algorithm }: Pick<ResolvedConfig, "algorithm">): boolean =>
@@ -127,3 +228,7 @@ export function asksTeacher(config: ResolvedConfig): boolean {
   }
   return false;
 }
+
+/** Whether any step of a run shows its teacher a privileged text. */
+export const showsPrivileged = (config: ResolvedConfig): boolean =>
+  asksTeacher(config) && ALGORITHMS[config.algorithm]!.distills?.prompt !== "own";

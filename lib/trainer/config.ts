@@ -4,7 +4,7 @@ import { LEAST_EPS } from "../policy/step-options.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
-import { ALGORITHMS } from "./algorithms.js";
+import { ALGORITHMS, DIVERGENCES } from "./algorithms.js";
 import {
   anything,
   type Field,
@@ -140,9 +140,9 @@ export const trainSchema = {
   },
   privileged: {
     source: oneOf(
-      ["auto", "answer", "trace", "document", "feedback", "sibling", "none"],
+      ["auto", "answer", "trace", "document", "feedback", "sibling", "sibling+feedback", "none"],
       "auto",
-      "what the teacher sees; auto: document, else trace, else answer",
+      "what the teacher sees; auto: document, else trace, else answer (sdpo: sibling+feedback)",
     ),
     template: text(
       "{{ content }}\n\nA verified reference, for you alone:\n{{ privileged }}\n\nSolve the task in your own words and in the usual format.",
@@ -154,11 +154,29 @@ export const trainSchema = {
     contrast: flag(false, "a second teacher sees the group's worst rejected completion; evidence is the difference"),
     successThreshold: nullable(
       number(1, ""),
-      "sibling, contrast: rewards from here on are successes; null: 1, and of several parts that which judges the answer gives it",
+      "sibling, sibling+feedback, contrast: rewards from here on are successes; null: 1, and of several parts that which judges the answer gives it",
     ),
   },
+  distill: {
+    divergence: oneOf(
+      DIVERGENCES,
+      "jsd",
+      "opsd, sdpo, grpo+opsd, opd: of the student's distribution from the teacher's; sampled: of drawn tokens alone, as their advantages",
+    ),
+    beta: number(0.5, "jsd: share of the teacher in the mixture", { above: 0, below: 1 }),
+    topK: integer(0, "compare the teacher's k likeliest tokens alone; 0: the whole vocabulary", {
+      min: 0,
+      max: 0x7fffffff,
+    }),
+    tail: flag(true, "topK: one more bucket holds the rest of the mass"),
+    valueClamp: nullable(
+      number(10, "", { above: 0 }),
+      "bound of a token's value; null: 10 with topK or sampled, else none",
+    ),
+    weight: number(1, "grpo+opsd: of the divergence in the loss", { min: 0 }),
+  },
   span: {
-    open: text("", "credit only inside this tag's text, such as <think>; empty: everywhere"),
+    open: text("", "credit and distillation only inside this tag's text, such as <think>; empty: everywhere"),
     close: text("", "the tag that ends it"),
   },
   optimizer: {
@@ -270,6 +288,8 @@ function checkTogether(config: ResolvedConfig): void {
 export function resolveConfig(given: TrainConfig | Readonly<Record<string, unknown>>): ResolvedConfig {
   const config = resolveSettings(trainSchema, given) as ResolvedConfig;
   checkTogether(config);
-  ALGORITHMS[config.algorithm]?.check(config);
-  return config;
+  const { check, source } = ALGORITHMS[config.algorithm]!;
+  check(config);
+  if (source === undefined || config.privileged.source !== "auto") return config;
+  return { ...config, privileged: { ...config.privileged, source } };
 }

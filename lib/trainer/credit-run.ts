@@ -157,6 +157,7 @@ async function creditLot(
         rollout,
         verdict: verdicts[i]!,
         advantage,
+        privileged: seen?.privileged,
         evidence: seen,
         evidenceWeights: told?.evidenceWeights,
         tokenAdvantages,

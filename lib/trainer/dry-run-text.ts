@@ -1,4 +1,4 @@
-import { asksTeacher } from "./algorithms.js";
+import { asksTeacher, showsPrivileged } from "./algorithms.js";
 import type { FieldMap } from "./data/fields.js";
 import type { DryRun, Spread } from "./dry-run.js";
 import { heldOutText } from "./prepare.js";
@@ -79,6 +79,7 @@ function successText({ success: { threshold, parts, rest } }: DryRun): string[] 
 
 function teacherText({ config, privileged }: DryRun): string[] {
   if (!asksTeacher(config)) return ["teacher    none"];
+  if (!showsPrivileged(config)) return [`teacher    ${config.teacher.kind}; reads the student's own prompts`];
   const found = privileged.fromRollouts
     ? `made from completions (${config.privileged.source})`
     : `${privileged.whole} rows whole, ${privileged.cut} cut to fit, ${privileged.noRoom} without room, ${privileged.none} without any`;

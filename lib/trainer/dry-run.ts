@@ -1,14 +1,15 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
-import { readModelFolder } from "../policy/model-folder.js";
+import { isWeightFile, readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
-import { ALGORITHMS, asksTeacher, imitates } from "./algorithms.js";
+import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { rowText } from "./evidence.js";
+import { checkComparable, comparesDistributions } from "./distillation.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { rowText } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
@@ -131,6 +132,15 @@ function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): Step
   return { sequences: prompts, longest, tokens, computed: tokens, drawn };
 }
 
+/** Weights of a teacher that is another model, as its files have them. */
+async function externalBytes({ teacher }: ResolvedConfig): Promise<number> {
+  if (teacher.kind !== "external") return 0;
+  const folder = await modelUnder(teacher.model);
+  const files = (await readdir(folder)).filter(isWeightFile);
+  const sizes = await Promise.all(files.map(async (name) => (await stat(join(folder, name))).size));
+  return sizes.reduce((a, b) => a + b, 0);
+}
+
 async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape): Promise<Record<string, number>> {
   const counts = parametersOf(policy);
   const trained = 4 * counts.trained;
@@ -146,7 +156,9 @@ async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape
     gradient: trained,
     optimizer: 2 * trained,
     teacher: asksTeacher(config)
-      ? { shared: 0, base: 0, external: model, frozen: copy, periodic: trained, ema: trained }[kind]
+      ? { shared: 0, base: 0, external: await externalBytes(config), frozen: copy, periodic: trained, ema: trained }[
+          kind
+        ]
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
     keyValueCache: cached * (await cacheBytesPerToken(config.model)),
@@ -167,7 +179,11 @@ function activationsOf(
   const pass = Math.min(computed, config.update.microbatchTokens, policy.batchTokens ?? computed);
   const tokens = Math.max(pass, longest);
   const logits = Math.min(LOGIT_BYTES, 4 * tokens * policy.vocabSize);
-  return { activations: policy.activationBytes(tokens, true) + logits };
+  const student = policy.activationBytes(tokens, true) + logits;
+  if (!comparesDistributions(config)) return { activations: student };
+  // The teacher's pass lies beside the student's, but where the two are one model.
+  const teacher = config.teacher.kind === "shared" ? 0 : policy.activationBytes(tokens, false);
+  return { activations: student + teacher + logits };
 }
 
 /** What a step would show its teacher of each row. */
@@ -177,14 +193,14 @@ function privilegedRows(
   policy: Policy,
 ): { readonly privileged: DryRun["privileged"]; readonly asked: DryRun["asked"] } {
   const { source, maxTokens } = config.privileged;
-  const fromRollouts = source === "feedback" || source === "sibling";
+  const fromRollouts = rowText(materials.train[0]!.example, source) === undefined;
   const block = createPrivilegedBlock(config.privileged.template);
   const counts = { whole: 0, cut: 0, noRoom: 0, none: 0 };
   const lengths: number[] = [];
   const firstWithout: string[] = [];
   const [first] = materials.train;
   let teacher: string | null = null;
-  for (const prompt of fromRollouts || !asksTeacher(config) ? [] : materials.train) {
+  for (const prompt of fromRollouts || !showsPrivileged(config) ? [] : materials.train) {
     const text = rowText(prompt.example, source) ?? null;
     if (text === null || text === "") {
       counts.none++;
@@ -223,6 +239,16 @@ function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy
   return tokens === undefined ? null : [...new Set([...tokens, ...rollout.stopStrings])];
 }
 
+/** Whether the teacher can be had, and be learned from, as far as that is seen without its weights. */
+async function checkTaught(config: ResolvedConfig, policy: Policy, hook: LoadPolicy | undefined): Promise<void> {
+  if (!asksTeacher(config)) return;
+  checkTeacher(config.teacher, policy);
+  checkComparable(config, policy);
+  if (config.teacher.kind !== "external" || hook !== undefined) return;
+  const { config: teacher } = await readModelFolder(await modelUnder(config.teacher.model));
+  checkComparable(config, policy, teacher);
+}
+
 /** Loads and checks everything a run needs, and says what the run would be. Nothing is trained or written. */
 export async function dryRun(
   settings: TrainConfig,
@@ -231,10 +257,7 @@ export async function dryRun(
   const config = await settleConfig(resolveConfig(settings));
   const policy = await loadStudent(config, undefined, policyLoader(config, hooks.loadPolicy));
   try {
-    if (asksTeacher(config)) checkTeacher(config.teacher, policy);
-    if (asksTeacher(config) && config.teacher.kind === "external" && hooks.loadPolicy === undefined) {
-      await readModelFolder(await modelUnder(config.teacher.model));
-    }
+    await checkTaught(config, policy, hooks.loadPolicy);
     const materials = await prepare(config, policy);
     await materials.verifier.dispose?.();
     const shape = shapeOf(config, materials);

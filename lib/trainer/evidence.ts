@@ -1,26 +1,18 @@
-import { invalid, refusal } from "../check.js";
-import { RlsdError } from "../errors.js";
 import type { Policy } from "../policy/policy.js";
 import { type PrivilegedBlock, type PrivilegedPrompt, privilegedPrompt } from "../prompt/privileged.js";
 import type { Prompter } from "../prompt/prompter.js";
-import { asksTeacher } from "./algorithms.js";
+import { ALGORITHMS } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
-import { type Judged, saidIn } from "./judge.js";
-import type { Prompted, Rollout } from "./rollout.js";
-import { succeededBy } from "./success.js";
-
-/** What a privileged text may be made from. */
-export interface PrivilegedInput {
-  readonly example: Example;
-  readonly rollout: Rollout;
-  readonly verdict: Judged;
-  /** The group, this rollout included. */
-  readonly siblings: readonly { readonly rollout: Rollout; readonly verdict: Judged }[];
-}
-
-/** Returns, at once, the text that the teacher sees for this sample; null or undefined: what `privileged.source` says. */
-export type PrivilegedFunction = (input: PrivilegedInput) => string | null | undefined;
+import type { Judged } from "./judge.js";
+import {
+  contrastText,
+  ownText,
+  type PrivilegedFunction,
+  type PrivilegedInput,
+  privilegedText,
+} from "./privileged-text.js";
+import type { Rollout } from "./rollout.js";
 
 /** The teacher's word on one rollout. */
 export interface Evidence {
@@ -32,13 +24,21 @@ export interface Evidence {
   readonly contrastLogProbs?: Float32Array;
 }
 
-export interface EvidenceResult {
-  /** One a rollout; undefined: the teacher was not asked. */
-  readonly evidence: readonly (Evidence | undefined)[];
+/** What the teacher reads before each rollout. */
+export interface TeacherPrompts {
+  /** One a rollout; undefined: the teacher is not asked. */
+  readonly prompts: readonly (PrivilegedPrompt | undefined)[];
+  /** With `contrast`: one a rollout; undefined: it has nothing to be contrasted with. */
+  readonly contrasts: readonly (PrivilegedPrompt | undefined)[];
   /** Rollouts with a gradient but no privileged text, or no room for it. */
   readonly withoutPrivilege: number;
   /** With `contrast`: rollouts that had nothing to be contrasted with. */
   readonly withoutContrast: number;
+}
+
+export interface EvidenceResult extends TeacherPrompts {
+  /** One a rollout; undefined: the teacher was not asked. */
+  readonly evidence: readonly (Evidence | undefined)[];
 }
 
 export interface EvidenceOptions {
@@ -47,101 +47,6 @@ export interface EvidenceOptions {
   readonly prompter: Prompter;
   readonly privileged?: PrivilegedFunction | undefined;
   readonly signal?: AbortSignal | undefined;
-}
-
-type Source = ResolvedConfig["privileged"]["source"];
-
-/** The privileged text that a row itself brings; undefined: `source` makes it from completions. */
-export function rowText(example: Example, source: Source): string | null | undefined {
-  switch (source) {
-    case "auto":
-      return example.document ?? example.trace ?? example.answer;
-    case "answer":
-    case "trace":
-    case "document":
-      return example[source];
-    case "none":
-      return null;
-    case "feedback":
-    case "sibling":
-      return undefined;
-  }
-}
-
-/** How many rows bring none; null: no step asks for it, or it is not the rows that bring it. */
-export function rowsWithoutPrivilege(
-  prompts: readonly Prompted[],
-  config: ResolvedConfig,
-  own: PrivilegedFunction | undefined,
-): number | null {
-  const { source } = config.privileged;
-  if (own !== undefined || !asksTeacher(config)) return null;
-  const texts = prompts.map(({ example }) => rowText(example, source));
-  return texts.includes(undefined) ? null : texts.filter((text) => text === null).length;
-}
-
-/** What the caller's own function says of a sample; null: nothing. */
-function ownText(own: PrivilegedFunction, input: PrivilegedInput): string | null {
-  const { where } = input.example;
-  let text: unknown;
-  try {
-    text = own(input);
-  } catch (error) {
-    const message = `hooks.privileged failed on a completion of ${where}: ${error instanceof Error ? error.message : String(error)}`;
-    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message, { cause: error });
-  }
-  if (text === undefined || text === null || typeof text === "string") return text ?? null;
-  const expected = "a text, null or undefined";
-  if (!(text instanceof Promise)) throw invalid(expected, `what hooks.privileged returns for ${where}`, text);
-  // It is refused here, whatever it comes to.
-  text.catch(() => {});
-  const mend = "Look up what it needs before the training.";
-  throw refusal(expected, `what hooks.privileged returns for ${where}`, "a promise", mend);
-}
-
-type Judging = Pick<ResolvedConfig, "privileged" | "reward">;
-
-/** The privileged text that the settings ask for; null: this sample has none. */
-export function privilegedText(input: PrivilegedInput, config: Judging): string | null {
-  const { example, rollout, verdict, siblings } = input;
-  const { source } = config.privileged;
-  switch (source) {
-    case "feedback": {
-      const feedback = saidIn(verdict, "feedback");
-      return typeof feedback === "string" ? feedback : null;
-    }
-    case "sibling": {
-      const succeeded = succeededBy(config);
-      const good = siblings.find((s) => s.rollout !== rollout && succeeded(s.verdict));
-      return good?.rollout.text ?? null;
-    }
-    default:
-      return rowText(example, source) ?? null;
-  }
-}
-
-/**
- * What the contrast teacher is told: the group's worst rejected completion, or what it gave as its answer when answers
- * are what the teacher sees. Never the completion's own text.
- */
-export function contrastText(input: PrivilegedInput, config: Judging): string | null {
-  const succeeded = succeededBy(config);
-  const rejected = input.siblings.filter(
-    ({ rollout, verdict }) => rollout !== input.rollout && verdict.reward !== null && !succeeded(verdict),
-  );
-  const worst = rejected.reduce<(typeof rejected)[number] | undefined>(
-    (a, b) => (a === undefined || b.verdict.reward! < a.verdict.reward! ? b : a),
-    undefined,
-  );
-  if (worst === undefined) return null;
-  const said = saidIn(worst.verdict, "extracted");
-  const answered = config.privileged.source === "answer" && (typeof said === "string" || typeof said === "number");
-  return answered ? String(said) : worst.rollout.text;
-}
-
-interface Asked {
-  readonly index: number;
-  readonly prompt: PrivilegedPrompt;
 }
 
 type Member = PrivilegedInput["siblings"][number];
@@ -178,63 +83,80 @@ function promptMaker(maxLength: number, o: EvidenceOptions) {
   };
 }
 
+/** Another model reads what the student read. undefined: it reads no sequences as long as that. */
+function ownPrompt({ prompt: { ids }, tokenIds }: Rollout, maxLength: number): PrivilegedPrompt | undefined {
+  return ids.length + tokenIds.length > maxLength ? undefined : { ids, privileged: "", truncated: false };
+}
+
+/** The teacher's prompts before every rollout whose worth is not 0 and that has privileged text; before no other. */
+export function teacherPrompts(
+  { maxLength }: Pick<Policy, "maxLength">,
+  rollouts: readonly Rollout[],
+  verdicts: readonly Judged[],
+  worth: Float32Array,
+  o: EvidenceOptions,
+): TeacherPrompts {
+  const settings = o.config.privileged;
+  const own = ALGORITHMS[o.config.algorithm]!.distills?.prompt === "own";
+  const groups = byGroup(rollouts, verdicts);
+  const promptFor = promptMaker(maxLength, o);
+  const prompts = new Array<PrivilegedPrompt | undefined>(rollouts.length).fill(undefined);
+  const contrasts = [...prompts];
+  let [withoutPrivilege, withoutContrast] = [0, 0];
+  for (const [index, rollout] of rollouts.entries()) {
+    if (worth[index] === 0) continue;
+    const siblings = groups.get(rollout.group)!;
+    const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
+    const text = () => (o.privileged && ownText(o.privileged, input)) ?? privilegedText(input, o.config);
+    prompts[index] = own ? ownPrompt(rollout, maxLength) : promptFor(text(), rollout);
+    if (prompts[index] === undefined) withoutPrivilege++;
+    else if (settings.contrast) {
+      contrasts[index] = promptFor(contrastText(input, o.config), rollout);
+      if (contrasts[index] === undefined) withoutContrast++;
+    }
+  }
+  return { prompts, contrasts, withoutPrivilege, withoutContrast };
+}
+
+/** The teacher's log-probs of the rollouts' tokens after these prompts, one a rollout that has one. */
 async function score(
   teacher: Policy,
-  asked: readonly Asked[],
+  prompts: TeacherPrompts["prompts"],
   rollouts: readonly Rollout[],
   o: EvidenceOptions,
-): Promise<Map<number, Float32Array>> {
-  if (asked.length === 0) return new Map();
+): Promise<(Float32Array | undefined)[]> {
+  const asked = prompts.flatMap((prompt, index) => (prompt === undefined ? [] : [{ prompt, index }]));
+  const out = new Array<Float32Array | undefined>(prompts.length).fill(undefined);
+  if (asked.length === 0) return out;
   const requests = asked.map(({ index, prompt }) => ({ prompt: prompt.ids, completion: rollouts[index]!.tokenIds }));
   const scores = await teacher.score(requests, {
     temperature: o.config.rollout.temperature,
     ...(o.signal && { signal: o.signal }),
   });
-  return new Map(asked.map(({ index }, k) => [index, scores[k]!]));
+  for (const [k, { index }] of asked.entries()) out[index] = scores[k];
+  return out;
 }
 
-/** Asks the teacher about every rollout whose advantage is not 0 and that has privileged text; about no other. */
+/** Asks the teacher about every rollout whose worth is not 0 and that has privileged text; about no other. */
 export async function gatherEvidence(
   teacher: Policy,
   rollouts: readonly Rollout[],
   verdicts: readonly Judged[],
-  advantages: Float32Array,
+  worth: Float32Array,
   o: EvidenceOptions,
 ): Promise<EvidenceResult> {
-  const settings = o.config.privileged;
-  const groups = byGroup(rollouts, verdicts);
-  const promptFor = promptMaker(teacher.maxLength, o);
-  const asked: Asked[] = [];
-  const contrasted: Asked[] = [];
-  let withoutPrivilege = 0;
-  let withoutContrast = 0;
-  for (const [index, rollout] of rollouts.entries()) {
-    if (advantages[index] === 0) continue;
-    const siblings = groups.get(rollout.group)!;
-    const input = { example: rollout.prompt.example, rollout, verdict: verdicts[index]!, siblings };
-    const text = (o.privileged && ownText(o.privileged, input)) ?? privilegedText(input, o.config);
-    const prompt = promptFor(text, rollout);
-    if (prompt === undefined) {
-      withoutPrivilege++;
-      continue;
-    }
-    asked.push({ index, prompt });
-    if (!settings.contrast) continue;
-    const wrong = promptFor(contrastText(input, o.config), rollout);
-    if (wrong === undefined) withoutContrast++;
-    else contrasted.push({ index, prompt: wrong });
-  }
-  const right = await score(teacher, asked, rollouts, o);
-  const wrong = await score(teacher, contrasted, rollouts, o);
-  const evidence = new Array<Evidence | undefined>(rollouts.length).fill(undefined);
-  for (const { index, prompt } of asked) {
-    const contrastLogProbs = settings.contrast ? (wrong.get(index) ?? right.get(index)) : undefined;
-    evidence[index] = {
+  const asked = teacherPrompts(teacher, rollouts, verdicts, worth, o);
+  const right = await score(teacher, asked.prompts, rollouts, o);
+  const wrong = await score(teacher, asked.contrasts, rollouts, o);
+  const evidence = asked.prompts.map((prompt, i) => {
+    if (prompt === undefined) return undefined;
+    const contrastLogProbs = o.config.privileged.contrast ? (wrong[i] ?? right[i]) : undefined;
+    return {
       privileged: prompt.privileged,
       truncated: prompt.truncated,
-      teacherLogProbs: right.get(index)!,
+      teacherLogProbs: right[i]!,
       ...(contrastLogProbs && { contrastLogProbs }),
     };
-  }
-  return { evidence, withoutPrivilege, withoutContrast };
+  });
+  return { ...asked, evidence };
 }

@@ -1,10 +1,11 @@
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
 import { type Judged, partsOf } from "./judge.js";
+import type { LossRow } from "./loss-rows.js";
 import type { Rollout } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import type { Success } from "./success.js";
-import type { LossRow, UpdateResult } from "./update.js";
+import type { UpdateResult } from "./update.js";
 
 export type Numbers = Record<string, number>;
 
@@ -90,8 +91,9 @@ function merged(calls: readonly PolicyResult[], names: readonly (keyof Stats)[])
   );
 }
 
-const sum = (calls: readonly PolicyResult[], name: "nonFiniteRows" | "nanTeacherRows"): number =>
-  calls.reduce((n, call) => n + call.stats[name], 0);
+function sum<N extends string>(calls: readonly { readonly stats: Readonly<Record<N, number>> }[], name: N): number {
+  return calls.reduce((n, { stats }) => n + stats[name], 0);
+}
 
 /** Evidence token by token, over the rows that a teacher spoke about and inside the span: the weights are those after the clip. */
 export function evidenceMetrics(
@@ -136,14 +138,29 @@ export function evidenceMetrics(
 }
 
 /** What every update tells, whatever it minimised. */
-export function optimizerMetrics({ calls, steps }: UpdateResult): Numbers {
+export function optimizerMetrics({ calls, distilled, steps, loss }: UpdateResult): Numbers {
   return {
-    loss: steps.length === 0 ? 0 : calls.reduce((n, call) => n + call.loss, 0) / steps.length,
+    loss,
     ...present({ gradientNorm: mean(steps.map((step) => step.gradientNorm)) }),
     updates: steps.length,
     skippedUpdates: steps.filter((step) => step.skipped).length,
-    nonFiniteRows: sum(calls, "nonFiniteRows"),
+    nonFiniteRows: sum(calls, "nonFiniteRows") + sum(distilled, "nonFiniteRows"),
   };
+}
+
+/** How far the student is from the teacher a token, in nats, over the rows that it has read and inside the span. */
+export function distillMetrics(rows: readonly LossRow[], { distilled }: UpdateResult, weight: number): Numbers {
+  if (distilled.length > 0) {
+    const tokens = sum(distilled, "tokens");
+    const meanOf = (name: "mean" | "clampedFraction") =>
+      distilled.reduce((total, { stats }) => total + stats[name] * stats.tokens, 0) / tokens;
+    return { divergenceMean: meanOf("mean"), divergenceClamped: meanOf("clampedFraction") };
+  }
+  // Estimated at the drawn tokens: what their advantages have of it, with the other sign.
+  const estimates = rows.flatMap(({ tokenAdvantages, advantage, span }) =>
+    Array.from(tokenAdvantages ?? [], (one) => (advantage - one) / weight).filter((_, t) => span?.[t] !== 0),
+  );
+  return present({ divergenceMean: mean(estimates) });
 }
 
 /** What the loss and the optimizer said. */

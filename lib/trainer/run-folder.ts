@@ -37,8 +37,10 @@ export interface SampleLine {
   readonly contrastLogProbs?: readonly (number | null)[];
   /** After the clip; 1 where no credit is given: outside the span, and where `negativeOnly` spares the sample. */
   readonly evidenceWeights: readonly (number | null)[];
-  /** A rho_t; 0 where the token was left out of the loss. */
+  /** A rho_t; with `distill.divergence` sampled-reverse-kl its share of that besides; 0 where the token was left out of the loss. */
   readonly tokenAdvantages: readonly (number | null)[];
+  /** Where the loss compares distributions: that of the student from the teacher's, in nats; 0 outside the span. */
+  readonly divergences?: readonly (number | null)[];
   readonly reward: number | null;
   readonly advantage: number;
   readonly detail: Readonly<Record<string, unknown>>;

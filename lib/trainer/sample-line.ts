@@ -10,11 +10,15 @@ export interface Credited {
   readonly rollout: Rollout;
   readonly verdict: Judged;
   readonly advantage: number;
-  /** What the teacher saw besides and said; undefined: it was not asked. */
+  /** What the teacher saw besides; undefined: it was not asked. */
+  readonly privileged?: string | undefined;
+  /** What it said of the drawn tokens. */
   readonly evidence?: Evidence | undefined;
   readonly evidenceWeights?: Float32Array | undefined;
   /** Absent: the completion was left out of the loss. */
   readonly tokenAdvantages?: Float32Array | undefined;
+  /** Of the student's distributions from the teacher's, where these were compared. */
+  readonly divergences?: Float32Array | undefined;
 }
 
 /** Weights as the credit takes them: 1 where none is given, outside the span and where `negativeOnly` spares A >= 0. */
@@ -35,7 +39,7 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     id: rollout.id,
     group: rollout.group,
     prompt: rollout.prompt.text,
-    privileged: evidence?.privileged ?? null,
+    privileged: told.privileged ?? null,
     completion: rollout.text,
     finish: rollout.finish,
     tokenIds: [...rollout.tokenIds],
@@ -45,6 +49,7 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     ...(contrast && { contrastLogProbs: rounded(contrast) }),
     evidenceWeights: rounded(told.evidenceWeights ?? []),
     tokenAdvantages: rounded(told.tokenAdvantages ?? new Float32Array(rollout.tokenIds.length)),
+    ...(told.divergences && { divergences: rounded(told.divergences) }),
     reward: verdict.reward,
     advantage,
     detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },

@@ -2,13 +2,14 @@
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
+import type { LossRow } from "./loss-rows.js";
 import { type Numbers, optimizerMetrics } from "./metrics.js";
 import { endlessOrder } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import type { StepContext, StepOutcome } from "./step.js";
 import { Stopwatch } from "./stopwatch.js";
-import { type LossRow, learningRateOf, update } from "./update.js";
+import { learningRateOf, update } from "./update.js";
 
 /** A row's trace in the place of a completion that was drawn and found right. */
 function toRow(prompt: Prompted, group: number): LossRow {

@@ -1,22 +1,25 @@
 import type { Objective } from "../objectives/objective.js";
-import { areEqual, groupAdvantages, summarizeGroups } from "../ops/advantages.js";
+import { groupAdvantages, summarizeGroups } from "../ops/advantages.js";
 import type { Policy } from "../policy/policy.js";
-import { ALGORITHMS } from "./algorithms.js";
+import { ALGORITHMS, distillWeight } from "./algorithms.js";
 import type { RunState } from "./checkpoint.js";
+import { type Collected, collect, inLoss } from "./collect.js";
 import type { ResolvedConfig } from "./config.js";
-import { type EvidenceResult, gatherEvidence, type PrivilegedFunction } from "./evidence.js";
-import { type Judged, judge, requireVerdicts } from "./judge.js";
-import { type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
+import { sampledAdvantages } from "./distillation.js";
+import { type EvidenceResult, gatherEvidence, teacherPrompts } from "./evidence.js";
+import { requireVerdicts } from "./judge.js";
+import type { LossRow } from "./loss-rows.js";
+import { distillMetrics, type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
 import type { Materials } from "./prepare.js";
-import { endlessOrder, hashSeed } from "./random.js";
-import { type Rollout, rollout, spanOf } from "./rollout.js";
+import type { PrivilegedFunction } from "./privileged-text.js";
+import { type Rollout, spanOf } from "./rollout.js";
 import type { MetricsLine, SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { OnStage } from "./stage.js";
 import { Stopwatch } from "./stopwatch.js";
 import { rightBy } from "./success.js";
 import type { Teacher } from "./teacher.js";
-import { type LossRow, learningRateOf, type UpdateResult, update } from "./update.js";
+import { learningRateOf, type UpdateResult, update } from "./update.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
 /** What a step works with. Only `policy` and `teacher` change under it. */
@@ -39,87 +42,36 @@ export interface StepOutcome {
   readonly samples: readonly SampleLine[];
 }
 
-/** Completions of a step with their verdicts, over all draws. */
-interface Collected {
-  readonly rollouts: Rollout[];
-  readonly verdicts: Judged[];
-  readonly cursor: number;
+const NO_EVIDENCE: EvidenceResult = {
+  prompts: [],
+  contrasts: [],
+  evidence: [],
+  withoutPrivilege: 0,
+  withoutContrast: 0,
+};
+
+/** What a rollout's gradient may come to, or 0: it is not in the loss, or nothing that the teacher says could move it. */
+function worthOf(collected: Collected, advantages: Float32Array, config: ResolvedConfig): Float32Array {
+  const used = inLoss(collected, config);
+  const teaches = distillWeight(config) > 0;
+  return advantages.map((advantage, i) => (used[i] ? (teaches ? 1 : advantage) : 0));
 }
 
-/** Numbers of the groups whose judged rewards are all equal. */
-function flatGroups(rollouts: readonly Rollout[], verdicts: readonly Judged[]): Set<number> {
-  const rewards = new Map<number, number[]>(rollouts.map(({ group }) => [group, []]));
-  for (const [i, { group }] of rollouts.entries()) {
-    const { reward } = verdicts[i]!;
-    if (reward !== null) rewards.get(group)!.push(reward);
-  }
-  return new Set([...rewards.keys()].filter((group) => areEqual(rewards.get(group)!)));
-}
-
-async function collect(context: StepContext, state: RunState, watch: Stopwatch): Promise<Collected> {
-  const { config, materials, policy, signal, journal } = context;
-  const order = endlessOrder(materials.train.length, config.seed, config.data.shuffle);
-  const out: Collected & { cursor: number } = { rollouts: [], verdicts: [], cursor: state.cursor };
-  const step = state.step + 1;
-  const draws = config.groups.zeroVariance === "resample" ? 1 + config.groups.maxResamples : 1;
-  let wanted = config.rollout.prompts;
-  for (let draw = 0; draw < draws && wanted > 0; draw++) {
-    const prompts = Array.from({ length: wanted }, (_, i) => materials.train[order.at(out.cursor + i)]!);
-    const total = prompts.length * config.rollout.count;
-    context.onStage?.({ step, doing: "rollout", total });
-    const rollouts = await rollout(policy, materials.tokenizer, prompts, {
-      sampling: config.rollout,
-      count: config.rollout.count,
-      temperature: config.rollout.temperature,
-      seed: hashSeed(config.seed, "rollout", step, draw),
-      firstGroup: state.groups + (out.cursor - state.cursor),
-      signal,
-    });
-    watch.lap("rollout");
-    const verdicts = await judge(materials.verifier, rollouts, config, {
-      signal,
-      occasion: { step, name: `train-${draw}` },
-      journal,
-      onJudged: (done) => context.onStage?.({ step, doing: "verify", done, total }),
-    });
-    watch.lap("verify");
-    // One by one: there may be more than a call has arguments.
-    for (const [i, one] of rollouts.entries()) {
-      out.rollouts.push(one);
-      out.verdicts.push(verdicts[i]!);
-    }
-    out.cursor += prompts.length;
-    wanted = flatGroups(rollouts, verdicts).size;
-  }
-  return out;
-}
-
-/** Which rollouts the loss sees: judged, not cut off where that is asked, not of a flat group where those are dropped. */
-function inLoss({ rollouts, verdicts }: Collected, config: ResolvedConfig): boolean[] {
-  const flat = config.groups.zeroVariance === "keep" ? new Set<number>() : flatGroups(rollouts, verdicts);
-  return rollouts.map(
-    (one, i) =>
-      verdicts[i]!.reward !== null &&
-      !(config.overlong.mode === "mask" && one.finish === "length") &&
-      !flat.has(one.group),
-  );
-}
-
-const NO_EVIDENCE: EvidenceResult = { evidence: [], withoutPrivilege: 0, withoutContrast: 0 };
-
-/** What the teacher says of the rollouts in the loss that have an advantage. */
+/** What the teacher reads and says of the rollouts that are worth it; where it is compared with the student, it speaks later. */
 async function askTeacher(
   { config, materials, privileged, teacher, signal }: StepContext,
   step: number,
   collected: Collected,
   advantages: Float32Array,
 ): Promise<EvidenceResult> {
-  if (teacher === undefined || ALGORITHMS[config.algorithm]!.teacherView(config, step) === "none") return NO_EVIDENCE;
+  const view = ALGORITHMS[config.algorithm]!.teacherView(config, step);
+  if (teacher === undefined || view === "none") return NO_EVIDENCE;
   const { block, prompter } = materials;
-  const used = inLoss(collected, config);
-  const worth = advantages.map((advantage, i) => (used[i] ? advantage : 0));
+  const { rollouts, verdicts } = collected;
+  const worth = worthOf(collected, advantages, config);
   const options = { config, block, prompter, privileged, signal };
-  return gatherEvidence(teacher.policy, collected.rollouts, collected.verdicts, worth, options);
+  if (view === "log-probs") return gatherEvidence(teacher.policy, rollouts, verdicts, worth, options);
+  return { ...NO_EVIDENCE, ...teacherPrompts(teacher.policy, rollouts, verdicts, worth, options) };
 }
 
 /** Log-probs of the policy before the updates, where these or the credit ask for them, and of the KL reference. */
@@ -141,49 +93,71 @@ async function scored(
   }));
 }
 
+/** A rollout in the loss of an algorithm that imitates the teacher: by its prompt, or by what it said of the drawn tokens. */
+function imitating(base: LossRow, i: number, told: EvidenceResult, config: ResolvedConfig): LossRow {
+  const { rewarded } = ALGORITHMS[config.algorithm]!.distills!;
+  const advantage = rewarded ? base.advantage : 0;
+  const said = told.evidence[i];
+  if (said === undefined) return { ...base, advantage, lesson: told.prompts[i] };
+  const weight = distillWeight(config);
+  const towards = sampledAdvantages(said.teacherLogProbs, base.rollout.logProbs, base.span, config.distill);
+  return { ...base, advantage, tokenAdvantages: towards.map((one) => advantage + weight * one) };
+}
+
 function toRows(
   collected: Collected,
   advantages: Float32Array,
-  evidence: EvidenceResult["evidence"],
+  told: EvidenceResult,
   context: StepContext,
 ): (LossRow | undefined)[] {
   const { config, materials } = context;
   const used = inLoss(collected, config);
-  return collected.rollouts.map((one, i) =>
-    used[i]
-      ? {
-          rollout: one,
-          advantage: advantages[i]!,
-          evidence: evidence[i],
-          span: spanOf(one, materials.tokenizer, config),
-        }
-      : undefined,
-  );
+  const imitates = ALGORITHMS[config.algorithm]!.distills !== undefined;
+  return collected.rollouts.map((rollout, i) => {
+    if (!used[i]) return undefined;
+    const base = {
+      rollout,
+      advantage: advantages[i]!,
+      evidence: undefined,
+      span: spanOf(rollout, materials.tokenizer, config),
+    };
+    return imitates ? imitating(base, i, told, config) : { ...base, evidence: told.evidence[i] };
+  });
+}
+
+/** A rollout's row in the loss, and what the update told of it. */
+interface RowOutcome {
+  readonly row: LossRow;
+  readonly result: UpdateResult["rows"][number];
+  readonly divergences: UpdateResult["divergences"][number];
 }
 
 function sampleLines(
   step: number,
   collected: Collected,
   advantages: Float32Array,
-  results: ReadonlyMap<Rollout, { row: LossRow; result: UpdateResult["rows"][number] }>,
+  told: EvidenceResult,
+  results: ReadonlyMap<Rollout, RowOutcome>,
   context: StepContext,
 ): SampleLine[] {
   const { config, materials } = context;
   const objective = ALGORITHMS[config.algorithm]!.objective(config);
   return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
-    const { row, result } = results.get(one) ?? {};
+    const { row, result, divergences } = results.get(one) ?? {};
     const weights = result?.evidenceWeights;
     const given = { span: row?.span, advantage: advantages[i]!, negativeOnly: objective.negativeOnly };
-    const told = {
+    const credited = {
       step,
       rollout: one,
       verdict: collected.verdicts[i]!,
       advantage: advantages[i]!,
-      evidence: row?.evidence,
+      privileged: told.prompts[i]?.privileged,
+      evidence: told.evidence[i],
       evidenceWeights: weights && creditedWeights(weights, given),
       tokenAdvantages: result?.tokenAdvantages,
+      divergences,
     };
-    return sampleLine(told, materials.tokenizer);
+    return sampleLine(credited, materials.tokenizer);
   });
 }
 
@@ -198,15 +172,14 @@ function groupMetrics(
     rewards,
     collected.rollouts.map((one) => one.group),
   );
-  const used = inLoss(collected, config);
-  const nonzero = advantages.filter((advantage, i) => used[i] && advantage !== 0).length;
+  const worth = worthOf(collected, advantages, config).filter((one) => one !== 0).length;
   return {
     groups,
     zeroVarianceFraction: zeroVariance / groups,
     unjudgedGroups: unjudged,
-    noPrivilegeFraction: nonzero === 0 ? 0 : evidence.withoutPrivilege / nonzero,
-    teacherSequences: evidence.evidence.filter((e) => e !== undefined).length,
-    truncatedPrivilege: evidence.evidence.filter((e) => e?.truncated).length,
+    noPrivilegeFraction: worth === 0 ? 0 : evidence.withoutPrivilege / worth,
+    teacherSequences: evidence.prompts.filter((prompt) => prompt !== undefined).length,
+    truncatedPrivilege: evidence.prompts.filter((prompt) => prompt?.truncated).length,
     ...(evidence.withoutContrast > 0 && { withoutContrast: evidence.withoutContrast }),
   };
 }
@@ -233,15 +206,19 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
 
   context.onStage?.({ step, doing: "update", total });
   const objective = algorithm.objective(config);
-  const candidates = toRows(collected, advantages, evidence.evidence, context).filter((row) => row !== undefined);
+  const candidates = toRows(collected, advantages, evidence, context).filter((row) => row !== undefined);
   const rows = await scored(context, candidates, objective);
   signal.throwIfAborted();
   const creditMix = algorithm.creditMix(config, step);
-  const result = await update(policy, rows, { config, objective, creditMix, step });
+  const weight = distillWeight(config);
+  const lessons = teacher !== undefined && weight > 0 ? { teacher: teacher.policy, weight } : undefined;
+  const result = await update(policy, rows, { config, objective, creditMix, step, lessons });
   watch.lap("update");
   await teacher?.afterUpdate(step);
 
-  const results = new Map(rows.map((row, i) => [row.rollout, { row, result: result.rows[i] }] as const));
+  const results = new Map(
+    rows.map((row, i) => [row.rollout, { row, result: result.rows[i], divergences: result.divergences[i] }] as const),
+  );
   const rollouts = rolloutMetrics(collected.rollouts, collected.verdicts, {
     leaks: materials.leaks,
     isRight: rightBy(config),
@@ -261,10 +238,11 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       ...rollouts,
       ...groupMetrics(collected, advantages, evidence, config),
       ...updateMetrics(rows, result, objective),
+      ...(weight > 0 && distillMetrics(rows, result, weight)),
       creditMix,
       learningRate: learningRateOf(step, config.steps, config.optimizer),
       time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },
     },
-    samples: sampleLines(step, collected, advantages, results, context),
+    samples: sampleLines(step, collected, advantages, evidence, results, context),
   };
 }

@@ -3,7 +3,7 @@ import { checkFunction, checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Prediction } from "./evaluate.js";
-import type { PrivilegedFunction } from "./evidence.js";
+import type { PrivilegedFunction } from "./privileged-text.js";
 import type { MetricsLine } from "./run-folder.js";
 import type { OnStage } from "./stage.js";
 import type { ParameterCounts } from "./student.js";

@@ -16,10 +16,10 @@ import {
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
-import { rowsWithoutPrivilege } from "./evidence.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";

@@ -1,25 +1,13 @@
 import type { Objective } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import { packTokens } from "../ops/pack.js";
-import type { Policy, StepResult, TrainBatch } from "../policy/policy.js";
+import type { DistillResult, Policy, StepResult, TrainBatch } from "../policy/policy.js";
 import { learningRateAt } from "../policy/schedule.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { ResolvedConfig } from "./config.js";
-import type { Evidence } from "./evidence.js";
+import { distillTerm, type RowDivergences } from "./distillation.js";
+import { type LossRow, microbatches, normalizerOf } from "./loss-rows.js";
 import { hashSeed, permutation } from "./random.js";
-import type { Rollout } from "./rollout.js";
-
-/** One completion as the loss sees it. */
-export interface LossRow {
-  readonly rollout: Rollout;
-  readonly advantage: number;
-  readonly evidence: Evidence | undefined;
-  /** Credit only where 1; undefined: everywhere. */
-  readonly span: Uint8Array | undefined;
-  /** Of the policy that drew it, by the kernel that trains; absent: the policy has not changed since. */
-  readonly oldLogProbs?: Float32Array;
-  readonly refLogProbs?: Float32Array;
-}
 
 /** What the first pass over a row told, one entry a token of its completion. */
 export interface RowResult {
@@ -32,7 +20,12 @@ export interface UpdateResult {
   /** By row; undefined: its gradient was known to be 0 and it was not run. */
   readonly rows: readonly (RowResult | undefined)[];
   readonly calls: readonly PolicyResult[];
+  /** By row: each token's divergence from the teacher in the first pass; undefined: it has no lesson. */
+  readonly divergences: readonly (Float32Array | undefined)[];
+  readonly distilled: readonly DistillResult[];
   readonly steps: readonly StepResult[];
+  /** Of an optimizer step, both parts together. */
+  readonly loss: number;
 }
 
 const concat = (parts: readonly Float32Array[]): Float32Array => packTokens(parts).values;
@@ -42,6 +35,12 @@ const zeros = (row: LossRow) => new Float32Array(row.rollout.tokenIds.length);
 /** dL/dlogP of a mean over tokens of -A log P: with A = 1, cross-entropy. */
 const coefficients = (rows: readonly LossRow[], normalizer: number): Float32Array =>
   concat(rows.map((row) => zeros(row).fill(-row.advantage / normalizer)));
+
+/** One an advantage of a row, or, where a row has its own for each token, one a token. */
+function advantagesOf(rows: readonly LossRow[]): Float32Array {
+  if (!rows.some((row) => row.tokenAdvantages !== undefined)) return Float32Array.from(rows, (row) => row.advantage);
+  return concat(rows.map((row) => row.tokenAdvantages ?? zeros(row).fill(row.advantage)));
+}
 
 /** A token batch of rows. Rows without evidence get a span of nothing: their credit is exactly 1. */
 export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBatch {
@@ -56,9 +55,7 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
   return {
     sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
     advantages:
-      objective.objective === "row-coefficient"
-        ? coefficients(rows, objective.normalizer ?? 1)
-        : Float32Array.from(rows, (row) => row.advantage),
+      objective.objective === "row-coefficient" ? coefficients(rows, objective.normalizer ?? 1) : advantagesOf(rows),
     ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
     // A row without evidence has no contrast either: the teacher itself.
     ...(contrasted && {
@@ -74,55 +71,16 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
   };
 }
 
-/** What the reduction divides by, counted over a whole minibatch however it is cut up. */
-export function normalizerOf(objective: Objective, rows: readonly LossRow[], config: ResolvedConfig): number {
-  if (objective.normalizer !== null) return objective.normalizer;
-  switch (objective.reduction) {
-    case "token-mean":
-      return rows.reduce((n, row) => n + row.rollout.tokenIds.length, 0);
-    case "sequence-mean":
-      return rows.length;
-    case "sequence-sum":
-      // Dr. GRPO divides by a length that no completion changes.
-      return rows.length * (config.objective.preset === "drGrpo" ? config.rollout.maxTokens : 1);
-    case "token-sum":
-      return 1;
-  }
-}
-
-/** Keys of attention for each token that is computed: the engine's bound as well (csrc/model/batch.cc). */
-const KEYS_PER_TOKEN = 8;
-
-/**
- * Cuts rows into runs of at most `budget` tokens, at least one row each. A prompt counts once for the completions of it
- * that lie side by side: they are computed together.
- */
-export function microbatches(rows: readonly LossRow[], budget: number): LossRow[][] {
-  const out: LossRow[][] = [];
-  let [tokens, keys] = [0, 0];
-  for (const row of rows) {
-    const { prompt, tokenIds } = row.rollout;
-    const whole = prompt.ids.length + tokenIds.length;
-    const added = out.at(-1)?.at(-1)?.rollout.prompt === prompt ? tokenIds.length : whole;
-    if (out.length === 0 || tokens + added > budget || keys + whole > KEYS_PER_TOKEN * budget) {
-      out.push([row]);
-      tokens = keys = whole;
-    } else {
-      out.at(-1)!.push(row);
-      tokens += added;
-      keys += whole;
-    }
-  }
-  return out;
-}
-
 /** The rows of one update, in their own order, so that completions of a prompt lie side by side. */
 const minibatch = (rows: readonly LossRow[], order: Int32Array, start: number, size: number): LossRow[] =>
   Array.from(order.slice(start, start + size).sort(), (i) => rows[i]!);
 
+const pushes = ({ advantage, tokenAdvantages }: LossRow): boolean =>
+  tokenAdvantages === undefined ? advantage !== 0 : tokenAdvantages.some((one) => one !== 0);
+
 /** Rows that can move the policy: with a KL or an entropy term all of them, otherwise those with an advantage. */
 const moving = (rows: readonly LossRow[], objective: Objective) =>
-  objective.klCoef > 0 || objective.entropyCoef !== 0 ? rows : rows.filter((row) => row.advantage !== 0);
+  objective.klCoef > 0 || objective.entropyCoef !== 0 ? rows : rows.filter(pushes);
 
 /** The learning rate at a step, counted from 1. */
 export function learningRateOf(step: number, steps: number, o: ResolvedConfig["optimizer"]): number {
@@ -150,31 +108,51 @@ export interface UpdateOptions {
   readonly objective: Objective;
   readonly creditMix: number;
   readonly step: number;
+  /** Whom rows with a lesson are brought nearer to, and how much that weighs in the loss. */
+  readonly lessons?: { readonly teacher: Policy; readonly weight: number } | undefined;
+}
+
+/** What the passes over a step's rows told, as they are made. */
+interface Told {
+  readonly rows: Map<LossRow, RowResult>;
+  readonly calls: PolicyResult[];
+  readonly divergences: RowDivergences;
+  readonly distilled: DistillResult[];
+}
+
+/** Adds up the gradient of one minibatch; false: it is known to be 0. */
+async function gradient(policy: Policy, chosen: readonly LossRow[], o: UpdateOptions, told: Told): Promise<boolean> {
+  const { config } = o;
+  const { microbatchTokens } = config.update;
+  const budget = Math.min(microbatchTokens, policy.batchTokens ?? microbatchTokens);
+  const normalizer = normalizerOf(o.objective, chosen, config);
+  const objective = rlsd({ creditMix: o.creditMix, normalizer }, o.objective);
+  const before = told.calls.length + told.distilled.length;
+  const work = moving(chosen, objective);
+  for (const part of work.length === 0 ? [] : microbatches(work, budget)) {
+    const result = await policy.accumulate(toBatch(part, objective), objective);
+    told.calls.push(result);
+    keepRowResults(part, result, told.rows);
+  }
+  if (o.lessons !== undefined) {
+    const options = { config, objective: o.objective, budget, ...o.lessons };
+    told.distilled.push(...(await distillTerm(policy, chosen, options, told.divergences)));
+  }
+  return told.calls.length + told.distilled.length > before;
 }
 
 /** Every update of one step: passes over its rows, minibatches, microbatches; one optimizer step a minibatch. */
 export async function update(policy: Policy, rows: readonly LossRow[], o: UpdateOptions): Promise<UpdateResult> {
   const { config, step } = o;
-  const results = new Map<LossRow, RowResult>();
-  const calls: PolicyResult[] = [];
+  const told: Told = { rows: new Map(), calls: [], divergences: new Map(), distilled: [] };
   const steps: StepResult[] = [];
-  const { epochs, minibatches, microbatchTokens } = config.update;
-  const budget = Math.min(microbatchTokens, policy.batchTokens ?? microbatchTokens);
+  const { epochs, minibatches } = config.update;
   const { weightDecay, betas, eps, maxGradientNorm } = config.optimizer;
   for (let epoch = 0; epoch < epochs; epoch++) {
     const order = permutation(rows.length, hashSeed(config.seed, "minibatches", step, epoch));
     const size = Math.ceil(rows.length / minibatches);
     for (let start = 0; start < rows.length; start += size) {
-      const chosen = minibatch(rows, order, start, size);
-      const normalizer = normalizerOf(o.objective, chosen, config);
-      const objective = rlsd({ creditMix: o.creditMix, normalizer }, o.objective);
-      const work = moving(chosen, objective);
-      if (work.length === 0) continue;
-      for (const part of microbatches(work, budget)) {
-        const result = await policy.accumulate(toBatch(part, objective), objective);
-        calls.push(result);
-        keepRowResults(part, result, results);
-      }
+      if (!(await gradient(policy, minibatch(rows, order, start, size), o, told))) continue;
       steps.push(
         await policy.step({
           learningRate: learningRateOf(step, config.steps, config.optimizer),
@@ -186,5 +164,15 @@ export async function update(policy: Policy, rows: readonly LossRow[], o: Update
       );
     }
   }
-  return { rows: rows.map((row) => results.get(row)), calls, steps };
+  const { calls, distilled } = told;
+  const lossOf = (parts: readonly { readonly loss: number }[]) => parts.reduce((sum, { loss }) => sum + loss, 0);
+  const loss = lossOf(calls) + (o.lessons?.weight ?? 0) * lossOf(distilled);
+  return {
+    rows: rows.map((row) => told.rows.get(row)),
+    calls,
+    divergences: rows.map((row) => told.divergences.get(row)),
+    distilled,
+    steps,
+    loss: steps.length === 0 ? 0 : loss / steps.length,
+  };
 }

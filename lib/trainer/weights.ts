@@ -6,6 +6,7 @@ import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { type Checkpoint, INITIAL_FOLDER, savedTeacher, saveInitial } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { checkComparable } from "./distillation.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { type RunFolder, readRunConfig } from "./run-folder.js";
 import { baseFingerprint, loadBeside, loadStudent, policyLoader, requireBase } from "./student.js";
@@ -80,6 +81,7 @@ export async function loadWeights(
             ? undefined
             : await loadKept({ policy, from, load }, folder, means, "teacher");
         teacher = await createTeacher(config.teacher, policy, load, restored);
+        checkComparable(config, policy, teacher.policy);
       }
       if (!(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0))
         return { policy, teacher, reference: undefined, base };
