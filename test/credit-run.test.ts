@@ -128,3 +128,10 @@ test("an end token that the text has is not added again, and is none of what is 
   expect([plain!.at(-1), plain!.length, cut!.length]).toEqual([END, 3, 2]);
   expect(seen).toEqual(["ab", "ab", "ab"]);
 });
+
+test("the teacher is told the choice that the number of an answer means", async () => {
+  const row = { question: "say b", answer: 1, choices: ["aa", "bb"], completion: "a" };
+  const privileged = { source: "answer", template: "{{ content }}. {{ privileged }}" };
+  const { samples } = await credited(model, write("choices.jsonl", [row]), { reward: "choice", privileged });
+  expect(samples.map((sample) => sample.privileged)).toEqual(["B. bb"]);
+});

@@ -96,6 +96,20 @@ describe("without a threshold a completion is right", () => {
     expect(successRule(gated, null).parts).toEqual(["verifier.numeric"]);
   });
 
+  test("where a gate is satisfied that has form alone behind it", async () => {
+    const gated = { type: "gate", gate: "numeric", verifier: { type: "length", max: 3, buffer: 2 } };
+    expect(await right(gated, BOTH, ANSWER, FORM)).toEqual([true, true, false]);
+    expect(
+      successRule(
+        [
+          { verifier: gated, weight: 2 },
+          { verifier: "numeric", name: "n" },
+        ],
+        null,
+      ).parts,
+    ).toEqual(["gate.gate"]);
+  });
+
   test("where all parts are that weigh the same, and of form alone all of them", async () => {
     const two = [{ verifier: "numeric" }, { verifier: words, name: "words" }, { verifier: tags, weight: 9 }];
     expect(await right(two, BOTH, "so 4", "so 5")).toEqual([false, true, false]);

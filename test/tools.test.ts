@@ -1,17 +1,20 @@
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPolicy } from "../lib/index.js";
+import { createPolicy, creditCompletions } from "../lib/index.js";
 import { createTokenizer } from "../lib/policy/tokenizer.js";
 import { chatTemplateIn, createChatTemplate } from "../lib/prompt/chat-template.js";
 import { demonstration } from "../lib/prompt/demonstration.js";
 import { type ChatMessage, type ToolCall, turnText } from "../lib/prompt/messages.js";
+import { createPrivilegedBlock } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
-import type { TrainConfig } from "../lib/trainer/config.js";
+import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import { toConversation } from "../lib/trainer/data/conversation.js";
 import { loadDataset } from "../lib/trainer/data/dataset.js";
 import { toTools } from "../lib/trainer/data/tools.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
+import { teacherPrompts } from "../lib/trainer/evidence.js";
+import { exampleSettings } from "../lib/trainer/example/config.js";
 import { promptsIn } from "../lib/trainer/generate-run.js";
 import { readMetrics } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";
@@ -277,13 +280,13 @@ describe("a demonstration that calls", () => {
 });
 
 describe("a run on rows with tools", () => {
-  /** A random model that reads tagged turns. */
-  async function settings(rows: readonly unknown[], o: TrainConfig): Promise<TrainConfig> {
+  /** A random model that reads turns as that template writes them. */
+  async function settings(rows: readonly unknown[], o: TrainConfig, template = "tagged"): Promise<TrainConfig> {
     const folder = mkdtempSync(join(tmpdir(), "rlsd-tools-run-"));
     const files = {
       "tokenizer.json": TOKENIZER,
       "tokenizer_config.json": '{"eos_token": "<|im_end|>"}',
-      "chat_template.jinja": read("tools/tagged.jinja"),
+      "chat_template.jinja": read(`tools/${template}.jinja`),
     };
     const config = {
       ...TINY,
@@ -320,6 +323,75 @@ describe("a run on rows with tools", () => {
     for await (const { step, teacherTokens, gradientNorm } of readMetrics(o.output!))
       seen.push([step, teacherTokens, gradientNorm]);
     expect(seen).toHaveLength(2);
+  });
+
+  test("a step shows the teacher what the plan does", () => {
+    const prompter = createPrompter(tokenizer, template("tagged"));
+    const tools = toolsOf([weather]);
+    const example = {
+      id: "0",
+      where: "f:1",
+      messages: [ask, call, result],
+      tools,
+      answer: null,
+      trace: "It is 3.",
+      reply: null,
+      document: null,
+      row: {},
+    };
+    const prompt = { example, ...prompter.prompt(example.messages, tools) };
+    const rollout = {
+      id: "0#0",
+      group: 0,
+      prompt,
+      tokenIds: Int32Array.of(5),
+      logProbs: new Float32Array(1),
+      finish: "stop" as const,
+      text: "3",
+    };
+    const block = createPrivilegedBlock("{{ content }} {{ privileged }}");
+    const config = resolveConfig({ model: "m", data: { train: ["d.jsonl"] } });
+    const verdicts = [{ reward: 1, detail: {} }];
+    const { prompts } = teacherPrompts({ maxLength: 1024 }, [rollout], verdicts, Float32Array.of(1), {
+      config,
+      block,
+      prompter,
+    });
+    expect(tokenizer.decode(prompts[0]!.ids)).toBe(prompt.text.replace("Bern?<", "Bern? It is 3.<"));
+  });
+
+  test("is refused where the model's template has no tools, unless they are no part of the task", async () => {
+    const rows = [{ question: "Clock at 2, then + 8.", answer: "10", trace: "2 + 8 = 10", tools: [weather] }];
+    const plan = (o: TrainConfig = {}) =>
+      dryRun({ ...exampleSettings(), ...o, data: { train: [rowsFile(rows)], ...o.data } });
+    await expect(plan()).rejects.toThrow(/rows\.jsonl:1: the model's chat template leaves out tool 1 \(weather\): /);
+    const { rows: counted, columns } = await plan({ data: { fields: { tools: "" } } });
+    expect([counted.train, columns.train?.tools]).toEqual([1, null]);
+  });
+
+  test("is refused where the template would have a call learned as nothing", async () => {
+    const rows = [{ messages: [ask, call], tools: [weather] }];
+    const plan = dryRun(await settings(rows, { algorithm: "sft" }, "printed"));
+    await expect(plan).rejects.toThrow(/rows\.jsonl:1: .* leaves out the call of weather in message 2: /);
+  });
+
+  test("credit takes completions of one prompt apart where the tools differ", async () => {
+    const row = (name: string) => ({
+      messages: [ask],
+      tools: [{ name }],
+      completion: "It is 3.",
+      reward: 1,
+      trace: "3",
+    });
+    const { model } = await settings([], {});
+    const groups = [];
+    const files = [rowsFile([row("weather"), row("clock"), row("weather")])];
+    for await (const { group, id } of creditCompletions(model!, files)) groups.push([id, group]);
+    expect(groups).toEqual([
+      ["0#0", 0],
+      ["2#1", 0],
+      ["1#0", 1],
+    ]);
   });
 
   test("sft learns a turn that calls, and the model says it then", async () => {

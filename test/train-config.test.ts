@@ -330,7 +330,7 @@ describe("a dry run", () => {
       { ...settings, data, rollout: { ...settings.rollout, stopStrings: ["x", "x"] } },
       { loadPolicy: ending },
     );
-    expect([plan.endings, new Set(plan.endings).size]).toEqual([expect.arrayContaining(["x"]), 2]);
+    expect(plan.endings).toEqual([expect.any(String), "x"]);
     expect(plan.config.data).toMatchObject({
       train: [1, 2, 3, 4, 5, 6, 7].map((i) => join(folder, `${i}.jsonl`)),
       eval: [join(folder, "eval.jsonl")],

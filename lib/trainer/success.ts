@@ -38,14 +38,18 @@ function shapeOfSum(given: readonly WeightedReward[]): Shape {
   return { answer: chosen.flatMap(({ name, shape }) => below(name, shape.answer)), full, rest, form };
 }
 
+/** Of a gate: what is behind it; where that is of form alone, what it lets through. */
+function shapeOfGate({ gate, verifier }: Readonly<Record<"gate" | "verifier", RewardSetting>>): Shape {
+  const [before, behind] = [shapeOf(gate), shapeOf(verifier)];
+  const [name, shape] = behind.form && !before.form ? (["gate", before] as const) : (["verifier", behind] as const);
+  return { ...behind, answer: below(name, shape.answer), form: shape.form };
+}
+
 function shapeOf(reward: RewardSetting): Shape {
   if (Array.isArray(reward)) return shapeOfSum(reward);
   const type = typeof reward === "string" ? reward : (reward as Spec).type;
   if (type === "sum") return shapeOfSum((reward as unknown as { parts: readonly WeightedReward[] }).parts);
-  if (type === "gate") {
-    const inner = shapeOf((reward as Spec).verifier as RewardSetting);
-    return { ...inner, answer: below("verifier", inner.answer) };
-  }
+  if (type === "gate") return shapeOfGate(reward as unknown as Readonly<Record<"gate" | "verifier", RewardSetting>>);
   return { answer: [[]], full: 1, rest: 0, form: FORM.has(type) };
 }
 
