@@ -41,8 +41,14 @@ async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSo
   return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
 }
 
-async function modelFolder(model: string): Promise<string> {
+/** Whether a folder is the model of a checkpoint, or of a run's checkpoint, by their paths: neither need be there any more. */
+const isModelOf = (model: string, directory: string): boolean =>
+  resolve(model, "..") === resolve(directory) || resolve(model, "..", "..") === resolve(directory, CHECKPOINTS);
+
+/** The model folder that a setting names. `began`: of a run that goes on, the folder that this was when it began. */
+async function modelFolder(model: string, began?: unknown): Promise<string> {
   const directory = located(model);
+  if (typeof began === "string" && isModelOf(began, directory)) return began;
   if (existsSync(join(directory, CHECKPOINTS))) {
     return onBestCheckpoint(directory, async (best) => {
       if (best !== undefined) return best.model;
@@ -52,11 +58,21 @@ async function modelFolder(model: string): Promise<string> {
   return existsSync(join(directory, STATE_FILE)) ? (await readCheckpoint(directory)).model : directory;
 }
 
-/** Settings whose models are model folders: a run stands for its best checkpoint as it is now, a checkpoint for its model. */
-export async function settleModels(config: ResolvedConfig): Promise<ResolvedConfig> {
+/** What a run that goes on has in its config.json. */
+type Began = Readonly<{ model?: unknown; teacher?: unknown }>;
+
+/**
+ * Settings whose models are model folders: a checkpoint stands for its model, a run for its best checkpoint as it is now, or,
+ * in a run that goes on, for the one of its checkpoints that this began with.
+ */
+export async function settleModels(config: ResolvedConfig, began: Began = {}): Promise<ResolvedConfig> {
   const { model, teacher } = config;
-  const external = teacher.model === "" ? "" : await modelFolder(teacher.model);
-  return { ...config, model: await modelFolder(model), teacher: { ...teacher, model: external } };
+  const external = (began.teacher as Began | undefined)?.model;
+  return {
+    ...config,
+    model: await modelFolder(model, began.model),
+    teacher: { ...teacher, model: teacher.model === "" ? "" : await modelFolder(teacher.model, external) },
+  };
 }
 
 /**

@@ -258,7 +258,8 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   checkHooks(hooks);
-  const config = await settleModels(resolveConfig(settings));
+  const began = hooks.resume === undefined ? undefined : (await readRunConfig(hooks.resume)).config;
+  const config = await settleModels(resolveConfig(settings), began);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);
