@@ -90,7 +90,7 @@ export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.
 export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
 export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
-export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
+export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";

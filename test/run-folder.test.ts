@@ -75,6 +75,23 @@ onLinux("a run that cannot go on leaves no file open", async () => {
   expect(opened()).toEqual([]);
 });
 
+test("a line that could be written in part alone is taken back: what is written next does not follow it", async () => {
+  const path = join(folder, "lines.jsonl");
+  const file = await LineFile.open(path);
+  await file.append(["one"]);
+  const { handle } = file as unknown as { handle: { write(bytes: Buffer, at: number): Promise<unknown> } };
+  const write = handle.write.bind(handle);
+  handle.write = async (bytes, at) => {
+    if (at > 0) throw Object.assign(new Error("full"), { code: "ENOSPC" });
+    return write(bytes.subarray(0, 2), 0);
+  };
+  await expect(file.append(["two"])).rejects.toMatchObject({ code: "ERR_RLSD_WRITE" });
+  handle.write = write;
+  await file.append(["three"]);
+  await file.close();
+  expect([readFileSync(path, "utf8"), file.offset]).toEqual(["one\nthree\n", 10]);
+});
+
 const sample: SampleLine = {
   step: 1,
   id: "a",

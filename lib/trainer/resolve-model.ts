@@ -1,9 +1,12 @@
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { hubCache, located } from "../hub-cache.js";
-import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
+import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
@@ -107,6 +110,16 @@ export async function withModel<T>(
     "ERR_RLSD_MODEL",
     `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor the name of a model in ${hubCache()}.`,
   );
+}
+
+/** Of all weights that the built-in engine would load of a model's folder, or of adapters and what they stand on. */
+export async function weightsFingerprint(model: string, base?: string): Promise<string> {
+  if (!(await isAdapterFolder(model))) return fingerprint(model);
+  const hash = createHash("sha256").update(
+    await fingerprint(base === undefined ? await modelUnder(model) : located(base)),
+  );
+  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS]) hash.update(await readFile(join(model, name)));
+  return hash.digest("hex");
 }
 
 /** How that model is loaded, and a teacher that is another one. */

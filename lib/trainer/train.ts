@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import { packageVersion } from "../version.js";
 import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
@@ -29,11 +29,6 @@ import { parametersOf, textFolder } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 /** The run between its steps. */
 interface Run {
