@@ -89,6 +89,7 @@ export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
 export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
 export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
+export type { DiskPlan } from "./trainer/disk.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export { exampleSettings } from "./trainer/example/config.js";

@@ -1,14 +1,10 @@
 import { asksTeacher, showsPrivileged } from "./algorithms.js";
+import { bytesText } from "./bytes-text.js";
 import type { FieldMap } from "./data/fields.js";
+import { diskShortage, diskText } from "./disk.js";
 import type { DryRun, Spread } from "./dry-run.js";
 import { heldOutText } from "./prepare.js";
 import { parametersText } from "./student.js";
-
-const bytes = (n: number): string => {
-  const unit = ["B", "KiB", "MiB", "GiB", "TiB"].findLast((_, i) => n >= 1024 ** i || i === 0)!;
-  const scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(unit);
-  return `${(n / scale).toFixed(scale === 1 ? 0 : 1)} ${unit}`;
-};
 
 const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
 
@@ -75,6 +71,7 @@ export function dryRunText(plan: DryRun): string {
   const { config, rows, memory } = plan;
   const total = Object.values(memory).reduce((a, b) => a + b, 0);
   const shares = Object.entries(memory).filter(([, n]) => n > 0);
+  const short = diskShortage(plan.disk);
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
@@ -83,8 +80,10 @@ export function dryRunText(plan: DryRun): string {
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     ...endingsText(plan.endings),
     ...stepText(plan),
-    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
+    `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +
       ("activations" in memory ? "" : ", and activations"),
+    `disk       ${diskText(plan.disk)}`,
+    ...(short === undefined ? [] : [`           ${short}`]),
     ...teacherText(plan),
     "schedule   step  creditMix  learningRate",
     ...plan.schedule.map(

@@ -6,6 +6,7 @@ import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { type DiskPlan, planDisk } from "./disk.js";
 import { checkComparable, comparesDistributions } from "./distillation.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
@@ -49,6 +50,7 @@ export interface DryRun extends ParameterCounts {
   /** Longest batch of a step: every completion at its full length, or every trace as long as the longest row. */
   readonly tokensPerStep: number;
   readonly memory: Readonly<Record<string, number>>;
+  readonly disk: DiskPlan;
   readonly privileged: {
     /** Rows with privileged text that fits, fits only cut, does not fit at all, and rows that have none. */
     readonly whole: number;
@@ -271,6 +273,7 @@ export async function dryRun(
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
       memory: await memoryOf(config, policy, shape),
+      disk: await planDisk(config, policy, config.model),
       ...privilegedRows(config, materials, policy),
       schedule: [...marks]
         .filter((step) => step >= 1)

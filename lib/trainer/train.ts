@@ -14,6 +14,7 @@ import {
   tellingMend,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { type DiskPlan, planDisk, requireRoom } from "./disk.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
@@ -39,6 +40,7 @@ interface Run {
   readonly materials: Materials;
   readonly context: StepContext;
   readonly journal: VerdictJournal;
+  readonly disk: DiskPlan;
   readonly accuracies: number[];
   /** The last checkpoint. */
   saved: { readonly state: RunState; readonly path: string } | undefined;
@@ -145,6 +147,10 @@ async function openPrepared(o: {
   readonly unlock: Unlock | undefined;
 }): Promise<{ run: Run; state: RunState }> {
   const { config, hooks, from, weights, materials, unlock } = o;
+  const text = await textFolder(config, from);
+  const disk = await planDisk(config, weights.policy, text, hooks.resume);
+  // What a hook's policies write is not known.
+  if (hooks.loadPolicy === undefined) requireRoom(disk);
   const folder = await openFolder(config, hooks, from, unlock);
   const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
@@ -157,7 +163,7 @@ async function openPrepared(o: {
     signal,
     onStage: hooks.onStage,
   };
-  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };
+  const run: Run = { config, hooks, folder, weights, materials, context, journal, disk, accuracies: [], saved: from };
   return { run, state: from?.state ?? INITIAL_STATE };
 }
 
@@ -203,6 +209,7 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
     skipped: materials.skipped,
     heldOutInTraining: heldOutInTraining(materials),
     withoutPrivileged: rowsWithoutPrivilege(materials.train, config, hooks.privileged),
+    disk: run.disk,
     step: begin.step,
   });
   const { state, interrupted } = await loop(run, begin);
