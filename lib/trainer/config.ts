@@ -171,6 +171,13 @@ export const trainSchema = {
     open: text("", "credit and distillation only inside this tag's text, such as <think>; empty: everywhere"),
     close: text("", "the tag that ends it"),
   },
+  sft: {
+    turns: oneOf(
+      ["last", "all"],
+      "last",
+      "turns of the assistant that algorithm sft learns of a conversation: the trace, or the earlier ones too",
+    ),
+  },
   optimizer: {
     learningRate: number(1e-6, "AdamW", { min: 0 }),
     schedule: oneOf(["constant", "linear", "cosine"], "constant", "after the warm-up"),

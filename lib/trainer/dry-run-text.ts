@@ -26,7 +26,7 @@ function endingsText(endings: DryRun["endings"]): string[] {
 /** Characters of a prompt that are shown from each of its ends. */
 const SHOWN = 600;
 
-function askedText({ student, teacher, demonstration }: DryRun["asked"]): string[] {
+function askedText({ student, teacher, demonstration, earlier = [] }: DryRun["asked"]): string[] {
   const told = (what: string, text: string) => {
     const left = text.length - 2 * SHOWN;
     const shown = left > 0 ? `${text.slice(0, SHOWN)} ... (${left} characters) ... ${text.slice(-SHOWN)}` : text;
@@ -36,6 +36,7 @@ function askedText({ student, teacher, demonstration }: DryRun["asked"]): string
     ...told("the first prompt, as the model reads it", student),
     ...(teacher === null ? [] : told("the first prompt, as the teacher reads it", teacher)),
     ...(demonstration === null ? [] : told("what the model learns to say then", demonstration)),
+    ...earlier.flatMap((turn, i) => told(`and before that, as turn ${i + 1}`, turn)),
   ];
 }
 
@@ -47,7 +48,7 @@ function stepText({ config, sequencesPerStep, tokensPerStep, traceTokens }: DryR
   }
   return [
     `traces     ${spreadText(traceTokens)} tokens`,
-    `step       ${prompts} rows with their traces: at most ${tokensPerStep} tokens`,
+    `step       ${prompts} rows with ${config.sft.turns === "all" ? "all turns" : "their traces"}: at most ${tokensPerStep} tokens`,
   ];
 }
 

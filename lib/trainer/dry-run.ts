@@ -4,6 +4,7 @@ import { modelUnder } from "../policy/adapter-folder.js";
 import { isWeightFile, readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
+import type { Prompter } from "../prompt/prompter.js";
 import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { type DiskPlan, planDisk } from "./disk.js";
@@ -40,6 +41,8 @@ export interface DryRun extends ParameterCounts {
     readonly teacher: string | null;
     /** What the model learns to say; null: it learns from what it draws. */
     readonly demonstration: string | null;
+    /** Turns that it learns before that one, each behind its own prompt; absent: there are none. */
+    readonly earlier?: readonly string[];
   };
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
@@ -120,15 +123,22 @@ function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): Step
     const drawn = { prompts, count, promptTokens: prompt, maxTokens };
     return { sequences, longest, tokens: sequences * longest, computed: prompts * (prompt + count * maxTokens), drawn };
   }
-  const longest = extremes(train.map(({ ids, demonstration }) => ids.length + demonstration!.ids.length)).max;
-  const tokens = prompts * longest;
+  const lengths = train.map(({ lessons }) => lessons!.map(({ prompt: read, ids }) => read.ids.length + ids.length));
+  const longest = extremes(lengths.flat()).max;
+  const tokens = prompts * extremes(lengths.map((row) => row.reduce((a, b) => a + b, 0))).max;
   const drawn = {
     prompts: Math.min(held.length, PROMPTS_A_CALL),
     count: 1,
     promptTokens: held.length === 0 ? 0 : longestOf(held),
     maxTokens,
   };
-  return { sequences: prompts, longest, tokens, computed: tokens, drawn };
+  return {
+    sequences: prompts * extremes(lengths.map((row) => row.length)).max,
+    longest,
+    tokens,
+    computed: tokens,
+    drawn,
+  };
 }
 
 /** Weights of a teacher that is another model, as its files have them. */
@@ -185,6 +195,21 @@ function activationsOf(
   return { activations: student + teacher + logits };
 }
 
+const learnedTokens = ({ lessons = [] }: Prompted): number =>
+  lessons.reduce((n, { ids, mask }) => n + (mask?.filter((kept) => kept === 1) ?? ids).length, 0);
+
+/** Turns as they are learned, decoded from their ids. */
+function learned({ lessons = [] }: Prompted, prompter: Prompter): Pick<DryRun["asked"], "demonstration" | "earlier"> {
+  const turns = lessons.flatMap(({ ids, mask }) => {
+    const places = [...ids.keys()].filter((t) => mask?.[t] !== 0);
+    // A turn begins where what is learned does not go on.
+    const starts = places.flatMap((t, i) => (i > 0 && places[i - 1] === t - 1 ? [] : [i]));
+    return starts.map((start, i) => prompter.decode(places.slice(start, starts[i + 1]).map((t) => ids[t]!)));
+  });
+  const earlier = turns.slice(0, -1);
+  return { demonstration: turns.at(-1) ?? null, ...(earlier.length > 0 && { earlier }) };
+}
+
 /** What a step would show its teacher of each row. */
 function privilegedRows(
   config: ResolvedConfig,
@@ -219,11 +244,7 @@ function privilegedRows(
   const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
   return {
     privileged: { ...counts, fromRollouts, teacherPromptTokens, firstWithout },
-    asked: {
-      student: materials.prompter.decode(first!.ids),
-      teacher,
-      demonstration: first!.demonstration === undefined ? null : materials.prompter.decode(first!.demonstration.ids),
-    },
+    asked: { student: materials.prompter.decode(first!.ids), teacher, ...learned(first!, materials.prompter) },
   };
 }
 
@@ -269,7 +290,7 @@ export async function dryRun(
       columns: materials.columns,
       endings: endingsOf(config, materials, policy),
       promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
-      traceTokens: imitates(config) ? spread(materials.train.map((prompt) => prompt.demonstration!.ids.length)) : null,
+      traceTokens: imitates(config) ? spread(materials.train.map(learnedTokens)) : null,
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
       memory: await memoryOf(config, policy, shape),

@@ -1,8 +1,8 @@
 import { RlsdError } from "../errors.js";
 import type { Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
-import type { Demonstration } from "../prompt/demonstration.js";
 import { spanMask } from "../prompt/spans.js";
+import type { Lesson } from "../prompt/turns.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 
@@ -11,8 +11,8 @@ export interface Prompted {
   readonly example: Example;
   readonly text: string;
   readonly ids: Int32Array;
-  /** What the row itself answers; only where that is learned, or compared with. */
-  readonly demonstration?: Demonstration | undefined;
+  /** What the row itself answers, in one sequence or several; only where that is learned, or compared with. */
+  readonly lessons?: readonly Lesson[] | undefined;
 }
 
 /** One completion. Rollouts with the same `group` answer the same prompt. */

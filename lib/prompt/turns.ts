@@ -1,0 +1,77 @@
+import { RlsdError } from "../errors.js";
+import type { ChatMessage } from "./chat-template.js";
+import { type Demonstration, demonstration } from "./demonstration.js";
+import type { Prompter } from "./prompter.js";
+
+/** A sequence to learn from: what is read, and behind it turns of the assistant with what is read between them. */
+export interface Lesson {
+  readonly prompt: { readonly text: string; readonly ids: Int32Array };
+  readonly ids: Int32Array;
+  /** 1 where a token of `ids` is learned; undefined: everywhere. */
+  readonly mask: Uint8Array | undefined;
+}
+
+/** A lesson of one reply. */
+export const replyLesson = (prompt: Lesson["prompt"], { ids }: Demonstration): Lesson => ({
+  prompt,
+  ids,
+  mask: undefined,
+});
+
+/** That lesson with another turn behind it; undefined: the turn's prompt does not begin with the lesson, id by id. */
+function extended(lesson: Lesson, prompt: Lesson["prompt"], shown: Demonstration): Lesson | undefined {
+  const { prompt: first } = lesson;
+  const start = first.ids.length;
+  const begins = prompt.ids.length >= start + lesson.ids.length;
+  if (!begins || !first.ids.every((id, i) => prompt.ids[i] === id)) return undefined;
+  if (!lesson.ids.every((id, i) => prompt.ids[start + i] === id)) return undefined;
+  const at = prompt.ids.length - start;
+  const ids = new Int32Array(at + shown.ids.length);
+  ids.set(prompt.ids.subarray(start));
+  ids.set(shown.ids, at);
+  // What lies between the two is read alone.
+  const mask = new Uint8Array(ids.length).fill(1, at);
+  if (lesson.mask === undefined) mask.fill(1, 0, lesson.ids.length);
+  else mask.set(lesson.mask);
+  return { prompt: first, ids, mask };
+}
+
+/** What is wrong with a turn, and which one it is. */
+function named<T>(i: number, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError(error.code, `message ${i + 1} (sft.turns is all): ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * Every turn of the assistant, as the model would have to draw it when it was its turn: each is rendered as the last one of
+ * the conversation up to it. Turns are in one sequence where the template only appends. Where it writes earlier turns anew
+ * (Qwen 3 and SmolLM 3 leave out their thoughts), what the model reads later is another text, and the turns after that have a
+ * sequence of their own.
+ *
+ * @param endTokenIds that end a completion, the likeliest first
+ * @throws RlsdError ERR_RLSD_PROMPT when a turn says nothing, or leaves open a thought that its prompt opens
+ */
+export function turnLessons(
+  prompter: Prompter,
+  messages: readonly ChatMessage[],
+  endTokenIds: readonly number[],
+): Lesson[] {
+  const lessons: Lesson[] = [];
+  // What the assistant says before anyone asked is read, and no answer to learn.
+  const asked = messages.findIndex(({ role }) => role !== "assistant" && role !== "system");
+  for (const [i, { role, content }] of messages.entries()) {
+    if (role !== "assistant" || asked < 0 || i < asked) continue;
+    const before = messages.slice(0, i);
+    const prompt = prompter.prompt(before);
+    const shown = named(i, () => demonstration(prompter, prompt, before, content, endTokenIds));
+    const last = lessons.at(-1);
+    const longer = last && extended(last, prompt, shown);
+    if (longer === undefined) lessons.push(replyLesson(prompt, shown));
+    else lessons[lessons.length - 1] = longer;
+  }
+  return lessons;
+}
