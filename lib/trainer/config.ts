@@ -220,7 +220,10 @@ export const trainSchema = {
     keep: integer(2, "latest checkpoints kept, besides the best", { min: 1 }),
   },
   log: {
-    samples: integer(8, "completions a step written to samples.jsonl; they are the first of the batch"),
+    samples: integer(
+      8,
+      "completions a step written to samples.jsonl, the first of the batch; of algorithm sft an evaluation, of the first held-out rows",
+    ),
   },
   leak: {
     patterns: listOf(

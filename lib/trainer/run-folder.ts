@@ -15,9 +15,11 @@ export interface MetricsLine {
   readonly [name: string]: number | string | Readonly<Record<string, number>> | undefined;
 }
 
-/** A line of samples.jsonl: one completion of a step. Per-token lists have one entry a token of the completion. */
+/** A line of samples.jsonl: one completion of a step, or of an evaluation where steps draw none. Per-token lists have one entry a token of the completion. */
 export interface SampleLine {
   readonly step: number;
+  /** It answers a held-out row, and nothing was learned from it. */
+  readonly heldOut?: true;
   readonly id: string;
   /** Completions with the same number answer the same prompt. */
   readonly group: number;

@@ -16,14 +16,15 @@ import {
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { type DiskPlan, planDisk, requireRoom } from "./disk.js";
 import { giveUpAll, releasing } from "./durable.js";
-import { evaluate } from "./evaluate.js";
+import { evaluate, type Prediction } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleModels } from "./resolve-model.js";
-import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
+import { type MetricsLine, RunFolder, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
+import { sampleLine } from "./sample-line.js";
 import { sftStep } from "./sft.js";
 import { type StepContext, trainStep } from "./step.js";
 import { parametersOf, textFolder } from "./student.js";
@@ -44,6 +45,14 @@ interface Run {
   readonly accuracies: number[];
   /** The last checkpoint. */
   saved: { readonly state: RunState; readonly path: string } | undefined;
+}
+
+/** What the model answers to the first held-out rows, where steps have no completions to log. */
+function heldOutSamples({ config, materials }: Run, step: number, predictions: readonly Prediction[]): SampleLine[] {
+  const answers = predictions.filter(({ greedy }) => greedy).slice(0, config.log.samples);
+  return answers.map(({ rollout, verdict }) =>
+    sampleLine({ step, heldOut: true, rollout, verdict, advantage: 0 }, materials.tokenizer),
+  );
 }
 
 async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
@@ -67,6 +76,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
     ...metrics,
     time: { total: performance.now() - start },
   };
+  if (imitates(config)) await run.folder.logSamples(heldOutSamples(run, state.step, predictions));
   await run.folder.log(line);
   run.accuracies.push(metrics.accuracy!);
   run.hooks.onEval?.(line, predictions);
