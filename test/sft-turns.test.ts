@@ -6,7 +6,7 @@ import { loadPolicy } from "../lib/policy/load.js";
 import { createTokenizer } from "../lib/policy/tokenizer.js";
 import { createChatTemplate } from "../lib/prompt/chat-template.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
-import { type Lesson, turnLessons } from "../lib/prompt/turns.js";
+import { type Imitation, turnImitations } from "../lib/prompt/turns.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
@@ -39,11 +39,15 @@ const FORGETTING =
   "{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}" +
   "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-const lessonsOf = (source: string | undefined, messages = CONVERSATION, ends = [END]) =>
-  turnLessons(createPrompter(tokenizer, source === undefined ? undefined : createChatTemplate(source)), messages, ends);
+const imitationsOf = (source: string | undefined, messages = CONVERSATION, ends = [END]) =>
+  turnImitations(
+    createPrompter(tokenizer, source === undefined ? undefined : createChatTemplate(source)),
+    messages,
+    ends,
+  );
 
-/** What is read and what is learned of a lesson, in turn: [read, learned, read, learned, ...]. */
-function parts({ prompt, ids, mask }: Lesson): string[] {
+/** What is read and what is learned of a imitation, in turn: [read, learned, read, learned, ...]. */
+function parts({ prompt, ids, mask }: Imitation): string[] {
   const runs: number[][] = [[...prompt.ids]];
   let learned = false;
   for (const [t, id] of ids.entries()) {
@@ -57,9 +61,9 @@ function parts({ prompt, ids, mask }: Lesson): string[] {
 
 describe("all turns of a conversation", () => {
   test("are one sequence where the template only appends: what the model would draw is learned, the rest is read", () => {
-    const [lesson, ...more] = lessonsOf(APPENDING);
+    const [imitation, ...more] = imitationsOf(APPENDING);
     expect(more).toEqual([]);
-    expect(parts(lesson!)).toEqual([
+    expect(parts(imitation!)).toEqual([
       "<|im_start|>system\nbrief<|im_end|>\n<|im_start|>user\ntwo and two<|im_end|>\n<|im_start|>assistant\n",
       "four,\n\nwhich is 4<|im_end|>",
       "\n<|im_start|>user\nand three<|im_end|>\n<|im_start|>assistant\n",
@@ -67,7 +71,7 @@ describe("all turns of a conversation", () => {
     ]);
     // The ids are those of the whole conversation, encoded at once.
     const whole = tokenizer.encode(createChatTemplate(APPENDING).render(CONVERSATION, { addGenerationPrompt: false }));
-    const ids = [...lesson!.prompt.ids, ...lesson!.ids];
+    const ids = [...imitation!.prompt.ids, ...imitation!.ids];
     expect(ids).toEqual([...whole.subarray(0, ids.length)]);
   });
 
@@ -75,7 +79,7 @@ describe("all turns of a conversation", () => {
     const messages = CONVERSATION.map((message) =>
       message.role === "assistant" ? turn("assistant", `<think>\nhm\n</think>\n${message.content}`) : message,
     );
-    expect(lessonsOf(FORGETTING, messages).map(parts)).toEqual([
+    expect(imitationsOf(FORGETTING, messages).map(parts)).toEqual([
       [
         "<|im_start|>system\nbrief<|im_end|>\n<|im_start|>user\ntwo and two<|im_end|>\n<|im_start|>assistant\n",
         "<think>\nhm\n</think>\nfour,\n\nwhich is 4<|im_end|>",
@@ -89,11 +93,11 @@ describe("all turns of a conversation", () => {
     ]);
     // A turn without a thought stays as it was, and the next one goes on behind it.
     const first = messages.map((message, i) => (i === 2 ? turn("assistant", "four") : message));
-    expect(lessonsOf(FORGETTING, first)).toHaveLength(1);
+    expect(imitationsOf(FORGETTING, first)).toHaveLength(1);
   });
 
   test("are a sequence each without a template, whose text has no ends of turns", () => {
-    expect(lessonsOf(undefined).map(parts)).toEqual([
+    expect(imitationsOf(undefined).map(parts)).toEqual([
       ["brieftwo and two", "four,\n\nwhich is 4<|im_end|>"],
       ["brieftwo and twofour,\n\nwhich is 4and three", "seven<|im_end|>"],
     ]);
@@ -101,19 +105,19 @@ describe("all turns of a conversation", () => {
 
   test("leave out what answers nobody, and need no last answer", () => {
     const greeting = [turn("assistant", "hello"), turn("user", "two and two"), turn("assistant", "four")];
-    const [lesson] = lessonsOf(APPENDING, [...greeting, turn("user", "thanks")]);
-    expect(parts(lesson!)).toEqual([
+    const [imitation] = imitationsOf(APPENDING, [...greeting, turn("user", "thanks")]);
+    expect(parts(imitation!)).toEqual([
       "<|im_start|>assistant\nhello<|im_end|>\n<|im_start|>user\ntwo and two<|im_end|>\n<|im_start|>assistant\n",
       "four<|im_end|>",
     ]);
-    expect(lessonsOf(APPENDING, greeting.slice(0, 2))).toEqual([]);
+    expect(imitationsOf(APPENDING, greeting.slice(0, 2))).toEqual([]);
   });
 
   test("that say nothing, or leave a thought open, are named", () => {
     const empty = [turn("user", "a"), turn("assistant", " "), turn("user", "b"), turn("assistant", "c")];
-    expect(() => lessonsOf(APPENDING, empty)).toThrow("message 2 (sft.turns is all): the trace has no tokens");
+    expect(() => imitationsOf(APPENDING, empty)).toThrow("message 2 (sft.turns is all): the trace has no tokens");
     const opening = APPENDING.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}");
-    expect(() => lessonsOf(opening)).toThrow(/^message 3 \(sft\.turns is all\): the prompt ends with <think>/);
+    expect(() => imitationsOf(opening)).toThrow(/^message 3 \(sft\.turns is all\): the prompt ends with <think>/);
   });
 });
 

@@ -4,35 +4,35 @@ import { type Demonstration, demonstration } from "./demonstration.js";
 import type { Prompter } from "./prompter.js";
 
 /** A sequence to learn from: what is read, and behind it turns of the assistant with what is read between them. */
-export interface Lesson {
+export interface Imitation {
   readonly prompt: { readonly text: string; readonly ids: Int32Array };
   readonly ids: Int32Array;
   /** 1 where a token of `ids` is learned; undefined: everywhere. */
   readonly mask: Uint8Array | undefined;
 }
 
-/** A lesson of one reply. */
-export const replyLesson = (prompt: Lesson["prompt"], { ids }: Demonstration): Lesson => ({
+/** An imitation of one reply. */
+export const replyImitation = (prompt: Imitation["prompt"], { ids }: Demonstration): Imitation => ({
   prompt,
   ids,
   mask: undefined,
 });
 
-/** That lesson with another turn behind it; undefined: the turn's prompt does not begin with the lesson, id by id. */
-function extended(lesson: Lesson, prompt: Lesson["prompt"], shown: Demonstration): Lesson | undefined {
-  const { prompt: first } = lesson;
+/** That imitation with another turn behind it; undefined: the turn's prompt does not begin with the imitation, id by id. */
+function extended(imitation: Imitation, prompt: Imitation["prompt"], shown: Demonstration): Imitation | undefined {
+  const { prompt: first } = imitation;
   const start = first.ids.length;
-  const begins = prompt.ids.length >= start + lesson.ids.length;
+  const begins = prompt.ids.length >= start + imitation.ids.length;
   if (!begins || !first.ids.every((id, i) => prompt.ids[i] === id)) return undefined;
-  if (!lesson.ids.every((id, i) => prompt.ids[start + i] === id)) return undefined;
+  if (!imitation.ids.every((id, i) => prompt.ids[start + i] === id)) return undefined;
   const at = prompt.ids.length - start;
   const ids = new Int32Array(at + shown.ids.length);
   ids.set(prompt.ids.subarray(start));
   ids.set(shown.ids, at);
   // What lies between the two is read alone.
   const mask = new Uint8Array(ids.length).fill(1, at);
-  if (lesson.mask === undefined) mask.fill(1, 0, lesson.ids.length);
-  else mask.set(lesson.mask);
+  if (imitation.mask === undefined) mask.fill(1, 0, imitation.ids.length);
+  else mask.set(imitation.mask);
   return { prompt: first, ids, mask };
 }
 
@@ -55,12 +55,12 @@ function named<T>(i: number, body: () => T): T {
  * @param endTokenIds that end a completion, the likeliest first
  * @throws RlsdError ERR_RLSD_PROMPT when a turn says nothing, or leaves open a thought that its prompt opens
  */
-export function turnLessons(
+export function turnImitations(
   prompter: Prompter,
   messages: readonly ChatMessage[],
   endTokenIds: readonly number[],
-): Lesson[] {
-  const lessons: Lesson[] = [];
+): Imitation[] {
+  const imitations: Imitation[] = [];
   // What the assistant says before anyone asked is read, and no answer to learn.
   const asked = messages.findIndex(({ role }) => role !== "assistant" && role !== "system");
   for (const [i, { role, content }] of messages.entries()) {
@@ -68,10 +68,10 @@ export function turnLessons(
     const before = messages.slice(0, i);
     const prompt = prompter.prompt(before);
     const shown = named(i, () => demonstration(prompter, prompt, before, content, endTokenIds));
-    const last = lessons.at(-1);
+    const last = imitations.at(-1);
     const longer = last && extended(last, prompt, shown);
-    if (longer === undefined) lessons.push(replyLesson(prompt, shown));
-    else lessons[lessons.length - 1] = longer;
+    if (longer === undefined) imitations.push(replyImitation(prompt, shown));
+    else imitations[imitations.length - 1] = longer;
   }
-  return lessons;
+  return imitations;
 }

@@ -123,7 +123,9 @@ function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): Step
     const drawn = { prompts, count, promptTokens: prompt, maxTokens };
     return { sequences, longest, tokens: sequences * longest, computed: prompts * (prompt + count * maxTokens), drawn };
   }
-  const lengths = train.map(({ lessons }) => lessons!.map(({ prompt: read, ids }) => read.ids.length + ids.length));
+  const lengths = train.map(({ imitations }) =>
+    imitations!.map(({ prompt: read, ids }) => read.ids.length + ids.length),
+  );
   const longest = extremes(lengths.flat()).max;
   const tokens = prompts * extremes(lengths.map((row) => row.reduce((a, b) => a + b, 0))).max;
   const drawn = {
@@ -195,12 +197,15 @@ function activationsOf(
   return { activations: student + teacher + logits };
 }
 
-const learnedTokens = ({ lessons = [] }: Prompted): number =>
-  lessons.reduce((n, { ids, mask }) => n + (mask?.filter((kept) => kept === 1) ?? ids).length, 0);
+const learnedTokens = ({ imitations = [] }: Prompted): number =>
+  imitations.reduce((n, { ids, mask }) => n + (mask?.filter((kept) => kept === 1) ?? ids).length, 0);
 
 /** Turns as they are learned, decoded from their ids. */
-function learned({ lessons = [] }: Prompted, prompter: Prompter): Pick<DryRun["asked"], "demonstration" | "earlier"> {
-  const turns = lessons.flatMap(({ ids, mask }) => {
+function learned(
+  { imitations = [] }: Prompted,
+  prompter: Prompter,
+): Pick<DryRun["asked"], "demonstration" | "earlier"> {
+  const turns = imitations.flatMap(({ ids, mask }) => {
     const places = [...ids.keys()].filter((t) => mask?.[t] !== 0);
     // A turn begins where what is learned does not go on.
     const starts = places.flatMap((t, i) => (i > 0 && places[i - 1] === t - 1 ? [] : [i]));

@@ -6,7 +6,7 @@ import { chatTemplateIn } from "../prompt/chat-template.js";
 import { demonstration } from "../prompt/demonstration.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
-import { replyLesson, turnLessons } from "../prompt/turns.js";
+import { replyImitation, turnImitations } from "../prompt/turns.js";
 import { createVerifier } from "../verifiers/registry.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -68,30 +68,30 @@ export function prompted(example: Example, prompter: Prompter, maxLength: number
 type SftSettings = ResolvedConfig["sft"];
 type Reader = Pick<Policy, "maxLength" | "endTokenIds">;
 
-function lessonsOf(prompt: Prompted, prompter: Prompter, { endTokenIds = [] }: Reader, turns: SftSettings["turns"]) {
+function imitationsOf(prompt: Prompted, prompter: Prompter, { endTokenIds = [] }: Reader, turns: SftSettings["turns"]) {
   const { messages, trace } = prompt.example;
   const reply = trace === null ? [] : [{ role: "assistant", content: trace }];
-  if (turns === "all") return turnLessons(prompter, [...messages, ...reply], endTokenIds);
+  if (turns === "all") return turnImitations(prompter, [...messages, ...reply], endTokenIds);
   return reply.map(({ content }) => {
     const shown = demonstration(prompter, prompt, messages, content, endTokenIds);
-    return replyLesson({ text: prompt.text, ids: prompt.ids }, shown);
+    return replyImitation({ text: prompt.text, ids: prompt.ids }, shown);
   });
 }
 
 /** That prompt with what its row itself answers; throws where that is nothing, or where a sequence is too long. */
 export function demonstrated(prompt: Prompted, prompter: Prompter, policy: Reader, { turns }: SftSettings): Prompted {
-  const lessons = lessonsOf(prompt, prompter, policy, turns);
-  if (lessons.length === 0) {
+  const imitations = imitationsOf(prompt, prompter, policy, turns);
+  if (imitations.length === 0) {
     const message =
       "there is no trace to learn: name its column (--set data.fields.trace=COLUMN), or leave the row out";
     throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
-  const length = extremes(lessons.map((lesson) => lesson.prompt.ids.length + lesson.ids.length)).max;
+  const length = extremes(imitations.map((imitation) => imitation.prompt.ids.length + imitation.ids.length)).max;
   if (length > policy.maxLength) {
     const message = `prompt and trace have ${length} tokens, but the model reads ${policy.maxLength}: shorten them`;
     throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
-  return { ...prompt, lessons };
+  return { ...prompt, imitations };
 }
 
 /** That prompt as a held-out one, whose trace is compared with where there is one that fits. */

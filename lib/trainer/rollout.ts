@@ -2,7 +2,7 @@ import { RlsdError } from "../errors.js";
 import type { Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import { spanMask } from "../prompt/spans.js";
-import type { Lesson } from "../prompt/turns.js";
+import type { Imitation } from "../prompt/turns.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 
@@ -12,7 +12,7 @@ export interface Prompted {
   readonly text: string;
   readonly ids: Int32Array;
   /** What the row itself answers, in one sequence or several; only where that is learned, or compared with. */
-  readonly lessons?: readonly Lesson[] | undefined;
+  readonly imitations?: readonly Imitation[] | undefined;
 }
 
 /** One completion. Rollouts with the same `group` answer the same prompt. */

@@ -14,7 +14,7 @@ import { learningRateOf, update } from "./update.js";
 /** What a row answers in the place of completions that were drawn and found right. */
 function toRows(prompt: Prompted, group: number): LossRow[] {
   const { id } = prompt.example;
-  return prompt.lessons!.map(({ prompt: read, ids: tokenIds, mask }) => {
+  return prompt.imitations!.map(({ prompt: read, ids: tokenIds, mask }) => {
     const drawn = { logProbs: new Float32Array(0), finish: "stop" as const, text: "" };
     const rollout = { id, group, prompt: { ...prompt, ...read }, tokenIds, ...drawn };
     return { rollout, advantage: 1, evidence: undefined, span: undefined, mask };
@@ -37,7 +37,7 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
   const objective = ALGORITHMS[config.algorithm]!.objective(config);
   const result = await update(policy, rows, { config, objective, creditMix: 0, step });
   watch.lap("update");
-  const lengths = conversations.map((lessons) => lessons.reduce((n, row) => n + lossTokens(row), 0));
+  const lengths = conversations.map((answers) => answers.reduce((n, row) => n + lossTokens(row), 0));
   const tokens = lengths.reduce((a, b) => a + b, 0);
   return {
     state: {
@@ -63,10 +63,10 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
 
 /** Mean of -log P over the tokens of held-out traces that would be learned, at temperature 1; nothing where no row has one. */
 export async function traceLoss(policy: Policy, prompts: readonly Prompted[], signal: AbortSignal): Promise<Numbers> {
-  const lessons = prompts.flatMap((prompt) => prompt.lessons ?? []);
+  const imitations = prompts.flatMap((prompt) => prompt.imitations ?? []);
   let [sum, tokens] = [0, 0];
-  for (let start = 0; start < lessons.length; start += PROMPTS_A_CALL) {
-    const some = lessons.slice(start, start + PROMPTS_A_CALL);
+  for (let start = 0; start < imitations.length; start += PROMPTS_A_CALL) {
+    const some = imitations.slice(start, start + PROMPTS_A_CALL);
     const requests = some.map(({ prompt, ids }) => ({ prompt: prompt.ids, completion: ids }));
     for (const [i, logProbs] of (await policy.score(requests, { signal })).entries()) {
       const { mask } = some[i]!;
