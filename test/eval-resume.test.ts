@@ -11,7 +11,9 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadPolicy } from "../lib/policy/load.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
+import { LineFile, writeError } from "../lib/trainer/durable.js";
 import { type EvalHooks, evaluateModel } from "../lib/trainer/eval-run.js";
 import { randomStream } from "../lib/trainer/random.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
@@ -77,6 +79,69 @@ describe("an evaluation that was interrupted", () => {
       expect(asked).toHaveLength(48 - kept);
       expect(resultsOf(at(output))).toEqual(resultsOf(at("straight")));
     }
+  });
+
+  test("keeps a completion once it is whole, while longer ones are drawn, and draws no more than is missing", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "rlsd-eval-long-"));
+    // Three moves are answered in half the tokens of eight.
+    const rows = Array.from({ length: 8 }, (_, i) => ({
+      question: `Clock at ${i + 1}, then + 2 - 5 + 1${i % 2 === 0 ? "" : " + 2 + 1 + 1 - 7 + 3"}.`,
+      answer: "1",
+    }));
+    writeFileSync(join(folder, "rows.jsonl"), rows.map((row) => JSON.stringify(row)).join("\n"));
+    const drawn: number[] = [];
+    const load = async (directory: string) => {
+      const policy = await loadPolicy(directory);
+      const generate = policy.generate.bind(policy);
+      policy.generate = (prompts, o) => {
+        drawn.push(prompts.length);
+        return generate(prompts, o);
+      };
+      return policy;
+    };
+    const evaluation = (output: string, reward: (sample: Sample) => number, hooks: EvalHooks = {}) =>
+      evaluateModel(
+        clock,
+        [join(folder, "rows.jsonl")],
+        join(folder, output),
+        { reward, rollout: { maxTokens: 60 }, eval: { samples: 2 } },
+        { loadPolicy: load, ...hooks },
+      );
+    const right = ({ completion, row }: Sample) => Number(completion.endsWith(`Answer: ${row.answer}`));
+    await evaluation("straight", right);
+    for (const moment of [3, 12]) {
+      const control = new AbortController();
+      let judged = 0;
+      const stopping = (sample: Sample) => {
+        if (++judged === moment) setImmediate(() => control.abort(new Error("stop")));
+        return right(sample);
+      };
+      drawn.length = 0;
+      await expect(evaluation(`stopped-${moment}`, stopping, { signal: control.signal })).rejects.toThrow("stop");
+      const kept = linesOf(join(folder, `stopped-${moment}`)).length;
+      // Short ones at first, of the greedy ones and then of the samples.
+      expect(kept).toBeGreaterThanOrEqual(moment);
+      expect(kept).toBeLessThan(moment < 8 ? 8 : 24);
+      expect((await evaluation(`stopped-${moment}`, right)).kept).toBe(kept);
+      // Greedy ones alone are drawn apart: samples are the same draws only together.
+      expect(drawn).toEqual(moment < 8 ? [8, 8 - kept, 8] : [8, 8, 8]);
+      expect(resultsOf(join(folder, `stopped-${moment}`))).toEqual(resultsOf(join(folder, "straight")));
+    }
+  });
+
+  test("ends at once where what was judged cannot be kept", async () => {
+    const { run, at } = tinyEvaluation();
+    const append = jest.spyOn(LineFile.prototype, "append").mockImplementation(async function (this: LineFile) {
+      throw writeError(this.path, Object.assign(new Error("full"), { code: "ENOSPC" }));
+    });
+    await expect(run("full")).rejects.toMatchObject({
+      code: "ERR_RLSD_WRITE",
+      message: expect.stringMatching(/predictions\.jsonl: there is no space left/),
+    });
+    append.mockRestore();
+    expect((await run("full")).kept).toBe(0);
+    await run("straight");
+    expect(resultsOf(at("full"))).toEqual(resultsOf(at("straight")));
   });
 
   test("does not draw again what it has whole", async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
 import { LineFile, writeWhole } from "./durable.js";
-import type { KeptPredictions, Place, Prediction, Scored } from "./evaluate.js";
+import type { KeptPredictions, Place, Prediction, Scored } from "./predict.js";
 import { rounded } from "./run-folder.js";
 
 export const PREDICTIONS_FILE = "predictions.jsonl";

@@ -3,7 +3,7 @@ import { checkFunction, checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { DiskPlan } from "./disk.js";
-import type { Prediction } from "./evaluate.js";
+import type { Prediction } from "./predict.js";
 import type { PrivilegedFunction } from "./privileged-text.js";
 import type { MetricsLine } from "./run-folder.js";
 import type { OnStage } from "./stage.js";

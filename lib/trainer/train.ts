@@ -16,9 +16,10 @@ import {
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { type DiskPlan, planDisk, requireRoom } from "./disk.js";
 import { giveUpAll, releasing } from "./durable.js";
-import { evaluate, type Prediction } from "./evaluate.js";
+import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
+import type { Prediction } from "./predict.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleModels } from "./resolve-model.js";
