@@ -95,14 +95,8 @@ export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from 
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
-export {
-  type MetricsLine,
-  type RunConfig,
-  readMetrics,
-  readRunConfig,
-  readSamples,
-  type SampleLine,
-} from "./trainer/run-folder.js";
+export { type MetricsLine, type RunConfig, readRunConfig, type SampleLine } from "./trainer/run-folder.js";
+export { readMetrics, readSamples } from "./trainer/run-logs.js";
 export type { Stage } from "./trainer/stage.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";

@@ -11,7 +11,7 @@ import type { TrainConfig } from "../lib/trainer/config.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import { readMetrics } from "../lib/trainer/run-folder.js";
+import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 
 const tokenizer = createTokenizer(

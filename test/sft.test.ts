@@ -13,13 +13,8 @@ import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { evaluateModel } from "../lib/trainer/eval-run.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import {
-  type MetricsLine,
-  readMetrics,
-  readRunConfig,
-  readSamples,
-  type SampleLine,
-} from "../lib/trainer/run-folder.js";
+import { type MetricsLine, readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
+import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";

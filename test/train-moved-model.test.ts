@@ -1,6 +1,7 @@
 import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readMetrics, readRunConfig } from "../lib/trainer/run-folder.js";
+import { readRunConfig } from "../lib/trainer/run-folder.js";
+import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { clockTask } from "./support/clock-task.js";
 
