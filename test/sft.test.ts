@@ -171,7 +171,7 @@ describe("supervised fine-tuning", () => {
     const { report } = await reportRun(settings.output);
     const page = readFileSync(report, "utf8");
     expect(page).toContain("<h2>Answers to held-out rows</h2>");
-    expect(page).toContain("9 of 9 completions");
+    expect(page).toContain("9 of 9 completions: of evaluations spread over the run those to the first rows.");
     expect(page).not.toContain("Credit, token");
     expect(page).not.toContain('id="by-side"');
     const silent = example({ steps: 1, log: { samples: 0 } });

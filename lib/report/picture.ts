@@ -83,7 +83,7 @@ export function captionOf(
   if (samples.every(({ heldOut }) => heldOut)) {
     return {
       title: "Answers to held-out rows",
-      about: html`What the model answered at evaluations, drawn greedily, and what the verifier said of it; of every evaluation the first rows.`,
+      about: html`What the model answered at evaluations, drawn greedily, and what the verifier said of it.`,
     };
   }
   const views = new Set(samples.map(viewOf));
