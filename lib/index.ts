@@ -90,19 +90,14 @@ export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
 export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
 export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
+export type { DiskPlan } from "./trainer/disk.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
-export { type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
+export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
-export {
-  type MetricsLine,
-  type RunConfig,
-  readMetrics,
-  readRunConfig,
-  readSamples,
-  type SampleLine,
-} from "./trainer/run-folder.js";
+export { type MetricsLine, type RunConfig, readRunConfig, type SampleLine } from "./trainer/run-folder.js";
+export { readMetrics, readSamples } from "./trainer/run-logs.js";
 export type { Stage } from "./trainer/stage.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";

@@ -235,6 +235,20 @@ describe("streaming and abort", () => {
     }
   });
 
+  test("onCompletion sees every completion once, as it is returned, and the shorter ones first", async () => {
+    const seen: [number, number, Completion][] = [];
+    const onCompletion = (p: number, c: number, drawn: Completion): void => void seen.push([p, c, drawn]);
+    const stopTokenIds = [1, 2, 3, 4];
+    const streamed = await policy.generate(prompts(3), sampling({ stopTokenIds, onCompletion }));
+    expect(streamed).toEqual(await policy.generate(prompts(3), sampling({ stopTokenIds })));
+    expect(seen).toHaveLength(streamed.flat().length);
+    for (const [p, c, drawn] of seen) expect(drawn).toEqual(streamed[p]![c]);
+    const finishes = streamed.flat().map(({ finish }) => finish);
+    expect(new Set(finishes)).toEqual(new Set(["stop", "length"]));
+    const lengths = seen.map(([, , { tokenIds }]) => tokenIds.length);
+    expect(lengths).toEqual(lengths.toSorted((a, b) => a - b));
+  });
+
   test("an error in onToken ends the call with it, and the policy still works", async () => {
     const failing = policy.generate(prompts(2), {
       ...sampling(),

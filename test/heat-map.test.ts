@@ -1,7 +1,7 @@
 import { createBeforeAfter } from "../lib/cli/before-after.js";
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
-import type { Prediction } from "../lib/trainer/evaluate.js";
+import type { Prediction } from "../lib/trainer/predict.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 
 const ESC = "\u001b";

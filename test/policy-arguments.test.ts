@@ -47,6 +47,11 @@ describe("a wrong argument is an RlsdError that says what was expected", () => {
       /at most 2097152 for count/,
     ],
     ["stopTokenIds", () => policy.generate([ids(1)], { ...sampling, stopTokenIds: wrong(5) }), /an array of token ids/],
+    [
+      "onCompletion",
+      () => policy.generate([ids(1)], { ...sampling, onCompletion: wrong("x") }),
+      /a function for onCompletion/,
+    ],
     ["onToken", () => policy.generate([ids(1)], { ...sampling, onToken: wrong("x") }), /a function for onToken/],
     ["signal", () => policy.generate([ids(1)], { ...sampling, signal: wrong({}) }), /an AbortSignal for signal/],
     ["temperature", () => policy.generate([ids(1)], { ...sampling, temperature: 1e-40 }), /0, which is greedy, or a/],

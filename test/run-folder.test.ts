@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { giveUpAll, LineFile, writeWhole } from "../lib/trainer/durable.js";
-import { type MetricsLine, RunFolder, readMetrics, readSamples, type SampleLine } from "../lib/trainer/run-folder.js";
+import { type MetricsLine, RunFolder, type SampleLine } from "../lib/trainer/run-folder.js";
+import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 
 let folder: string;
 beforeEach(() => {
@@ -73,6 +74,23 @@ onLinux("a run that cannot go on leaves no file open", async () => {
   expect([opened(), given]).toEqual([[], 1]);
   await expect(LineFile.open(join(path, "metrics.jsonl"), 1)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
   expect(opened()).toEqual([]);
+});
+
+test("a line that could be written in part alone is taken back: what is written next does not follow it", async () => {
+  const path = join(folder, "lines.jsonl");
+  const file = await LineFile.open(path);
+  await file.append(["one"]);
+  const { handle } = file as unknown as { handle: { write(bytes: Buffer, at: number): Promise<unknown> } };
+  const write = handle.write.bind(handle);
+  handle.write = async (bytes, at) => {
+    if (at > 0) throw Object.assign(new Error("full"), { code: "ENOSPC" });
+    return write(bytes.subarray(0, 2), 0);
+  };
+  await expect(file.append(["two"])).rejects.toMatchObject({ code: "ERR_RLSD_WRITE" });
+  handle.write = write;
+  await file.append(["three"]);
+  await file.close();
+  expect([readFileSync(path, "utf8"), file.offset]).toEqual(["one\nthree\n", 10]);
 });
 
 const sample: SampleLine = {

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { reportRun } from "../lib/cli/report-run.js";
 import { rowCoefficient } from "../lib/objectives/presets.js";
 import { loadPolicy } from "../lib/policy/load.js";
 import { createTokenizer } from "../lib/policy/tokenizer.js";
@@ -12,7 +13,8 @@ import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { evaluateModel } from "../lib/trainer/eval-run.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import { type MetricsLine, readMetrics, readRunConfig } from "../lib/trainer/run-folder.js";
+import { type MetricsLine, readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
+import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
@@ -147,12 +149,39 @@ describe("supervised fine-tuning", () => {
     const losses = held.map(({ loss }) => loss as number);
     expect(losses[1]).toBeLessThan(losses[0]! / 2);
     expect(losses[2]).toBeLessThan(losses[1]!);
-    // Nothing was drawn, so nothing of it is told, and nothing was sampled.
+    // Steps draw nothing, so nothing of it is told.
     for (const line of await linesOf(settings.output, "train")) {
       expect(Object.keys(line)).not.toEqual(expect.arrayContaining(["reward"]));
       expect(line).not.toHaveProperty("ratioMean");
     }
-    expect(readFileSync(join(settings.output, "samples.jsonl"), "utf8")).toBe("");
+  });
+
+  test("logs what the model answers at evaluations, for the report, and no more than it is asked to", async () => {
+    const settings = example({ steps: 20, eval: { every: 10, limit: 20, samples: 1 }, log: { samples: 3 } });
+    await train(settings);
+    const samples: SampleLine[] = [];
+    for await (const sample of readSamples(settings.output)) samples.push(sample);
+    const places = [0, 10, 20].flatMap((step) => [0, 1, 2].map((group) => ({ step, group, heldOut: true })));
+    expect(samples).toMatchObject(places);
+    const [row] = readFileSync(settings.data!.eval![0]!, "utf8").split("\n");
+    const { id, question } = JSON.parse(row!) as Record<string, string>;
+    expect(samples[6]).toMatchObject({
+      id: `${id}#0`,
+      prompt: `<|user|>${question}<|assistant|>`,
+      completion: expect.stringMatching(/\nAnswer: \d+$/),
+      advantage: 0,
+      teacherLogProbs: [],
+      tokenAdvantages: samples[6]!.tokenIds.map(() => 0),
+    });
+    const { report } = await reportRun(settings.output);
+    const page = readFileSync(report, "utf8");
+    expect(page).toContain("<h2>Answers to held-out rows</h2>");
+    expect(page).toContain("9 of 9 completions: of evaluations spread over the run those to the first rows.");
+    expect(page).not.toContain("Credit, token");
+    expect(page).not.toContain('id="by-side"');
+    const silent = example({ steps: 1, log: { samples: 0 } });
+    await train(silent);
+    expect(readFileSync(join(silent.output, "samples.jsonl"), "utf8")).toBe("");
   });
 
   test("goes on from a checkpoint to the same bits", async () => {

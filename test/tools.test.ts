@@ -8,6 +8,7 @@ import { demonstration } from "../lib/prompt/demonstration.js";
 import { type ChatMessage, type ToolCall, turnText } from "../lib/prompt/messages.js";
 import { createPrivilegedBlock } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
+import { turnImitations } from "../lib/prompt/turns.js";
 import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import { toConversation } from "../lib/trainer/data/conversation.js";
 import { loadDataset } from "../lib/trainer/data/dataset.js";
@@ -16,7 +17,7 @@ import { dryRun } from "../lib/trainer/dry-run.js";
 import { teacherPrompts } from "../lib/trainer/evidence.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { promptsIn } from "../lib/trainer/generate-run.js";
-import { readMetrics } from "../lib/trainer/run-folder.js";
+import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { TINY } from "./support/small-policy.js";
 
@@ -267,6 +268,18 @@ describe("a demonstration that calls", () => {
     }
     // Three templates, three conversations that end with the assistant.
     expect(compared).toBe(9);
+  });
+
+  test("is one of all turns of a conversation, its result being read alone", () => {
+    const prompter = createPrompter(tokenizer, template("tagged"));
+    const messages = [ask, call, result, { role: "assistant", content: "It is 3." }];
+    const [one, ...more] = turnImitations(prompter, { messages, tools: toolsOf([weather]) }, [END]);
+    const picked = (learned: number) => tokenizer.decode(one!.ids.filter((_, i) => one!.mask?.[i] === learned));
+    expect([more, one!.prompt.text]).toEqual([[], prompter.prompt([ask], toolsOf([weather])).text]);
+    expect(picked(1)).toBe(`${CALL}<|im_end|>It is 3.<|im_end|>`);
+    expect(picked(0)).toMatch(
+      /^\n<\|im_start\|>user\n<tool_response>\n3\n<\/tool_response><\|im_end\|>\n<\|im_start\|>assistant\n$/,
+    );
   });
 
   test("stands behind a prompt that the template does not begin the turn with", () => {

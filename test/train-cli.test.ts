@@ -195,6 +195,7 @@ describe("progress", () => {
     skipped: { train: 1, eval: 0 },
     heldOutInTraining: 0,
     withoutPrivileged: 2,
+    disk: { total: 3000, present: 0, free: 3000 },
     step: 0,
   } as RunStart;
   const step = (n: number) => ({

@@ -1,6 +1,7 @@
-import { cpSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readMetrics } from "../lib/trainer/run-folder.js";
+import { readRunConfig } from "../lib/trainer/run-folder.js";
+import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { clockTask } from "./support/clock-task.js";
 
@@ -51,4 +52,44 @@ test("another model is refused by a run that goes on with weights of its own, an
     ),
   });
   expect(state()).toEqual(before);
+});
+
+describe("a run that goes on with another run as its model", () => {
+  /** A run of two steps, and one that began from its last checkpoint; then the first went on and has another best one. */
+  async function begunAndMovedOn() {
+    const { folder, settings } = clockTask();
+    const first = { ...settings, ...allWeights, steps: 2, output: join(folder, "first") };
+    await train(first);
+    const second = { ...settings, ...allWeights, model: first.output };
+    await train({ ...second, output: join(folder, "straight") });
+    await train({ ...second, steps: 2 });
+    await train({ ...first, steps: 6, checkpoint: { every: 2, keep: 1 } }, { resume: first.output });
+    return { folder, first, second };
+  }
+
+  test("keeps the checkpoint that it began with, also where that run's best is another by now", async () => {
+    const { folder, first, second } = await begunAndMovedOn();
+    expect(readdirSync(join(first.output, "checkpoints"))).not.toContain("step-000002");
+    expect(await train(second, { resume: second.output })).toMatchObject({ step: 4, stopped: "done" });
+    expect(await traceOf(second.output)).toEqual(await traceOf(join(folder, "straight")));
+    const { config } = await readRunConfig(second.output);
+    expect(config.model).toBe(join(first.output, "checkpoints", "step-000002", "model"));
+  });
+
+  test("needs that run no more where it trains all weights", async () => {
+    const { folder, first, second } = await begunAndMovedOn();
+    rmSync(first.output, { recursive: true });
+    await train(second, { resume: second.output });
+    expect(await traceOf(second.output)).toEqual(await traceOf(join(folder, "straight")));
+  });
+
+  test("has adapters stand where they stood", async () => {
+    const { folder, settings } = clockTask();
+    const first = { ...settings, ...allWeights, steps: 2, output: join(folder, "first") };
+    await train(first);
+    const second = { ...settings, model: first.output };
+    await train({ ...second, steps: 2 });
+    await train({ ...first, steps: 4 }, { resume: first.output });
+    expect(await train(second, { resume: second.output })).toMatchObject({ step: 4, stopped: "done" });
+  });
 });

@@ -5,7 +5,7 @@ import { exitCodeOf } from "../lib/cli/command.js";
 import { RlsdError } from "../lib/errors.js";
 import { lastCheckpoint } from "../lib/trainer/checkpoint.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import { readMetrics } from "../lib/trainer/run-folder.js";
+import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";

@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { readSamples } from "../lib/trainer/run-folder.js";
+import { readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { VerdictJournal } from "../lib/trainer/verdict-journal.js";
 import type { Sample } from "../lib/verifiers/verifier.js";

@@ -1,4 +1,4 @@
-import type { Prediction } from "../trainer/evaluate.js";
+import type { Prediction } from "../trainer/predict.js";
 import { oneLine } from "./one-line.js";
 
 /** Characters of a question and of an answer. */

@@ -53,7 +53,8 @@ async function parseArms(given: readonly string[]): Promise<Arm[]> {
 
 /** What a run logged. `from`: the folder of the page that will link to its report. */
 async function loadRun(folder: string, name: string, from: string): Promise<LoggedRun> {
-  const { readMetrics, readRunConfig, REPORT_FILE } = await import("../trainer/run-folder.js");
+  const { readRunConfig, REPORT_FILE } = await import("../trainer/run-folder.js");
+  const { readMetrics } = await import("../trainer/run-logs.js");
   const config = await readRunConfig(folder);
   const metrics = [];
   for await (const line of readMetrics(folder)) metrics.push(line);

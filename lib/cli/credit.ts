@@ -46,7 +46,7 @@ function colours(flag: boolean | undefined): boolean {
 
 /** The logged completions with most to see, in the order of the log. */
 async function loggedSamples(run: string, flags: CreditFlags, limit: number): Promise<SampleLine[]> {
-  const { readSamples } = await import("../trainer/run-folder.js");
+  const { readSamples } = await import("../trainer/run-logs.js");
   const { liveliness } = await import("../report/digest.js");
   const step = flags.step === undefined ? undefined : wholeNumber(flags.step, "--step", 0);
   const asked = step !== undefined || flags.id !== undefined;

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import type { Command } from "commander";
+import type { EvalStart, EvalSummary } from "../trainer/eval-run.js";
 import type { Stage } from "../trainer/stage.js";
-import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
+import { collect, Interrupted, print, printJson, tell, wholeNumber } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import { meanwhile } from "./slowly.js";
 
@@ -17,39 +18,54 @@ const EXAMPLES = `
 Examples:
   $ rlsd eval runs/first                         the run's best checkpoint on its own held-out rows
   $ rlsd eval runs/first test.jsonl --samples 8  avg@8 and pass@k besides greedy accuracy
+                                                 again, after Ctrl-C or kill -9: it goes on
   $ rlsd eval ./qwen3-0.6b test.parquet --set reward=math --set rollout.maxTokens=512`;
 
-async function runEval(directory: string, files: readonly string[], flags: EvalFlags): Promise<void> {
+async function settingsOf(flags: EvalFlags): Promise<Record<string, unknown>> {
   const { parseSet, merge } = await import("../trainer/config-file.js");
-  const { evaluateModel } = await import("../trainer/eval-run.js");
-  const { newFolder } = await import("../trainer/new-folder.js");
-  let settings = await parseSet(flags.set);
-  if (flags.samples !== undefined) {
-    const samples = wholeNumber(flags.samples, "--samples");
-    const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
-    settings = merge({ eval: { samples, passAt } }, settings);
+  const settings = await parseSet(flags.set);
+  if (flags.samples === undefined) return settings;
+  const samples = wholeNumber(flags.samples, "--samples");
+  const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
+  return merge({ eval: { samples, passAt } }, settings);
+}
+
+async function showSummary(summary: EvalSummary): Promise<void> {
+  const { describeEvaluation } = await import("./progress.js");
+  print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
+  for (const [name, value] of Object.entries(summary.metrics)) {
+    print(`  ${name.padEnd(18)} ${Number.isInteger(value) ? value : value.toFixed(4)}`);
   }
-  const output = flags.output ?? newFolder("eval");
+  if (summary.skipped > 0) print(`${summary.skipped} rows left out: they do not fit`);
+  print(`predictions: ${join(summary.folder, "predictions.jsonl")}`);
+}
+
+async function runEval(directory: string, files: readonly string[], flags: EvalFlags): Promise<void> {
+  const { evaluateModel } = await import("../trainer/eval-run.js");
+  const settings = await settingsOf(flags);
   const { signal, dispose } = onInterrupt(() => {});
+  let begun: EvalStart | undefined;
   let stage: Stage | undefined;
   let quiet: (() => void) | undefined;
   const onStage = (next: Stage) => {
     stage = next;
     quiet ??= meanwhile(() => `${stage?.done} of ${stage?.total} completions judged`);
   };
+  const onStart = (start: EvalStart) => {
+    begun = start;
+    if (start.kept > 0)
+      tell(`rlsd: going on in ${start.folder}: ${start.kept} of ${start.total} completions are there`);
+  };
   try {
-    const summary = await evaluateModel(directory, files, output, settings, { signal, base: flags.base, onStage });
+    const hooks = { signal, base: flags.base, onStart, onStage };
+    const summary = await evaluateModel(directory, files, flags.output ?? null, settings, hooks);
     quiet?.();
-    if (flags.json) return printJson(summary);
-    const { describeEvaluation } = await import("./progress.js");
-    print(describeEvaluation({ step: 0, kind: "eval", time: {}, ...summary.metrics }).replace(/^step 0: /, ""));
-    for (const [name, value] of Object.entries(summary.metrics)) {
-      print(`  ${name.padEnd(18)} ${Number.isInteger(value) ? value : value.toFixed(4)}`);
-    }
-    if (summary.skipped > 0) print(`${summary.skipped} rows left out: they do not fit`);
-    print(`predictions: ${join(summary.folder, "predictions.jsonl")}`);
+    if (flags.json) printJson(summary);
+    else await showSummary(summary);
   } catch (error) {
-    throw error instanceof Interrupted ? new Interrupted("interrupted: nothing was written") : error;
+    if (!(error instanceof Interrupted)) throw error;
+    const left = begun ? `${begun.folder} has what was judged, and the same command goes on` : "nothing was written";
+    throw new Interrupted(`interrupted: ${left}`);
   } finally {
     quiet?.();
     dispose();
@@ -67,7 +83,10 @@ export function registerEval(program: Command): void {
     )
     .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
     .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect)
-    .option("--output <folder>", "where predictions.jsonl and metrics.json go; default: a new one under runs/")
+    .option(
+      "--output <folder>",
+      "where predictions.jsonl and metrics.json go; default: one under runs/, that of the same evaluation where it was interrupted",
+    )
     .option("--base <folder>", "the model under adapters; default: what they say themselves")
     .option("--json", "one JSON object")
     .addHelpText("after", EXAMPLES)

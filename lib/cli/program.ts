@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { packageVersion } from "../version.js";
 import { registerBench } from "./bench.js";
 import { readable } from "./command.js";
 import { registerCompare } from "./compare.js";
@@ -12,11 +12,6 @@ import { registerPretrain } from "./pretrain.js";
 import { registerReport } from "./report.js";
 import { registerScore } from "./score.js";
 import { registerTrain } from "./train.js";
-
-function version(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 /** One entry a command, in the order of the help. */
 const COMMANDS: readonly ((program: Command) => void)[] = [
@@ -37,7 +32,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
 export function createProgram(): Command {
   const program = new Command("rlsd")
     .description("Self-distilled RLVR: train small reasoning models from a verifier, with per-token credit.")
-    .version(version())
+    .version(packageVersion())
     .configureOutput({ outputError: (text, write) => write(readable(text)) })
     .showHelpAfterError("(add --help for usage)");
   for (const register of COMMANDS) register(program);

@@ -1,4 +1,5 @@
 import { clockTime, numberIn } from "../report/numbers.js";
+import { diskShortage } from "../trainer/disk.js";
 import { heldOutText } from "../trainer/prepare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import type { Stage } from "../trainer/stage.js";
@@ -140,6 +141,8 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
       const missing = missingPrivilege(start);
       if (missing !== undefined) stay(missing);
       if (start.heldOutInTraining > 0) stay(heldOutText(start));
+      const short = diskShortage(start.disk);
+      if (short !== undefined) stay(short);
     },
     step(metrics) {
       stages.leave();

@@ -36,9 +36,8 @@ export async function reportRun(run: string, o: ReportOptions = {}): Promise<Run
   checkObject(o, "options", FIELDS);
   checkFunction(o.onSample, "onSample");
   if (o.output !== undefined) checkPath(o.output, "output");
-  const { readMetrics, readRunConfig, readSamples, REPORT_FILE, writeReport } = await import(
-    "../trainer/run-folder.js"
-  );
+  const { readRunConfig, REPORT_FILE, writeReport } = await import("../trainer/run-folder.js");
+  const { readMetrics, readSamples } = await import("../trainer/run-logs.js");
   const { digestRun } = await import("../report/digest.js");
   const { factsOf, runReport } = await import("../report/run-report.js");
   const { warningsOf } = await import("../report/warnings.js");

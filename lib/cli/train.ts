@@ -87,7 +87,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   if (flags.dryRun) {
     const { dryRun } = await import("../trainer/dry-run.js");
     const { dryRunText } = await import("../trainer/dry-run-text.js");
-    const plan = await dryRun(settings);
+    const plan = await dryRun(flags.resume === undefined ? settings : { ...settings, output: flags.resume });
     if (flags.json) return printJson(plan);
     return print(dryRunText(plan));
   }

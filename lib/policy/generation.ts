@@ -31,6 +31,7 @@ const FIELDS = new Set([
   "count",
   "signal",
   "onToken",
+  "onCompletion",
 ]);
 
 /** Sequences in the cache at once, at most. */
@@ -42,12 +43,14 @@ const MAX_COMPLETIONS = 2 ** 22;
 /** Steps of one native call when nobody looks at the tokens between them. */
 const ALL_STEPS = 2 ** 31;
 
+const RUNNING = 0;
 const STOPPED = 1;
 
 interface CheckedSampling {
   readonly count: number;
   readonly signal: AbortSignal | undefined;
   readonly onToken: SamplingOptions["onToken"];
+  readonly onCompletion: SamplingOptions["onCompletion"];
   readonly stopIds: Int32Array;
   readonly stopStrings: readonly string[];
   /** As csrc/napi/engine_batch.cc reads them. */
@@ -75,9 +78,10 @@ function checkTemperature(value: number): number {
 function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, maxSlots: number): CheckedSampling {
   checkObject(o, "options", FIELDS);
   const { vocabSize, endTokenIds } = model.config;
-  const { signal, onToken } = o;
+  const { signal, onToken, onCompletion } = o;
   checkSignal(signal);
   checkFunction(onToken, "onToken");
+  checkFunction(onCompletion, "onCompletion");
   const count = checkInteger(o.count ?? 1, "count", {
     min: 1,
     max: Math.max(1, Math.floor(MAX_COMPLETIONS / prompts)),
@@ -94,7 +98,7 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
     checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
     ...seedWords(seed),
   );
-  return { count, signal, onToken, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
+  return { count, signal, onToken, onCompletion, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
 }
 
 /** Watches one completion's text for the stop strings. */
@@ -129,7 +133,7 @@ class Collector {
   constructor(
     sequences: number,
     private readonly count: number,
-    private readonly onToken: SamplingOptions["onToken"],
+    private readonly told: Pick<SamplingOptions, "onToken" | "onCompletion">,
     watch: (() => StopWatch) | undefined,
   ) {
     this.tokens = Array.from({ length: sequences }, () => []);
@@ -148,22 +152,25 @@ class Collector {
       this.logProbs[s]?.push(logProb);
       const seen = this.watches[s]?.sees(token) === true;
       if (ended === STOPPED || seen) this.finish[s] = "stop";
-      if (ended === 0 && seen) stopped.push(s);
-      this.onToken?.(Math.floor(s / this.count), s % this.count, token, logProb);
+      if (ended === RUNNING && seen) stopped.push(s);
+      const [p, j] = [Math.floor(s / this.count), s % this.count];
+      this.told.onToken?.(p, j, token, logProb);
+      if (ended !== RUNNING || seen) this.told.onCompletion?.(p, j, this.completion(s));
     }
     return Int32Array.from(stopped);
   }
 
+  private completion(s: number): Completion {
+    return {
+      tokenIds: Int32Array.from(this.tokens[s] ?? []),
+      logProbs: Float32Array.from(this.logProbs[s] ?? []),
+      finish: this.finish[s] ?? "length",
+    };
+  }
+
   completions(prompts: number): Completion[][] {
     return Array.from({ length: prompts }, (_, p) =>
-      Array.from({ length: this.count }, (_, j): Completion => {
-        const s = p * this.count + j;
-        return {
-          tokenIds: Int32Array.from(this.tokens[s] ?? []),
-          logProbs: Float32Array.from(this.logProbs[s] ?? []),
-          finish: this.finish[s] ?? "length",
-        };
-      }),
+      Array.from({ length: this.count }, (_, j) => this.completion(p * this.count + j)),
     );
   }
 }
@@ -208,7 +215,12 @@ export function generate(
 ): () => Promise<Completion[][]> {
   if (!Array.isArray(prompts)) throw invalid("an array of prompts", "prompts", prompts);
   const groups = prompts.length;
-  const { count, signal, onToken, stopIds, stopStrings, encoded } = checkSampling(o, groups, model, maxSlots);
+  const { count, signal, onToken, onCompletion, stopIds, stopStrings, encoded } = checkSampling(
+    o,
+    groups,
+    model,
+    maxSlots,
+  );
   const { ids, cuPrompts } = packPrompts(prompts, o.maxTokens, model.config);
   if (stopStrings.length > 0 && tokenizer === undefined) {
     throw new RlsdError(
@@ -218,10 +230,11 @@ export function generate(
   }
   const watch =
     stopStrings.length > 0 && tokenizer !== undefined ? () => new StopWatch(tokenizer, stopStrings) : undefined;
-  const steps = watch === undefined && onToken === undefined ? ALL_STEPS : 1;
+  const watched = watch !== undefined || onToken !== undefined || onCompletion !== undefined;
+  const steps = watched ? 1 : ALL_STEPS;
   return async () => {
     if (groups === 0) return [];
-    const collector = new Collector(groups * count, count, onToken, watch);
+    const collector = new Collector(groups * count, count, { onToken, onCompletion }, watch);
     const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, encoded);
     if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
     try {

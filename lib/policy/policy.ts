@@ -27,6 +27,8 @@ export interface SamplingOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called with each new token, in the order they are drawn. */
   readonly onToken?: ((prompt: number, completion: number, tokenId: number, logProb: number) => void) | undefined;
+  /** Called with each completion once it is whole, in any order, while others are still drawn; by a policy that can. */
+  readonly onCompletion?: ((prompt: number, completion: number, drawn: Completion) => void) | undefined;
 }
 
 export interface Completion {

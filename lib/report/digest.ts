@@ -112,7 +112,8 @@ function createChoice(steps: number) {
   let current: SampleLine[] = [];
   const settle = () => {
     if (current.length === 0) return;
-    const chosen = pick(liveliestGroup(current));
+    // Of held-out rows the first, which are the same at every evaluation.
+    const chosen = pick(current[0]!.heldOut ? current : liveliestGroup(current));
     (chosen.some((sample) => liveliness(sample) > 0) ? credited : silent).add(chosen);
     current = [];
   };

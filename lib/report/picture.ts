@@ -80,6 +80,12 @@ export function captionOf(
   credited: number,
   clip: number,
 ): { title: string; about: Html } {
+  if (samples.every(({ heldOut }) => heldOut)) {
+    return {
+      title: "Answers to held-out rows",
+      about: html`What the model answered at evaluations, drawn greedily, and what the verifier said of it.`,
+    };
+  }
   const views = new Set(samples.map(viewOf));
   if (views.has(divergence)) {
     const shown = scale(divergence, [0.1, 0.5, 1], clip, short);

@@ -89,9 +89,12 @@ function header(facts: RunFacts, digest: RunDigest): Html {
 export function runReport(digest: RunDigest): string {
   const warnings = warningsOf(digest);
   const { results, credit, completions, optimization, cost } = curveSections(digest);
+  const chosen = digest.samples.some(({ heldOut }) => heldOut)
+    ? "of evaluations spread over the run those to the first rows"
+    : "of steps spread over the run the group with most to see, as far as samples were logged";
   const body = html`${header(factsOf(digest), digest)}
 ${warnings.length > 0 && html`<ul class="warnings">${warnings.map(({ metric, message }) => html`<li><code>${metric}</code>: ${message}</li>`)}</ul>`}
-${results}${samplesSection(digest, "of steps spread over the run the group with most to see, as far as samples were logged")}${tokensSection(digest)}${credit}${completions}${optimization}${cost}
+${results}${samplesSection(digest, chosen)}${tokensSection(digest)}${credit}${completions}${optimization}${cost}
 <section><h2>Settings</h2><details><summary>config.json</summary><pre>${JSON.stringify(digest.config.config, null, 2)}</pre></details></section>`;
   return page(`rlsd: ${digest.name}`, body);
 }

@@ -18,7 +18,7 @@ function readingsOf(sample: SampleLine, t: number): string[] {
     ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
     ...(evidenceWeights.length > 0 ? [`weight ${told(evidenceWeights[t])}`] : []),
     ...(divergences === undefined ? [] : [`divergence ${told(divergences[t])}`]),
-    `A ${told(tokenAdvantages[t])}`,
+    ...(sample.heldOut ? [] : [`A ${told(tokenAdvantages[t])}`]),
   ];
 }
 
@@ -50,16 +50,16 @@ function card(sample: SampleLine, clip: number): Html {
   const side = advantage > 0 ? "up" : advantage < 0 ? "down" : "flat";
   const why = detailText(sample.detail);
   return html`<article class="sample ${side}" data-step="${step}" data-side="${side}">
-<header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> <span class="a">A ${signed(advantage)}</span>${why !== "" && html` <small>${why}</small>`}</header>
+<header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> ${!sample.heldOut && html`<span class="a">A ${signed(advantage)}</span>`}${why !== "" && html` <small>${why}</small>`}</header>
 <details><summary>prompt${privileged !== null && " and what the teacher saw besides"}</summary><pre>${visible(prompt)}</pre>${privileged !== null && html`<pre class="seen">${visible(privileged)}</pre>`}</details>
 <p class="tokens">${sample.tokenIds.map((_, t) => token(sample, t, clip))}</p>
 </article>`;
 }
 
-function filters(steps: readonly number[]): Html {
+function filters(steps: readonly number[], sides: boolean): Html {
   return html`<p class="filters"><label>Step <select id="by-step"><option value="">all</option>${steps.map(
     (step) => html`<option>${step}</option>`,
-  )}</select></label> <label>Advantage <select id="by-side"><option value="">any</option><option value="up">positive</option><option value="down">negative</option></select></label> <output id="reading">Point at a token to read it.</output></p>`;
+  )}</select></label> ${sides && html`<label>Advantage <select id="by-side"><option value="">any</option><option value="up">positive</option><option value="down">negative</option></select></label> `}<output id="reading">Point at a token to read it.</output></p>`;
 }
 
 /** Completions with every token coloured by what the teacher made of it. `chosen` says which they are of all. */
@@ -74,5 +74,5 @@ export function samplesSection(
   return html`<section><h2>${title}</h2>
 <p>${about}</p>
 <p><small>${samples.length} of ${sampleCount} completions: ${chosen}.${creditedCount > 0 && ` A teacher spoke about ${creditedCount}.`}</small></p>
-${filters(steps)}${samples.map((sample) => card(sample, clip))}</section>`;
+${filters(steps, !samples.every(({ heldOut }) => heldOut))}${samples.map((sample) => card(sample, clip))}</section>`;
 }

@@ -36,11 +36,11 @@ if (reading !== null) {
   const step = document.getElementById("by-step"), side = document.getElementById("by-side");
   const filter = () => {
     for (const card of document.querySelectorAll(".sample")) {
-      const fits = (step.value === "" || card.dataset.step === step.value) && (side.value === "" || card.dataset.side === side.value);
+      const fits = (step.value === "" || card.dataset.step === step.value) && (side === null || side.value === "" || card.dataset.side === side.value);
       card.hidden = !fits;
     }
   };
   step.addEventListener("change", filter);
-  side.addEventListener("change", filter);
+  side?.addEventListener("change", filter);
 }
 `;

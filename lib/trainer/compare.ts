@@ -95,8 +95,9 @@ async function begun(folder: string): Promise<boolean> {
 
 /** A run that was begun before goes on only with the settings that it has. */
 async function requireSame({ arm, seed, folder, settings }: ComparedRun): Promise<void> {
-  const wanted: unknown = JSON.parse(recorded(await settleConfig(resolveConfig(settings))));
-  const differing = differingPaths([wanted, (await readRunConfig(folder)).config]);
+  const began = (await readRunConfig(folder)).config;
+  const wanted: unknown = JSON.parse(recorded(await settleConfig(resolveConfig(settings), began)));
+  const differing = differingPaths([wanted, began]);
   if (differing.length === 0) return;
   throw new RlsdError(
     "ERR_RLSD_RUN_FOLDER",

@@ -179,6 +179,13 @@ export const trainSchema = {
     open: text("", "credit and distillation only inside this tag's text, such as <think>; empty: everywhere"),
     close: text("", "the tag that ends it"),
   },
+  sft: {
+    turns: oneOf(
+      ["last", "all"],
+      "last",
+      "turns of the assistant that algorithm sft learns of a conversation: the trace, or the earlier ones too",
+    ),
+  },
   optimizer: {
     learningRate: number(1e-6, "AdamW", { min: 0 }),
     schedule: oneOf(["constant", "linear", "cosine"], "constant", "after the warm-up"),
@@ -224,7 +231,10 @@ export const trainSchema = {
     keep: integer(2, "latest checkpoints kept, besides the best", { min: 1 }),
   },
   log: {
-    samples: integer(8, "completions a step written to samples.jsonl; they are the first of the batch"),
+    samples: integer(
+      8,
+      "completions a step written to samples.jsonl, the first of the batch; of algorithm sft an evaluation, of the first held-out rows",
+    ),
   },
   leak: {
     patterns: listOf(

@@ -1,14 +1,10 @@
 import { asksTeacher, showsPrivileged } from "./algorithms.js";
+import { bytesText } from "./bytes-text.js";
 import type { FieldMap } from "./data/fields.js";
+import { diskShortage, diskText } from "./disk.js";
 import type { DryRun, Spread } from "./dry-run.js";
 import { heldOutText } from "./prepare.js";
 import { parametersText } from "./student.js";
-
-const bytes = (n: number): string => {
-  const unit = ["B", "KiB", "MiB", "GiB", "TiB"].findLast((_, i) => n >= 1024 ** i || i === 0)!;
-  const scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(unit);
-  return `${(n / scale).toFixed(scale === 1 ? 0 : 1)} ${unit}`;
-};
 
 const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
 
@@ -39,7 +35,7 @@ function endingsText(endings: DryRun["endings"]): string[] {
 /** Characters of a prompt that are shown from each of its ends. */
 const SHOWN = 600;
 
-function askedText({ student, teacher, demonstration }: DryRun["asked"]): string[] {
+function askedText({ student, teacher, demonstration, earlier = [] }: DryRun["asked"]): string[] {
   const told = (what: string, text: string) => {
     const left = text.length - 2 * SHOWN;
     const shown = left > 0 ? `${text.slice(0, SHOWN)} ... (${left} characters) ... ${text.slice(-SHOWN)}` : text;
@@ -49,6 +45,7 @@ function askedText({ student, teacher, demonstration }: DryRun["asked"]): string
     ...told("the first prompt, as the model reads it", student),
     ...(teacher === null ? [] : told("the first prompt, as the teacher reads it", teacher)),
     ...(demonstration === null ? [] : told("what the model learns to say then", demonstration)),
+    ...earlier.flatMap((turn, i) => told(`and before that, as turn ${i + 1}`, turn)),
   ];
 }
 
@@ -60,7 +57,7 @@ function stepText({ config, sequencesPerStep, tokensPerStep, traceTokens }: DryR
   }
   return [
     `traces     ${spreadText(traceTokens)} tokens`,
-    `step       ${prompts} rows with their traces: at most ${tokensPerStep} tokens`,
+    `step       ${prompts} rows with ${config.sft.turns === "all" ? "all turns" : "their traces"}: at most ${tokensPerStep} tokens`,
   ];
 }
 
@@ -97,6 +94,7 @@ export function dryRunText(plan: DryRun): string {
   const { config, rows, memory } = plan;
   const total = Object.values(memory).reduce((a, b) => a + b, 0);
   const shares = Object.entries(memory).filter(([, n]) => n > 0);
+  const short = diskShortage(plan.disk);
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
     `data       ${rows.train} rows, ${rows.eval} held out, ${rows.leftOut} left out; ${plan.passes.toFixed(2)} passes`,
@@ -107,8 +105,10 @@ export function dryRunText(plan: DryRun): string {
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     ...endingsText(plan.endings),
     ...stepText(plan),
-    `memory     ${bytes(total)}: ${shares.map(([name, n]) => `${name} ${bytes(n)}`).join(", ")}` +
+    `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +
       ("activations" in memory ? "" : ", and activations"),
+    `disk       ${diskText(plan.disk)}`,
+    ...(short === undefined ? [] : [`           ${short}`]),
     ...successText(plan),
     ...teacherText(plan),
     "schedule   step  creditMix  learningRate",

@@ -1,17 +1,18 @@
-import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
-import { isWeightFile, readModelFolder } from "../policy/model-folder.js";
+import { readModelFolder } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
+import type { Prompter } from "../prompt/prompter.js";
 import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { checkComparable, comparesDistributions } from "./distillation.js";
+import { type DiskPlan, planDisk } from "./disk.js";
+import { checkComparable } from "./distillation.js";
+import { memoryOf, shapeOf } from "./memory-plan.js";
 import { quantiles } from "./metrics.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowText } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
-import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
+import type { Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
 import { type SuccessRule, successRule } from "./success.js";
@@ -40,6 +41,8 @@ export interface DryRun extends ParameterCounts {
     readonly teacher: string | null;
     /** What the model learns to say; null: it learns from what it draws. */
     readonly demonstration: string | null;
+    /** Turns that it learns before that one, each behind its own prompt; absent: there are none. */
+    readonly earlier?: readonly string[];
   };
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
@@ -52,6 +55,7 @@ export interface DryRun extends ParameterCounts {
   readonly memory: Readonly<Record<string, number>>;
   /** What counts as right. */
   readonly success: SuccessRule;
+  readonly disk: DiskPlan;
   readonly privileged: {
     /** Rows with privileged text that fits, fits only cut, does not fit at all, and rows that have none. */
     readonly whole: number;
@@ -73,117 +77,22 @@ export function spread(values: readonly number[]): Spread {
   return { min, median: median!, p95: p95!, max };
 }
 
-/** Bytes of one token in the key and value cache, from the model's own configuration. */
-async function cacheBytesPerToken(model: string): Promise<number> {
-  const file = join(await modelUnder(model), "config.json");
-  const json = JSON.parse(await readFile(file, "utf8")) as Record<string, number | undefined>;
-  const heads = json.num_attention_heads ?? 1;
-  const headDim = json.head_dim ?? (json.hidden_size ?? 0) / heads;
-  return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
-}
+const learnedTokens = ({ imitations = [] }: Prompted): number =>
+  imitations.reduce((n, { ids, mask }) => n + (mask?.filter((kept) => kept === 1) ?? ids).length, 0);
 
-/** Prompts of one call, completions of each, tokens of the longest of both. */
-interface Drawn {
-  readonly prompts: number;
-  readonly count: number;
-  readonly promptTokens: number;
-  readonly maxTokens: number;
-}
-
-/** Tokens of a block of the cache (docs/engine.md, "Sampling"). */
-const BLOCK_TOKENS = 64;
-
-/** Tokens in the cache where every completion has its full length: the blocks that a prompt fills are there once. */
-function cachedTokens({ prompts, count, promptTokens, maxTokens }: Drawn, maxSequences: number): number {
-  const sequences = Math.min(prompts * count, maxSequences);
-  const shared = promptTokens - (promptTokens % BLOCK_TOKENS);
-  const own = Math.ceil((promptTokens - shared + maxTokens) / BLOCK_TOKENS) * BLOCK_TOKENS;
-  return Math.ceil(sequences / count) * shared + sequences * own;
-}
-
-/** The largest step that there may be, in tokens. */
-interface StepShape {
-  readonly sequences: number;
-  /** Of the longest sequence. */
-  readonly longest: number;
-  readonly tokens: number;
-  /** Those that are computed: a prompt once for its completions. */
-  readonly computed: number;
-  readonly drawn: Drawn;
-}
-
-function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): StepShape {
-  const { prompts, count, maxTokens } = config.rollout;
-  const longestOf = (rows: readonly Prompted[]) => extremes(rows.map(({ ids }) => ids.length)).max;
-  const prompt = longestOf(train);
-  if (!imitates(config)) {
-    const [sequences, longest] = [prompts * count, prompt + maxTokens];
-    const drawn = { prompts, count, promptTokens: prompt, maxTokens };
-    return { sequences, longest, tokens: sequences * longest, computed: prompts * (prompt + count * maxTokens), drawn };
-  }
-  const longest = extremes(train.map(({ ids, demonstration }) => ids.length + demonstration!.ids.length)).max;
-  const tokens = prompts * longest;
-  const drawn = {
-    prompts: Math.min(held.length, PROMPTS_A_CALL),
-    count: 1,
-    promptTokens: held.length === 0 ? 0 : longestOf(held),
-    maxTokens,
-  };
-  return { sequences: prompts, longest, tokens, computed: tokens, drawn };
-}
-
-/** Weights of a teacher that is another model, as its files have them. */
-async function externalBytes({ teacher }: ResolvedConfig): Promise<number> {
-  if (teacher.kind !== "external") return 0;
-  const folder = await modelUnder(teacher.model);
-  const files = (await readdir(folder)).filter(isWeightFile);
-  const sizes = await Promise.all(files.map(async (name) => (await stat(join(folder, name))).size));
-  return sizes.reduce((a, b) => a + b, 0);
-}
-
-async function memoryOf(config: ResolvedConfig, policy: Policy, shape: StepShape): Promise<Record<string, number>> {
-  const counts = parametersOf(policy);
-  const trained = 4 * counts.trained;
-  const under = counts.parameters - counts.trained;
-  const width = ((await policy.heldType?.()) ?? "f32") === "f32" ? 4 : 2;
-  // Of a model that is not trained; of one that is, what is copied before the first update.
-  const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
-  const { kind } = config.teacher;
-  const algorithm = ALGORITHMS[config.algorithm]!;
-  const cached = cachedTokens(shape.drawn, policy.maxSequences ?? Number.POSITIVE_INFINITY);
-  return {
-    weights: under > 0 ? model + trained : trained,
-    gradient: trained,
-    optimizer: 2 * trained,
-    teacher: asksTeacher(config)
-      ? { shared: 0, base: 0, external: await externalBytes(config), frozen: copy, periodic: trained, ema: trained }[
-          kind
-        ]
-      : 0,
-    reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
-    keyValueCache: cached * (await cacheBytesPerToken(config.model)),
-    ...activationsOf(config, policy, shape),
-  };
-}
-
-/** A chunk of logits, of a vocabulary of any size (docs/engine.md, "Memory"). */
-const LOGIT_BYTES = 2 ** 26;
-
-/** What the largest pass of an update keeps for its way back; nothing where the policy cannot tell. */
-function activationsOf(
-  config: ResolvedConfig,
-  policy: Policy,
-  { computed, longest }: StepShape,
-): { activations?: number } {
-  if (policy.activationBytes === undefined) return {};
-  const pass = Math.min(computed, config.update.microbatchTokens, policy.batchTokens ?? computed);
-  const tokens = Math.max(pass, longest);
-  const logits = Math.min(LOGIT_BYTES, 4 * tokens * policy.vocabSize);
-  const student = policy.activationBytes(tokens, true) + logits;
-  if (!comparesDistributions(config)) return { activations: student };
-  // The teacher's pass lies beside the student's, but where the two are one model.
-  const teacher = config.teacher.kind === "shared" ? 0 : policy.activationBytes(tokens, false);
-  return { activations: student + teacher + logits };
+/** Turns as they are learned, decoded from their ids. */
+function learned(
+  { imitations = [] }: Prompted,
+  prompter: Prompter,
+): Pick<DryRun["asked"], "demonstration" | "earlier"> {
+  const turns = imitations.flatMap(({ ids, mask }) => {
+    const places = [...ids.keys()].filter((t) => mask?.[t] !== 0);
+    // A turn begins where what is learned does not go on.
+    const starts = places.flatMap((t, i) => (i > 0 && places[i - 1] === t - 1 ? [] : [i]));
+    return starts.map((start, i) => prompter.decode(places.slice(start, starts[i + 1]).map((t) => ids[t]!)));
+  });
+  const earlier = turns.slice(0, -1);
+  return { demonstration: turns.at(-1) ?? null, ...(earlier.length > 0 && { earlier }) };
 }
 
 /** What a step would show its teacher of each row. */
@@ -225,11 +134,7 @@ function privilegedRows(
   const teacherPromptTokens = lengths.length === 0 ? null : spread(lengths);
   return {
     privileged: { ...counts, fromRollouts, teacherPromptTokens, firstWithout },
-    asked: {
-      student: materials.prompter.decode(first!.ids),
-      teacher,
-      demonstration: first!.demonstration === undefined ? null : materials.prompter.decode(first!.demonstration.ids),
-    },
+    asked: { student: materials.prompter.decode(first!.ids), teacher, ...learned(first!, materials.prompter) },
   };
 }
 
@@ -276,11 +181,12 @@ export async function dryRun(
       columns: materials.columns,
       endings: endingsOf(config, materials, policy),
       promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
-      traceTokens: imitates(config) ? spread(materials.train.map((prompt) => prompt.demonstration!.ids.length)) : null,
+      traceTokens: imitates(config) ? spread(materials.train.map(learnedTokens)) : null,
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
       success: successRule(config.reward, config.eval.successThreshold),
       memory: await memoryOf(config, policy, shape),
+      disk: await planDisk(config, policy, config.model),
       ...privilegedRows(config, materials, policy),
       schedule: [...marks]
         .filter((step) => step >= 1)

@@ -76,7 +76,7 @@ export async function giveUpAll(...steps: readonly (() => unknown)[]): Promise<v
 }
 
 /** Replaces a file in one stroke: written aside, flushed, renamed. Of several at once the last one stays, whole. */
-export async function writeWhole(file: string, content: string): Promise<void> {
+export async function writeWhole(file: string, content: string | Iterable<string>): Promise<void> {
   // A number of the process would not do: another machine's may be the same.
   const aside = `${file}.${randomBytes(6).toString("hex")}.partial`;
   await writing(file, async () => {
@@ -129,10 +129,12 @@ export class LineFile {
   async append(lines: readonly string[]): Promise<void> {
     if (lines.length === 0) return;
     const bytes = Buffer.from(`${lines.join("\n")}\n`);
-    await writing(this.path, async () => {
+    const write = async () => {
       let done = 0;
       while (done < bytes.length) done += (await this.handle.write(bytes, done)).bytesWritten;
-    });
+    };
+    // What is written next must not follow a part of a line.
+    await writing(this.path, () => releasing(() => this.handle.truncate(this.length), write));
     this.length += bytes.length;
   }
 

@@ -1,21 +1,19 @@
-import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
 import { checkFunction, checkObject, checkPath, checkPaths, checkSignal } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { makeFolder } from "../policy/folder.js";
+import type { Policy } from "../policy/policy.js";
 import { startVerifier } from "../verifiers/start.js";
-import { resolveConfig, type TrainConfig } from "./config.js";
+import { packageVersion } from "../version.js";
+import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
-import { LineFile, releasing, writeWhole, writing } from "./durable.js";
-import { evaluate, type Prediction } from "./evaluate.js";
+import { findDataFiles } from "./data/find-files.js";
+import { releasing } from "./durable.js";
+import { EvalFolder, type EvaluationRecord, refuseFinished, rowsFingerprint } from "./eval-folder.js";
+import { evaluate } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
 import { createReward, loadPrompts } from "./prepare.js";
-import { loadAsked, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
-import { rounded } from "./run-folder.js";
+import { loadAsked, type ModelSource, type ResolvedModel, weightsFingerprint, withModel } from "./resolve-model.js";
+import type { Prompted } from "./rollout.js";
 import type { OnStage } from "./stage.js";
-
-const PREDICTIONS_FILE = "predictions.jsonl";
 
 export interface EvalSummary {
   readonly model: string;
@@ -23,78 +21,102 @@ export interface EvalSummary {
   readonly metrics: Numbers;
   /** Rows left out because they do not fit. */
   readonly skipped: number;
+  /** Predictions that were there from before an interruption. */
+  readonly kept: number;
 }
 
-const predictionLine = ({ rollout, verdict, greedy }: Prediction): string =>
-  JSON.stringify({
-    id: rollout.id,
-    greedy,
-    prompt: rollout.prompt.text,
-    completion: rollout.text,
-    finish: rollout.finish,
-    reward: verdict.reward,
-    logProb: rounded([rollout.logProbs.reduce((sum, p) => sum + p, 0)])[0],
-    detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
-  });
-
-/** A file where the folder of the results is to be, or results that would be lost: better known before than after. */
-async function refuseUsed(output: string): Promise<void> {
-  await writing(output, async () => {
-    const found = await stat(output).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
-    if (found?.isDirectory() === false) throw Object.assign(new Error("a file"), { code: "EEXIST" });
-    if (!existsSync(join(output, PREDICTIONS_FILE))) return;
-    const message = `${output} holds an evaluation already: choose another folder for this one.`;
-    throw new RlsdError("ERR_RLSD_WRITE", message);
-  });
+export interface EvalStart {
+  readonly folder: string;
+  /** Predictions that are there from before an interruption, and how many there will be. */
+  readonly kept: number;
+  readonly total: number;
 }
 
 export interface EvalHooks extends ModelSource {
+  /** Stops: what was judged is kept, and the same call goes on from there. It rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
+  /** After everything is loaded and checked, before the first completion is drawn. */
+  readonly onStart?: ((start: EvalStart) => void) | undefined;
   /** At the start of the evaluation, and after each verdict. */
   readonly onStage?: OnStage | undefined;
 }
 
-const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "onStage", "loadPolicy", "base"]);
+const HOOKS: ReadonlySet<string> = new Set<keyof EvalHooks>(["signal", "onStart", "onStage", "loadPolicy", "base"]);
+
+function checkHooks(hooks: EvalHooks): void {
+  checkObject(hooks, "hooks", HOOKS);
+  checkSignal(hooks.signal, "hooks.signal");
+  for (const name of ["loadPolicy", "onStart", "onStage"] as const) checkFunction(hooks[name], `hooks.${name}`);
+}
 
 /** What is evaluated, and on what. */
 async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: ModelSource) {
   const { model, settings } = found;
   const merged = merge(merge(settings, given), { model });
   const own = merged.data as { eval?: readonly string[] } | undefined;
-  const held = files.length > 0 ? files : (own?.eval ?? []);
+  const held = await findDataFiles(files.length > 0 ? files : (own?.eval ?? []));
   if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
   const { policy, text } = await loadAsked(found, config.data.templateVariables, source);
   return releasing(
     () => policy.dispose(),
-    async () => ({ model, config, held, policy, text, verifier: createReward(config.reward) }),
+    async () => {
+      const weights = source.loadPolicy === undefined ? await weightsFingerprint(model, source.base) : null;
+      return { model, config, held, policy, text, weights, verifier: createReward(config.reward) };
+    },
   );
 }
 
+/** All that predictions depend on. Other settings are for the metrics, which are made at the end. */
+function recordOf(
+  o: {
+    readonly model: string;
+    readonly config: ResolvedConfig;
+    readonly held: readonly string[];
+    readonly weights: string | null;
+    readonly policy: Policy;
+  },
+  prompts: readonly Prompted[],
+): EvaluationRecord {
+  const { seed, reward, overlong, rollout, eval: evaluation } = o.config;
+  const { topK, topP, minP, maxTokens, stopStrings } = rollout;
+  const { samples, temperature } = evaluation;
+  return {
+    version: packageVersion(),
+    model: o.model,
+    data: o.held,
+    weights: o.weights,
+    rows: rowsFingerprint(prompts),
+    endTokenIds: o.policy.endTokenIds ?? null,
+    settings: {
+      seed,
+      reward,
+      overlong,
+      rollout: { topK, topP, minP, maxTokens, stopStrings },
+      eval: { samples, temperature },
+    },
+  };
+}
+
 /**
- * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction: `predictions.jsonl` and `metrics.json` in
- * `output`.
+ * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction in `predictions.jsonl` as soon as it is judged;
+ * `metrics.json` comes last. The same call goes on where an earlier one was interrupted, with the results of one that was not.
  *
  * @param files held-out rows; none: those of the run
+ * @param output folder of the results; null: that of the same evaluation under runs/ where it was not finished, or a new one
  * @param given settings that win over those of the run (`reward`, `rollout`, `eval`, ...)
  */
 export async function evaluateModel(
   directory: string,
   files: readonly string[],
-  output: string,
+  output: string | null,
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
   checkPath(directory, "directory");
   checkPaths(files, "files");
-  checkObject(hooks, "hooks", HOOKS);
-  checkSignal(hooks.signal, "hooks.signal");
-  checkFunction(hooks.loadPolicy, "hooks.loadPolicy");
-  checkFunction(hooks.onStage, "hooks.onStage");
-  await refuseUsed(checkPath(output, "output"));
+  checkHooks(hooks);
+  if (output !== null) await refuseFinished(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
   try {
@@ -104,29 +126,29 @@ export async function evaluateModel(
       maxLength: policy.maxLength,
       limit: config.eval.limit,
     });
+    const record = recordOf(opened, prompts);
     await startVerifier(verifier, hooks.signal);
-    const { metrics, predictions } = await evaluate({
-      ...text,
-      policy,
-      verifier,
-      prompts,
-      config,
-      leaks: createLeakDetector(config.leak.patterns),
-      step: 0,
-      signal: hooks.signal ?? new AbortController().signal,
-      onStage: hooks.onStage,
-    });
-    const file = join(output, PREDICTIONS_FILE);
-    await writing(output, () => makeFolder(dirname(file)));
-    const lines = await LineFile.open(file);
+    const folder = await (output === null ? EvalFolder.find(record) : EvalFolder.open(output, record));
     try {
-      await lines.append(predictions.map(predictionLine));
-      await lines.flush();
+      const kept = folder.predictions.count;
+      hooks.onStart?.({ folder: folder.path, kept, total: prompts.length * (1 + config.eval.samples) });
+      const { metrics } = await evaluate({
+        ...text,
+        policy,
+        verifier,
+        prompts,
+        config,
+        leaks: createLeakDetector(config.leak.patterns),
+        kept: folder.predictions,
+        step: 0,
+        signal: hooks.signal ?? new AbortController().signal,
+        onStage: hooks.onStage,
+      });
+      await folder.finish(model, metrics);
+      return { model, folder: folder.path, metrics, skipped, kept };
     } finally {
-      await lines.close();
+      await folder.close();
     }
-    await writeWhole(join(output, "metrics.json"), `${JSON.stringify({ model, ...metrics }, null, 2)}\n`);
-    return { model, folder: output, metrics, skipped };
   } finally {
     await verifier.dispose?.();
     await policy.dispose();

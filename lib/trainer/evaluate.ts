@@ -1,76 +1,26 @@
-import type { Policy } from "../policy/policy.js";
-import type { Tokenizer } from "../policy/tokenizer.js";
-import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
-import { type Judged, judge, requireVerdicts } from "./judge.js";
+import { requireVerdicts } from "./judge.js";
 import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
+import { type Prediction, type PredictionInput, predict, type Scored } from "./predict.js";
 import { hashSeed } from "./random.js";
-import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
 import { traceLoss } from "./sft.js";
-import type { OnStage } from "./stage.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import { rightBy, type Success } from "./success.js";
-import type { VerdictJournal } from "./verdict-journal.js";
 
-export interface EvaluationInput {
-  readonly policy: Policy;
-  readonly tokenizer: Tokenizer;
-  readonly verifier: Verifier;
-  readonly prompts: readonly Prompted[];
-  readonly config: ResolvedConfig;
+export interface EvaluationInput extends PredictionInput {
   readonly leaks: LeakDetector;
-  readonly journal?: VerdictJournal | undefined;
-  readonly step: number;
-  readonly signal: AbortSignal;
-  readonly onStage?: OnStage | undefined;
-}
-
-export interface Prediction {
-  readonly rollout: Rollout;
-  readonly verdict: Judged;
-  readonly greedy: boolean;
 }
 
 export interface Evaluation {
   /** accuracy, accuracyLow, accuracyHigh (greedy), and avg@k, pass@k with their bounds where samples are drawn, loss where traces are learned. */
   readonly metrics: Numbers;
+  /** Those that this call drew. */
   readonly predictions: readonly Prediction[];
-}
-
-/** `before`: completions that are done already. */
-async function complete(input: EvaluationInput, count: number, temperature: number, name: string, before = 0) {
-  const { policy, tokenizer, verifier, prompts, config, journal, step, signal } = input;
-  const predictions: Prediction[] = [];
-  const total = prompts.length * (1 + config.eval.samples);
-  const tell = (judged: number) =>
-    input.onStage?.({ step, doing: "evaluation", done: before + predictions.length + judged, total });
-  tell(0);
-  for (let start = 0; start < prompts.length; start += PROMPTS_A_CALL) {
-    const rollouts = await rollout(policy, tokenizer, prompts.slice(start, start + PROMPTS_A_CALL), {
-      sampling: config.rollout,
-      count,
-      temperature,
-      // The same draws at every evaluation: what changes between two of them is the policy.
-      seed: hashSeed(config.seed, name, start),
-      firstGroup: start,
-      signal,
-    });
-    const verdicts = await judge(verifier, rollouts, config, {
-      signal,
-      occasion: { step, name },
-      journal,
-      onJudged: tell,
-    });
-    for (const [i, one] of rollouts.entries()) {
-      predictions.push({ rollout: one, verdict: verdicts[i]!, greedy: name === "greedy" });
-    }
-  }
-  return predictions;
 }
 
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 
-function greedyMetrics(predictions: readonly Prediction[], isRight: Success, leaks: LeakDetector): Numbers {
+function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: LeakDetector): Numbers {
   const judged = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict]));
   const right = judged.filter(isRight).length;
   const { low, high } = wilson(right, judged.length);
@@ -82,20 +32,20 @@ function greedyMetrics(predictions: readonly Prediction[], isRight: Success, lea
     ...partRewards(predictions.map(({ verdict }) => verdict)),
     rows: predictions.length,
     unjudged: predictions.length - judged.length,
-    length: average(predictions.map((p) => p.rollout.tokenIds.length)),
-    truncatedFraction: average(predictions.map((p) => Number(p.rollout.finish === "length"))),
-    leakRate: average(predictions.map((p) => Number(leaks(p.rollout)))),
+    length: average(predictions.map(({ length }) => length)),
+    truncatedFraction: average(predictions.map(({ finish }) => Number(finish === "length"))),
+    leakRate: average(predictions.map((one) => Number(leaks(one)))),
   };
 }
 
 /** avg@k and pass@k with bounds; samples that could not be judged are left out of their problem. */
-function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConfig): Numbers {
+function sampledMetrics(predictions: readonly Scored[], config: ResolvedConfig): Numbers {
   const isRight = rightBy(config);
   const problems = new Map<number, boolean[]>();
-  for (const { rollout: one, verdict } of predictions) {
-    const judged = problems.get(one.group) ?? [];
+  for (const { group, verdict } of predictions) {
+    const judged = problems.get(group) ?? [];
     if (verdict.reward !== null) judged.push(isRight(verdict));
-    problems.set(one.group, judged);
+    problems.set(group, judged);
   }
   const counts = [...problems.values()].map((judged) => ({ n: judged.length, c: judged.filter(Boolean).length }));
   const bounded = (name: string, values: readonly number[]): Numbers => {
@@ -119,15 +69,21 @@ function sampledMetrics(predictions: readonly Prediction[], config: ResolvedConf
 
 /** Greedy accuracy on held-out rows and, with `eval.samples`, avg@k and pass@k. Deterministic. */
 export async function evaluate(input: EvaluationInput): Promise<Evaluation> {
-  const { config } = input;
-  const greedy = await complete(input, 1, 0, "greedy");
+  const { config, journal, kept, step } = input;
+  const { samples, temperature } = config.eval;
+  const predictions: Prediction[] = [];
+  const greedy = await predict(input, { name: "greedy", count: 1, temperature: 0, before: 0 }, predictions);
   const verdicts = greedy.map(({ verdict }) => verdict);
-  await requireVerdicts(verdicts, "the evaluation", () => input.journal?.forget(input.step, "greedy"));
+  await requireVerdicts(verdicts, "the evaluation", async () => {
+    await journal?.forget(step, "greedy");
+    await kept?.forget();
+  });
   const metrics = {
     ...greedyMetrics(greedy, rightBy(config), input.leaks),
     ...(await traceLoss(input.policy, input.prompts, input.signal)),
   };
-  if (config.eval.samples === 0) return { metrics, predictions: greedy };
-  const sampled = await complete(input, config.eval.samples, config.eval.temperature, "sampled", greedy.length);
-  return { metrics: { ...metrics, ...sampledMetrics(sampled, config) }, predictions: [...greedy, ...sampled] };
+  if (samples === 0) return { metrics, predictions };
+  const kind = { name: "sampled", count: samples, temperature, before: greedy.length } as const;
+  const sampled = await predict(input, kind, predictions);
+  return { metrics: { ...metrics, ...sampledMetrics(sampled, config) }, predictions };
 }

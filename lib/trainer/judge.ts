@@ -64,6 +64,13 @@ export function overlongFine(rollout: Rollout, config: ResolvedConfig): number {
   return buffer === 0 || over <= 0 ? 0 : penalty * Math.min(1, over / buffer);
 }
 
+function fined(verdict: Judged, rollout: Rollout, config: ResolvedConfig): Judged {
+  const fine = overlongFine(rollout, config);
+  if (fine === 0 || verdict.reward === null) return verdict;
+  const detail = { ...verdict.detail, overlongFine: fine };
+  return { ...verdict, reward: verdict.reward - fine, unfined: verdict.reward, detail };
+}
+
 /** Every rollout's verdict. What the journal knows from before an interruption is not asked again. */
 export async function judge(
   verifier: Verifier,
@@ -73,6 +80,8 @@ export async function judge(
     readonly signal: AbortSignal;
     readonly occasion: Occasion;
     readonly journal?: VerdictJournal | undefined;
+    /** With each verdict as it comes; it is waited for. */
+    readonly keep?: ((rollout: Rollout, verdict: Judged) => Promise<void>) | undefined;
     /** After each verdict, with how many there are. */
     readonly onJudged?: ((judged: number) => void) | undefined;
   },
@@ -86,17 +95,12 @@ export async function judge(
     return verdict;
   };
   const counted = async (rollout: Rollout): Promise<Judged> => {
-    const verdict = await ask(rollout);
+    const verdict = fined(await ask(rollout), rollout, config);
+    await o.keep?.(rollout, verdict);
     o.onJudged?.(++judged);
     return verdict;
   };
-  const verdicts = await Promise.all(rollouts.map(counted));
-  return verdicts.map((verdict, i) => {
-    const fine = overlongFine(rollouts[i]!, config);
-    if (fine === 0 || verdict.reward === null) return verdict;
-    const detail = { ...verdict.detail, overlongFine: fine };
-    return { ...verdict, reward: verdict.reward - fine, unfined: verdict.reward, detail };
-  });
+  return Promise.all(rollouts.map(counted));
 }
 
 /** What the verifier said instead of a reward, in one line. */

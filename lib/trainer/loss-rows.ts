@@ -15,12 +15,16 @@ export interface LossRow {
   readonly lesson?: PrivilegedPrompt | undefined;
   /** Credit and lessons only where 1; undefined: everywhere. */
   readonly span: Uint8Array | undefined;
+  /** Tokens in the loss, where 1; absent: all. */
+  readonly mask?: Uint8Array | undefined;
   /** Of the policy that drew it, by the kernel that trains; absent: the policy has not changed since. */
   readonly oldLogProbs?: Float32Array;
   readonly refLogProbs?: Float32Array;
 }
 
-const allTokens = ({ rollout }: LossRow): number => rollout.tokenIds.length;
+/** Tokens of a row that are in the loss. */
+export const lossTokens = ({ rollout, mask }: LossRow): number =>
+  mask === undefined ? rollout.tokenIds.length : mask.reduce((n, kept) => n + kept, 0);
 
 /**
  * What the reduction divides by, counted over a whole minibatch however it is cut up; `tokensOf`: those of a row that
@@ -30,7 +34,7 @@ export function normalizerOf(
   objective: Pick<Objective, "normalizer" | "reduction">,
   rows: readonly LossRow[],
   config: ResolvedConfig,
-  tokensOf = allTokens,
+  tokensOf = lossTokens,
 ): number {
   if (objective.normalizer !== null) return objective.normalizer;
   switch (objective.reduction) {

@@ -25,11 +25,11 @@ export function quantiles(values: Float64Array, at: readonly number[]): number[]
 }
 
 /** Whether a completion speaks of what only the teacher saw. */
-export type LeakDetector = (rollout: Rollout) => boolean;
+export type LeakDetector = (completion: Pick<Rollout, "text">) => boolean;
 
 export function createLeakDetector(patterns: readonly string[]): LeakDetector {
   const expressions = patterns.map((pattern) => new RegExp(pattern, "i"));
-  return (rollout) => expressions.some((expression) => expression.test(rollout.text));
+  return ({ text }) => expressions.some((expression) => expression.test(text));
 }
 
 /** Parts are few and the same for all completions; what else looks like one must not fill the log. */

@@ -6,6 +6,7 @@ import { chatTemplateIn } from "../prompt/chat-template.js";
 import { demonstration } from "../prompt/demonstration.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
+import { replyImitation, turnImitations } from "../prompt/turns.js";
 import { createVerifier } from "../verifiers/registry.js";
 import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -16,6 +17,7 @@ import type { FieldMap } from "./data/fields.js";
 import { releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
+import { extremes } from "./statistics.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** What a run needs besides weights. Made once, changed never. */
@@ -64,33 +66,41 @@ export function prompted(example: Example, prompter: Prompter, maxLength: number
   return { example, text, ids };
 }
 
-/** That prompt with the row's own trace as its answer; throws where there is none, or where the two are too long. */
-export function demonstrated(
-  prompt: Prompted,
-  prompter: Prompter,
-  policy: Pick<Policy, "maxLength" | "endTokenIds">,
-): Prompted {
+type SftSettings = ResolvedConfig["sft"];
+type Reader = Pick<Policy, "maxLength" | "endTokenIds">;
+
+function imitationsOf(prompt: Prompted, prompter: Prompter, { endTokenIds = [] }: Reader, turns: SftSettings["turns"]) {
   const { messages, tools, reply } = prompt.example;
-  if (reply === null) {
+  const replies = reply === null ? [] : [reply];
+  if (reply?.tool_calls !== undefined) prompter.checkTools([...messages, reply], tools);
+  if (turns === "all") return turnImitations(prompter, { messages: [...messages, ...replies], tools }, endTokenIds);
+  return replies.map((one) => {
+    const shown = demonstration(prompter, prompt, { messages, tools, reply: one }, endTokenIds);
+    return replyImitation({ text: prompt.text, ids: prompt.ids }, shown);
+  });
+}
+
+/** That prompt with what its row itself answers; throws where that is nothing, or where a sequence is too long. */
+export function demonstrated(prompt: Prompted, prompter: Prompter, policy: Reader, { turns }: SftSettings): Prompted {
+  const imitations = imitationsOf(prompt, prompter, policy, turns);
+  if (imitations.length === 0) {
     const message =
       "there is no trace to learn: name its column (--set data.fields.trace=COLUMN), or leave the row out";
     throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
-  if (reply.tool_calls !== undefined) prompter.checkTools([...messages, reply], tools);
-  const shown = demonstration(prompter, prompt, { messages, tools, reply }, policy.endTokenIds ?? []);
-  const length = prompt.ids.length + shown.ids.length;
+  const length = extremes(imitations.map((imitation) => imitation.prompt.ids.length + imitation.ids.length)).max;
   if (length > policy.maxLength) {
     const message = `prompt and trace have ${length} tokens, but the model reads ${policy.maxLength}: shorten them`;
     throw new RlsdError("ERR_RLSD_PROMPT", message);
   }
-  return { ...prompt, demonstration: shown };
+  return { ...prompt, imitations };
 }
 
 /** That prompt as a held-out one, whose trace is compared with where there is one that fits. */
-function comparable(prompt: Prompted, prompter: Prompter, policy: Policy): Prompted {
-  if (prompt.example.reply === null) return prompt;
+function comparable(prompt: Prompted, prompter: Prompter, policy: Policy, sft: SftSettings): Prompted {
+  if (prompt.example.reply === null && sft.turns === "last") return prompt;
   try {
-    return demonstrated(prompt, prompter, policy);
+    return demonstrated(prompt, prompter, policy, sft);
   } catch (error) {
     if (!(error instanceof RlsdError)) throw error;
     return prompt;
@@ -160,7 +170,7 @@ const loadDemonstrations = (config: ResolvedConfig, prompter: Prompter, policy: 
       verifier: {},
       maxLength: policy.maxLength,
       imitated: true,
-      finish: (prompt) => demonstrated(prompt, prompter, policy),
+      finish: (prompt) => demonstrated(prompt, prompter, policy, config.sft),
     },
   );
 
@@ -210,7 +220,7 @@ export async function prepare(
   const heldParts = {
     ...parts,
     limit: config.eval.limit,
-    ...(imitated && { finish: (prompt: Prompted) => comparable(prompt, text.prompter, policy) }),
+    ...(imitated && { finish: (prompt: Prompted) => comparable(prompt, text.prompter, policy, config.sft) }),
   };
   const held =
     config.data.eval.length === 0

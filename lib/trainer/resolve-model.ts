@@ -1,9 +1,12 @@
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { hubCache, located } from "../hub-cache.js";
-import { ADAPTER_CONFIG } from "../policy/adapter-folder.js";
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
+import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
@@ -42,8 +45,14 @@ async function resolveCheckpoint(checkpoint: Checkpoint, run: string, o: ModelSo
   return { model, settings: { ...(await readRunConfig(run)).config }, step: state.step, checkpoint };
 }
 
-async function modelFolder(model: string): Promise<string> {
+/** Whether a folder is the model of a checkpoint, or of a run's checkpoint, by their paths: neither need be there any more. */
+const isModelOf = (model: string, directory: string): boolean =>
+  resolve(model, "..") === resolve(directory) || resolve(model, "..", "..") === resolve(directory, CHECKPOINTS);
+
+/** The model folder that a setting names. `began`: of a run that goes on, the folder that this was when it began. */
+async function modelFolder(model: string, began?: unknown): Promise<string> {
   const directory = located(model);
+  if (typeof began === "string" && isModelOf(began, directory)) return began;
   if (existsSync(join(directory, CHECKPOINTS))) {
     return onBestCheckpoint(directory, async (best) => {
       if (best !== undefined) return best.model;
@@ -53,18 +62,22 @@ async function modelFolder(model: string): Promise<string> {
   return existsSync(join(directory, STATE_FILE)) ? (await readCheckpoint(directory)).model : directory;
 }
 
+/** What a run that goes on has in its config.json. */
+type Began = Readonly<{ model?: unknown; teacher?: unknown }>;
+
 /**
- * Settings as a run keeps them, for whatever becomes of the rest: models are model folders (a run stands for its best
- * checkpoint as it is now, a checkpoint for its model), data are files.
+ * Settings as a run keeps them, for whatever becomes of the rest: data are files, models are model folders. A checkpoint stands
+ * for its model, a run for its best checkpoint as it is now, or, in a run that goes on, for the one of its checkpoints that
+ * this began with.
  */
-export async function settleConfig(config: ResolvedConfig): Promise<ResolvedConfig> {
+export async function settleConfig(config: ResolvedConfig, began: Began = {}): Promise<ResolvedConfig> {
   const { model, teacher, data } = config;
-  const external = teacher.model === "" ? "" : await modelFolder(teacher.model);
+  const external = (began.teacher as Began | undefined)?.model;
   const [train, held] = [await findDataFiles(data.train), await findDataFiles(data.eval)];
   return {
     ...config,
-    model: await modelFolder(model),
-    teacher: { ...teacher, model: external },
+    model: await modelFolder(model, began.model),
+    teacher: { ...teacher, model: teacher.model === "" ? "" : await modelFolder(teacher.model, external) },
     data: { ...data, train, eval: held },
   };
 }
@@ -101,6 +114,16 @@ export async function withModel<T>(
     "ERR_RLSD_MODEL",
     `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor the name of a model in ${hubCache()}.`,
   );
+}
+
+/** Of all weights that the built-in engine would load of a model's folder, or of adapters and what they stand on. */
+export async function weightsFingerprint(model: string, base?: string): Promise<string> {
+  if (!(await isAdapterFolder(model))) return fingerprint(model);
+  const hash = createHash("sha256").update(
+    await fingerprint(base === undefined ? await modelUnder(model) : located(base)),
+  );
+  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS]) hash.update(await readFile(join(model, name)));
+  return hash.digest("hex");
 }
 
 /** How that model is loaded, and a teacher that is another one. */

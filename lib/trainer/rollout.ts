@@ -1,8 +1,8 @@
 import { RlsdError } from "../errors.js";
-import type { Policy, SamplingOptions } from "../policy/policy.js";
+import type { Completion, Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
-import type { Demonstration } from "../prompt/demonstration.js";
 import { spanMask } from "../prompt/spans.js";
+import type { Imitation } from "../prompt/turns.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Example } from "./data/dataset.js";
 
@@ -11,8 +11,8 @@ export interface Prompted {
   readonly example: Example;
   readonly text: string;
   readonly ids: Int32Array;
-  /** What the row itself answers; only where that is learned, or compared with. */
-  readonly demonstration?: Demonstration | undefined;
+  /** What the row itself answers, in one sequence or several; only where that is learned, or compared with. */
+  readonly imitations?: readonly Imitation[] | undefined;
 }
 
 /** One completion. Rollouts with the same `group` answer the same prompt. */
@@ -49,6 +49,8 @@ export interface RolloutOptions {
   readonly firstGroup: number;
   readonly signal?: AbortSignal | undefined;
   readonly onToken?: SamplingOptions["onToken"];
+  /** Called with each rollout and its place in the result once it is whole, while others are still drawn; by a policy that can. */
+  readonly onRollout?: ((index: number, rollout: Rollout) => void) | undefined;
 }
 
 /** The engine names the row of its batch; who trains has to know what to do. */
@@ -80,20 +82,21 @@ export async function rollout(
     count: o.count,
     ...(o.signal && { signal: o.signal }),
     ...(o.onToken && { onToken: o.onToken }),
+    ...(o.onRollout && { onCompletion: (i: number, j: number, one: Completion) => tell(i, j, one) }),
   };
+  const made = (i: number, j: number, { tokenIds, logProbs, finish }: Completion): Rollout => ({
+    id: `${prompts[i]!.example.id}#${j}`,
+    group: o.firstGroup + i,
+    prompt: prompts[i]!,
+    tokenIds,
+    logProbs,
+    finish,
+    text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }),
+  });
+  const tell = (i: number, j: number, one: Completion) => o.onRollout?.(i * o.count + j, made(i, j, one));
   const ids = prompts.map((prompt) => prompt.ids);
   const drawn = await policy.generate(ids, sampling).catch((error: unknown) => {
     throw explained(error);
   });
-  return drawn.flatMap((completions, i) =>
-    completions.map(({ tokenIds, logProbs, finish }, j) => ({
-      id: `${prompts[i]!.example.id}#${j}`,
-      group: o.firstGroup + i,
-      prompt: prompts[i]!,
-      tokenIds,
-      logProbs,
-      finish,
-      text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }),
-    })),
-  );
+  return drawn.flatMap((completions, i) => completions.map((one, j) => made(i, j, one)));
 }

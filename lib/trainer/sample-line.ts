@@ -7,6 +7,8 @@ import { rounded, type SampleLine } from "./run-folder.js";
 /** All that is known of a completion once its credit is. Per-token arrays have one entry a token. */
 export interface Credited {
   readonly step: number;
+  /** It answers a held-out row. */
+  readonly heldOut?: true | undefined;
   readonly rollout: Rollout;
   readonly verdict: Judged;
   readonly advantage: number;
@@ -32,10 +34,11 @@ export function creditedWeights(
 
 /** A completion as samples.jsonl has it. */
 export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
-  const { step, rollout, verdict, advantage, evidence } = told;
+  const { step, heldOut, rollout, verdict, advantage, evidence } = told;
   const contrast = evidence?.contrastLogProbs;
   return {
     step,
+    ...(heldOut && { heldOut }),
     id: rollout.id,
     group: rollout.group,
     prompt: rollout.prompt.text,

@@ -2,7 +2,8 @@
 import { checkFunction, checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
-import type { Prediction } from "./evaluate.js";
+import type { DiskPlan } from "./disk.js";
+import type { Prediction } from "./predict.js";
 import type { PrivilegedFunction } from "./privileged-text.js";
 import type { MetricsLine } from "./run-folder.js";
 import type { OnStage } from "./stage.js";
@@ -47,6 +48,8 @@ export interface RunStart extends ParameterCounts {
   readonly heldOutInTraining: number;
   /** Training rows that bring no privileged text; null: it comes from completions or a hook, or no step asks for it. */
   readonly withoutPrivileged: number | null;
+  /** What its checkpoints take, and what is free. */
+  readonly disk: DiskPlan;
   /** Updates made before, in a run that goes on. */
   readonly step: number;
 }

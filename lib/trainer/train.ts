@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import { packageVersion } from "../version.js";
 import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
@@ -14,26 +14,24 @@ import {
   tellingMend,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { type DiskPlan, planDisk, requireRoom } from "./disk.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
+import type { Prediction } from "./predict.js";
 import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
-import { type MetricsLine, RunFolder, readRunConfig, recorded } from "./run-folder.js";
+import { type MetricsLine, RunFolder, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
+import { sampleLine } from "./sample-line.js";
 import { sftStep } from "./sft.js";
 import { type StepContext, trainStep } from "./step.js";
 import { parametersOf, textFolder } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
 import { VerdictJournal } from "./verdict-journal.js";
 import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 /** The run between its steps. */
 interface Run {
@@ -44,9 +42,18 @@ interface Run {
   readonly materials: Materials;
   readonly context: StepContext;
   readonly journal: VerdictJournal;
+  readonly disk: DiskPlan;
   readonly accuracies: number[];
   /** The last checkpoint. */
   saved: { readonly state: RunState; readonly path: string } | undefined;
+}
+
+/** What the model answers to the first held-out rows, where steps have no completions to log. */
+function heldOutSamples({ config, materials }: Run, step: number, predictions: readonly Prediction[]): SampleLine[] {
+  const answers = predictions.filter(({ greedy }) => greedy).slice(0, config.log.samples);
+  return answers.map(({ rollout, verdict }) =>
+    sampleLine({ step, heldOut: true, rollout, verdict, advantage: 0 }, materials.tokenizer),
+  );
 }
 
 async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
@@ -70,6 +77,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
     ...metrics,
     time: { total: performance.now() - start },
   };
+  if (imitates(config)) await run.folder.logSamples(heldOutSamples(run, state.step, predictions));
   await run.folder.log(line);
   run.accuracies.push(metrics.accuracy!);
   run.hooks.onEval?.(line, predictions);
@@ -150,6 +158,10 @@ async function openPrepared(o: {
   readonly unlock: Unlock | undefined;
 }): Promise<{ run: Run; state: RunState }> {
   const { config, hooks, from, weights, materials, unlock } = o;
+  const text = await textFolder(config, from);
+  const disk = await planDisk(config, weights.policy, text, hooks.resume);
+  // What a hook's policies write is not known.
+  if (hooks.loadPolicy === undefined) requireRoom(disk);
   const folder = await openFolder(config, hooks, from, unlock);
   const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
@@ -162,7 +174,7 @@ async function openPrepared(o: {
     signal,
     onStage: hooks.onStage,
   };
-  const run: Run = { config, hooks, folder, weights, materials, context, journal, accuracies: [], saved: from };
+  const run: Run = { config, hooks, folder, weights, materials, context, journal, disk, accuracies: [], saved: from };
   return { run, state: from?.state ?? INITIAL_STATE };
 }
 
@@ -208,6 +220,7 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
     skipped: materials.skipped,
     heldOutInTraining: heldOutInTraining(materials),
     withoutPrivileged: rowsWithoutPrivilege(materials.train, config, hooks.privileged),
+    disk: run.disk,
     step: begin.step,
   });
   const { state, interrupted } = await loop(run, begin);
@@ -258,7 +271,8 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
 export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Promise<TrainSummary> {
   const start = performance.now();
   checkHooks(hooks);
-  const config = await settleConfig(resolveConfig(settings));
+  const began = hooks.resume === undefined ? undefined : (await readRunConfig(hooks.resume)).config;
+  const config = await settleConfig(resolveConfig(settings), began);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);

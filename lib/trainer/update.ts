@@ -42,6 +42,8 @@ function advantagesOf(rows: readonly LossRow[]): Float32Array {
   return concat(rows.map((row) => row.tokenAdvantages ?? zeros(row).fill(row.advantage)));
 }
 
+const maskOf = (row: LossRow): Uint8Array => row.mask ?? new Uint8Array(row.rollout.tokenIds.length).fill(1);
+
 /** A token batch of rows. Rows without evidence get a span of nothing: their credit is exactly 1. */
 export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBatch {
   const taught = rows.some((row) => row.evidence !== undefined);
@@ -56,6 +58,9 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
     sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
     advantages:
       objective.objective === "row-coefficient" ? coefficients(rows, objective.normalizer ?? 1) : advantagesOf(rows),
+    ...(rows.some((row) => row.mask !== undefined) && {
+      completionMask: Uint8Array.from(rows.flatMap((row) => [...maskOf(row)])),
+    }),
     ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
     // A row without evidence has no contrast either: the teacher itself.
     ...(contrasted && {
