@@ -58,11 +58,11 @@ struct ResidentTeam : Team<true, kShaped> {
     }
   }
 
-  /* This thread reads no peer's sums any more. Said before the gradient, so that nobody waits at the end. */
+  /* This thread has used what it read of its peers' sums. Said before the gradient, so that nobody waits at the end. */
   __device__ __forceinline__ static void release_peers(const RowCall& c) {
     if (c.cluster == 1) return;
     __syncwarp(); /* the cluster's barrier takes whole warps */
-    cluster_arrive();
+    cluster_arrive_relaxed();
   }
 
   /* No copy may outlive its block, and no block a peer that reads its sums. */
