@@ -137,34 +137,41 @@ static void call_others(const char* name, int distills) {
   free(context.workspace);
 }
 
-/* Rows of logits or of their gradient that lie further apart than they are wide: the largest
- * difference from the gradient of rows side by side, token 1 masked, and from what lay between the
- * rows. */
-static void call_spread(const char* name, int64_t student, int64_t grad, int in_place) {
+/* What is written to rows of a gradient that lie `to_stride` apart, from logits `from_stride` apart
+ * (0: the gradient lies over them), with token 1 masked. Between rows everything is 7. */
+static const float* write_gradient(const char* name, int distills, int64_t from_stride,
+                                   int64_t to_stride) {
   static const uint8_t mask[N] = {1, 0, 1, 1};
-  enum { WIDE = 2 * V };
-  static float from[N * WIDE], to[N * WIDE], close[N * V];
-  float worst = 0.0f;
-  for (int wide = 0; wide < 2; ++wide) {
-    const int64_t from_stride = wide ? student : V, to_stride = wide ? grad : V;
-    for (int64_t i = 0; i < N * WIDE; ++i) from[i] = to[i] = 7.0f;
-    for (int64_t i = 0; i < N * V; ++i)
-      from[i / V * from_stride + i % V] = (float)(i * 37 % 11) / 4.0f;
-    reset();
-    use_logits();
-    batch.completion_mask = mask;
-    batch.student.logits.data = from;
-    batch.student.logits.stride[0] = from_stride;
-    outputs.gradient_logits.data = in_place ? from : to;
-    outputs.gradient_logits.stride[0] = in_place ? from_stride : to_stride;
+  static float from[2 * N * V], to[2 * N * V];
+  const int64_t stride = from_stride > 0 ? from_stride : to_stride;
+  float* const out = from_stride > 0 ? to : from;
+  for (int64_t i = 0; i < 2 * N * V; ++i) from[i] = to[i] = 7.0f;
+  for (int64_t i = 0; i < N * V; ++i) from[i / V * stride + i % V] = (float)(i * 37 % 11) / 4.0f;
+  reset_others();
+  batch.completion_mask = distill.completion_mask = mask;
+  batch.student.logits.data = from;
+  batch.student.logits.stride[0] = stride;
+  outputs.gradient_logits.data = out;
+  outputs.gradient_logits.stride[0] = to_stride;
+  distill.student = batch.student;
+  distill.gradient_logits = outputs.gradient_logits;
+  if (distills) {
+    call_others(name, 1);
+  } else {
     call(name);
-    for (int64_t i = 0; i < N * (wide ? outputs.gradient_logits.stride[0] : V); ++i) {
-      const float* found = outputs.gradient_logits.data;
-      const int64_t stride = outputs.gradient_logits.stride[0];
-      if (!wide) close[i] = found[i];
-      const float expected = i % stride < V ? close[i / stride * V + i % stride] : 7.0f;
-      if (!(fabsf(found[i] - expected) <= worst)) worst = fabsf(found[i] - expected);
-    }
+  }
+  return out;
+}
+
+/* The largest difference from the gradient of rows side by side, and from what lay between the
+ * rows. */
+static void call_spread(const char* name, int distills, int64_t from_stride, int64_t to_stride) {
+  float close[N * V], worst = 0.0f;
+  memcpy(close, write_gradient(name, distills, V, V), sizeof(close));
+  const float* const found = write_gradient(name, distills, from_stride, to_stride);
+  for (int64_t i = 0; i < N * to_stride; ++i) {
+    const float expected = i % to_stride < V ? close[i / to_stride * V + i % to_stride] : 7.0f;
+    if (!(fabsf(found[i] - expected) <= worst)) worst = fabsf(found[i] - expected);
   }
   printf("%s: worst\t0\t%.4f\t\n", name, (double)worst);
 }
@@ -246,10 +253,11 @@ int main(int argc, char** argv) {
   SCORE_CALL(scoring.temperature = INFINITY);
   SCORE_CALL(scoring.token_ids = NULL);
   SCORE_CALL(scoring.scores.logits.stride[1] = 2);
-  call_spread("logits apart", 2 * V, V, 0);
-  call_spread("gradient apart", V, 2 * V, 0);
-  call_spread("both apart", V + 3, V + 1, 0);
-  call_spread("in place, apart", V + 3, 0, 1);
+  call_spread("logits apart", 0, 2 * V, V);
+  call_spread("gradient apart", 0, V, 2 * V);
+  call_spread("both apart", 0, V + 3, V + 1);
+  call_spread("in place, apart", 0, 0, V + 3);
+  call_spread("distilled, apart", 1, V + 3, V + 1);
   dlclose(library);
   return 0;
 }
