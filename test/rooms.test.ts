@@ -99,6 +99,7 @@ const SHARED = [
   "lib/leaves.js",
   "lib/on-abort.js",
   "lib/suggest.js",
+  "lib/typed-array.js",
   "lib/version.js",
 ];
 

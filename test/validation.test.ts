@@ -3,14 +3,17 @@ import { join } from "node:path";
 import fc from "fast-check";
 import {
   type Call,
+  empty,
   grpo,
   type PolicyBatch,
+  packTokens,
   policyLoss,
   policyLossSync,
   RlsdError,
   rlsd,
   rlsdCredit,
   tensor,
+  tokenLogProbsSync,
 } from "../lib/index.js";
 import { runs } from "./support/batches.js";
 
@@ -74,6 +77,8 @@ const WRONG: Record<string, () => unknown> = {
   "a faked class": () => Object.create(Float32Array.prototype),
   "bytes with the prototype of floats": () => Object.setPrototypeOf(new Uint8Array(N), Float32Array.prototype),
   "bytes with the prototype of offsets": () => Object.setPrototypeOf(new Uint8Array(3), Int32Array.prototype),
+  "an array without a prototype": () => Object.setPrototypeOf(f32(N + 1), null),
+  "a signal in name": () => Object.create(AbortSignal.prototype),
   "a false length": () => Object.defineProperty(f32(1), "length", { value: N }),
   "too short": () => f32(N - 1),
   "too long": () => f32(N + 1),
@@ -311,6 +316,25 @@ describe("getters", () => {
         expect(reads).toBe(1);
       }
     }
+  });
+
+  it("of other functions' options are read once too", () => {
+    const logits = empty([4, 10], "f32");
+    const ids = new Int32Array(4);
+    const good = { temperature: 2, entropy: true, completionMask: Uint8Array.of(1, 0, 1, 1), threads: 1 };
+    const expected = tokenLogProbsSync({ logits }, ids, good);
+    for (const [name, kept] of Object.entries(good)) {
+      for (const second of ["x", new Uint8Array(1), null, 1e300]) {
+        let reads = 0;
+        const options: Loose = { ...good };
+        Object.defineProperty(options, name, { enumerable: true, get: () => (reads++ === 0 ? kept : second) });
+        expect(tokenLogProbsSync({ logits }, ids, options)).toEqual(expected);
+        expect([name, reads]).toEqual([name, 1]);
+      }
+    }
+    let reads = 0;
+    const list = Object.defineProperty([], 0, { enumerable: true, get: () => [[1], [1, 2]][reads++]! });
+    expect(packTokens(list as never).values).toEqual(Float32Array.of(1));
   });
 
   it("may call the library themselves", () => {

@@ -1,7 +1,8 @@
 import { unknownName } from "../check.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf, unshared } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { checkI32, checkPositiveInteger, invalid, isF32, unshared } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
