@@ -2,6 +2,9 @@ module.exports = {
   testEnvironment: "node",
   maxWorkers: 2,
   testTimeout: 240_000,
+  globalSetup: "<rootDir>/test/support/temporary.cjs",
+  globalTeardown: "<rootDir>/test/support/remove-temporary.cjs",
+  setupFilesAfterEnv: ["<rootDir>/test/support/equality.ts"],
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   transform: {
     // The Parquet library is published as ES modules only, which this jest cannot load as they are.
