@@ -15,7 +15,8 @@ const options = {
 };
 const salt = JSON.stringify([require("@swc/core/package.json").version, options]);
 
-const hash = (...parts) => parts.reduce((all, part) => all.update(part).update("\0"), createHash("sha256")).digest("hex");
+const hash = (...parts) =>
+  parts.reduce((all, part) => all.update(part).update("\0"), createHash("sha256")).digest("hex");
 
 /** The source as JavaScript; what it was compiled to last, if that was this text by this compiler. */
 function compile(filename, source) {

@@ -1,6 +1,7 @@
 import { checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 
+/** How rewards of one prompt are compared. */
 export interface AdvantageOptions {
   /** "mean" (default): the group's mean. "leave-one-out": the mean of the others (RLOO). */
   readonly baseline?: "mean" | "leave-one-out" | undefined;

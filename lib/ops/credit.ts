@@ -27,11 +27,13 @@ export interface CreditInput {
 }
 
 type CreditField = "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize";
+/** The credit's fields of an objective, with the defaults of `rlsd()`. */
 export type CreditOptions = { readonly [K in CreditField]?: ObjectiveFields[K] | undefined };
 
 /** The statistics of `policyLoss` that need neither loss nor ratio. */
 export type CreditStats = Omit<Stats, "loss" | "policyLoss">;
 
+/** What `rlsdCredit` returns. */
 export interface CreditResult {
   /** (N): A rho */
   readonly tokenAdvantages: Float32Array;

@@ -36,6 +36,7 @@ export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
   readonly out?: Pick<PolicyOut, "logits" | "hidden" | "head" | "bias"> | undefined;
 }
 
+/** Statistics of one call. An absent quantity is absent, never 0. */
 export interface DistillLossStats {
   /** Unmasked tokens. */
   readonly tokens: number;
@@ -57,7 +58,9 @@ export interface DistillLossGradient {
   readonly bias?: Tensor;
 }
 
+/** What `distillLoss` returns. */
 export interface DistillLossResult {
+  /** sum_t omega_t D_t, in nats. */
   readonly loss: number;
   /** (N): each token's value; 0 where masked. */
   readonly tokenLosses: Float32Array;

@@ -41,6 +41,7 @@ export interface DeviceTokenLogProbs extends Disposable {
   check(): Promise<void>;
 }
 
+/** What `tokenLogProbs` returns. */
 export interface TokenLogProbs {
   /** (N): log P of each token, at most 0; exactly 0 where masked. */
   readonly logProbs: Float32Array;

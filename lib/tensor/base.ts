@@ -7,7 +7,9 @@ import type { DType } from "./dtype.js";
  * queued call that uses it then goes on, and the memory goes when that call has ended.
  */
 export interface Tensor extends Disposable {
+  /** f16 and bf16 are raw bits in a Uint16Array. */
   readonly dtype: DType;
+  /** Frozen; [] of a single number. */
   readonly shape: readonly number[];
   /** "cpu", "cuda:0", ... */
   readonly device: string;
