@@ -43,7 +43,7 @@ const result = policyLossSync(${BATCH}, rlsd());
 if (Math.abs(result.evidenceWeights[0] - 1.2) > 1e-6) throw new Error("wrong weight");
 console.log("called");`,
   // The swap as README prints it, with the numbers that it takes for granted.
-  "swap.mjs": `const [logProbs, teacherLogProbs] = [Float32Array.of(-1, -2), Float32Array.of(-0.5, -3)];
+  "swap.mjs": `const [logProbs, teacherLogProbs] = [Float32Array.of(-1, -2), Float32Array.of(-0.5, -1.9)];
 const [rewards, groupIds, oldLogProbs, cuSeqlens] = [[1, 0], [0, 0], logProbs, Int32Array.of(0, 1, 2)];
 const backward = (gradient) => { if (gradient.length !== 2) throw new Error("wrong gradient"); };
 ${/^## The swap$.*?^```ts\n(.*?)^```/ms.exec(readFileSync(path.join(root, "README.md"), "utf8"))[1]}

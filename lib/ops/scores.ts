@@ -62,7 +62,7 @@ export interface CheckedScores {
 
 const NONE: readonly Tensor[] = [];
 
-export const ABSENT: CheckedScores = {
+const ABSENT: CheckedScores = {
   level: LEVEL_ABSENT,
   primary: undefined,
   head: undefined,
@@ -107,7 +107,7 @@ export function checkKind(scores: Scores, name: string, kind: Kinds): void {
 }
 
 /** A tensor of that rank. */
-export function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
+function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
   if (isTensor(value) && isRank(value.shape.length)) return value;
   throw invalid(`a tensor of shape ${rank}`, name, value);
 }
