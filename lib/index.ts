@@ -100,9 +100,9 @@ export { type CreditHooks, type CreditSettings, creditCompletions } from "./trai
 export type { DiskPlan } from "./trainer/disk.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
-export type { Prediction } from "./trainer/evaluate.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
+export type { Prediction } from "./trainer/predict.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
 export { type MetricsLine, type RunConfig, readRunConfig, type SampleLine } from "./trainer/run-folder.js";
 export { readMetrics, readSamples } from "./trainer/run-logs.js";

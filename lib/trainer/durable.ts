@@ -18,7 +18,7 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** A failed write as an error that says what to do. `what` was being written. */
-function writeError(what: string, error: unknown): RlsdError {
+export function writeError(what: string, error: unknown): RlsdError {
   if (error instanceof RlsdError) return error;
   const code = (error as NodeJS.ErrnoException)?.code ?? "";
   const why = REASONS[code] ?? (error instanceof Error ? error.message : String(error));
