@@ -361,6 +361,11 @@ describe("refused before anything runs", () => {
     const gone = ids(1, 2);
     structuredClone(gone.buffer, { transfer: [gone.buffer as ArrayBuffer] });
     await expect(policy.score([{ prompt: gone, completion: ids(1) }])).rejects.toThrow(/at least one token/);
+    const count = (await policy.readParameter("model.norm.weight")).length;
+    const short = Object.defineProperty(new Float32Array(1), "length", { value: count });
+    await expect(policy.writeParameter("model.norm.weight", short)).rejects.toThrow(
+      `Expected a Float32Array of ${count} for values but received Float32Array(1).`,
+    );
   });
 
   test("nothing to do is no error", async () => {
