@@ -1,11 +1,12 @@
-/** The loss over logits against what memory and our own exponential can do, PyTorch eager and tfjs. */
-import { execFileSync } from "node:child_process";
+/** The loss over logits against what memory can do, what our own scores take without memory, PyTorch eager and tfjs. */
 import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
-import { bytesPerElement, type LogitsShape, logitsBatch, makeLogits } from "../lib/cli/bench/data.js";
+import { Copier } from "../lib/cli/bench/copy-rate.js";
+import { bytesPerElement, type LogitsShape, logitsBatch, logitsFiller, makeLogits } from "../lib/cli/bench/data.js";
+import { repeated } from "../lib/cli/bench/timing.js";
 import { type DType, policyLossSync, rlsd, tokenLogProbsSync } from "../lib/index.js";
-import { copyRate } from "./support/copy-rate.js";
+import { type Contestant, inTurn, timed } from "./support/in-turn.js";
 import { tfjsLossMs } from "./support/tfjs-loss.js";
+import { findPython, Rival } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
 const bytesOf = ({ tokens, vocab, dtype }: LogitsShape): number => tokens * vocab * bytesPerElement(dtype);
@@ -21,84 +22,76 @@ function best(rounds: number, call: () => unknown): number {
   return shortest;
 }
 
-/** Exponentials a second of one core over a row that stays in cache: a score is one for each column, and two sums. */
-function exponentialRate(vocab: number, dtype: DType, rounds: number): number {
-  const logits = makeLogits({ tokens: 1, vocab, dtype }, 3);
-  const ids = Int32Array.of(0);
-  return vocab / (best(rounds, () => tokenLogProbsSync({ logits }, ids, { threads: 1 })) / 1000);
+interface Timing {
+  readonly ms: number;
+  readonly copyMs: number;
+  readonly cachedMs: number;
+  /** PyTorch, memory kept and memory returned; none without PyTorch. */
+  readonly rivals: readonly number[];
 }
 
-/** [version, milliseconds] of PyTorch eager, or why there are none. */
-function eager({ tokens, vocab, dtype }: LogitsShape, threads: number, rounds: number): [string, number] | string {
-  const python = process.env.RLSD_BENCH_PYTHON ?? "python3";
-  const script = fileURLToPath(new URL("support/eager.py", import.meta.url));
+/**
+ * One shape, all contestants in turn. Each of our rounds begins with logits: the gradient of the round before lies where they
+ * were, and a copy off the clock writes to memory what putting them back left in the caches.
+ */
+async function timing(shape: LogitsShape, threads: number, rounds: number, rivals: readonly Rival[]): Promise<Timing> {
+  const { tokens, vocab, dtype } = shape;
+  const batch = logitsBatch(shape);
+  const refill = logitsFiller(shape, 1);
+  const row = makeLogits({ tokens: 1, vocab, dtype }, 3);
+  const scoreRow = () => tokenLogProbsSync({ logits: row }, Int32Array.of(0), { threads: 1 });
   const type = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
+  for (const rival of rivals) await rival.ask({ op: "load", rows: tokens, vocabulary: vocab, dtype: type, threads });
+  const copier = await Copier.start(bytesOf(shape), threads);
   try {
-    const args = [script, tokens, vocab, type, threads, rounds].map(String);
-    const [version, time] = execFileSync(python, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).split(
-      " ",
-    );
-    return [version!, Number(time)];
-  } catch {
-    return `PyTorch: not run, ${python} cannot import torch (RLSD_BENCH_PYTHON names another).`;
+    const ours: Contestant = async () => {
+      refill(batch.student.logits);
+      copier.copy();
+      return timed(async () => policyLossSync(batch, rlsd(), { inPlace: true, threads }))();
+    };
+    const copy: Contestant = async () => copier.copy() / 1000;
+    const cached: Contestant = async () => {
+      scoreRow(); // brings the row into the cache
+      return (await repeated(20, scoreRow)()) / 1000;
+    };
+    const asks = rivals.map((rival) => async () => (await rival.ask<{ seconds: number }>({ op: "step" })).seconds);
+    const [one, two, three, ...others] = await inTurn([ours, copy, cached, ...asks], rounds);
+    return { ms: 1000 * one!, copyMs: 1000 * two!, cachedMs: 1000 * three!, rivals: others.map((time) => 1000 * time) };
+  } finally {
+    await copier.stop();
   }
 }
 
 async function fusedTable(shapes: readonly LogitsShape[], threads: number, quick: boolean): Promise<BenchTable> {
-  const rounds = quick ? 3 : 40;
+  const rounds = quick ? 3 : 20;
+  const python = findPython();
+  using kept = python === undefined ? undefined : new Rival(python, "eager.py", "kept");
+  using returned = python === undefined ? undefined : new Rival(python, "eager.py", "returned");
+  const rivals = [kept, returned].filter((rival) => rival !== undefined);
   const rows: (string | number)[][] = [];
-  const notes = new Set<string>();
   for (const shape of shapes) {
-    const bytes = bytesOf(shape);
-    const rate = await copyRate(bytes, threads, rounds);
-    const batch = logitsBatch(shape);
-    const ours = best(rounds, () => policyLossSync(batch, rlsd(), { inPlace: true, threads }));
-    const again = await copyRate(bytes, threads, rounds);
-    const copy = Math.max(rate, again);
-    const exponentials = exponentialRate(shape.vocab, shape.dtype, 10 * rounds) * threads;
-    const bytesFloor = (3 * bytes * 1000) / copy;
-    const expFloor = (2 * shape.tokens * shape.vocab * 1000) / exponentials;
-    const floor = Math.max(bytesFloor, expFloor);
-    const rival = eager(shape, threads, quick ? 2 : 8);
-    if (typeof rival === "string") notes.add(rival);
-    else notes.add(`PyTorch ${rival[0]}, ${threads} threads, log_softmax in float32.`);
-    const peer = typeof rival === "string" ? "-" : rival[1];
-    rows.push([
-      shape.dtype,
-      shape.tokens,
-      shape.vocab,
-      threads,
-      ours,
-      (3 * bytes) / ours / 1e6,
-      copy / 1e9,
-      bytesFloor,
-      expFloor,
-      floor / ours,
-      peer,
-      typeof peer === "string" ? "-" : peer / ours,
-    ]);
+    const { tokens, vocab, dtype } = shape;
+    const { ms, copyMs, cachedMs, rivals: others } = await timing(shape, threads, rounds, rivals);
+    // A copy reads and writes a tensor, the loss reads two and writes one.
+    const bytesMs = 1.5 * copyMs;
+    const scoresMs = (2 * tokens * cachedMs) / threads;
+    const peers = others.flatMap((time) => [time, time / ms]);
+    const gbps = (3 * bytesOf(shape)) / ms / 1e6;
+    const least = Math.max(bytesMs, scoresMs);
+    rows.push([dtype, tokens, vocab, threads, ms, gbps, bytesMs, scoresMs, least / ms, ...peers]);
   }
+  const peers = rivals.length === 0 ? [] : ["PyTorch ms", "x", "as it comes ms", "x"];
   return {
-    title: "rlsd() over logits, teacher logits beside them, gradient in place (best of rounds)",
-    columns: [
-      "dtype",
-      "N",
-      "V",
-      "threads",
-      "ms",
-      "GB/s",
-      "copy GB/s",
-      "bytes floor ms",
-      "exp floor ms",
-      "of floor",
-      "PyTorch ms",
-      "x",
-    ],
+    title: "rlsd() over logits, teacher logits beside them, gradient in place",
+    columns: ["dtype", "N", "V", "threads", "ms", "GB/s", "bytes ms", "scores ms", "share", ...peers],
     rows,
     notes: [
-      "Bytes floor: student read, teacher read, gradient written, at the rate of a plain copy in the same run.",
-      "Exp floor: two exponentials an element at the rate at which a row in cache is scored.",
-      ...notes,
+      `medians of ${rounds} rounds, in turn`,
+      "bytes: student read, teacher read, gradient written, at the rate of a plain copy on as many threads",
+      "scores: two exponentials an element at the rate at which this package scores a row in cache; share: of the larger of the two",
+      rivals.length === 0
+        ? "not run: PyTorch, as no Python with torch was found (RLSD_BENCH_PYTHON names one)"
+        : "PyTorch: log_softmax in float32, malloc told to keep memory; as it comes it returns large pieces, and pays for their pages again",
     ],
   };
 }

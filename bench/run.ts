@@ -1,6 +1,6 @@
 /** Runs the benches: all, or those named. Figures go to stdout, each table as it is there or (--json) as one object. */
 import { readdirSync } from "node:fs";
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { type BenchOptions, type BenchTable, formatTable } from "./table.js";
 
 const args = process.argv.slice(2);
@@ -18,9 +18,16 @@ if (unknown.length > 0 || args.includes("--help")) {
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 
-const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, node: process.version };
+// What else runs disturbs contestants unequally: PyTorch's threads wait for each other.
+const machine = {
+  cpu: cpus()[0]?.model ?? "unknown",
+  cores: cpus().length,
+  node: process.version,
+  load: loadavg()[0] ?? 0,
+};
 const tables: (BenchTable & { bench: string })[] = [];
-if (!asJson) console.log(`${machine.cpu}, ${machine.cores} cores, Node ${machine.node}\n`);
+if (!asJson)
+  console.log(`${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, load ${machine.load.toFixed(2)}\n`);
 for (const name of names.length > 0 ? names : known) {
   const bench = (await import(new URL(`${name}.bench.ts`, here).href)) as {
     run(options: BenchOptions): AsyncIterable<BenchTable>;

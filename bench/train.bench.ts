@@ -99,8 +99,8 @@ async function besideTrl(own: Contender, steps: number, python: string | undefin
         ["TRL, GRPOTrainer", 1000 * others, others / ours],
       ],
       notes: [
-        `${version}, float32, ${threads} threads each, the two in turn, medians of ${steps}`,
-        `${rollout.prompts} prompts x ${rollout.count} completions of ${median(lengths).toFixed(0)} tokens; learning rate 0; draw, judge, loss, AdamW`,
+        `${version}, float32, ${threads} threads each, the two in turn, medians of ${steps}; its malloc keeps memory`,
+        `${rollout.prompts} prompts x ${rollout.count} completions of ${median(lengths).toFixed(0)} tokens; learning rate 0, no activations computed again; draw, judge, loss, AdamW`,
       ],
     };
   } finally {

@@ -1,13 +1,13 @@
 /** Checks of what a caller passes, and their words: one form of refusal for every room. */
 import { RlsdError } from "./errors.js";
 import { closest } from "./suggest.js";
+import { lengthOf, typedArrayName } from "./typed-array.js";
 
 /** "Float32Array(7)", `"bf8" of type string`, "null": what came, for an error. */
 export function describe(value: unknown): string {
-  if (ArrayBuffer.isView(value)) {
-    const length = "length" in value ? value.length : value.byteLength;
-    return `${value.constructor.name}(${length})`;
-  }
+  const typed = typedArrayName(value);
+  if (typed !== undefined) return `${typed}(${lengthOf(value as ArrayBufferView)})`;
+  if (ArrayBuffer.isView(value)) return "a DataView";
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "string") return `${JSON.stringify(value.slice(0, 80))} of type string`;
   const plain = value === null || value === undefined || typeof value === "number" || typeof value === "boolean";
@@ -46,9 +46,21 @@ export function unknownName(label: string, name: string, known: Iterable<string>
   return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown ${label}. ${hint}`);
 }
 
+const isAborted = Object.getOwnPropertyDescriptor(AbortSignal.prototype, "aborted")!.get!;
+
+/** Whether it is an AbortSignal, not one in name: its own getter throws for what only has the prototype. */
+function isSignal(value: unknown): boolean {
+  try {
+    isAborted.call(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** An AbortSignal, or none. */
 export function checkSignal(value: unknown, name = "signal"): void {
-  if (value !== undefined && !(value instanceof AbortSignal)) throw invalid("an AbortSignal", name, value);
+  if (value !== undefined && !isSignal(value)) throw invalid("an AbortSignal", name, value);
 }
 
 /** An object with no field but the known ones, its own or inherited. */

@@ -3,7 +3,12 @@
  * what was expected, what came, and how to mend it.
  */
 export class RlsdError extends Error {
+  /** What went wrong, for programs; docs/api.md lists them. */
   readonly code: `ERR_RLSD_${string}`;
+  /** The first token, id or element that is wrong, where one is: of ERR_RLSD_NON_FINITE always. */
+  declare readonly index?: number;
+  /** How many are; 0: nobody counted. */
+  declare readonly count?: number;
 
   constructor(code: `ERR_RLSD_${string}`, message: string, options?: { cause?: unknown }) {
     super(message, options);

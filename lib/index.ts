@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export { type ReportOptions, type RunReport, reportRun } from "./cli/report-run.js";
 export { RlsdError } from "./errors.js";
+export type { DeviceDescription } from "./native/device-binding.js";
 export type { DistillLossOptions } from "./objectives/distill-options.js";
 export type {
   ImportanceCorrection,
@@ -79,7 +80,13 @@ export type { RopeConfig } from "./policy/rope.js";
 export type { SaveOptions } from "./policy/save.js";
 export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js";
 export { createTokenizer, loadTokenizer, type Tokenizer } from "./policy/tokenizer.js";
-export { type ChatTemplate, createChatTemplate, loadChatTemplate } from "./prompt/chat-template.js";
+export type { SlidingWindow } from "./policy/window.js";
+export {
+  type ChatTemplate,
+  createChatTemplate,
+  loadChatTemplate,
+  type RenderOptions,
+} from "./prompt/chat-template.js";
 export type { ChatMessage, Tool, ToolCall } from "./prompt/messages.js";
 export { type TensorBoardHooks, tensorBoard } from "./report/tensorboard.js";
 export { createStream } from "./tensor/device.js";
@@ -89,16 +96,18 @@ export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";
 export type { ResolvedConfig, RewardSetting, TrainConfig, WeightedReward } from "./trainer/config.js";
-export { type CreditHooks, creditCompletions } from "./trainer/credit-run.js";
+export { type CreditHooks, type CreditSettings, creditCompletions } from "./trainer/credit-run.js";
 export type { DiskPlan } from "./trainer/disk.js";
 export { type DryRun, dryRun } from "./trainer/dry-run.js";
 export { type EvalHooks, type EvalStart, type EvalSummary, evaluateModel } from "./trainer/eval-run.js";
 export { exampleSettings } from "./trainer/example/config.js";
 export { type ExportOptions, type ExportSummary, exportModel } from "./trainer/export-model.js";
+export type { Prediction } from "./trainer/predict.js";
 export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-text.js";
 export { type MetricsLine, type RunConfig, readRunConfig, type SampleLine } from "./trainer/run-folder.js";
 export { readMetrics, readSamples } from "./trainer/run-logs.js";
 export type { Stage } from "./trainer/stage.js";
+export type { LoadPolicy } from "./trainer/teacher.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";

@@ -1,7 +1,7 @@
 // Packs the package as it would be published, installs it in empty projects, and calls it there: from ESM and CommonJS,
 // with a prebuilt binary and scripts ignored, built from source by the install script, and with neither (the load error).
 const { execFileSync, spawnSync } = require("node:child_process");
-const { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } = require("node:fs");
+const { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const path = require("node:path");
 
@@ -42,6 +42,13 @@ console.log("called");`,
 const result = policyLossSync(${BATCH}, rlsd());
 if (Math.abs(result.evidenceWeights[0] - 1.2) > 1e-6) throw new Error("wrong weight");
 console.log("called");`,
+  // The swap as README prints it, with the numbers that it takes for granted.
+  "swap.mjs": `const [logProbs, teacherLogProbs] = [Float32Array.of(-1, -2), Float32Array.of(-0.5, -1.9)];
+const [rewards, groupIds, oldLogProbs, cuSeqlens] = [[1, 0], [0, 0], logProbs, Int32Array.of(0, 1, 2)];
+const backward = (gradient) => { if (gradient.length !== 2) throw new Error("wrong gradient"); };
+${/^## The swap$.*?^```ts\n(.*?)^```/ms.exec(readFileSync(path.join(root, "README.md"), "utf8"))[1]}
+if (!(before.loss !== after.loss && Number.isFinite(after.loss))) throw new Error("wrong loss");
+console.log("called");`,
   "types.cts": `import rlsd = require("rlsd");
 import interop = require("rlsd/interop");
 export const handle: typeof interop.exportHandle = interop.exportHandle;
@@ -61,12 +68,28 @@ function project(label, tarball, flags) {
   return folder;
 }
 
+/** All that a user has a use for: no developers' scripts, tests, stamps of builds or maps of sources that are not there. */
+const PACKED = [
+  /^dist\/[^.].*(\.js|\.d\.ts)$/,
+  /^(assets|docs|prebuilds)\//,
+  /^csrc\/(?!test\/)/,
+  /^scripts\/(install|build-addon|build-cuda)\.cjs$/,
+  /^(package\.json|binding\.gyp|README\.md|CHANGELOG\.md|LICENSE)$/,
+];
+
+function checkFiles(tarball) {
+  const names = execFileSync("tar", ["-tzf", tarball], { encoding: "utf8" }).trim().split("\n");
+  const paths = names.map((name) => name.replace(/^package\//, ""));
+  const others = paths.filter((name) => !PACKED.some((pattern) => pattern.test(name)));
+  check("only what a user needs is packed", others.length === 0, others.join("\n"));
+}
+
 const run = (folder, file) => spawnSync(process.execPath, [file], { cwd: folder, encoding: "utf8", env });
 
 function checkCalls(label, folder) {
-  for (const file of ["esm.mjs", "cjs.cjs"]) {
+  for (const file of ["esm.mjs", "cjs.cjs", "swap.mjs"]) {
     const { stdout, stderr } = run(folder, file);
-    check(`${label}: ${file}`, stdout.trim() === "called", stderr);
+    check(`${label}: ${file}`, /^called$/m.test(stdout), stdout + stderr);
   }
 }
 
@@ -80,20 +103,28 @@ function checkTypes(folder) {
   check("types from CommonJS", status === 0, stdout);
 }
 
-function checkCommand(folder) {
-  const { status, stdout, stderr } = spawnSync("npx", ["--no-install", "rlsd", "doctor", "--json"], {
-    cwd: folder,
-    encoding: "utf8",
-    env,
-  });
-  check("npx rlsd doctor", status === 0 && JSON.parse(stdout).example.correct, stderr);
+/** The commands that need files beside the code: the example's model and rows, workers of verifiers and of the bench. */
+function checkCommands(label, folder) {
+  const rlsd = (...args) => spawnSync("npx", ["--no-install", "rlsd", ...args], { cwd: folder, encoding: "utf8", env });
+  const doctor = rlsd("doctor", "--json");
+  check(`${label}: npx rlsd doctor`, doctor.status === 0 && JSON.parse(doctor.stdout).example.correct, doctor.stderr);
+  const train = rlsd("train", "--set", "steps=2", "--set", "eval.limit=20", "--output", "run");
+  check(
+    `${label}: npx rlsd train`,
+    train.status === 0 && existsSync(path.join(folder, "run", "report.html")),
+    train.stderr,
+  );
+  const bench = rlsd("bench", "--quick", "--json");
+  check(`${label}: npx rlsd bench --quick`, bench.status === 0, bench.stderr);
 }
 
 try {
   rmSync(path.join(root, "prebuilds"), { recursive: true, force: true });
   const bare = pack("bare");
+  checkFiles(bare);
   const built = project("from-source", bare, ["--foreground-scripts"]);
   checkCalls("from-source", built);
+  checkCommands("from-source", built);
   const unbuilt = project("unbuilt", bare, ["--ignore-scripts"]);
   const { stderr } = run(unbuilt, "esm.mjs");
   check(
@@ -109,7 +140,7 @@ try {
   const prebuilt = project("prebuilt", pack("prebuilt"), ["--ignore-scripts"]);
   checkCalls("prebuilt", prebuilt);
   checkTypes(prebuilt);
-  checkCommand(prebuilt);
+  checkCommands("prebuilt", prebuilt);
 } finally {
   rmSync(work, { recursive: true, force: true });
   rmSync(path.join(root, "prebuilds"), { recursive: true, force: true });

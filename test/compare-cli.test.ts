@@ -92,9 +92,9 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
     "1",
     ...quick,
     "--set",
-    "steps=200",
+    "steps=100",
     "--set",
-    "eval.every=200",
+    "eval.every=100",
   ];
   const child = spawn(process.execPath, cliArgs([...args, "--json"]), { cwd: folder });
   let text = "";

@@ -341,6 +341,33 @@ describe("refused before anything runs", () => {
     await expect(policy.score([{ prompt: ids(), completion: ids(1) }])).rejects.toThrow(/requests\[0\].prompt/);
   });
 
+  test("ids are what they are when the call is made, whatever they say of themselves and become", async () => {
+    const expected = await policy.score([{ prompt: ids(1), completion: ids(1, 2) }]);
+    class Long extends Int32Array {
+      override get length(): number {
+        return 1e6;
+      }
+    }
+    const bare = Object.setPrototypeOf(ids(1), null) as Int32Array;
+    expect(await policy.score([{ prompt: bare, completion: new Long([1, 2]) }])).toEqual(expected);
+    let reads = 0;
+    const request = {
+      prompt: ids(1),
+      get completion() {
+        return [ids(1, 2), ids(1, 2, 3, 4)][reads++]!;
+      },
+    };
+    expect(await policy.score([request])).toEqual(expected);
+    const gone = ids(1, 2);
+    structuredClone(gone.buffer, { transfer: [gone.buffer as ArrayBuffer] });
+    await expect(policy.score([{ prompt: gone, completion: ids(1) }])).rejects.toThrow(/at least one token/);
+    const count = (await policy.readParameter("model.norm.weight")).length;
+    const short = Object.defineProperty(new Float32Array(1), "length", { value: count });
+    await expect(policy.writeParameter("model.norm.weight", short)).rejects.toThrow(
+      `Expected a Float32Array of ${count} for values but received Float32Array(1).`,
+    );
+  });
+
   test("nothing to do is no error", async () => {
     expect(await policy.generate([], sampling())).toEqual([]);
     expect(await policy.score([])).toEqual([]);

@@ -285,6 +285,10 @@ describe("a process with queued calls", () => {
     expect(await child("terminate")).toEqual(expect.any(Number));
   });
 
+  it("keeps memory in its place, whatever a subclass or a property says of it", async () => {
+    expect(await child("forged")).toEqual([expect.closeTo(1, 5), expect.closeTo(1, 5)]);
+  });
+
   it("refuses to queue memory that this Node lets others take", async () => {
     const code = "ArrayBuffer.prototype.transfer = function () { return this.slice(); }";
     const preload = `data:text/javascript,${encodeURIComponent(code)}`;

@@ -3,14 +3,17 @@ import { join } from "node:path";
 import fc from "fast-check";
 import {
   type Call,
+  empty,
   grpo,
   type PolicyBatch,
+  packTokens,
   policyLoss,
   policyLossSync,
   RlsdError,
   rlsd,
   rlsdCredit,
   tensor,
+  tokenLogProbsSync,
 } from "../lib/index.js";
 import { runs } from "./support/batches.js";
 
@@ -74,6 +77,8 @@ const WRONG: Record<string, () => unknown> = {
   "a faked class": () => Object.create(Float32Array.prototype),
   "bytes with the prototype of floats": () => Object.setPrototypeOf(new Uint8Array(N), Float32Array.prototype),
   "bytes with the prototype of offsets": () => Object.setPrototypeOf(new Uint8Array(3), Int32Array.prototype),
+  "an array without a prototype": () => Object.setPrototypeOf(f32(N + 1), null),
+  "a signal in name": () => Object.create(AbortSignal.prototype),
   "a false length": () => Object.defineProperty(f32(1), "length", { value: N }),
   "too short": () => f32(N - 1),
   "too long": () => f32(N + 1),
@@ -189,6 +194,7 @@ describe("malformed calls", () => {
   }
 
   it("each field takes each wrong value: it works, or it is named and nothing is written", () => {
+    const refused = new Set<string>();
     for (const field of fields) {
       for (const kind of Object.keys(WRONG)) {
         const { batch, call } = malformed([[field, kind, "own"]]);
@@ -197,11 +203,13 @@ describe("malformed calls", () => {
           policyLossSync(batch as unknown as PolicyBatch, objective, call as Call);
         } catch (error) {
           expectNamed(error, [field]);
+          refused.add(field);
           if ((error as RlsdError).code === "ERR_RLSD_NON_FINITE") continue;
           expect(written(call)).toEqual(before);
         }
       }
     }
+    expect(fields.filter((field) => !refused.has(field))).toEqual([]);
   });
 
   it("several at once, in getters and prototypes, at once and queued", async () => {
@@ -311,6 +319,25 @@ describe("getters", () => {
         expect(reads).toBe(1);
       }
     }
+  });
+
+  it("of other functions' options are read once too", () => {
+    const logits = empty([4, 10], "f32");
+    const ids = new Int32Array(4);
+    const good = { temperature: 2, entropy: true, completionMask: Uint8Array.of(1, 0, 1, 1), threads: 1 };
+    const expected = tokenLogProbsSync({ logits }, ids, good);
+    for (const [name, kept] of Object.entries(good)) {
+      for (const second of ["x", new Uint8Array(1), null, 1e300]) {
+        let reads = 0;
+        const options: Loose = { ...good };
+        Object.defineProperty(options, name, { enumerable: true, get: () => (reads++ === 0 ? kept : second) });
+        expect(tokenLogProbsSync({ logits }, ids, options)).toEqual(expected);
+        expect([name, reads]).toEqual([name, 1]);
+      }
+    }
+    let reads = 0;
+    const list = Object.defineProperty([], 0, { enumerable: true, get: () => [[1], [1, 2]][reads++]! });
+    expect(packTokens(list as never).values).toEqual(Float32Array.of(1));
   });
 
   it("may call the library themselves", () => {

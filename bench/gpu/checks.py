@@ -347,6 +347,9 @@ def check_refusals(library):
     expect("student.rows[6] is 8", 6, student=Logits(values, "f32", rows_of=np.where(ids == 6, 8, ids)))
     expect("student.rows[1] and [4] are both 1", 4, student=Logits(values, "f32", rows_of=np.where(ids == 4, 1, ids)))
     expect("teacher.rows[7] is -2", 7, teacher=Logits(values, "f32", rows_of=np.where(ids == 7, -2, ids)))
+    library.context.workspace += 8
+    expect("a workspace at a multiple of 16 bytes")
+    library.context.workspace -= 8
 
 
 def check_log_probs_level(library):

@@ -77,7 +77,7 @@ export async function rivalTable(w: Workload, rounds: number, python: string | u
     const { rows, apart } = await compare(policy, rival, w, rounds);
     const { prompts, completions, promptTokens, completionTokens } = w;
     const notes = [
-      `${version}, float32, ${threads} threads each, the two in turn, medians of ${rounds}`,
+      `${version}, float32, ${threads} threads each, the two in turn, medians of ${rounds}; its malloc keeps memory`,
       `${prompts} prompts of ${promptTokens} tokens, ${completions} completions each of ${completionTokens}; no padding`,
       `log-probs of the two are at most ${apart.toExponential(1)} apart`,
     ];

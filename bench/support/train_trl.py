@@ -62,6 +62,7 @@ def trainer(directory, prompts, count, tokens, threads):
         max_steps=1_000_000,
         logging_steps=1,
         save_strategy="no",
+        gradient_checkpointing=False,
         report_to="none",
         disable_tqdm=True,
     )

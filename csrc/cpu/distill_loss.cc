@@ -151,9 +151,7 @@ rlsd_status DistillLoss::check() {
   if (status == RLSD_OK) status = check_side(teacher_, a_.teacher_owner);
   if (status == RLSD_OK) status = check_side(student_, a_.owner);
   if (status == RLSD_OK && student_.hidden) status = gradient_.check(context_);
-  const rlsd_tensor* const written[] = {&args_.gradient_logits, &args_.gradient_hidden, &args_.gradient_head,
-                                        &args_.gradient_bias};
-  for (const rlsd_tensor* gradient : written) {
+  for (const rlsd_tensor* gradient : {&args_.gradient_hidden, &args_.gradient_head, &args_.gradient_bias}) {
     if (status == RLSD_OK) status = check_apart(context_, *gradient, args_.teacher);
   }
   return status;
@@ -235,8 +233,8 @@ void DistillLoss::clear_rows() const {
     if (student_.hidden) {
       gradient_.zero_row(row);
     } else if (g.data != nullptr) {
-      const int64_t bytes = g.stride[0] * element_bytes(g.dtype);
-      std::memset(static_cast<char*>(g.data) + row * bytes, 0, static_cast<size_t>(bytes));
+      const int64_t width = element_bytes(g.dtype);
+      std::memset(static_cast<char*>(g.data) + row * g.stride[0] * width, 0, static_cast<size_t>(g.shape[1] * width));
     }
   }
 }
@@ -292,7 +290,7 @@ rlsd_status distill_loss_workspace(rlsd_context* context, const rlsd_distill_arg
 
 rlsd_status distill_loss(rlsd_context* context, const rlsd_distill_args* args) {
   const WrongArgument wrong = wrong_distill_arguments(*args);
-  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
+  if (wrong.format != nullptr) return refuse(context, wrong);
   return DistillLoss(context, *args).run();
 }
 

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/half.h"
-#include "core/memory.h"
+#include "core/loss_arguments.h"
 #include "cpu/row_tasks.h"
 
 namespace rlsd::cpu {
@@ -15,13 +15,9 @@ char* row_of(const rlsd_tensor& t, int64_t row) {
   return static_cast<char*>(t.data) + row * t.stride[0] * element_bytes(t.dtype);
 }
 
-int64_t bytes_of(const rlsd_tensor& t) {
-  return t.data == nullptr ? 0 : t.shape[0] * std::max<int64_t>(t.stride[0], 1) * element_bytes(t.dtype);
-}
-
 rlsd_status check_one(rlsd_context* c, const char* name, const rlsd_tensor& gradient, const rlsd_tensor& of) {
   if (gradient.data == nullptr) return RLSD_OK;
-  bool same = gradient.rank == of.rank;
+  bool same = gradient.rank == of.rank && (gradient.rank != 2 || is_matrix(gradient));
   for (int32_t i = 0; i < of.rank && same; ++i) same = gradient.shape[i] == of.shape[i];
   if (same && (gradient.dtype == of.dtype || gradient.dtype == RLSD_F32)) return RLSD_OK;
   return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected the shape of %s, and its dtype or f32, for its gradient.", name);
@@ -33,7 +29,7 @@ constexpr int64_t kBiasColumns = 1024;
 
 rlsd_status check_apart(rlsd_context* c, const rlsd_tensor& gradient, const rlsd_scores& view) {
   for (const rlsd_tensor* read : {&view.logits, &view.hidden, &view.head, &view.bias}) {
-    if (!overlaps(gradient.data, bytes_of(gradient), read->data, bytes_of(*read))) continue;
+    if (!overlaps(gradient, *read)) continue;
     return fail(c, RLSD_INVALID_ARGUMENT, -1, "A gradient shares its memory with a tensor that is read.");
   }
   return RLSD_OK;

@@ -111,7 +111,7 @@ rlsd_status policy_loss_workspace(rlsd_context* context, const rlsd_policy_batch
 rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, const rlsd_objective* objective,
                         const rlsd_policy_outputs* outputs) {
   const WrongArgument wrong = wrong_policy_arguments(*batch, *objective, *outputs);
-  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
+  if (wrong.format != nullptr) return refuse(context, wrong);
   if (is_head_level(*batch)) return policy_loss_head(context, *batch, *objective, *outputs);
   if (is_logits_level(*batch)) return policy_loss_logits(context, *batch, *objective, *outputs);
   if (batch->student.level != RLSD_LOG_PROBS) {

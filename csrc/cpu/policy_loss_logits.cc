@@ -104,7 +104,8 @@ class LogitsLoss {
   bool wants_gradient() const { return out_.gradient_logits.data != nullptr; }
   float* scratch(int64_t slot) const { return a_.scratch + slot * a_.scratch_floats; }
   char* gradient_row(int64_t row) const {
-    return static_cast<char*>(out_.gradient_logits.data) + row * student_.view.stride;
+    const rlsd_tensor& g = out_.gradient_logits;
+    return static_cast<char*>(g.data) + row * g.stride[0] * element_bytes(g.dtype);
   }
 
   rlsd_context* context_;
@@ -118,38 +119,16 @@ class LogitsLoss {
   Target student_{}, teacher_{}, contrast_{};
 };
 
-rlsd_status check_gradient(rlsd_context* c, const rlsd_tensor& g, const LogitsView& student, const LogitsView* others,
-                           int count) {
-  if (g.data == nullptr) return RLSD_OK;
-  const int64_t bytes = student.rows * student.stride;
-  if (g.dtype != student.dtype || g.shape[0] != student.rows || g.shape[1] != student.columns) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected the shape and dtype of student.logits for gradient.logits.");
-  }
-  if (g.data != student.data && overlaps(g.data, bytes, student.data, bytes)) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "gradient.logits shares part of its memory with student.logits.");
-  }
-  for (int i = 0; i < count; ++i) {
-    if (!overlaps(g.data, bytes, others[i].data, others[i].rows * others[i].stride)) continue;
-    return fail(c, RLSD_INVALID_ARGUMENT, -1,
-                "gradient.logits shares its memory with the logits of another view, which are read while it is written.");
-  }
-  return RLSD_OK;
-}
-
 rlsd_status LogitsLoss::check() {
   rlsd_status status = check_policy_tokens(context_, rows_.p);
-  LogitsView others[2];
-  int count = 0;
   const Target* const targets[2] = {&contrast_, &teacher_};
   const char* const names[2] = {"contrast", "teacher"};
   for (int i = 0; i < 2 && status == RLSD_OK; ++i) {
     if (targets[i]->log_probs == nullptr) continue;
-    others[count++] = targets[i]->view;
     status = check_logits(context_, names[i], targets[i]->view, ids_, a_.owner);
   }
   if (status != RLSD_OK || student_.log_probs == nullptr) return status;
-  status = check_logits(context_, "student", student_.view, ids_, a_.owner); /* the last: owner stays the student's */
-  return status == RLSD_OK ? check_gradient(context_, out_.gradient_logits, student_.view, others, count) : status;
+  return check_logits(context_, "student", student_.view, ids_, a_.owner); /* the last: owner stays the student's */
 }
 
 void LogitsLoss::bind() {
@@ -188,7 +167,8 @@ void LogitsLoss::write_gradient(int64_t row, int64_t token, const RowScore& scor
 }
 
 void LogitsLoss::fill_zero(int64_t row) const {
-  if (wants_gradient()) std::memset(gradient_row(row), 0, static_cast<size_t>(student_.view.stride));
+  const LogitsView& v = student_.view;
+  if (wants_gradient()) std::memset(gradient_row(row), 0, static_cast<size_t>(v.columns * element_bytes(v.dtype)));
 }
 
 void LogitsLoss::unowned_row(int64_t row, int64_t token) const {
@@ -228,7 +208,7 @@ void LogitsLoss::score_and_gradient(int64_t row, float* scratch) {
   }
   score_others(token);
   const bool zero = rows_.has_no_gradient(sequence, token);
-  float* const kept = !zero && gradient_uses_scratch(options_, rows_.entropy_coefficient()) ? scratch : nullptr;
+  float* const kept = !zero && gradient_uses_scratch(options_, entropy_coefficient(o_)) ? scratch : nullptr;
   const RowScore score = score_student(token, kept);
   write_gradient(row, token, score, zero ? RowGradient{0.0, 0.0} : rows_.gradient(sequence, token), kept);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/policy_pass.h"
 #include "cpu/policy_tokens.h"
 #include "cpu/softmax_row.h"
 
@@ -34,8 +35,6 @@ struct PolicyRows {
     return std::upper_bound(p.cu_seqlens, end, static_cast<int32_t>(token)) - p.cu_seqlens - 1;
   }
 
-  double entropy_coefficient() const { return o->surrogate == RLSD_ROW_COEFFICIENT ? 0.0 : o->entropy_coef; }
-
   /* True when a token's gradient is 0 whatever its logits are. Under whole-sequence objectives with an advantage of
    * its own, only when that holds for its whole sequence. */
   bool has_no_gradient(int64_t sequence, int64_t token) const {
@@ -49,12 +48,8 @@ struct PolicyRows {
 
   /* Needs the token's log-probs, and its sequence's terms. 0 for a bad row. */
   RowGradient gradient(int64_t sequence, int64_t token) const {
-    const TokenInput t = token_input(p, sequence, token);
-    if (!is_finite_token(t)) return {0.0, 0.0};
-    const SequenceTerms& q = terms[sequence];
-    const TokenLoss l = token_loss(*o, t, q, token_credit(*o, t, q.negative).rho);
-    const double weight = loss_scale * q.omega;
-    return {weight * l.gradient, weight * entropy_coefficient()};
+    const RowCoefficients g = row_coefficients(*o, loss_scale, terms[sequence], token_input(p, sequence, token));
+    return {g.log_prob, g.entropy};
   }
 };
 

@@ -68,7 +68,7 @@ rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_ar
   rlsd_status status = check_level(context, *args);
   if (status != RLSD_OK) return status;
   const WrongArgument wrong = wrong_token_arguments(*args);
-  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
+  if (wrong.format != nullptr) return refuse(context, wrong);
   status = args->scores.level == RLSD_HIDDEN ? token_log_probs_head(context, *args) : from_logits(context, *args);
   return status == RLSD_OK ? report_bad(context, *args) : status;
 }

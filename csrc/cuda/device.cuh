@@ -22,6 +22,7 @@ inline T* shared_memory() {
 }
 inline unsigned cluster_rank() { return emulation::cluster_rank(); }
 inline void cluster_arrive() { emulation::cluster_arrive(); }
+inline void cluster_arrive_relaxed() { emulation::cluster_arrive(); }
 inline void cluster_wait() { emulation::cluster_wait(); }
 template <class T>
 inline const T* peer_shared(const T* mine, unsigned rank) {
@@ -61,6 +62,8 @@ __device__ __forceinline__ unsigned cluster_rank() {
 }
 /* Writes to shared memory before the arrival are seen by peers after their wait. A warp's threads come together. */
 __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+/* Shows peers nothing, and so waits for no write: a release is a fence of the whole device in machine code. */
+__device__ __forceinline__ void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 /* The same place in the shared memory of another block of the cluster. */

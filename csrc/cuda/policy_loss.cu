@@ -70,25 +70,6 @@ uint64_t cut_arrays(const rlsd_policy_batch& b, const rlsd_policy_outputs& out, 
   return w.bytes();
 }
 
-rlsd_status check_gradient(rlsd_context* c, const rlsd_tensor& g, const View* views) {
-  if (g.data == nullptr) return RLSD_OK;
-  const View& student = views[kStudent];
-  if (g.dtype != student.dtype || g.shape[0] != student.rows || g.shape[1] != student.columns) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected the shape and dtype of student.logits for gradient.logits.");
-  }
-  const int64_t bytes = g.shape[0] * g.stride[0] * element_bytes(g.dtype);
-  const bool in_place = g.data == student.data && g.stride[0] * element_bytes(g.dtype) == student.stride;
-  for (int view = 0; view < kViews; ++view) {
-    const View& v = views[view];
-    if ((view == kStudent && in_place) || !overlaps(g.data, bytes, v.data, v.rows * v.stride)) continue;
-    return fail(c, RLSD_INVALID_ARGUMENT, -1,
-                view == kStudent ? "gradient.logits shares part of its memory with student.logits."
-                                 : "gradient.logits shares its memory with the logits of another view, which are read "
-                                   "while it is written.");
-  }
-  return RLSD_OK;
-}
-
 rlsd_status check_level(rlsd_context* context, const rlsd_policy_batch& b) {
   const bool served = b.student.level >= RLSD_LOG_PROBS && highest_level(b) <= RLSD_LOGITS;
   if (served) return RLSD_OK;
@@ -190,7 +171,7 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
   Arrays a{};
   View views[kViews]{};
   const WrongArgument wrong = wrong_policy_arguments(b, *objective, out);
-  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
+  if (wrong.format != nullptr) return refuse(context, wrong);
   rlsd_status status = check_level(context, b);
   if (status == RLSD_OK) status = require(context, Kernel::kTokens);
   if (status == RLSD_OK) status = check_workspace(context, cut_arrays(b, out, context->workspace, &a));
@@ -199,7 +180,6 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
     views[view] = view_of(scores_of(b, view));
     status = check_view(context, name_of_view(view), views[view], b.tokens, b.token_ids);
   }
-  if (status == RLSD_OK) status = check_gradient(context, out.gradient_logits, views);
   if (status != RLSD_OK) return status;
   rlsd_outcome* const outcome = out.outcome != nullptr ? out.outcome : a.outcome;
   return on_device(context, [&]() -> rlsd_status {

@@ -58,9 +58,11 @@ struct ResidentTeam : Team<true, kShaped> {
     }
   }
 
-  /* This thread reads no peer's sums any more. Said before the gradient, so that nobody waits at the end. */
+  /* This thread has used what it read of its peers' sums. Said before the gradient, so that nobody waits at the end. */
   __device__ __forceinline__ static void release_peers(const RowCall& c) {
-    if (c.cluster > 1) cluster_arrive();
+    if (c.cluster == 1) return;
+    __syncwarp(); /* the cluster's barrier takes whole warps */
+    cluster_arrive_relaxed();
   }
 
   /* No copy may outlive its block, and no block a peer that reads its sums. */
@@ -70,7 +72,9 @@ struct ResidentTeam : Team<true, kShaped> {
       const Slice part = piece_of(slice, kPieceStep, piece);
       if (part.begin != part.end) barrier_wait(&Base::shared()->barriers[piece]);
     }
-    if (c.cluster > 1) cluster_wait();
+    if (c.cluster == 1) return;
+    __syncwarp();
+    cluster_wait();
   }
 
   /* A warp finds each view's row of the task that comes next on these multiprocessors; the caller's barrier makes it known. */

@@ -58,7 +58,7 @@ rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_lo
 rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_args* args) {
   Arrays a;
   const WrongArgument wrong = wrong_token_arguments(*args);
-  if (wrong.format != nullptr) return fail(context, RLSD_INVALID_ARGUMENT, -1, wrong.format, wrong.value);
+  if (wrong.format != nullptr) return refuse(context, wrong);
   rlsd_status status = check_level(context, *args);
   if (status == RLSD_OK) status = require(context, Kernel::kPlainRows);
   if (status == RLSD_OK) status = check_workspace(context, cut_arrays(*args, context->workspace, &a));

@@ -10,7 +10,11 @@ long long number(int64_t x) { return static_cast<long long>(x); }
 
 }  // namespace
 
+/* Arrays are cut at multiples of 64 bytes from its start: that must suit a RowTask, as cudaMalloc's memory does. */
 rlsd_status check_workspace(rlsd_context* context, uint64_t needed) {
+  if (reinterpret_cast<uintptr_t>(context->workspace) % alignof(RowTask) != 0) {
+    return fail(context, RLSD_INVALID_ARGUMENT, -1, "Expected a workspace at a multiple of %zu bytes.", alignof(RowTask));
+  }
   if (context->workspace_bytes >= needed && (needed == 0 || context->workspace != nullptr)) return RLSD_OK;
   return fail(context, RLSD_INVALID_ARGUMENT, -1, "Expected a workspace of %llu bytes but received %llu.",
               static_cast<unsigned long long>(needed), static_cast<unsigned long long>(context->workspace_bytes));

@@ -162,26 +162,31 @@ napi_value generate(napi_env env, napi_callback_info info) {
                                   std::vector<int32_t>(cu_prompts, cu_prompts + cu.count), o));
 }
 
+/* A new typed array; false where none can be made: an environment that ends makes nothing more. */
 template <class T>
-napi_value new_array(napi_env env, napi_typedarray_type type, size_t count, T** data) {
-  napi_value buffer = nullptr, array = nullptr;
+bool new_array(napi_env env, napi_typedarray_type type, size_t count, T** data, napi_value* array) {
+  napi_value buffer;
   void* bytes = nullptr;
-  napi_create_arraybuffer(env, count * sizeof(T), &bytes, &buffer);
-  napi_create_typedarray(env, type, count, buffer, 0, &array);
+  if (napi_create_arraybuffer(env, count * sizeof(T), &bytes, &buffer) != napi_ok) return false;
   *data = static_cast<T*>(bytes);
-  return array;
+  return napi_create_typedarray(env, type, count, buffer, 0, array) == napi_ok;
 }
 
-/* [done, Int32Array of (sequence, token, finish), Float32Array of log-probs] */
+/* [done, Int32Array of (sequence, token, finish), Float32Array of log-probs]; NULL in an
+ * environment that ends, where nobody waits for it */
 napi_value draws_to_js(napi_env env, const std::vector<model::Draw>& draws, bool done) {
   int32_t* numbers;
   float* log_probs;
-  napi_value result, value;
-  napi_create_array_with_length(env, 3, &result);
+  napi_value result, value, tokens, scores;
+  if (!new_array(env, napi_int32_array, 3 * draws.size(), &numbers, &tokens) ||
+      !new_array(env, napi_float32_array, draws.size(), &log_probs, &scores) ||
+      napi_create_array_with_length(env, 3, &result) != napi_ok) {
+    return nullptr;
+  }
   napi_get_boolean(env, done, &value);
   napi_set_element(env, result, 0, value);
-  napi_set_element(env, result, 1, new_array(env, napi_int32_array, 3 * draws.size(), &numbers));
-  napi_set_element(env, result, 2, new_array(env, napi_float32_array, draws.size(), &log_probs));
+  napi_set_element(env, result, 1, tokens);
+  napi_set_element(env, result, 2, scores);
   for (size_t i = 0; i < draws.size(); ++i) {
     numbers[3 * i] = draws[i].sequence;
     numbers[3 * i + 1] = draws[i].token;

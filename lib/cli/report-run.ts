@@ -7,6 +7,7 @@ import { checkPage } from "./page-file.js";
 /** Steps of which completions are shown where nothing else is said. */
 export const REPORT_STEPS = 8;
 
+/** What of a run its page shows, and where it goes. */
 export interface ReportOptions {
   /** Steps of which completions are shown, spread over the run. Default 8. */
   readonly steps?: number | undefined;

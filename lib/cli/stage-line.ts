@@ -10,7 +10,7 @@ const DOING: Readonly<Record<Stage["doing"], (stage: Stage) => string>> = {
 };
 
 /** "step 3/200  12 of 64 completions judged  0:05": what a run has been doing for so long. */
-export function describeStage(stage: Stage, steps: number, ms: number): string {
+function describeStage(stage: Stage, steps: number, ms: number): string {
   const place = `step ${String(stage.step).padStart(String(steps).length)}/${steps}`;
   return `${place}  ${DOING[stage.doing](stage)}  ${clockTime(ms / 1000)}`;
 }

@@ -3,8 +3,8 @@ import type { Outcome } from "./binding.js";
 import { native } from "./load.js";
 
 /** rlsd_status of csrc/include/rlsd/rlsd.h. */
-export const STATUS_OK = 0;
-export const STATUS_CANCELLED = 5;
+const STATUS_OK = 0;
+const STATUS_CANCELLED = 5;
 
 const CODES: readonly RlsdError["code"][] = [
   "ERR_RLSD_INTERNAL",

@@ -1,5 +1,5 @@
 import { type Bounds, boundsText, DIVISOR, invalid, isNumber, unknownName, wordsText } from "../check.js";
-import type { ObjectiveFields } from "./objective.js";
+import type { ObjectiveFields, ObjectiveOptions } from "./objective.js";
 
 /** What a field may hold. */
 type Rule =
@@ -55,13 +55,19 @@ function obeys(rule: Rule, value: unknown): boolean {
   return value === null ? rule.nullable === true : isNumber(value, rule);
 }
 
-/** Throws ERR_RLSD_INVALID_ARGUMENT for a name that is no field, with the right spelling, or a value a field cannot hold. */
-export function checkFields(options: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(options)) {
-    const rule = RULES[name as keyof ObjectiveFields] as Rule | undefined;
-    if (rule === undefined || !Object.hasOwn(RULES, name)) {
-      throw unknownName(`objective field ${name}`, name, Object.keys(RULES));
-    }
-    if (value !== undefined && !obeys(rule, value)) throw invalid(expectedBy(rule), name, value);
+/**
+ * The fields that are given, each read once, inherited ones too; those that are undefined are left out. Throws
+ * ERR_RLSD_INVALID_ARGUMENT for a name that is no field, with the right spelling, or a value a field cannot hold.
+ */
+export function readFields(options: ObjectiveOptions): Partial<ObjectiveFields> {
+  const given: [string, unknown][] = [];
+  for (const name in options) {
+    if (!Object.hasOwn(RULES, name)) throw unknownName(`objective field ${name}`, name, Object.keys(RULES));
+    const field = name as keyof ObjectiveFields;
+    const value = options[field];
+    if (value === undefined) continue;
+    if (!obeys(RULES[field], value)) throw invalid(expectedBy(RULES[field]), name, value);
+    given.push([name, value]);
   }
+  return Object.fromEntries(given);
 }

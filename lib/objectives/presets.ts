@@ -1,6 +1,6 @@
 import { invalid, refusal } from "../check.js";
 import { encodingOf, isObjective, seal } from "./encode.js";
-import { checkFields } from "./fields.js";
+import { readFields } from "./fields.js";
 import type { Objective, ObjectiveFields, ObjectiveOptions } from "./objective.js";
 
 export type { ObjectiveOptions };
@@ -51,11 +51,7 @@ function make(
     const mend = "An objective is rlsd's second argument: rlsd({}, grpo()).";
     throw refusal("an object of objective fields", "options", "an objective, whose every field would win", mend);
   }
-  const read: Record<string, unknown> = Object.create(null); // where __proto__ is a name like any other
-  for (const name in options) read[name] = options[name as keyof ObjectiveFields];
-  checkFields(read);
-  const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
-  const fields: ObjectiveFields = { ...base, ...preset, ...given };
+  const fields: ObjectiveFields = { ...base, ...preset, ...readFields(options) };
   if (fields.importanceMin !== null && fields.importanceMin > (fields.importanceMax ?? Infinity)) {
     throw invalid(`at most importanceMax ${fields.importanceMax}`, "importanceMin", fields.importanceMin);
   }

@@ -1,6 +1,7 @@
 import { checkNumber, checkObject, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 
+/** How rewards of one prompt are compared. */
 export interface AdvantageOptions {
   /** "mean" (default): the group's mean. "leave-one-out": the mean of the others (RLOO). */
   readonly baseline?: "mean" | "leave-one-out" | undefined;
@@ -32,8 +33,9 @@ function checkOptions(o: AdvantageOptions): CheckedOptions {
 }
 
 function judgedRewards(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): (number | null)[] {
-  if (typeof rewards?.length !== "number") throw invalid("an array", "rewards", rewards);
-  if (groupIds?.length !== rewards.length) throw invalid(`${rewards.length} ids`, "groupIds", groupIds);
+  const count = rewards?.length;
+  if (!Number.isSafeInteger(count) || count < 0) throw invalid("an array", "rewards", rewards);
+  if (groupIds?.length !== count) throw invalid(`${count} ids`, "groupIds", groupIds);
   return Array.from(rewards, (reward: unknown, i) => {
     if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
     throw invalid("a finite number or null", `rewards[${i}]`, reward);

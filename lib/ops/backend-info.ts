@@ -3,7 +3,9 @@ import { CUDA_KERNELS } from "../native/cuda-kernels.js";
 import type { DeviceDescription } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 
+/** What one backend can do on this machine. */
 export interface BackendInfo {
+  /** "cpu" or "cuda" */
   readonly name: string;
   readonly available: boolean;
   /** Why it is not available: a word of docs/cuda.md's table. */

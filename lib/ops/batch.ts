@@ -1,6 +1,7 @@
 import { checkObject } from "../check.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkF32, checkI32, checkU8, invalid, isF32, isI32, lengthOf, unshared } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { checkF32, checkI32, checkU8, invalid, isF32, isI32, mendFor, unshared } from "./check.js";
 import { type CheckedScores, checkScores, kindOf, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
 
 /**
@@ -108,10 +109,11 @@ function countTokens(batch: HostBatch): number {
     const { logProbs } = student;
     const data = isTensor(logProbs) ? logProbs.data : logProbs;
     if (isF32(data)) return lengthOf(data);
-    throw invalid("a Float32Array or an f32 tensor of N log-probs", "student.logProbs", logProbs);
+    const expected = "a Float32Array or an f32 tensor of N log-probs";
+    throw invalid(expected, "student.logProbs", logProbs, mendFor(logProbs, "Float32Array"));
   }
   if (isI32(batch.tokenIds)) return lengthOf(batch.tokenIds);
-  throw invalid("an Int32Array of token ids", "tokenIds", batch.tokenIds);
+  throw invalid("an Int32Array of token ids", "tokenIds", batch.tokenIds, mendFor(batch.tokenIds, "Int32Array"));
 }
 
 function optionalF32(value: Float32Array | undefined, name: string, tokens: number): void {

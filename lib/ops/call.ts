@@ -7,6 +7,7 @@ import { checkF32, checkFinite, checkPositiveInteger, invalid } from "./check.js
 export interface PolicyOut {
   /** Shape of the logits. */
   readonly logits?: Tensor | undefined;
+  /** Shape of the hidden states; may be f32. */
   readonly hidden?: Tensor | undefined;
   /** (V, H); may be f32 for a bf16 or f16 head. */
   readonly head?: Tensor | undefined;
@@ -37,6 +38,7 @@ export interface Call {
   readonly stream?: Stream | undefined;
   /** Write the gradient over the student's logits. */
   readonly inPlace?: boolean | undefined;
+  /** Written instead of allocated. None may overlap another, or what is read. */
   readonly out?: PolicyOut | undefined;
   /** Add to out.head and out.bias instead of overwriting them. */
   readonly accumulate?: boolean | undefined;

@@ -2,6 +2,7 @@ import { types } from "node:util";
 import { describe, refusal } from "../check.js";
 import type { RlsdError } from "../errors.js";
 import { isTensor } from "../tensor/tensor.js";
+import { bufferOf, lengthOf, typedArrayName } from "../typed-array.js";
 
 /** As `invalid` of every room, where a tensor may have come. */
 export function invalid(expected: string, name: string, received: unknown, mend = ""): RlsdError {
@@ -11,28 +12,8 @@ export function invalid(expected: string, name: string, received: unknown, mend 
   return refusal(expected, name, came, mend);
 }
 
-const TypedArrayPrototype = Object.getPrototypeOf(Float32Array.prototype) as object;
-
-function getterOf<T>(name: PropertyKey): (this: unknown) => T {
-  return Object.getOwnPropertyDescriptor(TypedArrayPrototype, name)!.get as (this: unknown) => T;
-}
-
-const typeName = getterOf<string | undefined>(Symbol.toStringTag);
-const elements = getterOf<number>("length");
-
-/**
- * "Float32Array" and so on, undefined for all else. No prototype, proxy or property can forge it, and nothing changes it
- * later: native code relies on that.
- */
-const typedArrayName = (value: unknown): string | undefined => typeName.call(value);
-
-/** How many elements a typed array has, whatever a property of its own says. */
-export const lengthOf = (array: Float32Array | Int32Array | Uint8Array): number => elements.call(array);
-
 export const isF32 = (value: unknown): value is Float32Array => typedArrayName(value) === "Float32Array";
 export const isI32 = (value: unknown): value is Int32Array => typedArrayName(value) === "Int32Array";
-
-const bufferOf = getterOf<ArrayBufferLike>("buffer");
 
 /**
  * An index or a mask that another thread may change is copied: what native code checks is what it uses. All else passes
@@ -41,7 +22,7 @@ const bufferOf = getterOf<ArrayBufferLike>("buffer");
 export function unshared<T>(value: T): T {
   const name = typedArrayName(value);
   if (name !== "Int32Array" && name !== "Uint8Array") return value;
-  if (!types.isSharedArrayBuffer(bufferOf.call(value))) return value;
+  if (!types.isSharedArrayBuffer(bufferOf(value as Int32Array | Uint8Array))) return value;
   return (name === "Int32Array" ? new Int32Array(value as Int32Array) : new Uint8Array(value as Uint8Array)) as T;
 }
 
@@ -61,8 +42,10 @@ export function checkU8(value: unknown, name: string, length: number): Uint8Arra
   throw invalid(`a Uint8Array of ${length}`, name, value, mendFor(value, "Uint8Array"));
 }
 
-function mendFor(value: unknown, type: string): string {
-  const list = Array.isArray(value) || (ArrayBuffer.isView(value) && value.constructor.name !== type);
+/** The way from a list of another type to the typed array that was expected. */
+export function mendFor(value: unknown, type: string): string {
+  const typed = typedArrayName(value);
+  const list = Array.isArray(value) || (typed !== undefined && typed !== type);
   return list ? `Convert it with ${type}.from(...).` : "";
 }
 

@@ -3,8 +3,9 @@ import { throwUnlessOk } from "../native/status.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Stats } from "../tensor/results.js";
+import { lengthOf } from "../typed-array.js";
 import { readBatch } from "./batch.js";
-import { checkF32 } from "./check.js";
+import { checkF32, invalid, isF32, mendFor } from "./check.js";
 import { nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 
 /** Log-probs and advantages of packed tokens. */
@@ -26,11 +27,13 @@ export interface CreditInput {
 }
 
 type CreditField = "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize";
+/** The credit's fields of an objective, with the defaults of `rlsd()`. */
 export type CreditOptions = { readonly [K in CreditField]?: ObjectiveFields[K] | undefined };
 
 /** The statistics of `policyLoss` that need neither loss nor ratio. */
 export type CreditStats = Omit<Stats, "loss" | "policyLoss">;
 
+/** What `rlsdCredit` returns. */
 export interface CreditResult {
   /** (N): A rho */
   readonly tokenAdvantages: Float32Array;
@@ -62,12 +65,16 @@ const OPTIONS: ReadonlySet<string> = new Set(["creditMix", "evidenceClip", "nega
 export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): CreditResult {
   checkObject(input, "input", INPUT);
   checkObject(options, "options", OPTIONS);
-  const tokens = checkF32(input.logProbs, "logProbs", input.logProbs?.length ?? 0).length;
-  checkF32(input.teacherLogProbs, "teacherLogProbs", tokens);
+  const { logProbs, teacherLogProbs, contrastLogProbs } = input; // each field of the input is read once
+  if (!isF32(logProbs)) {
+    throw invalid("a Float32Array of N log-probs", "logProbs", logProbs, mendFor(logProbs, "Float32Array"));
+  }
+  const tokens = lengthOf(logProbs);
+  checkF32(teacherLogProbs, "teacherLogProbs", tokens);
   const batch = readBatch({
-    student: { logProbs: input.logProbs },
-    teacher: { logProbs: input.teacherLogProbs },
-    contrast: input.contrastLogProbs && { logProbs: input.contrastLogProbs },
+    student: { logProbs },
+    teacher: { logProbs: teacherLogProbs },
+    contrast: contrastLogProbs === undefined ? undefined : { logProbs: contrastLogProbs },
     cuSeqlens: input.cuSeqlens,
     advantages: input.advantages,
     completionMask: input.completionMask,

@@ -1,7 +1,8 @@
 import type { DeviceTensor } from "../tensor/device.js";
 import { isTensor } from "../tensor/tensor.js";
+import { lengthOf } from "../typed-array.js";
 import type { PolicyBatch } from "./batch.js";
-import { checkI32, checkU8, invalid, isI32, lengthOf } from "./check.js";
+import { checkI32, checkU8, invalid, isI32 } from "./check.js";
 import { type CheckedValues, checkDeviceScores, checkValues, type DeviceScores } from "./device-scores.js";
 import { kindOf, LEVEL_LOG_PROBS } from "./scores.js";
 

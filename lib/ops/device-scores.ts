@@ -3,7 +3,8 @@ import type { DeviceValues } from "../native/device-binding.js";
 import { DeviceTensor } from "../tensor/device.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { invalid, isF32, lengthOf } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { invalid, isF32 } from "./check.js";
 import {
   checkColumns,
   checkKind,

@@ -5,14 +5,15 @@ import { throwUnlessOk } from "../native/status.js";
 import type { DeviceTensor } from "../tensor/device.js";
 import type { DeviceUse } from "../tensor/device-lease.js";
 import { DeviceResults } from "../tensor/device-results.js";
-import { checkI32, invalid, isI32, lengthOf } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { checkI32, invalid, isI32 } from "./check.js";
 import { checkPlace, type DeviceTarget, MODE_ENQUEUE, MODE_QUEUE, MODE_WAIT, runOnDevice } from "./device-call.js";
 import { checkDeviceScores, type DeviceScores, writeDeviceScores } from "./device-scores.js";
 import { LEVEL_LOGITS, type Scores } from "./scores.js";
 import {
-  checkOptions,
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
+  readOptions,
   type TokenLogProbs,
   type TokenLogProbsOptions,
 } from "./token-log-probs-options.js";
@@ -34,13 +35,13 @@ function plan(
   home: DeviceTensor,
   given: Scores,
   tokenIds: Int32Array,
-  options: TokenLogProbsOptions | DeviceTokenLogProbsOptions,
+  how: TokenLogProbsOptions | DeviceTokenLogProbsOptions,
 ): Plan {
   const tokens = isI32(tokenIds) ? lengthOf(tokenIds) : 0;
   checkI32(tokenIds, "tokenIds", tokens);
   const scores = checkDeviceScores(given, "scores", tokens, home, "tokenLogProbs");
   if (scores.level !== LEVEL_LOGITS) throw invalid("{ logits }", "scores", given);
-  checkOptions(options, tokens);
+  const options = readOptions(how, tokens);
   return { home, scores, tokenIds, options, place: checkPlace(options, home), use: { reads: [home], writes: [] } };
 }
 
@@ -126,6 +127,6 @@ export async function deviceTokenLogProbs(
   if (p.place.keeps) return enqueue(p);
   const out = hostTargets(p);
   const start = () => nativeCall(p, MODE_QUEUE, out);
-  await runOnDevice(start, p.use, p.place.stream, options.signal);
+  await runOnDevice(start, p.use, p.place.stream, p.options.signal);
   return out;
 }

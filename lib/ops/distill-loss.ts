@@ -9,8 +9,9 @@ import {
 } from "../objectives/distill-options.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { lengthOf } from "../typed-array.js";
 import { type Call, checkCall, type PolicyOut } from "./call.js";
-import { checkI32, checkU8, invalid, isI32, lengthOf, unshared } from "./check.js";
+import { checkI32, checkU8, invalid, isI32, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
@@ -35,6 +36,7 @@ export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
   readonly out?: Pick<PolicyOut, "logits" | "hidden" | "head" | "bias"> | undefined;
 }
 
+/** Statistics of one call. An absent quantity is absent, never 0. */
 export interface DistillLossStats {
   /** Unmasked tokens. */
   readonly tokens: number;
@@ -56,7 +58,9 @@ export interface DistillLossGradient {
   readonly bias?: Tensor;
 }
 
+/** What `distillLoss` returns. */
 export interface DistillLossResult {
+  /** sum_t omega_t D_t, in nats. */
   readonly loss: number;
   /** (N): each token's value; 0 where masked. */
   readonly tokenLosses: Float32Array;
@@ -120,7 +124,7 @@ function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Distill
   const options = checkDistillOptions(o);
   const call = checkCall(givenCall, tokens);
   refuseTokenOutputs(call);
-  const gradients = gradientOutputs({ student: studentScores }, { student }, call);
+  const gradients = gradientOutputs(student, call);
   const written = [gradients.logits, gradients.hidden, gradients.head, gradients.bias].filter((t) => t !== undefined);
   return {
     batch,

@@ -2,10 +2,11 @@ import { RlsdError } from "../errors.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
-import type { CheckedBatch, PolicyBatch } from "./batch.js";
+import { lengthOf } from "../typed-array.js";
+import type { CheckedBatch } from "./batch.js";
 import type { Call } from "./call.js";
-import { invalid, lengthOf } from "./check.js";
-import { LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
+import { invalid } from "./check.js";
+import { type CheckedScores, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
 
 /** (N) arrays that a call writes. */
 export interface TokenOutputs {
@@ -123,43 +124,41 @@ function refuseUnused(call: Call, names: readonly ("logits" | "hidden" | "head" 
 }
 
 /** Where the gradients of the student's own tensors go. */
-export function gradientOutputs(
-  batch: Pick<PolicyBatch, "student">,
-  checked: Pick<CheckedBatch, "student">,
-  call: Call,
-): GradientOutputs {
-  const student = batch.student;
-  if (call.inPlace && checked.student.level !== LEVEL_LOGITS) {
+export function gradientOutputs(student: CheckedScores, call: Call): GradientOutputs {
+  if (call.inPlace && student.level !== LEVEL_LOGITS) {
     throw invalid("false, as only logits can be overwritten,", "inPlace", true);
   }
-  if (checked.student.level === LEVEL_LOGITS && student.logits !== undefined) {
-    refuseUnused(call, ["hidden", "head", "bias"], "logits");
-    if (call.inPlace && call.out?.logits !== undefined) {
-      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
-    }
-    const logits = call.inPlace ? student.logits : gradientTensor(call.out?.logits, student.logits, "logits", false);
-    return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && call.out?.logits === undefined };
-  }
-  if (checked.student.level === LEVEL_HIDDEN && student.hidden !== undefined) {
-    refuseUnused(call, ["logits"], "hidden states");
-    const trainHead = call.frozenHead !== true;
-    if (!trainHead) refuseUnused(call, ["head", "bias"], "hidden states under a frozen head");
-    if (call.accumulate && trainHead && call.out?.head === undefined) {
-      throw invalid("a tensor to add to", "out.head", undefined, "Without one there is nothing to accumulate into.");
-    }
-    return {
-      logits: undefined,
-      hidden: gradientTensor(call.out?.hidden, student.hidden, "hidden", true),
-      head: trainHead ? gradientTensor(call.out?.head, student.head, "head", true) : undefined,
-      bias:
-        trainHead && student.bias !== undefined
-          ? gradientTensor(call.out?.bias, student.bias, "bias", true)
-          : undefined,
-      fresh: call.out?.hidden === undefined,
-    };
-  }
+  if (student.level === LEVEL_LOGITS) return logitGradients(student.tensors[0] as Tensor, call);
+  if (student.level === LEVEL_HIDDEN) return hiddenGradients(student, call);
   refuseUnused(call, ["logits", "hidden", "head", "bias"], "log-probs");
   return NO_GRADIENTS;
+}
+
+function logitGradients(of: Tensor, call: Call): GradientOutputs {
+  refuseUnused(call, ["hidden", "head", "bias"], "logits");
+  const given = call.out?.logits;
+  if (call.inPlace && given !== undefined) {
+    throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
+  }
+  const logits = call.inPlace ? of : gradientTensor(given, of, "logits", false);
+  return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && given === undefined };
+}
+
+function hiddenGradients({ tensors }: CheckedScores, call: Call): GradientOutputs {
+  const [hidden, head, bias] = tensors as readonly [Tensor, Tensor, Tensor?];
+  refuseUnused(call, ["logits"], "hidden states");
+  const trainHead = call.frozenHead !== true;
+  if (!trainHead) refuseUnused(call, ["head", "bias"], "hidden states under a frozen head");
+  if (call.accumulate && trainHead && call.out?.head === undefined) {
+    throw invalid("a tensor to add to", "out.head", undefined, "Without one there is nothing to accumulate into.");
+  }
+  return {
+    logits: undefined,
+    hidden: gradientTensor(call.out?.hidden, hidden, "hidden", true),
+    head: trainHead ? gradientTensor(call.out?.head, head, "head", true) : undefined,
+    bias: trainHead && bias !== undefined ? gradientTensor(call.out?.bias, bias, "bias", true) : undefined,
+    fresh: call.out?.hidden === undefined,
+  };
 }
 
 export const gradientDtype = (t: Tensor | undefined): number => (t === undefined ? 0 : DTYPE_CODES[t.dtype]);

@@ -27,9 +27,11 @@ function checkList(list: unknown, name: string): ArrayLike<number> {
 export function packTokens(sequences: readonly ArrayLike<number>[]): PackedTokens {
   if (!Array.isArray(sequences)) throw invalid("an array with one list a sequence", "sequences", sequences);
   const cuSeqlens = new Int32Array(sequences.length + 1);
+  const lists: ArrayLike<number>[] = [];
   let tokens = 0;
   for (const [b, list] of sequences.entries()) {
-    tokens += checkList(list, `sequences[${b}]`).length;
+    lists.push(checkList(list, `sequences[${b}]`));
+    tokens += lists[b]!.length;
     if (tokens > 0x7fffffff) {
       throw new RlsdError(
         "ERR_RLSD_INVALID_ARGUMENT",
@@ -39,6 +41,6 @@ export function packTokens(sequences: readonly ArrayLike<number>[]): PackedToken
     cuSeqlens[b + 1] = tokens;
   }
   const values = new Float32Array(tokens);
-  for (const [b, list] of sequences.entries()) values.set(list, cuSeqlens[b]);
+  for (const [b, list] of lists.entries()) values.set(list, cuSeqlens[b]);
   return { values, cuSeqlens };
 }

@@ -90,7 +90,7 @@ export function plan(batch: PolicyBatch, objective: Objective, given: Call): Pla
   const call = checkCall(given, read.tokens);
   checkNeeds(objective, read.batch, read);
   const checked = settleAdvantages(read, objective);
-  const gradients = gradientOutputs(checked.batch, checked, call);
+  const gradients = gradientOutputs(checked.student, call);
   return { checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
 }
 

@@ -4,8 +4,11 @@ import { checkNumber, checkObject } from "../check.js";
 export interface CreditSchedule {
   /** Largest lambda, in [0, 1]. */
   readonly peak: number;
+  /** Steps of linear rise. 0: none. */
   readonly warmup: number;
+  /** Steps at the peak. */
   readonly hold: number;
+  /** Steps of linear fall. 0: lambda stays at the peak for ever. */
   readonly decay: number;
   /** The number that the first step has: 1 (default) in the official code, 0 in ms-swift. */
   readonly stepBase?: number | undefined;

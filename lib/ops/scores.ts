@@ -1,7 +1,8 @@
 import { unknownName } from "../check.js";
 import { DTYPE_CODES } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { checkI32, checkPositiveInteger, invalid, isF32, lengthOf, unshared } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { checkI32, checkPositiveInteger, invalid, isF32, unshared } from "./check.js";
 
 /**
  * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
@@ -61,7 +62,7 @@ export interface CheckedScores {
 
 const NONE: readonly Tensor[] = [];
 
-export const ABSENT: CheckedScores = {
+const ABSENT: CheckedScores = {
   level: LEVEL_ABSENT,
   primary: undefined,
   head: undefined,
@@ -106,7 +107,7 @@ export function checkKind(scores: Scores, name: string, kind: Kinds): void {
 }
 
 /** A tensor of that rank. */
-export function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
+function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
   if (isTensor(value) && isRank(value.shape.length)) return value;
   throw invalid(`a tensor of shape ${rank}`, name, value);
 }

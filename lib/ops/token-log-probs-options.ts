@@ -2,7 +2,7 @@ import { checkBoolean, checkNumber, checkObject, checkWord, DIVISOR } from "../c
 import type { ObjectiveFields } from "../objectives/objective.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { checkPositiveInteger, checkU8 } from "./check.js";
+import { checkPositiveInteger, checkU8, unshared } from "./check.js";
 
 /** Every field is optional. */
 export interface TokenLogProbsOptions {
@@ -41,6 +41,7 @@ export interface DeviceTokenLogProbs extends Disposable {
   check(): Promise<void>;
 }
 
+/** What `tokenLogProbs` returns. */
 export interface TokenLogProbs {
   /** (N): log P of each token, at most 0; exactly 0 where masked. */
   readonly logProbs: Float32Array;
@@ -64,15 +65,18 @@ const FIELDS: ReadonlySet<string> = new Set([
 const ROUNDINGS = ["none", "bf16"] as const;
 const NON_FINITE = ["error", "skip"] as const;
 
-/** All but where it runs. */
-export function checkOptions(o: TokenLogProbsOptions | DeviceTokenLogProbsOptions, tokens: number): void {
-  checkObject(o, "options", FIELDS);
-  const { temperature, logitSoftcap, logitRounding = "none", nonFinite = "error" } = o;
+/** Each field read once and checked, all but where it runs: what is checked is what is used. */
+export function readOptions<T extends TokenLogProbsOptions | DeviceTokenLogProbsOptions>(given: T, tokens: number): T {
+  checkObject(given, "options", FIELDS);
+  const { temperature, entropy, logitSoftcap, logitRounding, nonFinite, threads, signal, stream, results } = given;
+  const completionMask = unshared(given.completionMask);
   checkNumber(temperature ?? 1, "temperature", DIVISOR);
   checkNumber(logitSoftcap ?? 1, "logitSoftcap", DIVISOR);
-  checkWord(logitRounding, "logitRounding", ROUNDINGS);
-  checkWord(nonFinite, "nonFinite", NON_FINITE);
-  checkBoolean(o.entropy, "entropy");
-  if (o.completionMask !== undefined) checkU8(o.completionMask, "completionMask", tokens);
-  if (o.threads !== undefined) checkPositiveInteger(o.threads, "threads");
+  checkWord(logitRounding ?? "none", "logitRounding", ROUNDINGS);
+  checkWord(nonFinite ?? "error", "nonFinite", NON_FINITE);
+  checkBoolean(entropy, "entropy");
+  if (completionMask !== undefined) checkU8(completionMask, "completionMask", tokens);
+  if (threads !== undefined) checkPositiveInteger(threads, "threads");
+  const how = { threads, signal, stream, results };
+  return { temperature, entropy, completionMask, logitSoftcap, logitRounding, nonFinite, ...how } as T;
 }

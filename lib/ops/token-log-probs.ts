@@ -2,15 +2,16 @@ import { checkSignal, checkWord } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import { invalid, isI32, lengthOf, unshared } from "./check.js";
+import { lengthOf } from "../typed-array.js";
+import { invalid, isI32, unshared } from "./check.js";
 import { homeOf } from "./device-scores.js";
 import { deviceTokenLogProbs, deviceTokenLogProbsSync } from "./device-token-log-probs.js";
 import { runQueued } from "./queued.js";
 import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PROBS, writeScores } from "./scores.js";
 import {
-  checkOptions,
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
+  readOptions,
   type TokenLogProbs,
   type TokenLogProbsOptions,
 } from "./token-log-probs-options.js";
@@ -27,21 +28,22 @@ interface Plan {
   readonly use: MemoryUse;
 }
 
-function checkHostOptions(o: TokenLogProbsOptions, tokens: number): void {
-  checkOptions(o, tokens);
+function readHostOptions(given: TokenLogProbsOptions, tokens: number): TokenLogProbsOptions {
+  const o = readOptions(given, tokens);
   if (o.results !== undefined) checkWord(o.results, "results", ["host"]);
   if (o.stream !== undefined) throw invalid("no stream, as the scores are not on a device,", "stream", o.stream);
   checkSignal(o.signal);
   o.signal?.throwIfAborted();
+  return o;
 }
 
-function plan(scores: DistributionScores, given: Int32Array, options: TokenLogProbsOptions): Plan {
-  const tokenIds = unshared(given);
+function plan(scores: DistributionScores, ids: Int32Array, given: TokenLogProbsOptions): Plan {
+  const tokenIds = unshared(ids);
   if (!isI32(tokenIds)) throw invalid("an Int32Array of token ids", "tokenIds", tokenIds);
   const tokens = lengthOf(tokenIds);
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
-  checkHostOptions(options, tokens);
+  const options = readHostOptions(given, tokens);
   const logProbs = new Float32Array(tokens);
   const out = options.entropy === true ? { logProbs, entropy: new Float32Array(tokens) } : { logProbs };
   return {
@@ -64,11 +66,10 @@ function call({ scores, tokenIds, options, out }: Plan, queued: boolean, flags?:
   meta[7] = Number(options.nonFinite === "skip");
   writeScores(meta, VIEW, scores);
   const { primary, head, bias, rowOf } = scores;
-  const completionMask = unshared(options.completionMask);
   return native.tokenLogProbs(
     meta,
     tokenIds,
-    completionMask,
+    options.completionMask,
     primary,
     head,
     bias,
@@ -132,6 +133,6 @@ export async function tokenLogProbs(
   const home = homeOf(scores);
   if (home !== undefined) return await deviceTokenLogProbs(home, scores, tokenIds, options);
   const p = plan(scores, tokenIds, options as TokenLogProbsOptions);
-  await runQueued((flags) => call(p, true, flags), p.use, options.signal);
+  await runQueued((flags) => call(p, true, flags), p.use, p.options.signal);
   return p.out;
 }

@@ -1,4 +1,6 @@
+/** `model_type` of the config.json of what the engine computes. */
 export const MODEL_TYPES = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"] as const;
+/** One of them. */
 export type ModelType = (typeof MODEL_TYPES)[number];
 
 /** How a gated linear unit's gate is activated, by Hugging Face's names; csrc/include/rlsd/rlsd.h numbers them so. */

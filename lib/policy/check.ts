@@ -1,5 +1,5 @@
-import { types } from "node:util";
 import { invalid } from "../check.js";
+import { lengthOf, typedArrayName } from "../typed-array.js";
 
 type TypedArray = Float32Array | Int32Array | Uint8Array;
 
@@ -11,7 +11,6 @@ export function ownCopy<T extends TypedArray>(
   ...lengths: number[]
 ): T | undefined {
   if (value === undefined) return undefined;
-  const isOfType = types.isTypedArray(value) && value[Symbol.toStringTag] === type.name; // of any realm
-  if (isOfType && lengths.includes(value.length)) return new type(value);
+  if (typedArrayName(value) === type.name && lengths.includes(lengthOf(value))) return new type(value);
   throw invalid(`a ${type.name} of ${[...new Set(lengths)].join(" or ")}`, name, value);
 }

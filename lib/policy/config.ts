@@ -8,8 +8,11 @@ import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 /** Shape of a decoder. */
 export interface ModelConfig {
   readonly modelType: ModelType;
+  /** V: rows of the embedding and of the head. */
   readonly vocabSize: number;
+  /** H: numbers that stand for a token between layers. */
   readonly hiddenSize: number;
+  /** Width of the feed-forward part. */
   readonly intermediateSize: number;
   readonly numLayers: number;
   readonly numHeads: number;
@@ -19,6 +22,7 @@ export interface ModelConfig {
   readonly headDim: number;
   /** Longest sequence, prompt and completion together. */
   readonly maxLength: number;
+  /** Added to the mean square under the root of an RMSNorm. */
   readonly normEps: number;
   /** The head is the embedding. */
   readonly tieEmbeddings: boolean;
@@ -26,9 +30,11 @@ export interface ModelConfig {
   readonly qkvBias: boolean;
   /** On attention's output. */
   readonly outputBias: boolean;
+  /** On the three matrices of the feed-forward part. */
   readonly mlpBias: boolean;
   /** RMSNorm on each head's queries and keys. */
   readonly qkNorm: boolean;
+  /** Rotary positions (arXiv 2104.09864). */
   readonly rope: RopeConfig;
   /** gemma3_text: of the layers that slide. Absent: `rope`. */
   readonly localRope?: RopeConfig | undefined;

@@ -15,6 +15,7 @@ import { Home, placeOf } from "./place.js";
 import { adaptedOrigin } from "./text-files.js";
 import { tokenizerIn } from "./tokenizer.js";
 
+/** Where a policy's memory lies and how much it takes. */
 export interface PolicyOptions extends Placement {
   /** Folder of the model that a folder of adapters stands on. Default: what its adapter_config.json says. */
   readonly base?: string | undefined;
@@ -95,6 +96,7 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
   return new EnginePolicy(weights, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
 
+/** The first weights of a new model, and what lies beside them in its folder. */
 export interface CreateOptions extends Omit<PolicyOptions, "base"> {
   /** The weights are a function of it. Default 0. */
   readonly seed?: number | undefined;

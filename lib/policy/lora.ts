@@ -3,6 +3,7 @@ import { RlsdError } from "../errors.js";
 
 /** Matrices of a layer that an adapter may stand on, as Hugging Face names them. */
 export const LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"] as const;
+/** q, k, v and output of attention; gate, up and down of the feed-forward part. */
 export type LoraTarget = (typeof LORA_TARGETS)[number];
 
 /** Low-rank adapters (arXiv 2106.09685): y = W x becomes y = W x + scale B (A x), and A and B alone are trained. */
@@ -12,9 +13,11 @@ export interface LoraConfig {
   /** scale = alpha / rank; rank-stabilised (arXiv 2312.03732): alpha / sqrt(rank). */
   readonly alpha: number;
   readonly rankStabilized: boolean;
+  /** In the order of the layer. */
   readonly targets: readonly LoraTarget[];
 }
 
+/** New adapters. */
 export interface LoraOptions {
   /** Default 16. */
   readonly rank?: number | undefined;

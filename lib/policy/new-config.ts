@@ -5,8 +5,11 @@ import { Fields } from "./config-fields.js";
 import type { RopeConfig } from "./rope.js";
 import { newLayers } from "./window.js";
 
+/** Layers that see the tokens near their own alone. */
 export interface NewSlidingWindow {
+  /** Tokens that a query sees, its own included. */
   readonly size: number;
+  /** One a layer: whether it slides. */
   readonly layers?: readonly boolean[] | undefined;
 }
 
@@ -14,7 +17,9 @@ export interface NewSlidingWindow {
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
+  /** V: rows of the embedding and of the head. */
   readonly vocabSize: number;
+  /** H: numbers that stand for a token between layers. */
   readonly hiddenSize: number;
   /** Default 4 hiddenSize. */
   readonly intermediateSize?: number | undefined;
@@ -24,6 +29,7 @@ export interface NewModelConfig {
   readonly numKvHeads?: number | undefined;
   /** Default hiddenSize / numHeads. */
   readonly headDim?: number | undefined;
+  /** Longest sequence, prompt and completion together. */
   readonly maxLength: number;
   /** Default 1e-6. */
   readonly normEps?: number | undefined;

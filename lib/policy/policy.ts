@@ -24,6 +24,7 @@ export interface SamplingOptions {
   readonly seed: number;
   /** Completions of each prompt; the prompt is computed once. Default 1. */
   readonly count?: number | undefined;
+  /** Stops between tokens; the call rejects with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Called with each new token, in the order they are drawn. */
   readonly onToken?: ((prompt: number, completion: number, tokenId: number, logProb: number) => void) | undefined;
@@ -31,19 +32,23 @@ export interface SamplingOptions {
   readonly onCompletion?: ((prompt: number, completion: number, drawn: Completion) => void) | undefined;
 }
 
+/** What was drawn after a prompt. */
 export interface Completion {
+  /** An end token is the last of them. */
   readonly tokenIds: Int32Array;
   /** Log-probs of the tokens at `temperature`, from the untruncated distribution. Same length as tokenIds. */
   readonly logProbs: Float32Array;
+  /** "stop": by a token or text that ends it. "length": by maxTokens or the model's longest sequence. */
   readonly finish: "stop" | "length";
 }
 
-/** One sequence whose last `tokens.length` tokens are scored after `prompt`. */
+/** One sequence: the tokens of `completion` are scored after `prompt`, which has at least one. */
 export interface ScoreRequest {
   readonly prompt: Int32Array;
   readonly completion: Int32Array;
 }
 
+/** How `Policy.score` scores. */
 export interface ScoreOptions {
   /** Default 1. */
   readonly temperature?: number | undefined;
@@ -59,15 +64,23 @@ export interface PassOptions {
 
 /** Token batch for one gradient: `sequences[b]` gives rows cuSeqlens[b]..cuSeqlens[b+1] of every (N) array. */
 export interface TrainBatch {
+  /** B sequences; N is the sum of their completions' lengths. */
   readonly sequences: readonly ScoreRequest[];
+  /** (N) of 0 and 1; default all 1. A masked token has no loss and no gradient. */
   readonly completionMask?: Uint8Array | undefined;
   /** (B) or (N) */
   readonly advantages: Float32Array;
+  /** (N) of the same tokens, re-read under privileged information. */
   readonly teacherLogProbs?: Float32Array | undefined;
+  /** (N) under a wrong hint: evidence is measured against it instead of the policy. */
   readonly contrastLogProbs?: Float32Array | undefined;
+  /** (N) when the update began. Absent: on-policy, ratio 1. */
   readonly oldLogProbs?: Float32Array | undefined;
+  /** (N) of the KL reference. Needed when klCoef > 0. */
   readonly refLogProbs?: Float32Array | undefined;
+  /** (N) as the sampling engine reported them: importance correction. */
   readonly samplerLogProbs?: Float32Array | undefined;
+  /** (N) of 0 and 1: credit only where 1. */
   readonly spanMask?: Uint8Array | undefined;
 }
 
@@ -76,14 +89,17 @@ export type DistillOptions = DistillLossOptions;
 
 /** The same completions after the student's prompts and after the teacher's. */
 export interface DistillBatch {
+  /** B sequences; N is the sum of their completions' lengths. */
   readonly sequences: readonly ScoreRequest[];
   /** A policy with the same vocabulary, or this one, as it is now; what it says as the teacher gets no gradient. */
   readonly teacher: Policy;
+  /** (B): the same completions after the teacher's prompts. */
   readonly teacherSequences: readonly ScoreRequest[];
   /** (N) of 0 and 1; default all 1. */
   readonly completionMask?: Uint8Array | undefined;
 }
 
+/** Statistics of one `Policy.distill`. */
 export interface DistillStats {
   /** Unmasked tokens. */
   readonly tokens: number;
@@ -91,10 +107,13 @@ export interface DistillStats {
   readonly loss: number;
   /** Mean divergence of a token, in nats. */
   readonly mean: number;
+  /** Unmasked rows that were left out: a logit that is not finite, or an infinite divergence. */
   readonly nonFiniteRows: number;
+  /** Fraction of rows whose value the clamp changed. */
   readonly clampedFraction: number;
 }
 
+/** What `Policy.distill` returns; the gradient stays in the policy. */
 export interface DistillResult {
   readonly loss: number;
   /** (N): each token's divergence; 0 where masked. */
@@ -102,6 +121,7 @@ export interface DistillResult {
   readonly stats: DistillStats;
 }
 
+/** One AdamW update (arXiv 1711.05101): w -= learningRate (m / (sqrt(v) + eps) + weightDecay w), moments without their bias. */
 export interface StepOptions {
   readonly learningRate: number;
   /** Decoupled; not applied to norms and biases. Default 0. */
@@ -114,8 +134,9 @@ export interface StepOptions {
   readonly maxGradientNorm?: number | undefined;
 }
 
+/** What `Policy.step` did. */
 export interface StepResult {
-  /** Before clipping. */
+  /** Global L2 norm, before clipping. */
   readonly gradientNorm: number;
   /** True when the norm was not finite: the weights were left as they were. */
   readonly skipped: boolean;
@@ -143,6 +164,7 @@ export interface Policy {
   readonly maxSequences?: number | undefined;
   /** Ids that end a completion. Absent: not known. */
   readonly endTokenIds?: readonly number[] | undefined;
+  /** `count` completions of each prompt: result[i][j] is completion j of prompt i. A prompt has at least one token. */
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
   /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
   score(requests: readonly ScoreRequest[], o?: ScoreOptions): Promise<Float32Array[]>;
@@ -179,6 +201,8 @@ export interface Policy {
    * renamed. A policy with adapters writes these alone (`adapter_model.safetensors`, `adapter_config.json`).
    */
   save(directory: string, o?: { optimizer?: boolean | undefined; dtype?: DType | undefined }): Promise<void>;
+  /** AdamW's moments and count of updates, as `save` with `optimizer` left them there. */
   loadOptimizer(directory: string): Promise<void>;
+  /** Gives the memory back once the calls that were made before have ended. Twice is once. */
   dispose(): Promise<void>;
 }

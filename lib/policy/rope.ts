@@ -1,4 +1,7 @@
-/** How positions turn into angles. */
+/**
+ * How positions turn into angles: position * theta^(-2 i / headDim) of pair i. "linear": divided by `factor`. "llama3": pairs of
+ * long waves are (beyond originalMaxLength / lowFreqFactor), those of short ones are not, and between the two they are blended.
+ */
 export type RopeConfig =
   | { readonly type: "default"; readonly theta: number }
   | { readonly type: "linear"; readonly theta: number; readonly factor: number }

@@ -16,6 +16,7 @@ import { roundedParameter } from "./overflow.js";
 import { newPlace, type Place } from "./place.js";
 import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
 
+/** What `save` writes, and how. */
 export interface SaveOptions {
   /** Also AdamW's moments and count of updates, in optimizer.safetensors. Default false. */
   readonly optimizer?: boolean | undefined;

@@ -1,5 +1,6 @@
 import { checkInteger, checkNumber, checkObject, checkWord } from "../check.js";
 
+/** The learning rate over a run. */
 export interface LearningRateSchedule {
   /** Largest rate, reached after the warm-up. */
   readonly peak: number;

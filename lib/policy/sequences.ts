@@ -1,6 +1,6 @@
-import { types } from "node:util";
 import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { lengthOf, typedArrayName } from "../typed-array.js";
 import type { ModelConfig } from "./config.js";
 import type { ScoreRequest } from "./policy.js";
 
@@ -16,10 +16,32 @@ export interface PackedSequences {
   readonly targets: number;
 }
 
-function checkIds(ids: unknown, name: string, vocabSize: number): asserts ids is Int32Array {
-  if (!types.isInt32Array(ids)) throw invalid("an Int32Array of token ids", name, ids);
+/** A copy of token ids, which nobody changes after they were checked. */
+function ownIds(given: unknown, name: string, vocabSize: number): Int32Array {
+  if (typedArrayName(given) !== "Int32Array") throw invalid("an Int32Array of token ids", name, given);
+  // A detached array has no tokens, and none can be made from it.
+  const ids = lengthOf(given as Int32Array) === 0 ? new Int32Array(0) : new Int32Array(given as Int32Array);
   const bad = ids.findIndex((id) => id < 0 || id >= vocabSize);
   if (bad >= 0) throw invalid(`an id in 0 ... ${vocabSize - 1}`, `${name}[${bad}]`, ids[bad]);
+  return ids;
+}
+
+/** A prompt has a token to begin with. */
+function ownPrompt(given: unknown, name: string, vocabSize: number): Int32Array {
+  const ids = ownIds(given, name, vocabSize);
+  if (ids.length === 0) throw invalid("at least one token", name, ids);
+  return ids;
+}
+
+/** All ids, one list after another. */
+function joined(lists: readonly Int32Array[], count: number): Int32Array {
+  const ids = new Int32Array(count);
+  let at = 0;
+  for (const list of lists) {
+    ids.set(list, at);
+    at += list.length;
+  }
+  return ids;
 }
 
 function checkLength(length: number, name: string, config: ModelConfig): void {
@@ -37,16 +59,13 @@ export function packPrompts(
   config: ModelConfig,
 ): { readonly ids: Int32Array; readonly cuPrompts: Int32Array } {
   const cuPrompts = new Int32Array(prompts.length + 1);
-  for (const [i, prompt] of prompts.entries()) {
-    const name = `prompts[${i}]`;
-    checkIds(prompt, name, config.vocabSize);
-    if (prompt.length === 0) throw invalid("at least one token", name, prompt);
-    checkLength(prompt.length + maxTokens, name, config);
+  const lists = prompts.map((given, i) => {
+    const prompt = ownPrompt(given, `prompts[${i}]`, config.vocabSize);
+    checkLength(prompt.length + maxTokens, `prompts[${i}]`, config);
     cuPrompts[i + 1] = (cuPrompts[i] as number) + prompt.length;
-  }
-  const ids = new Int32Array(cuPrompts[prompts.length] as number);
-  for (const [i, prompt] of prompts.entries()) ids.set(prompt, cuPrompts[i]);
-  return { ids, cuPrompts };
+    return prompt;
+  });
+  return { ids: joined(lists, cuPrompts[lists.length] as number), cuPrompts };
 }
 
 export function packSequences(
@@ -57,27 +76,19 @@ export function packSequences(
   if (!Array.isArray(requests)) throw invalid("an array of { prompt, completion }", name, requests);
   const cuSeqlens = new Int32Array(requests.length + 1);
   const cuTargets = new Int32Array(requests.length + 1);
+  const promptLengths = new Int32Array(requests.length);
+  const lists: Int32Array[] = [];
   for (const [i, request] of (requests as readonly ScoreRequest[]).entries()) {
     if (typeof request !== "object" || request === null)
       throw invalid("{ prompt, completion }", `${name}[${i}]`, request);
-    const { prompt, completion } = request;
-    checkIds(prompt, `${name}[${i}].prompt`, config.vocabSize);
-    checkIds(completion, `${name}[${i}].completion`, config.vocabSize);
-    if (prompt.length === 0) throw invalid("at least one token", `${name}[${i}].prompt`, prompt);
+    const prompt = ownPrompt(request.prompt, `${name}[${i}].prompt`, config.vocabSize);
+    const completion = ownIds(request.completion, `${name}[${i}].completion`, config.vocabSize);
     checkLength(prompt.length + completion.length, `${name}[${i}]`, config);
     cuSeqlens[i + 1] = (cuSeqlens[i] as number) + prompt.length + completion.length;
     cuTargets[i + 1] = (cuTargets[i] as number) + completion.length;
+    promptLengths[i] = prompt.length;
+    lists.push(prompt, completion);
   }
-  const ids = new Int32Array(cuSeqlens[requests.length] as number);
-  for (const [i, { prompt, completion }] of (requests as readonly ScoreRequest[]).entries()) {
-    ids.set(prompt, cuSeqlens[i]);
-    ids.set(completion, (cuSeqlens[i] as number) + prompt.length);
-  }
-  return {
-    ids,
-    cuSeqlens,
-    promptLengths: Int32Array.from(requests as readonly ScoreRequest[], (r) => r.prompt.length),
-    cuTargets,
-    targets: cuTargets[requests.length] as number,
-  };
+  const ids = joined(lists, cuSeqlens[promptLengths.length] as number);
+  return { ids, cuSeqlens, promptLengths, cuTargets, targets: cuTargets[promptLengths.length] as number };
 }

@@ -54,6 +54,30 @@ function checkIds(ids: unknown): void {
   if (!isList) throw invalid("an array of token ids", "ids", ids);
 }
 
+type Decode = (ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean | undefined }) => string;
+
+/**
+ * The text that each token adds. Decoding may look at neighbours (a leading space, a character cut in two), so a piece is the
+ * difference between two decodes of a short window that starts at a place where the text was whole.
+ */
+function streamOf(decode: Decode, o: { readonly skipSpecialTokens?: boolean }): (id: number) => string {
+  let window: number[] = [];
+  let settled = 0;
+  // One that is left out must not stand at the start of a window: what follows would lose its leading space.
+  const leftOut = (id: number): boolean =>
+    o.skipSpecialTokens === true && decode([id]) !== "" && decode([id], o) === "";
+  return (id) => {
+    if (leftOut(id)) return "";
+    window.push(id);
+    const before = decode(window.slice(0, settled));
+    const text = decode(window);
+    if (text.endsWith(REPLACEMENT)) return "";
+    window = window.slice(settled);
+    settled = window.length;
+    return text.slice(before.length);
+  };
+}
+
 /**
  * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
  * `file` is what errors call it.
@@ -64,7 +88,7 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
 
-  const decode = (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean | undefined } = {}): string => {
+  const decode: Decode = (ids, o = {}) => {
     const known = Array.from(ids).filter((id) => library.id_to_token(id) !== undefined);
     if (known.length === 0) return "";
     return library.decode(known, {
@@ -74,24 +98,9 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
     });
   };
 
-  // Decoding may look at neighbours (a leading space, a character cut in two), so a piece is the difference between
-  // two decodes of a short window that starts at a place where the text was whole.
-  const stream = (o: { readonly skipSpecialTokens?: boolean } = {}): ((id: number) => string) => {
-    let window: number[] = [];
-    let settled = 0;
-    // One that is left out must not stand at the start of a window: what follows would lose its leading space.
-    const leftOut = (id: number): boolean =>
-      o.skipSpecialTokens === true && decode([id]) !== "" && decode([id], o) === "";
-    return (id) => {
-      if (leftOut(id)) return "";
-      window.push(id);
-      const before = decode(window.slice(0, settled));
-      const text = decode(window);
-      if (text.endsWith(REPLACEMENT)) return "";
-      window = window.slice(settled);
-      settled = window.length;
-      return text.slice(before.length);
-    };
+  const stream = (o: { readonly skipSpecialTokens?: boolean } = {}) => {
+    checkObject(o, "options", DECODE_FIELDS);
+    return streamOf(decode, o);
   };
 
   return Object.freeze({

@@ -59,7 +59,7 @@ export function forEachSequence(
 }
 
 /** (N): the sequence that each token belongs to. */
-export function sequenceOfTokens(cuSeqlens: Numbers): Int32Array {
+function sequenceOfTokens(cuSeqlens: Numbers): Int32Array {
   const owner = new Int32Array(tokenCount(cuSeqlens));
   forEachSequence(cuSeqlens, (b, begin, end) => owner.fill(b, begin, end));
   return owner;

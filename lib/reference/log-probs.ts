@@ -14,7 +14,7 @@ export interface RowDistribution {
   readonly slopes: Float64Array;
 }
 
-export const columnsOf = (scores: LogitScores): number =>
+const columnsOf = (scores: LogitScores): number =>
   "logits" in scores ? scores.columns : scores.head.length / scores.width;
 
 const rowOf = (scores: LogitScores, token: number): number => scores.rows?.[token] ?? token;

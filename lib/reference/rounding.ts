@@ -54,5 +54,3 @@ export function f16Value(bits: number): number {
   if (exponent === 0) return sign * mantissa * 2 ** -24;
   return sign * (1024 + mantissa) * 2 ** (exponent - 25);
 }
-
-export const roundToF16 = (x: number): number => f16Value(f16Bits(x));

@@ -44,7 +44,7 @@ const FORMATS: Readonly<Record<Unit, (value: number) => string>> = {
   milliseconds: duration,
 };
 
-export const formatter = (unit: Unit = "number"): ((value: number) => string) => FORMATS[unit];
+const formatter = (unit: Unit = "number"): ((value: number) => string) => FORMATS[unit];
 
 /** A long line as the means of equal stretches; a short one as it is. */
 export function thinned(points: readonly Point[], most = MOST_POINTS): readonly Point[] {

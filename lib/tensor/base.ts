@@ -7,7 +7,9 @@ import type { DType } from "./dtype.js";
  * queued call that uses it then goes on, and the memory goes when that call has ended.
  */
 export interface Tensor extends Disposable {
+  /** f16 and bf16 are raw bits in a Uint16Array. */
   readonly dtype: DType;
+  /** Frozen; [] of a single number. */
   readonly shape: readonly number[];
   /** "cpu", "cuda:0", ... */
   readonly device: string;
@@ -34,17 +36,25 @@ export function isTensor(value: unknown): value is Tensor {
   return value instanceof BaseTensor;
 }
 
-/** Elements of a shape; throws ERR_RLSD_INVALID_ARGUMENT unless every dimension is a non-negative integer. */
-export function elementCount(shape: readonly number[]): number {
+/** More dimensions than this no array library has. */
+const MAX_RANK = 64;
+
+/** A copy of a shape, each dimension read once; throws ERR_RLSD_INVALID_ARGUMENT unless all are non-negative integers. */
+export function checkShape(shape: readonly number[]): readonly number[] {
   if (!Array.isArray(shape)) throw invalid("an array of dimensions", "shape", shape, "Give one, like [rows, columns].");
-  let count = 1;
+  const checked: number[] = [];
   for (const size of shape) {
-    if (!Number.isSafeInteger(size) || size < 0) {
-      const message = `Expected non-negative integers for shape but received [${shape.join(", ")}].`;
-      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
-    }
-    count *= size;
+    if (checked.length === MAX_RANK) throw invalid(`at most ${MAX_RANK} dimensions`, "shape", shape);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw invalid("a non-negative integer", `shape[${checked.length}]`, size);
+    checked.push(size);
   }
+  return checked;
+}
+
+/** Elements of a shape that was checked; throws ERR_RLSD_INVALID_ARGUMENT for more than can be counted. */
+export function elementCount(shape: readonly number[]): number {
+  const count = shape.reduce((a, b) => a * b, 1);
   if (Number.isSafeInteger(count)) return count;
   throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `The shape [${shape.join(", ")}] has too many elements.`);
 }

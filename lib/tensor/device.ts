@@ -1,3 +1,4 @@
+import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { cudaState, describeDevice } from "../native/cuda.js";
 import type { DeviceHandle } from "../native/device-binding.js";
@@ -24,6 +25,7 @@ const usable = new Set<number>();
 
 /** Where "cuda:0" is; "cuda" is its first device. Throws ERR_RLSD_BACKEND_UNAVAILABLE and says why. */
 export function findDevice(device: string): DevicePlace {
+  if (typeof device !== "string") throw invalid('"cpu" or "cuda:<number>"', "device", device);
   const match = /^cuda(?::(\d+))?$/.exec(device);
   if (match === null) throw unavailable(device, 'expected "cpu" or "cuda:<number>".');
   const state = cudaState();

@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { bufferOf, bytesOf } from "../typed-array.js";
 import { requireFixed } from "./memory.js";
 
 type Memory = Float32Array | Uint16Array;
@@ -18,13 +19,11 @@ interface Range {
 /** What queued calls use, by buffer: two tensors may view one. */
 const leased = new WeakMap<ArrayBufferLike, Set<Range>>();
 
-function rangeOf({ byteOffset, byteLength }: Memory, written: boolean): Range {
-  return { begin: byteOffset, end: byteOffset + byteLength, written };
-}
+const rangeOf = (memory: Memory, written: boolean): Range => ({ ...bytesOf(memory), written });
 
 function checkFree(memory: Memory, written: boolean): void {
   const wanted = rangeOf(memory, written);
-  for (const held of leased.get(memory.buffer) ?? []) {
+  for (const held of leased.get(bufferOf(memory)) ?? []) {
     if (held.begin >= wanted.end || wanted.begin >= held.end || !(held.written || written)) continue;
     throw new RlsdError(
       "ERR_RLSD_BUSY",
@@ -43,12 +42,13 @@ export function checkAllFree({ reads, writes }: MemoryUse): void {
 /** Reserves memory for a queued call, or throws as `checkAllFree`. The returned function, called once or more, ends it. */
 export function lease(use: MemoryUse): () => void {
   checkAllFree(use);
-  for (const { buffer } of [...use.reads, ...use.writes]) requireFixed(buffer);
+  for (const memory of [...use.reads, ...use.writes]) requireFixed(bufferOf(memory));
   const ends: (() => void)[] = [];
   const hold = (memory: Memory, written: boolean): void => {
     const range = rangeOf(memory, written);
-    const ranges = leased.get(memory.buffer) ?? new Set();
-    leased.set(memory.buffer, ranges.add(range));
+    const buffer = bufferOf(memory);
+    const ranges = leased.get(buffer) ?? new Set();
+    leased.set(buffer, ranges.add(range));
     ends.push(() => ranges.delete(range));
   };
   for (const memory of use.reads) hold(memory, false);

@@ -2,11 +2,10 @@ import { types } from "node:util";
 import { markAsUntransferable } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
 import { native } from "../native/load.js";
+import { isResizable } from "../typed-array.js";
 
 interface Movable {
   transfer?: () => ArrayBuffer;
-  resizable?: boolean;
-  growable?: boolean;
 }
 
 /** True when `transfer()` takes the memory of a buffer even though it was marked untransferable. */
@@ -57,8 +56,7 @@ export function orOutOfMemory<T>(make: () => T, what: string, bytes: number, men
  * may use it. Throws ERR_RLSD_INVALID_ARGUMENT for a resizable buffer.
  */
 export function fixMemory(buffer: ArrayBufferLike): void {
-  const { resizable, growable } = buffer as Movable;
-  if (resizable || growable) {
+  if (isResizable(buffer)) {
     throw new RlsdError(
       "ERR_RLSD_INVALID_ARGUMENT",
       "Expected a buffer of fixed size for a tensor but received a resizable one. Copy it with data.slice().",

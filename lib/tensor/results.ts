@@ -4,17 +4,22 @@ import type { Tensor } from "./tensor.js";
 export interface Stats {
   /** Unmasked tokens. */
   readonly tokens: number;
+  /** B, empty ones included. */
   readonly sequences: number;
   readonly loss: number;
   /** The loss without its KL and entropy terms. */
   readonly policyLoss: number;
+  /** Of KL_t, by the objective's estimator, in nats. */
   readonly klMean?: number;
+  /** In nats; where logits or hidden states were given. */
   readonly entropyMean?: number;
+  /** Of r = P / P_old. */
   readonly ratioMean?: number;
   /** A > 0 and the ratio above 1 + clipHigh. */
   readonly ratioClippedHigh?: number;
   /** A < 0 and the ratio below 1 - clipLow. */
   readonly ratioClippedLow?: number;
+  /** A < 0 and the loss held to -dualClip * A. */
   readonly dualClipped?: number;
   /** Of the token advantages, credit included. */
   readonly advantageMean?: number;
@@ -25,8 +30,11 @@ export interface Stats {
   readonly deltaMeanNegative?: number;
   /** w before the clip; may be Infinity. */
   readonly evidenceWeightMean?: number;
+  /** Of clip(w, 1 - evidenceClip, 1 + evidenceClip). */
   readonly clippedWeightMean?: number;
+  /** w below 1 - evidenceClip. */
   readonly evidenceClippedLow?: number;
+  /** w above 1 + evidenceClip. */
   readonly evidenceClippedHigh?: number;
   /** Unmasked rows with a non-finite score: no loss, no gradient. */
   readonly nonFiniteRows: number;
@@ -41,8 +49,9 @@ export interface Stats {
  * buffer: copy one (`slice`) before you transfer its buffer or read all of it.
  */
 export interface PolicyResult {
+  /** sum_t omega_t (L_t + klCoef KL_t - entropyCoef H_t); not multiplied by lossScale. */
   readonly loss: number;
-  /** (N) */
+  /** (N): log P of each token, in nats. */
   readonly logProbs: Float32Array;
   /** (N); absent without a teacher. */
   readonly teacherLogProbs?: Float32Array;
@@ -50,6 +59,7 @@ export interface PolicyResult {
   readonly tokenAdvantages: Float32Array;
   /** (N): c_t, after the clip and before creditMix; 1 without a teacher or where A = 0. */
   readonly evidenceWeights: Float32Array;
+  /** dL / dx times lossScale, of what the student was given as. Each has the shape of what it is the gradient of. */
   readonly gradient: {
     /** (N): dL / dlogP, times lossScale. */
     readonly logProbs: Float32Array;
@@ -65,6 +75,7 @@ export interface PolicyResult {
 export interface DevicePolicyResult extends Disposable {
   /** (), f32 */
   readonly loss: Tensor;
+  /** (N), f32, as the three below. */
   readonly logProbs: Tensor;
   readonly teacherLogProbs?: Tensor;
   readonly tokenAdvantages: Tensor;

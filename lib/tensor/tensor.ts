@@ -1,12 +1,13 @@
 import { types } from "node:util";
 import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { BaseTensor, disposedError, elementCount, type Tensor } from "./base.js";
+import { bufferOf, lengthOf } from "../typed-array.js";
+import { BaseTensor, checkShape, disposedError, elementCount, type Tensor } from "./base.js";
 import { emptyOnDevice } from "./device.js";
-import { type DType, isDType } from "./dtype.js";
+import { DTYPES_TEXT, type DType, isDType } from "./dtype.js";
 import { fixMemory, newMemory, orOutOfMemory } from "./memory.js";
 
-export { elementCount, isTensor, type Tensor } from "./base.js";
+export { isTensor, type Tensor } from "./base.js";
 
 class CpuTensor extends BaseTensor {
   readonly device = "cpu";
@@ -44,17 +45,18 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
     throw invalid("a Float32Array, or a Uint16Array of f16 or bf16 bits,", "data", data, mend);
   }
   const type = dtype ?? (wide ? "f32" : undefined);
-  if (!isDType(type)) throw invalid('"f32", "f16" or "bf16"', "dtype", dtype, "16-bit data must say which it is.");
+  if (!isDType(type)) throw invalid(DTYPES_TEXT, "dtype", dtype, "16-bit data must say which it is.");
   if (wide !== (type === "f32")) {
     throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data);
   }
-  const count = elementCount(shape);
-  if (data.length !== count) {
-    const message = `Expected ${count} elements for shape [${shape.join(", ")}] but data has ${data.length}.`;
+  const dimensions = checkShape(shape);
+  const count = elementCount(dimensions);
+  if (lengthOf(data) !== count) {
+    const message = `Expected ${count} elements for shape [${dimensions.join(", ")}] but data has ${lengthOf(data)}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
-  fixMemory(data.buffer);
-  return new CpuTensor(data, shape, type);
+  fixMemory(bufferOf(data));
+  return new CpuTensor(data, dimensions, type);
 }
 
 function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
@@ -70,10 +72,12 @@ function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
  * A new tensor of zeros.
  *
  * @param device "cpu" (default) or "cuda:0"; ERR_RLSD_BACKEND_UNAVAILABLE where it cannot be used
- * @throws RlsdError ERR_RLSD_OUT_OF_MEMORY where there is no room
+ * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a shape or a dtype that is none; ERR_RLSD_OUT_OF_MEMORY where there is no
+ *   room
  */
 export function empty(shape: readonly number[], dtype: DType, device = "cpu"): Tensor {
-  if (device !== "cpu") return emptyOnDevice(shape, dtype, device);
-  const count = elementCount(shape);
-  return tensor(zeros(count, dtype === "f32"), shape, dtype);
+  const dimensions = checkShape(shape);
+  if (!isDType(dtype)) throw invalid(DTYPES_TEXT, "dtype", dtype);
+  if (device !== "cpu") return emptyOnDevice(dimensions, dtype, device);
+  return tensor(zeros(elementCount(dimensions), dtype === "f32"), dimensions, dtype);
 }

@@ -24,6 +24,7 @@ import {
 
 /** One of several rewards that are added up. */
 export interface WeightedReward {
+  /** As a single reward is given. */
   readonly verifier: VerifierSpec | VerifyFunction | Verifier;
   /** Default 1. */
   readonly weight?: number | undefined;
@@ -31,6 +32,7 @@ export interface WeightedReward {
   readonly name?: string | undefined;
 }
 
+/** What judges a completion: a verifier by its name or spec, a function, a verifier of one's own, or several that are added up. */
 export type RewardSetting = VerifierSpec | VerifyFunction | Verifier | readonly WeightedReward[];
 
 /** Below, sampling is greedy but for rounding; above, it is uniform. */

@@ -31,7 +31,9 @@ const AT_ONCE = 32;
 
 export type CreditSettings = TrainConfig | Readonly<Record<string, unknown>>;
 
+/** What `creditCompletions` takes besides settings. */
 export interface CreditHooks extends ModelSource {
+  /** Stops between completions; the call rejects with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Completions at most, those that come first; what is done for the others is little. Default: all. */
   readonly limit?: number | undefined;

@@ -11,6 +11,7 @@ import { withModel } from "./resolve-model.js";
 
 export const EXPORT_DTYPES = ["f32", "bf16", "f16"] as const;
 
+/** How `exportModel` writes. */
 export interface ExportOptions {
   /** Type of the weights in the file. Default "f32", which loses nothing. */
   readonly dtype?: (typeof EXPORT_DTYPES)[number] | undefined;
@@ -22,6 +23,7 @@ export interface ExportOptions {
   readonly onStage?: ((stage: "reading" | "merging" | "writing") => void) | undefined;
 }
 
+/** What `exportModel` wrote. */
 export interface ExportSummary {
   /** Where the weights, or the adapters, were. */
   readonly model: string;

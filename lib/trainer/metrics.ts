@@ -13,7 +13,7 @@ const mean = (values: readonly number[]): number | undefined =>
   values.length === 0 ? undefined : values.reduce((a, b) => a + b, 0) / values.length;
 
 /** Leaves out what is not there: an absent quantity is absent, never 0. */
-export function present(values: Readonly<Record<string, number | undefined>>): Numbers {
+function present(values: Readonly<Record<string, number | undefined>>): Numbers {
   const entries = Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined);
   return Object.fromEntries(entries);
 }
@@ -96,7 +96,7 @@ function sum<N extends string>(calls: readonly { readonly stats: Readonly<Record
 }
 
 /** Evidence token by token, over the rows that a teacher spoke about and inside the span: the weights are those after the clip. */
-export function evidenceMetrics(
+function evidenceMetrics(
   rows: readonly LossRow[],
   result: UpdateResult,
   { evidenceClip, studentSource }: Pick<Objective, "evidenceClip" | "studentSource">,

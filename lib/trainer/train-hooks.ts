@@ -10,6 +10,7 @@ import type { OnStage } from "./stage.js";
 import type { ParameterCounts } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 
+/** What `train` takes besides settings, all of it optional. */
 export interface TrainHooks {
   /**
    * Stops at the next safe point; what was done is saved and the summary says `interrupted`. While the verifier still starts,
@@ -18,7 +19,9 @@ export interface TrainHooks {
   readonly signal?: AbortSignal | undefined;
   /** After everything is loaded and checked, before the first step. */
   readonly onStart?: ((start: RunStart) => void) | undefined;
+  /** After each step, with the line that was added to metrics.jsonl. */
   readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
+  /** After each evaluation, with its line and what was answered. */
   readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
   /** While a step or an evaluation is made: what is being done, and after each verdict. */
   readonly onStage?: OnStage | undefined;
@@ -39,6 +42,7 @@ export interface TrainHooks {
   readonly resume?: string | undefined;
 }
 
+/** A run that is about to begin, or to go on. */
 export interface RunStart extends ParameterCounts {
   readonly folder: string;
   readonly config: ResolvedConfig;
@@ -55,14 +59,21 @@ export interface RunStart extends ParameterCounts {
 }
 
 export interface TrainSummary {
+  /** The run's. */
   readonly folder: string;
+  /** The last one's folder. */
   readonly checkpoint: string;
+  /** Updates made, those before a resume included. */
   readonly step: number;
+  /** Why it ended: all steps done, no better for so many evaluations, good enough, or aborted. */
   readonly stopped: "done" | "patience" | "target" | "interrupted";
+  /** The evaluation with the highest accuracy; null: there was none. */
   readonly best: RunState["best"];
   /** Greedy accuracy at the first and the last evaluation of this call. */
   readonly accuracy: { readonly first: number; readonly last: number } | null;
+  /** Drawn in all rollouts of the run. */
   readonly tokens: number;
+  /** Of this call. */
   readonly seconds: number;
 }
 

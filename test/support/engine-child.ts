@@ -1,4 +1,4 @@
-// What must run in a process of its own: engine-child.ts memory | shared | exit | terminate | worker
+// What must run in a process of its own: engine-child.ts memory | shared | exit | terminate, and what terminate starts: worker | late
 import { parentPort, Worker } from "node:worker_threads";
 import { createPolicy, rlsd } from "../../lib/index.js";
 
@@ -55,14 +55,20 @@ async function exit(): Promise<void> {
   process.exit(7);
 }
 
-async function terminate(): Promise<void> {
-  for (let i = 0; i < 4; i++) {
+/** Workers in a mode, one after another, each terminated so many milliseconds after it said that it works. */
+async function terminateAfter(mode: string, delays: readonly number[]): Promise<void> {
+  for (const delay of delays) {
     // A worker inherits the flags of its process, and with them the hooks that read TypeScript.
-    const worker = new Worker(new URL(import.meta.url), { argv: ["worker"] });
+    const worker = new Worker(new URL(import.meta.url), { argv: [mode] });
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
-    await sleep(5 * i);
+    await sleep(delay);
     await worker.terminate();
   }
+}
+
+async function terminate(): Promise<void> {
+  await terminateAfter("worker", [0, 5, 10, 15]);
+  await terminateAfter("late", [150, 150, 150]);
   process.stdout.write("alive");
 }
 
@@ -71,5 +77,21 @@ async function inWorker(): Promise<void> {
   parentPort?.postMessage("working");
 }
 
-const modes: Readonly<Record<string, () => Promise<void>>> = { memory, shared, exit, terminate, worker: inWorker };
+/** Tokens are drawn while nobody can take them: their call ends, and is told so, when the worker ends. */
+async function late(): Promise<void> {
+  const policy = await createPolicy({ vocabSize: 200, hiddenSize: 64, numLayers: 3, numHeads: 2, maxLength: 128 });
+  void policy.generate([Int32Array.of(1)], { maxTokens: 4, seed: 1, count: 4 });
+  await new Promise((resolve) => setImmediate(resolve));
+  parentPort?.postMessage("working");
+  for (;;);
+}
+
+const modes: Readonly<Record<string, () => Promise<void>>> = {
+  memory,
+  shared,
+  exit,
+  terminate,
+  worker: inWorker,
+  late,
+};
 void modes[process.argv[2] ?? ""]?.();

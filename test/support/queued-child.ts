@@ -70,6 +70,30 @@ const cases: Record<string, () => unknown> = {
     parentPort!.postMessage("running");
   },
 
+  /** Memory whose view, or whose buffer, says that it is another or of fixed size: what a queued call uses stays in its place. */
+  async forged() {
+    const memoryOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Float32Array.prototype), "buffer")!.get!;
+    class Elsewhere extends Float32Array {
+      override get buffer(): ArrayBuffer {
+        return new ArrayBuffer(8);
+      }
+    }
+    const subclass = new Elsewhere(256 * V);
+    const own = new Float32Array(256 * V);
+    const buffers = [memoryOf.call(subclass), own.buffer] as ArrayBuffer[];
+    Object.defineProperty(own, "buffer", { value: new ArrayBuffer(8) });
+    const losses: number[] = [];
+    for (const [i, values] of [subclass, own].entries()) {
+      const call = policyLoss(batchOf(256, tensor(values, [256, V])), rlsd(), { inPlace: true, threads: 1 });
+      const buffer = buffers[i]!;
+      try {
+        structuredClone(buffer, { transfer: [buffer] }); // Node 20 copies a marked buffer, later ones throw
+      } catch {}
+      losses.push((await call).loss);
+    }
+    print(losses);
+  },
+
   /** A runtime whose transfer() does not heed the mark. */
   async unprotected() {
     const codes: unknown[] = [];

@@ -48,6 +48,8 @@ expectTypeOf(groupAdvantages).returns.toEqualTypeOf<Float32Array>();
 expectTypeOf(creditMixAt).returns.toEqualTypeOf<number>();
 expectTypeOf(backendInfo().cpu.available).toEqualTypeOf<boolean>();
 expectTypeOf<RlsdError["code"]>().toEqualTypeOf<`ERR_RLSD_${string}`>();
+expectTypeOf<RlsdError["index"]>().toEqualTypeOf<number | undefined>();
+expectTypeOf<RlsdError["count"]>().toEqualTypeOf<number | undefined>();
 expectTypeOf<ObjectiveFields["reduction"]>().toEqualTypeOf<
   "token-mean" | "sequence-mean" | "sequence-sum" | "token-sum"
 >();

@@ -7,6 +7,7 @@
  *  - the first argument is the context: device, stream, thread count, workspace, cancel flag, last error;
  *  - it is ordered on the context's stream (CPU: done on return);
  *  - it allocates nothing: the matching _workspace entry says how many bytes the context must carry;
+ *  - what it is given stays the caller's, and is not looked at after the call (CUDA: after its work on the stream);
  *  - pointers are memory of the backend's device, unless a comment says "host";
  *  - it returns a status, writes text only into context->error, prints nothing and throws nothing;
  *  - an entry that a backend lacks is NULL.
@@ -47,7 +48,8 @@ typedef enum rlsd_dtype {
   RLSD_F64 = 5
 } rlsd_dtype;
 
-/* A strided view. stride counts elements; the last dimension has stride 1. data NULL: absent. */
+/* A strided view. stride counts elements; the last dimension has stride 1, and rows do not overlap. What lies between
+ * rows is neither read nor written. data NULL: absent. */
 typedef struct rlsd_tensor {
   void* data;
   int32_t dtype; /* rlsd_dtype */
@@ -69,7 +71,7 @@ typedef struct rlsd_context {
   const volatile int32_t* cancel; /* host; nonzero: stop at the next block of rows. May be NULL */
   int64_t error_index;            /* row, token or sequence that error speaks of; -1: none */
   int64_t error_count;            /* how many such rows */
-  char error[RLSD_ERROR_BYTES];   /* what was expected and what came */
+  char error[RLSD_ERROR_BYTES];   /* what was expected and what came; an entry that succeeds leaves it as it was */
 } rlsd_context;
 
 /* ---- losses ------------------------------------------------------------------------------- */
@@ -117,7 +119,8 @@ typedef enum rlsd_importance {
   RLSD_SEQUENCE_MASK = 4
 } rlsd_importance;
 
-/* An objective: everything that is a choice, nothing that is data. "Off" is written as infinity. */
+/* An objective: everything that is a choice, nothing that is data. "Off" is written as infinity: an objective of zeros is
+ * refused, docs/c.md has one to begin with. */
 typedef struct rlsd_objective {
   uint32_t struct_size;
   int32_t surrogate;  /* rlsd_surrogate */
@@ -428,7 +431,8 @@ typedef struct rlsd_backend_v1 {
   rlsd_status (*describe_outcome)(rlsd_context*, const rlsd_outcome*);
 } rlsd_backend_v1;
 
-/* NULL when this build cannot serve abi_version. */
+/* The one export. NULL when this build cannot serve abi_version. */
+const rlsd_backend_v1* rlsd_backend_get(uint32_t abi_version);
 typedef const rlsd_backend_v1* (*rlsd_backend_get_fn)(uint32_t abi_version);
 
 #ifdef __cplusplus

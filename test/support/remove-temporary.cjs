@@ -1,0 +1,2 @@
+// See temporary.cjs.
+module.exports = () => globalThis.removeTemporary();
