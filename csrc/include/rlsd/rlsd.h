@@ -65,7 +65,8 @@ typedef struct rlsd_context {
   int32_t device;  /* ordinal */
   void* stream;    /* cudaStream_t; NULL on the CPU */
   int32_t threads; /* 0: the whole pool */
-  int32_t reserved;
+  int32_t matmul_dtype; /* of products, sums are float32. RLSD_F32: exact. RLSD_BF16: factors are rounded to it where that is
+                           faster here, see matmul_types */
   void* workspace; /* aligned as malloc aligns */
   uint64_t workspace_bytes;
   const volatile int32_t* cancel; /* host; nonzero: stop at the next block of rows. May be NULL */
