@@ -7,6 +7,10 @@
 #include "cpu/isa.h"
 
 #if defined(__x86_64__)
+/* GCC's own header, for registers that it leaves undefined on purpose. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>

@@ -25,7 +25,7 @@ export interface PolicyOptions extends Placement {
 
 const PLACEMENT_SIZES = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
 const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute", "matmulType"] as const;
-const MATMUL_TYPES = ["f32", "bf16"] as const;
+export const MATMUL_TYPES = ["f32", "bf16"] as const;
 const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base"]);
 
 function checkPlacement(o: Omit<PolicyOptions, "base">): void {

@@ -430,6 +430,9 @@ typedef struct rlsd_backend_v1 {
 
   /* The status of a host copy of an outcome, its words and index in the context. NULL where every call waits. */
   rlsd_status (*describe_outcome)(rlsd_context*, const rlsd_outcome*);
+
+  /* Bit 1 << dtype: what context.matmul_dtype may ask for with effect on this machine. 0: float32 alone. */
+  uint32_t matmul_types;
 } rlsd_backend_v1;
 
 /* The one export. NULL when this build cannot serve abi_version. */
