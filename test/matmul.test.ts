@@ -22,6 +22,8 @@ interface Product {
   readonly padding?: number;
   readonly threads?: number;
   readonly workspaceShortBy?: number;
+  /** What factors may be rounded to. */
+  readonly factors?: DType;
 }
 
 interface Outcome {
@@ -56,7 +58,13 @@ function request(p: Product): Uint8Array[] {
   const [a, b, c] = p.dtypes ?? ["f32", "f32", "f32"];
   const { m, n, k, transposeA = false, transposeB = false, padding = 0 } = p;
   const header = [m, n, k, Number(transposeA), Number(transposeB), codes[a], codes[b], codes[c]];
-  header.push(p.bias === undefined ? -1 : 0, padding, p.threads ?? 1, p.workspaceShortBy ?? 0);
+  header.push(
+    p.bias === undefined ? -1 : 0,
+    padding,
+    p.threads ?? 1,
+    p.workspaceShortBy ?? 0,
+    codes[p.factors ?? "f32"],
+  );
   return [
     new Uint8Array(BigInt64Array.from(header, BigInt).buffer),
     new Uint8Array(Float64Array.of(p.beta).buffer),
@@ -80,6 +88,7 @@ function readC(bytes: Uint8Array, { m, n, padding = 0, dtypes }: Product): { c: 
 
 let library: string;
 let runner: string;
+let roundsBf16: boolean;
 
 function multiply(products: readonly Product[], isa = ""): Outcome[] {
   const env = { ...process.env, RLSD_NUM_THREADS: "3", ...(isa === "" ? {} : { RLSD_ISA: isa }) };
@@ -104,9 +113,19 @@ function randomProduct(random: SeededRandom, m: number, n: number, k: number, re
   return { m, n, k, a: draw(m * k, a), b: draw(k * n, b), c: draw(m * n, c), beta: 0, ...rest };
 }
 
+/** Whether this processor rounds factors to bfloat16 where it may. */
+function roundsFactors(): boolean {
+  const one = { m: 1, n: 1, k: 1, b: Float64Array.of(1), c: new Float64Array(1), beta: 0 };
+  const [outcome] = multiply([{ ...one, a: Float64Array.of(1 + 2 ** -10), factors: "bf16" }]);
+  return outcome!.c[0] === 1;
+}
+
 function expectProduct(p: Product, { status, c }: Outcome): void {
   expect(status).toBe(0);
-  const { m, n, k, a, b, beta, bias } = p;
+  const { m, n, k, beta, bias } = p;
+  const rounded =
+    p.factors === "bf16" && roundsBf16 ? (x: Float64Array) => x.map((v) => bf16Value(bf16Bits(v))) : undefined;
+  const [a, b] = [rounded?.(p.a) ?? p.a, rounded?.(p.b) ?? p.b];
   const rounding = 1.01 * unitRoundoff[p.dtypes?.[2] ?? "f32"];
   const row = new Float64Array(n);
   for (let i = 0; i < m; i++) {
@@ -126,6 +145,7 @@ function expectProduct(p: Product, { status, c }: Outcome): void {
 const cxx = compiler();
 if (cxx === undefined) console.log("not run: matmul, as there is no C++ compiler");
 const isas = ["avx512", "avx2", "portable"];
+const modes = [...isas.map((isa) => ({ isa, factors: "f32" as DType })), { isa: "avx512", factors: "bf16" as DType }];
 const dtypes: readonly DType[] = ["f32", "f16", "bf16"];
 const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97, 130];
 
@@ -133,27 +153,33 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
   beforeAll(async () => {
     library = await cpuLibrary(cxx!);
     runner = await testProgram(cxx!, "matmul_runner.cc");
+    roundsBf16 = roundsFactors();
+    if (!roundsBf16) console.log("not run: products of bfloat16 pairs, which this processor has no instructions for");
   }, 600_000);
 
-  it.each(isas)("agrees with float64 for every layout, dtype and ragged size (%s)", (isa) => {
-    const random = seededRandom(7);
-    const pick = <T>(from: readonly T[]): T => from[random.integer(from.length)]!;
-    const products = Array.from({ length: 120 }, () => {
-      const [m, n, k] = [pick(sizes), pick(sizes), pick([0, 1, 8, 31, 255, 257, 600])];
-      return randomProduct(random, m, n, k, {
-        transposeA: pick([false, true]),
-        transposeB: pick([false, true]),
-        dtypes: [pick(dtypes), pick(dtypes), pick(dtypes)],
-        beta: pick([0, 1, -0.5]),
-        bias: pick([undefined, random.uniforms(n, -1, 1).map(Math.fround)]),
-        padding: pick([0, 3]),
-        threads: pick([1, 2, 3]),
+  it.each(modes)(
+    "agrees with float64 for every layout, dtype and ragged size: $isa, factors $factors",
+    ({ isa, factors }) => {
+      const random = seededRandom(7);
+      const pick = <T>(from: readonly T[]): T => from[random.integer(from.length)]!;
+      const products = Array.from({ length: 120 }, () => {
+        const [m, n, k] = [pick(sizes), pick(sizes), pick([0, 1, 8, 31, 255, 257, 600])];
+        return randomProduct(random, m, n, k, {
+          transposeA: pick([false, true]),
+          transposeB: pick([false, true]),
+          dtypes: [pick(dtypes), pick(dtypes), pick(dtypes)],
+          beta: pick([0, 1, -0.5]),
+          bias: pick([undefined, random.uniforms(n, -1, 1).map(Math.fround)]),
+          padding: pick([0, 3]),
+          threads: pick([1, 2, 3]),
+          factors,
+        });
       });
-    });
-    multiply(products, isa).forEach((outcome, i) => {
-      expectProduct(products[i]!, outcome);
-    });
-  });
+      multiply(products, isa).forEach((outcome, i) => {
+        expectProduct(products[i]!, outcome);
+      });
+    },
+  );
 
   /** One product and, for each of its rows, the same row alone. */
   function rowByRow(whole: Product): Product[] {
@@ -165,34 +191,39 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
     }));
   }
 
-  it.each(isas)("gives a row the same bits alone and among 64, in every layout and thread count (%s)", (isa) => {
-    const random = seededRandom(8);
-    // Many columns with beta 0 and both operands along k are multiplied with their roles swapped.
-    for (const [n, k, beta, biased] of [
-      [70, 600, 1, true],
-      [512, 256, 1, true],
-      [33, 19, 1, true],
-      [70, 600, 0, true],
-      [700, 300, 0, false],
-      [65, 1, 0, true],
-    ] as const) {
-      const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
-      const base = randomProduct(random, 64, n, k, { beta, bias });
-      const layouts = [false, true].flatMap((transposeA) =>
-        [false, true].flatMap((transposeB) => [1, 3].map((threads) => ({ ...base, transposeA, transposeB, threads }))),
-      );
-      const [expected, ...others] = multiply([...layouts, { ...base, padding: 5 }], isa);
-      for (const other of others) expect(other!.bits).toEqual(expected!.bits);
-      const alone = multiply([...rowByRow(base), ...rowByRow({ ...base, transposeB: true })], isa);
-      alone.forEach(({ bits }, at) => {
-        const row = at % base.m;
-        expect(bits).toEqual(expected!.bits.subarray(row * n, (row + 1) * n));
-      });
-    }
-  });
+  it.each(modes)(
+    "gives a row the same bits alone and among 64, in every layout and thread count: $isa, factors $factors",
+    ({ isa, factors }) => {
+      const random = seededRandom(8);
+      // Many columns with beta 0 and both operands along k are multiplied with their roles swapped.
+      for (const [n, k, beta, biased] of [
+        [70, 600, 1, true],
+        [512, 256, 1, true],
+        [33, 19, 1, true],
+        [70, 600, 0, true],
+        [700, 300, 0, false],
+        [65, 1, 0, true],
+      ] as const) {
+        const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
+        const base = randomProduct(random, 64, n, k, { beta, bias, factors });
+        const layouts = [false, true].flatMap((transposeA) =>
+          [false, true].flatMap((transposeB) =>
+            [1, 3].map((threads) => ({ ...base, transposeA, transposeB, threads })),
+          ),
+        );
+        const [expected, ...others] = multiply([...layouts, { ...base, padding: 5 }], isa);
+        for (const other of others) expect(other!.bits).toEqual(expected!.bits);
+        const alone = multiply([...rowByRow(base), ...rowByRow({ ...base, transposeB: true })], isa);
+        alone.forEach(({ bits }, at) => {
+          const row = at % base.m;
+          expect(bits).toEqual(expected!.bits.subarray(row * n, (row + 1) * n));
+        });
+      }
+    },
+  );
 
-  it("gives a column the same bits alone and among 100", () => {
-    const whole = randomProduct(seededRandom(9), 20, 100, 513, { transposeB: true });
+  it.each(["f32", "bf16"] as const)("gives a column the same bits alone and among 100: factors %s", (factors) => {
+    const whole = randomProduct(seededRandom(9), 20, 100, 513, { transposeB: true, factors });
     const columns = Array.from({ length: 100 }, (_, j) => ({
       ...whole,
       n: 1,
@@ -221,14 +252,17 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
     }
   });
 
-  it("carries infinities and NaN to the elements that they reach, and to no other", () => {
-    const p = randomProduct(seededRandom(12), 20, 50, 300);
-    p.a[3 * 300 + 17] = Number.NaN;
-    const [outcome] = multiply([p]);
-    outcome!.c.forEach((value, at) => {
-      expect(Number.isNaN(value)).toBe(Math.floor(at / 50) === 3);
-    });
-  });
+  it.each(["f32", "bf16"] as const)(
+    "carries NaN to the elements that it reaches, and to no other: factors %s",
+    (factors) => {
+      const p = randomProduct(seededRandom(12), 20, 50, 300, { factors });
+      p.a[3 * 300 + 17] = Number.NaN;
+      const [outcome] = multiply([p]);
+      outcome!.c.forEach((value, at) => {
+        expect(Number.isNaN(value)).toBe(Math.floor(at / 50) === 3);
+      });
+    },
+  );
 
   it("rounds a 16-bit C once, after the whole sum", () => {
     // 1 + 2^-9 six hundred times over: sums that were kept in bfloat16 would stay at 512.

@@ -76,6 +76,7 @@ rlsd_backend_v1 make_table() {
   table.distill_loss_workspace = distill_loss_workspace;
   table.distill_loss = distill_loss;
   table.matmul = matmul;
+  table.matmul_types = 1u << RLSD_F32 | (bf16_matmul_kernels().step > 1 ? 1u << RLSD_BF16 : 0u);
   table.matmul_workspace = matmul_workspace;
   fill_model_entries(&table);
   return table;

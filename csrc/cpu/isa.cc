@@ -41,4 +41,12 @@ Isa isa() {
   return chosen;
 }
 
+bool has_avx512_bf16() {
+#if defined(__x86_64__) && RLSD_HAS_AVX512_BF16
+  return isa() == Isa::kAvx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 }  // namespace rlsd::cpu

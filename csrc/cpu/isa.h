@@ -32,6 +32,13 @@
 #define RLSD_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c,prefer-vector-width=512"
 #endif
 #define RLSD_AVX2 "avx2,fma,f16c"
+#define RLSD_AVX512_BF16 RLSD_AVX512 ",avx512bf16"
+/* Compilers that know its instructions. */
+#if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
+#define RLSD_HAS_AVX512_BF16 1
+#else
+#define RLSD_HAS_AVX512_BF16 0
+#endif
 
 namespace rlsd::cpu {
 
@@ -40,6 +47,9 @@ enum class Isa { kPortable, kAvx2, kAvx512 };
 /* The widest set that this processor has. RLSD_ISA=portable|avx2|avx512 narrows the choice, so that machines of
  * different width can be made to agree bit for bit. */
 Isa isa();
+
+/* Whether products of bfloat16 pairs are among the instructions of kAvx512 here. */
+bool has_avx512_bf16();
 
 }  // namespace rlsd::cpu
 

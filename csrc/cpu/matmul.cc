@@ -105,6 +105,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   if (given.m == 0 || given.n == 0) return RLSD_OK;
   MatmulProblem problem = given;
   problem.cancel = context->cancel;
+  problem.kernels = context->matmul_dtype == RLSD_BF16 ? &bf16_matmul_kernels() : &matmul_kernels();
   const int64_t slots = matmul_slots(context);
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = block_scratch_bytes(problem);

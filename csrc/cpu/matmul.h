@@ -20,6 +20,7 @@ struct MatmulProblem {
   int32_t bias_dtype;
   const void* bias; /* (N); NULL: none */
   float beta;
+  const MatmulKernels* kernels;   /* set by matmul_parallel, as the context's matmul_dtype says */
   const volatile int32_t* cancel; /* polled about every 100 us of work; NULL: never */
 };
 

@@ -51,7 +51,7 @@ MatrixView from_line(const MatrixView& view, int64_t line, int64_t k) {
 }
 
 /* A tile narrower than the register tile goes through a padded copy of C: the same instructions, same bits. */
-void edge_tile(TileFn fn, const float* a, const float* b, int64_t depth, const TileTarget& target, int64_t rows,
+void edge_tile(TileFn fn, const float* a, const float* b, int64_t steps, const TileTarget& target, int64_t rows,
                int64_t width, int64_t columns, float* edge, Ahead* ahead) {
   float bias[kMaxTileColumns] = {};
   if (target.bias != nullptr) std::copy_n(target.bias, width, bias);
@@ -59,7 +59,7 @@ void edge_tile(TileFn fn, const float* a, const float* b, int64_t depth, const T
     std::fill_n(edge + i * columns, columns, 0.0f);
     if (target.beta != 0) std::copy_n(target.c + i * target.stride, width, edge + i * columns);
   }
-  fn(a, b, depth, {edge, columns, target.beta, target.bias != nullptr ? bias : nullptr}, ahead);
+  fn(a, b, steps, {edge, columns, target.beta, target.bias != nullptr ? bias : nullptr}, ahead);
   for (int64_t i = 0; i < rows; ++i) std::copy_n(edge + i * columns, width, target.c + i * target.stride);
 }
 
@@ -75,9 +75,9 @@ Ahead lines_of(const MatrixView& view, int64_t line, int64_t lines, int64_t k, i
   return ahead;
 }
 
-void pack_slivers(const MatrixView& b, int64_t lines, int64_t depth, float* to, int64_t sliver_floats) {
-  const MatmulKernels& kernels = matmul_kernels();
-  for (int64_t j = 0; j < lines; j += kernels.columns, to += sliver_floats) {
+void pack_slivers(const MatmulKernels& kernels, const MatrixView& b, int64_t lines, int64_t depth, float* to) {
+  const int64_t floats = ceil_div(depth, kernels.step) * kernels.columns;
+  for (int64_t j = 0; j < lines; j += kernels.columns, to += floats) {
     kernels.pack_b[b.dtype](to, from_line(b, j, 0), std::min<int64_t>(kernels.columns, lines - j), depth);
   }
 }
@@ -95,15 +95,15 @@ struct Block {
   bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
   int64_t depth_at(int64_t k) const { return std::min(kBlockK, p.k - k); }
   const float* slivers_at(int64_t k) const {
-    return packed != nullptr ? packed + k * round_up(p.n, matmul_kernels().columns) : s.b;
+    return packed != nullptr ? packed + k / p.kernels->step * round_up(p.n, p.kernels->columns) : s.b;
   }
 
   /* Rows [i, i + height) of the block; `sliver` holds their part of A. */
   void tiles(int64_t i, int64_t height, const float* sliver, int64_t k, Ahead* next_a, Ahead* next_b) const {
-    const MatmulKernels& kernels = matmul_kernels();
-    const int64_t depth = depth_at(k), half = kernels.columns / 2;
+    const MatmulKernels& kernels = *p.kernels;
+    const int64_t steps = ceil_div(depth_at(k), kernels.step), half = kernels.columns / 2;
     const float* b = slivers_at(k);
-    for (int64_t j = 0; j < at.columns; j += kernels.columns, b += depth * kernels.columns) {
+    for (int64_t j = 0; j < at.columns; j += kernels.columns, b += steps * kernels.columns) {
       const int64_t width = std::min<int64_t>(kernels.columns, at.columns - j);
       const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
                                  k == 0 && bias != nullptr ? bias + j : nullptr};
@@ -111,25 +111,25 @@ struct Block {
       const TileFn fn = kernels.tile[width > half][p.a.k_stride == 1 ? 1 : 0][height - 1];
       const int64_t tile_width = width > half ? kernels.columns : half;
       if (width == tile_width) {
-        fn(sliver, b, depth, target, ahead);
+        fn(sliver, b, steps, target, ahead);
       } else {
-        edge_tile(fn, sliver, b, depth, target, height, width, tile_width, s.edge, ahead);
+        edge_tile(fn, sliver, b, steps, target, height, width, tile_width, s.edge, ahead);
       }
     }
   }
 
   void deep_block(int64_t k) const {
-    const int64_t tile = matmul_kernels().rows, panel = p.a.k_stride == 1 ? tile : kPanelSlivers * tile;
+    const int64_t tile = p.kernels->rows, panel = p.a.k_stride == 1 ? tile : kPanelSlivers * tile;
     const int64_t depth = depth_at(k), next_depth = depth_at(k + depth);
     Ahead next_b = {};
     if (packed == nullptr) {
-      pack_slivers(from_line(p.b, at.column, k), at.columns, depth, s.b, depth * matmul_kernels().columns);
+      pack_slivers(*p.kernels, from_line(p.b, at.column, k), at.columns, depth, s.b);
       next_b = lines_of(p.b, at.column, at.columns, k + depth, next_depth);
     }
     const int64_t share = ceil_div(next_b.lines, ceil_div(at.rows, tile));
     for (int64_t i = 0; i < at.rows && !cancelled(); i += panel) {
       const int64_t height = std::min(panel, at.rows - i), next = i + height;
-      matmul_kernels().pack_a[p.a.dtype](s.panel, from_line(p.a, at.row + i, k), height, depth);
+      p.kernels->pack_a[p.a.dtype](s.panel, from_line(p.a, at.row + i, k), height, depth);
       Ahead next_a = next < at.rows ? lines_of(p.a, at.row + next, std::min(panel, at.rows - next), k, depth)
                                     : lines_of(p.a, at.row, std::min(panel, at.rows), k + depth, next_depth);
       for (int64_t r = 0; r < height; r += tile) {
@@ -224,7 +224,7 @@ void pack_rows(const MatmulProblem& p, float* packed) {
   const MatmulProblem t = swapped(p);
   for (int64_t k = 0; k < p.k; k += kBlockK) {
     const int64_t depth = std::min(kBlockK, p.k - k);
-    pack_slivers(from_line(p.a, 0, k), p.m, depth, packed + k * t.n, depth * matmul_kernels().columns);
+    pack_slivers(*p.kernels, from_line(p.a, 0, k), p.m, depth, packed + k / p.kernels->step * t.n);
   }
 }
 

@@ -7,6 +7,10 @@
 #include "cpu/isa.h"
 
 #if defined(__x86_64__)
+/* GCC's own header, for registers that it leaves undefined on purpose. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -34,6 +38,21 @@ namespace avx512 {
 #undef RLSD_X86_AVX2
 }  // namespace avx512
 RLSD_TARGET_END
+
+#if RLSD_HAS_AVX512_BF16
+RLSD_TARGET_BEGIN(RLSD_AVX512_BF16)
+namespace avx512_bf16 {
+#define RLSD_LANES 16
+#define RLSD_ROWS 14
+#define RLSD_X86_AVX2 1
+#include "matmul_kernels.inc"
+#include "matmul_bf16_kernels.inc"
+#undef RLSD_LANES
+#undef RLSD_ROWS
+#undef RLSD_X86_AVX2
+}  // namespace avx512_bf16
+RLSD_TARGET_END
+#endif
 
 RLSD_TARGET_BEGIN(RLSD_AVX2)
 namespace avx2 {
@@ -73,10 +92,22 @@ MatmulKernels choose() {
   }
 }
 
+MatmulKernels choose_bf16() {
+#if defined(__x86_64__) && RLSD_HAS_AVX512_BF16
+  if (has_avx512_bf16()) return avx512_bf16::make_pairs(matmul_kernels());
+#endif
+  return matmul_kernels();
+}
+
 }  // namespace
 
 const MatmulKernels& matmul_kernels() {
   static const MatmulKernels kernels = choose();
+  return kernels;
+}
+
+const MatmulKernels& bf16_matmul_kernels() {
+  static const MatmulKernels kernels = choose_bf16();
   return kernels;
 }
 

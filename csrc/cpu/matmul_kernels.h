@@ -1,7 +1,8 @@
 /* Register-tile kernels of the matrix product, one set per instruction set, chosen once at run time.
  *
  * A product is cut in tiles of at most `rows` x `columns` elements of C. The operands of a tile are packed
- * first: A as a sliver of `rows` rows, B as a sliver of `columns` columns, both kBlockK deep, in float32.
+ * first: A as a sliver of `rows` rows, B as a sliver of `columns` columns, both kBlockK deep, in float32, or in pairs
+ * of bfloat16 where a product may be that exact alone.
  *
  * Contract that the decoder relies on: element (i, j) is the result of one fixed sequence of operations
  * that depends on row i of op(a), column j of op(b) and K alone. Within a block of kBlockK it is one chain
@@ -64,6 +65,8 @@ struct MatmulKernels {
   const char* name;
   int rows;
   int columns;
+  /* Elements of k that share one float of a sliver, and one step of a tile: 1, or 2 as a pair of bfloat16. */
+  int step;
   /* [1: all `columns` columns, 0: the first half][k-contiguous A ? 1 : 0][rows of the tile - 1]; all are stored. */
   TileFn tile[2][2][kMaxTileRows];
   PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
@@ -78,6 +81,10 @@ struct MatmulKernels {
 
 /* The kernels of the widest instruction set that this processor has. */
 const MatmulKernels& matmul_kernels();
+
+/* Those that round factors to bfloat16, of tiles of the same size; matmul_kernels() where the processor cannot multiply
+ * them faster. */
+const MatmulKernels& bf16_matmul_kernels();
 
 }  // namespace rlsd::cpu
 

@@ -100,7 +100,7 @@ constexpr EntryName kEntries[] = {
 };
 #undef RLSD_ENTRY
 
-/* describeBackend(index): { name, abiVersion, threads, entries: { [name]: boolean } } or undefined */
+/* describeBackend(index): { name, abiVersion, threads, bf16Products, entries: { [name]: boolean } } or undefined */
 napi_value describe_backend(napi_env env, napi_callback_info info) {
   size_t argc = 1;
   napi_value argument, result, entries, value;
@@ -122,6 +122,8 @@ napi_value describe_backend(napi_env env, napi_callback_info info) {
   napi_set_named_property(env, result, "name", value);
   napi_set_named_property(env, result, "abiVersion", to_number(env, table->abi_version));
   napi_set_named_property(env, result, "threads", to_number(env, index == 0 ? cpu::pool_size() : 0));
+  napi_get_boolean(env, (table->matmul_types >> RLSD_BF16 & 1u) != 0, &value);
+  napi_set_named_property(env, result, "bf16Products", value);
   napi_set_named_property(env, result, "entries", entries);
   return result;
 }

@@ -15,7 +15,7 @@ using model::Block;
 using model::Model;
 
 constexpr size_t kConfigFields = 26; /* then, where there is a window, whether each layer slides */
-constexpr size_t kPlaceFields = 6;
+constexpr size_t kPlaceFields = 7;
 
 model::Config decode_config(const double* f) {
   model::Config c;
@@ -119,7 +119,7 @@ napi_value activation_bytes(napi_env env, napi_callback_info info) {
 }
 
 /* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit,
- * batchTokens, recompute */
+ * batchTokens, recompute, matmulType */
 napi_value open_model(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   const model::Config config = read_config(&args, 0);
@@ -128,10 +128,11 @@ napi_value open_model(napi_env env, napi_callback_info info) {
       args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
   if (backend == nullptr)
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
-  return wrap_model(
-      env, std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
-                                   static_cast<int32_t>(place[2]), static_cast<uint64_t>(place[3]),
-                                   config, static_cast<int64_t>(place[4]), place[5] != 0));
+  auto made = std::make_shared<Model>(
+      backend, static_cast<int32_t>(place[1]), static_cast<int32_t>(place[2]),
+      static_cast<uint64_t>(place[3]), config, static_cast<int64_t>(place[4]), place[5] != 0);
+  made->device.context()->matmul_dtype = static_cast<int32_t>(place[6]);
+  return wrap_model(env, std::move(made));
 }
 
 /* engineAllocate(model, inverseFrequencies, dtype): dtype of the matrices */

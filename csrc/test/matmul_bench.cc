@@ -88,7 +88,7 @@ struct Matrix {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
   void* library = dlopen(argv[1], RTLD_NOW);
   const auto get = library ? reinterpret_cast<rlsd_backend_get_fn>(dlsym(library, "rlsd_backend_get")) : nullptr;
   const rlsd_backend_v1* backend = get ? get(RLSD_ABI_VERSION) : nullptr;
@@ -97,6 +97,7 @@ int main(int argc, char** argv) {
   rlsd_context context{};
   context.struct_size = sizeof(context);
   context.threads = std::atoi(argv[3]);
+  context.matmul_dtype = argc == 5 ? RLSD_BF16 : RLSD_F32;
   long long m, n, k;
   int ta, tb;
   double beta;

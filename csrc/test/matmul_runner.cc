@@ -1,7 +1,8 @@
 /* Multiplies what it reads: the test's door to the matmul entry of librlsd_cpu.so (argv[1]).
  *
  * stdin holds products one after another, native byte order:
- *   int64  m, n, k, transpose_a, transpose_b, dtype of a, b, c, bias (-1: none), padding, threads, workspace off by
+ *   int64  m, n, k, transpose_a, transpose_b, dtype of a, b, c, bias (-1: none), padding, threads, workspace off by,
+ *          dtype of factors (f32, or bf16 where that is faster)
  *   double beta
  *   a, b, c, bias: rows in order, each followed by `padding` elements (not the bias)
  * stdout gets, for each, the status as int64 and c. */
@@ -17,7 +18,7 @@
 namespace {
 
 struct Header {
-  int64_t m, n, k, transpose_a, transpose_b, dtype_a, dtype_b, dtype_c, dtype_bias, padding, threads, short_by;
+  int64_t m, n, k, transpose_a, transpose_b, dtype_a, dtype_b, dtype_c, dtype_bias, padding, threads, short_by, dtype_factors;
   double beta;
 };
 
@@ -52,6 +53,7 @@ bool one_product(const rlsd_backend_v1& backend, const Header& h) {
   rlsd_context context{};
   context.struct_size = sizeof(context);
   context.threads = static_cast<int32_t>(h.threads);
+  context.matmul_dtype = static_cast<int32_t>(h.dtype_factors);
   const auto transpose_a = static_cast<int32_t>(h.transpose_a), transpose_b = static_cast<int32_t>(h.transpose_b);
   uint64_t needed = 0;
   rlsd_status status =

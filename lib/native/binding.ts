@@ -99,6 +99,8 @@ export interface BackendDescription {
   readonly abiVersion: number;
   /** Threads a loop may use; 0 where the backend is not the CPU. */
   readonly threads: number;
+  /** Whether products of bfloat16 factors are faster than those of float32. */
+  readonly bf16Products: boolean;
   readonly entries: Readonly<Record<string, boolean>>;
 }
 

@@ -14,6 +14,8 @@ export interface BackendInfo {
   readonly message?: string;
   /** Threads a call may use (CPU). */
   readonly threads?: number;
+  /** What the factors of matrix products may be with effect on this machine (CPU): see `matmulType` of `loadPolicy`. */
+  readonly matmulTypes?: readonly ("f32" | "bf16")[];
   /** Operations of the backend table, and whether this backend has them. */
   readonly operations?: Readonly<Record<string, boolean>>;
   /** "cuda:0" first; those that cannot be used are among them, and say why. */
@@ -36,7 +38,13 @@ function cudaInfo(): BackendInfo {
 export function backendInfo(): Readonly<Record<"cpu" | "cuda", BackendInfo>> {
   const cpu = native.describeBackend(0);
   return {
-    cpu: { name: "cpu", available: true, threads: cpu?.threads ?? 1, operations: cpu?.entries ?? {} },
+    cpu: {
+      name: "cpu",
+      available: true,
+      threads: cpu?.threads ?? 1,
+      matmulTypes: cpu?.bf16Products === true ? ["f32", "bf16"] : ["f32"],
+      operations: cpu?.entries ?? {},
+    },
     cuda: cudaInfo(),
   };
 }

@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
 import { native } from "../native/load.js";
@@ -24,7 +24,8 @@ export interface PolicyOptions extends Placement {
 }
 
 const PLACEMENT_SIZES = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
-const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute"] as const;
+const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute", "matmulType"] as const;
+export const MATMUL_TYPES = ["f32", "bf16"] as const;
 const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base"]);
 
 function checkPlacement(o: Omit<PolicyOptions, "base">): void {
@@ -32,6 +33,7 @@ function checkPlacement(o: Omit<PolicyOptions, "base">): void {
     if (o[name] !== undefined) checkInteger(o[name], name, { min: 1 });
   }
   checkBoolean(o.recompute, "recompute");
+  if (o.matmulType !== undefined) checkWord(o.matmulType, "matmulType", MATMUL_TYPES);
 }
 
 function once<T>(make: () => T): () => T {

@@ -19,6 +19,11 @@ export interface Placement {
    * fraction of the activations, the same bits. Default false.
    */
   readonly recompute?: boolean | undefined;
+  /**
+   * What the factors of matrix products are rounded to; sums, weights and all else stay float32. "bf16": where the processor
+   * multiplies pairs of bfloat16 (`backendInfo().cpu.matmulTypes`), about twice as fast; elsewhere the same as "f32", the default.
+   */
+  readonly matmulType?: "f32" | "bf16" | undefined;
 }
 
 /** One model in native memory. */

@@ -75,6 +75,7 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
     placement.memoryLimit ?? defaultMemoryLimit(),
     batchTokensOf(encoded, placement),
     Number(placement.recompute ?? false),
+    DTYPE_CODES[placement.matmulType ?? "f32"],
   );
   return native.engineOpen(encoded, place);
 }

@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { MATMUL_TYPES } from "../policy/load.js";
 import { LORA_TARGETS, MOST_RANK, scaleFault } from "../policy/lora.js";
 import { LEAST_EPS } from "../policy/step-options.js";
 import type { VerifyFunction } from "../verifiers/function.js";
@@ -59,6 +60,7 @@ export const trainSchema = {
   algorithm: oneOf(Object.keys(ALGORITHMS), "rlsd", "how the update is made"),
   seed: integer(1, "of prompts, rollouts and intervals"),
   steps: integer(100, "updates of the policy", { min: 0 }),
+  matmulType: oneOf(MATMUL_TYPES, "f32", "of the factors of matrix products; bf16: faster where `rlsd doctor` says so"),
   data: {
     train: listOf(
       text("", ""),

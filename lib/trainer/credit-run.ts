@@ -180,8 +180,8 @@ function settle({ model, settings }: ResolvedModel, files: readonly string[], gi
 async function open(found: ResolvedModel, files: readonly string[], given: CreditSettings, source: ModelSource) {
   const settled = settle(found, files, given);
   await checkTeacherVocabulary({ ...settled.config, model: found.model }, source.base);
-  const { policy: student, text } = await loadAsked(found, settled.config.data.templateVariables, source);
-  return { ...found, ...settled, load: loaderOf(source, found), student, text };
+  const { policy: student, text } = await loadAsked(found, settled.config, source);
+  return { ...found, ...settled, load: loaderOf(source, found, settled.config), student, text };
 }
 
 /** The settings that `creditCompletions` goes by, checked. */

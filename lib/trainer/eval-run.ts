@@ -57,7 +57,7 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
   const held = await findDataFiles(files.length > 0 ? files : (own?.eval ?? []));
   if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
-  const { policy, text } = await loadAsked(found, config.data.templateVariables, source);
+  const { policy, text } = await loadAsked(found, config, source);
   return releasing(
     () => policy.dispose(),
     async () => {

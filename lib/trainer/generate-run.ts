@@ -15,6 +15,7 @@ const { topK, topP, minP, maxTokens, stopStrings } = trainSchema.rollout;
 /** Of a run's settings, those that say how its model is asked. */
 const askSchema = {
   seed: trainSchema.seed,
+  matmulType: trainSchema.matmulType,
   data: { fields, system, templateVariables, invalid },
   rollout: { topK, topP, minP, maxTokens, stopStrings },
 };
@@ -38,7 +39,7 @@ export async function openAsked(directory: string, given: AskSettings = {}, sour
   return withModel(directory, source, async (found) => {
     const own = partOf(askSchema, found.settings) as Record<string, unknown>;
     const settings = resolveSettings(askSchema, merge(own, given));
-    const { policy, text } = await loadAsked(found, settings.data.templateVariables, source);
+    const { policy, text } = await loadAsked(found, settings, source);
     return { ...text, policy, model: found.model, settings };
   });
 }

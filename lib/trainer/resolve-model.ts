@@ -127,21 +127,24 @@ export async function weightsFingerprint(model: string, base?: string): Promise<
 }
 
 /** How that model is loaded, and a teacher that is another one. */
-export const loaderOf = ({ loadPolicy: hook, base }: ModelSource, { model }: ResolvedModel): LoadPolicy =>
-  hook ?? ((folder) => loadPolicy(folder, folder === model ? { base } : {}));
+export const loaderOf = (
+  { loadPolicy: hook, base }: ModelSource,
+  { model }: ResolvedModel,
+  { matmulType }: Pick<ResolvedConfig, "matmulType">,
+): LoadPolicy => hook ?? ((folder) => loadPolicy(folder, folder === model ? { base, matmulType } : { matmulType }));
 
 /** That model with the tokenizer and the chat template it is asked by. */
 export async function loadAsked(
   found: ResolvedModel,
-  templateVariables: Readonly<Record<string, unknown>>,
+  settings: Pick<ResolvedConfig, "matmulType"> & { readonly data: Pick<ResolvedConfig["data"], "templateVariables"> },
   source: ModelSource,
 ): Promise<{ readonly policy: Policy; readonly text: TextParts }> {
   const { model } = found;
-  const policy = await loaderOf(source, found)(model);
+  const policy = await loaderOf(source, found, settings)(model);
   return releasing(
     () => policy.dispose(),
     async () => {
-      const text = await loadTextParts(model, templateVariables, source.base);
+      const text = await loadTextParts(model, settings.data.templateVariables, source.base);
       checkVocabulary(policy, text.tokenizer, model);
       return { policy, text };
     },

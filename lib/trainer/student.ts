@@ -24,10 +24,11 @@ const fail = (message: string): never => {
 };
 
 /** How a run's folders become policies: `hook`, else the built-in engine as the settings place it. */
-export function policyLoader({ update }: ResolvedConfig, hook: LoadPolicy | undefined): LoadPolicy {
-  if (hook === undefined) return (directory) => loadPolicy(directory, { recompute: update.recompute });
-  if (update.recompute)
-    return fail('"update.recompute" is of the built-in engine, but hooks.loadPolicy makes the policy.');
+export function policyLoader({ update, matmulType }: ResolvedConfig, hook: LoadPolicy | undefined): LoadPolicy {
+  const { recompute } = update;
+  if (hook === undefined) return (directory) => loadPolicy(directory, { recompute, matmulType });
+  const name = recompute ? "update.recompute" : matmulType !== "f32" ? "matmulType" : undefined;
+  if (name !== undefined) return fail(`"${name}" is of the built-in engine, but hooks.loadPolicy makes the policy.`);
   return hook;
 }
 

@@ -65,7 +65,8 @@ typedef struct rlsd_context {
   int32_t device;  /* ordinal */
   void* stream;    /* cudaStream_t; NULL on the CPU */
   int32_t threads; /* 0: the whole pool */
-  int32_t reserved;
+  int32_t matmul_dtype; /* of products, sums are float32. RLSD_F32: exact. RLSD_BF16: factors are rounded to it where that is
+                           faster here, see matmul_types */
   void* workspace; /* aligned as malloc aligns */
   uint64_t workspace_bytes;
   const volatile int32_t* cancel; /* host; nonzero: stop at the next block of rows. May be NULL */
@@ -429,6 +430,9 @@ typedef struct rlsd_backend_v1 {
 
   /* The status of a host copy of an outcome, its words and index in the context. NULL where every call waits. */
   rlsd_status (*describe_outcome)(rlsd_context*, const rlsd_outcome*);
+
+  /* Bit 1 << dtype: what context.matmul_dtype may ask for with effect on this machine. 0: float32 alone. */
+  uint32_t matmul_types;
 } rlsd_backend_v1;
 
 /* The one export. NULL when this build cannot serve abi_version. */
