@@ -67,8 +67,8 @@ napi_value accumulate(napi_env env, napi_callback_info info) {
   model::LossInputs in = {};
   in.advantages = static_cast<const float*>(advantages.data);
   const rlsd_objective objective = args.valid() ? decode_objective(fields) : rlsd_objective{};
-  in.advantages_per_token =
-      objective.surrogate == RLSD_ROW_COEFFICIENT || advantages.count != static_cast<size_t>(s.count);
+  in.advantages_per_token = objective.surrogate == RLSD_ROW_COEFFICIENT ||
+                            advantages.count != static_cast<size_t>(s.count);
   if (in.advantages_per_token && advantages.count != n) args.invalidate();
   in.completion_mask = args.optional<uint8_t>(8, napi_uint8_array, n);
   in.span_mask = args.optional<uint8_t>(9, napi_uint8_array, n);
