@@ -20,7 +20,16 @@ Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uin
       adapters(make_adapter_layout(c)),
       batch_tokens(tokens),
       recompute(again),
-      device(table, ordinal, threads, memory_limit) {}
+      device(table, ordinal, threads, memory_limit),
+      cache(&device, config),
+      prefixes(&cache) {
+  device.reclaim = [this] {
+    while (prefixes.drop_oldest()) {
+      if (cache.trim()) return true;
+    }
+    return false;
+  };
+}
 
 rlsd_status Model::create(const float* frequencies, int32_t dtype) {
   RLSD_CHECK(device.check_entries());
@@ -75,7 +84,13 @@ rlsd_status Model::add_adapters() {
   return device.zero(adapter.floats(), adapters.count);
 }
 
+void Model::weights_change() {
+  prefixes.clear();
+  cache.trim();
+}
+
 void Model::release() {
+  weights_change();
   for (Buffer* buffer : {&adapter, &gradient, &first_moment, &second_moment, &activations.memory,
                          &integers, &scores, &staging_}) {
     buffer->reset();
@@ -114,6 +129,7 @@ rlsd_status Model::check_room_to_train() {
 
 rlsd_status Model::need_gradient() {
   RLSD_CHECK(check_own());
+  weights_change(); /* soon */
   if (!config.has_adapters()) {
     RLSD_CHECK(check_room_to_train());
     RLSD_CHECK(widen());
@@ -189,10 +205,12 @@ rlsd_status Model::write(Block block, int64_t offset, int64_t count, int32_t dty
                          const void* from) {
   if (block == Block::kWeights && !config.has_adapters()) {
     RLSD_CHECK(check_own());
+    weights_change();
     const bool as_held = weights->dtype == dtype && weights->alike(offset, count) == count;
     if (!as_held) RLSD_CHECK(widen());
     return store(weights->range(offset, count), dtype, from);
   }
+  if (block == Block::kWeights) weights_change();
   if (block == Block::kFirstMoment || block == Block::kSecondMoment) RLSD_CHECK(need_moments());
   if (block == Block::kGradient) RLSD_CHECK(need_gradient());
   return store(vector(block_of(block).floats() + offset, count), dtype, from);
@@ -225,6 +243,7 @@ rlsd_status Model::blend(float* own, const float* theirs, int64_t count, double 
 rlsd_status Model::copy_from(Model& other, double rate) {
   RLSD_CHECK(check_own());
   if (rate == 1.0) return RLSD_OK;
+  weights_change();
   if (!config.has_adapters()) return copy_weights(*other.weights, rate);
   return blend(adapter.floats(), other.adapter.floats(), adapters.count, rate);
 }
@@ -251,6 +270,7 @@ rlsd_status Model::copy_weights(const Weights& from, double rate) {
 
 rlsd_status Model::merge(Model& source) {
   RLSD_CHECK(check_own());
+  weights_change();
   RLSD_CHECK(copy_weights(*source.weights, 0.0));
   RLSD_CHECK(widen());
   for (int64_t i = 0; i < config.layers; ++i) {

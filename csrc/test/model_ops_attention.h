@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -196,9 +197,19 @@ inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window
   const auto bytes = static_cast<size_t>(width) * sizeof(float);
   for (int64_t s = 0; s < sequences; ++s)
     std::memcpy(&some.data[s * width], &q.data[rows[s] * width], bytes);
-  const rlsd_attention_decode_args step = {some.tensor,    decoded.tensor, cache.blocks.data(),
-                                           lengths.data(), each,           kv_heads,
-                                           cache.k_offset, cache.v_offset, 1.7,
+  std::vector<int32_t> cu_queries(static_cast<size_t>(sequences) + 1);
+  std::iota(cu_queries.begin(), cu_queries.end(), 0);
+  const rlsd_attention_decode_args step = {some.tensor,
+                                           decoded.tensor,
+                                           cache.blocks.data(),
+                                           lengths.data(),
+                                           cu_queries.data(),
+                                           sequences,
+                                           each,
+                                           kv_heads,
+                                           cache.k_offset,
+                                           cache.v_offset,
+                                           1.7,
                                            window};
   bool same = backend->attention_decode(context, &step) == RLSD_OK;
   for (int64_t s = 0; s < sequences; ++s)

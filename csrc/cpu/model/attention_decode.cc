@@ -1,7 +1,9 @@
-/* Attention of one new token a sequence against a cache of blocks. Neighbouring sequences that have
- * a block in common, completions of one prompt, read it together: every row of a few sequences goes
- * over it before the next block is touched. Each row meets its blocks in their order, with the
- * arithmetic of packed sequences. */
+/* Attention of new tokens against a cache of blocks. Queries that see a block as a whole read it
+ * together: those of one sequence, and those of neighbours that have the block in common, as
+ * completions of one prompt do. Every query of a task goes over a block before the next one is
+ * touched. Each query meets its blocks in their order, with the arithmetic of packed sequences. */
+#include <vector>
+
 #include "cpu/model/attention_block.h"
 #include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
@@ -11,43 +13,70 @@ namespace rlsd::cpu {
 namespace {
 
 constexpr int64_t kTogether = 8; /* sequences of one task */
+constexpr int64_t kQueries = 32; /* of one task */
 
-bool begin_alike(const rlsd_attention_decode_args& a, int64_t i, int64_t j) {
-  return a.blocks[i * a.most_blocks] == a.blocks[j * a.most_blocks];
+/* A row of q: its sequence, and its place there. */
+struct Query {
+  int64_t sequence, position;
+};
+
+std::vector<Query> queries_of(const rlsd_attention_decode_args& a) {
+  std::vector<Query> queries;
+  queries.reserve(static_cast<size_t>(a.q.shape[0]));
+  for (int64_t b = 0; b < a.sequences; ++b) {
+    const int64_t count = a.cu_queries[b + 1] - a.cu_queries[b];
+    for (int64_t i = 0; i < count; ++i) queries.push_back({b, a.lengths[b] - count + i});
+  }
+  return queries;
 }
 
-/* The end of the task that begins with sequence i, its neighbours that have its first block; i
- * itself where another task has sequence i. */
-int64_t end_of_task(const rlsd_attention_decode_args& a, int64_t i) {
-  int64_t first = i, end = i;
-  while (first > 0 && begin_alike(a, first - 1, i)) --first;
-  if ((i - first) % kTogether != 0) return i;
-  while (end < std::min(a.q.shape[0], i + kTogether) && begin_alike(a, end, i)) ++end;
-  return end;
+/* Whether the first block that both see is one and the same. */
+bool begin_alike(const rlsd_attention_decode_args& a, const Query& x, const Query& y) {
+  const Window window = {a.window};
+  const int64_t j = window.first_key(std::max(x.position, y.position)) / kKeys;
+  return j <= std::min(x.position, y.position) / kKeys &&
+         a.blocks[x.sequence * a.most_blocks + j] == a.blocks[y.sequence * a.most_blocks + j];
 }
 
-/* The sequences [begin, end) of one kv head. */
+/* Where tasks begin: they are runs of queries that begin alike. */
+std::vector<int64_t> tasks_of(const rlsd_attention_decode_args& a, const std::vector<Query>& q) {
+  std::vector<int64_t> begins;
+  int64_t sequences = 0;
+  for (size_t i = 0; i < q.size(); ++i) {
+    const bool next = i == 0 || q[i].sequence != q[i - 1].sequence;
+    const auto r = static_cast<int64_t>(i);
+    const bool begins_task = i == 0 || r - begins.back() == kQueries ||
+                             (next && (sequences == kTogether || !begin_alike(a, q[i - 1], q[i])));
+    if (begins_task) begins.push_back(r);
+    sequences = begins_task ? 1 : sequences + next;
+  }
+  begins.push_back(static_cast<int64_t>(q.size()));
+  return begins;
+}
+
+/* The queries [begin, end) of one kv head. */
 class DecodeTask {
  public:
-  DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, int64_t kv_head, int64_t begin,
-             int64_t end)
-      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end) {}
+  DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, const std::vector<Query>& queries,
+             int64_t kv_head, int64_t begin, int64_t end)
+      : a_(a), h_(h), queries_(queries), kv_head_(kv_head), begin_(begin), end_(end) {}
 
   void run() {
+    int64_t first = INT64_MAX, last = 0;
     for (int64_t i = begin_; i < end_; ++i) {
       std::memset(out(i, 0), 0, static_cast<size_t>(h_.group * h_.dim) * sizeof(float));
       for (int64_t g = 0; g < h_.group; ++g) state(i, g) = {-HUGE_VALF, 0.0f};
+      first = std::min(first, Window{a_.window}.first_key(query(i).position));
+      last = std::max(last, query(i).position);
     }
-    const int64_t longest = *std::max_element(a_.lengths + begin_, a_.lengths + end_);
-    const int64_t shortest = *std::min_element(a_.lengths + begin_, a_.lengths + end_);
-    for (int64_t j = Window{a_.window}.first_key(shortest - 1) / kKeys; j * kKeys < longest; ++j)
-      visit(j);
+    for (int64_t j = first / kKeys; j * kKeys <= last; ++j) visit(j);
     for (int64_t i = begin_; i < end_; ++i) {
       for (int64_t g = 0; g < h_.group; ++g) finish_row(out(i, g), state(i, g), h_.dim);
     }
   }
 
  private:
+  const Query& query(int64_t i) const { return queries_[static_cast<size_t>(i)]; }
   const float* q(int64_t i, int64_t g) const {
     return f32(a_.q) + i * a_.q.stride[0] + (kv_head_ * h_.group + g) * h_.dim;
   }
@@ -55,10 +84,12 @@ class DecodeTask {
     return f32(a_.out) + i * a_.out.stride[0] + (kv_head_ * h_.group + g) * h_.dim;
   }
   SoftmaxState& state(int64_t i, int64_t g) { return states_[(i - begin_) * h_.group + g]; }
-  const float* block(int64_t i, int64_t j) const { return a_.blocks[i * a_.most_blocks + j]; }
-  /* Of block j; empty where sequence i sees nothing of it. */
+  const float* block(int64_t i, int64_t j) const {
+    return a_.blocks[query(i).sequence * a_.most_blocks + j];
+  }
+  /* Of block j; empty where query i sees nothing of it. */
   KeyRange seen(int64_t i, int64_t j) const {
-    const int64_t position = a_.lengths[i] - 1;
+    const int64_t position = query(i).position;
     const KeyRange range = Window{a_.window}.in_block(j * kKeys, position);
     return position < j * kKeys || range.first >= kKeys ? KeyRange{0, 0} : range;
   }
@@ -67,7 +98,7 @@ class DecodeTask {
     return range.first == 0 && range.end == kKeys;
   }
 
-  /* Block j of every sequence that sees some of it. */
+  /* Block j of every query that sees some of it. */
   void visit(int64_t j) {
     for (int64_t i = begin_, next; i < end_; i = next) {
       next = i + 1;
@@ -79,7 +110,7 @@ class DecodeTask {
     }
   }
 
-  /* Sequences [i, next) over the block j that they have in common. */
+  /* Queries [i, next) over the block j that they have in common. */
   void attend(int64_t i, int64_t next, int64_t j) {
     const float* const at = block(i, j) + kv_head_ * h_.dim * kKeys;
     const float *const k = at + a_.k_offset, *const v = at + a_.v_offset;
@@ -98,8 +129,9 @@ class DecodeTask {
 
   const rlsd_attention_decode_args& a_;
   const Heads& h_;
+  const std::vector<Query>& queries_;
   const int64_t kv_head_, begin_, end_;
-  SoftmaxState states_[kTogether * kMaxGroup];
+  SoftmaxState states_[kQueries * kMaxGroup];
 };
 
 }  // namespace
@@ -108,16 +140,21 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   Heads h;
   const rlsd_status status = read_heads(context, a->q, a->kv_heads, &h);
   if (status != RLSD_OK) return status;
-  const int64_t sequences = a->q.shape[0];
+  const std::vector<Query> queries = queries_of(*a);
+  const std::vector<int64_t> begins = tasks_of(*a, queries);
+  const auto tasks = static_cast<int64_t>(begins.size()) - 1;
   int64_t length = 0;
-  for (int64_t i = 0; i < sequences; ++i) length = std::max<int64_t>(length, a->lengths[i]);
-  const int64_t cost = (h.group + 1) * (Window{a->window}.most(length) + kKeys) * (2 * h.dim + 16);
-  return parallel_rows(context, sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t begin = task / h.kv_heads, end = end_of_task(*a, begin);
-      if (end > begin) DecodeTask(*a, h, task % h.kv_heads, begin, end).run();
-    }
-  });
+  for (int64_t b = 0; b < a->sequences; ++b) length = std::max<int64_t>(length, a->lengths[b]);
+  const int64_t keys = Window{a->window}.most(length) + kKeys;
+  const int64_t rows = (a->q.shape[0] / std::max<int64_t>(tasks, 1)) * h.group;
+  return parallel_rows(
+      context, tasks * h.kv_heads, (rows + 1) * keys * (2 * h.dim + 16),
+      [&](int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; ++i) {
+          const size_t task = static_cast<size_t>(i / h.kv_heads);
+          DecodeTask(*a, h, queries, i % h.kv_heads, begins[task], begins[task + 1]).run();
+        }
+      });
 }
 
 rlsd_status cache_append(rlsd_context* context, rlsd_tensor k, rlsd_tensor v, float* const* blocks,
