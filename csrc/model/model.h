@@ -68,6 +68,8 @@ struct Model {
 
   /* What was computed of them, and is kept, goes. */
   void weights_change();
+  /* Keys and values of sequences that were drawn stay, of so many bytes. */
+  void keep_prefixes(uint64_t bytes);
 
   /* Zeroed memory for the gradient, when there is none yet. */
   rlsd_status need_gradient();

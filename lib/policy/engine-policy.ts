@@ -31,6 +31,7 @@ import type {
   StepResult,
   TrainBatch,
 } from "./policy.js";
+import { keepPrefixes, type PrefixUse, prefixUse } from "./prefixes.js";
 import { loadOptimizer, type SaveOptions, saveModel } from "./save.js";
 import { logits, score } from "./scoring.js";
 import { encodeStep } from "./step-options.js";
@@ -164,6 +165,15 @@ export class EnginePolicy implements Policy {
    */
   async memoryBytes(): Promise<number> {
     return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
+  }
+
+  async keepPrefixes(maxBytes?: number): Promise<void> {
+    await this.#inTurn(keepPrefixes(this.#model, maxBytes));
+  }
+
+  /** What `keepPrefixes` holds and saved. */
+  async prefixUse(): Promise<PrefixUse> {
+    return this.#inTurn(() => prefixUse(this.#model));
   }
 
   async heldType(): Promise<DType> {
