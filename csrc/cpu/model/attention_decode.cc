@@ -2,8 +2,6 @@
  * together: those of one sequence, and those of neighbours that have the block in common, as
  * completions of one prompt do. Every query of a task goes over a block before the next one is
  * touched. Each query meets its blocks in their order, with the arithmetic of packed sequences. */
-#include <vector>
-
 #include "cpu/model/attention_block.h"
 #include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
@@ -20,46 +18,47 @@ struct Query {
   int64_t sequence, position;
 };
 
-std::vector<Query> queries_of(const rlsd_attention_decode_args& a) {
-  std::vector<Query> queries;
-  queries.reserve(static_cast<size_t>(a.q.shape[0]));
-  for (int64_t b = 0; b < a.sequences; ++b) {
-    const int64_t count = a.cu_queries[b + 1] - a.cu_queries[b];
-    for (int64_t i = 0; i < count; ++i) queries.push_back({b, a.lengths[b] - count + i});
-  }
-  return queries;
+int64_t queries_of(const rlsd_attention_decode_args& a, int64_t sequence) {
+  return a.cu_queries[sequence + 1] - a.cu_queries[sequence];
 }
 
-/* Whether the first block that both see is one and the same. */
-bool begin_alike(const rlsd_attention_decode_args& a, const Query& x, const Query& y) {
-  const Window window = {a.window};
-  const int64_t j = window.first_key(std::max(x.position, y.position)) / kKeys;
-  return j <= std::min(x.position, y.position) / kKeys &&
-         a.blocks[x.sequence * a.most_blocks + j] == a.blocks[y.sequence * a.most_blocks + j];
+Query query_at(const rlsd_attention_decode_args& a, int64_t row) {
+  const int32_t* const cu = a.cu_queries;
+  const int64_t sequence = std::upper_bound(cu, cu + a.sequences + 1, row) - cu - 1;
+  return {sequence, a.lengths[sequence] - (cu[sequence + 1] - row)};
 }
 
-/* Where tasks begin: they are runs of queries that begin alike. */
-std::vector<int64_t> tasks_of(const rlsd_attention_decode_args& a, const std::vector<Query>& q) {
-  std::vector<int64_t> begins;
-  int64_t sequences = 0;
-  for (size_t i = 0; i < q.size(); ++i) {
-    const bool next = i == 0 || q[i].sequence != q[i - 1].sequence;
-    const auto r = static_cast<int64_t>(i);
-    const bool begins_task = i == 0 || r - begins.back() == kQueries ||
-                             (next && (sequences == kTogether || !begin_alike(a, q[i - 1], q[i])));
-    if (begins_task) begins.push_back(r);
-    sequences = begins_task ? 1 : sequences + next;
+/* Whether the first block that both see is one and the same; of sequences with one query each. */
+bool begin_alike(const rlsd_attention_decode_args& a, int64_t x, int64_t y) {
+  if (queries_of(a, x) != 1 || queries_of(a, y) != 1) return false;
+  const int64_t j = Window{a.window}.first_key(std::max(a.lengths[x], a.lengths[y]) - 1) / kKeys;
+  return j * kKeys < std::min(a.lengths[x], a.lengths[y]) &&
+         a.blocks[x * a.most_blocks + j] == a.blocks[y * a.most_blocks + j];
+}
+
+/* The end of the task that begins with a row: others of its sequence, or neighbours that begin
+ * alike; the row itself where another task has it. */
+int64_t end_of_task(const rlsd_attention_decode_args& a, int64_t row) {
+  const int64_t sequence = query_at(a, row).sequence;
+  if (queries_of(a, sequence) > 1) {
+    const bool begins = (row - a.cu_queries[sequence]) % kQueries == 0;
+    return begins ? std::min<int64_t>(row + kQueries, a.cu_queries[sequence + 1]) : row;
   }
-  begins.push_back(static_cast<int64_t>(q.size()));
-  return begins;
+  int64_t first = sequence, end = sequence + 1;
+  while (first > 0 && begin_alike(a, first - 1, first)) --first;
+  if ((sequence - first) % kTogether != 0) return row;
+  while (end < std::min(a.sequences, sequence + kTogether) && begin_alike(a, end - 1, end)) ++end;
+  return row + end - sequence;
 }
 
 /* The queries [begin, end) of one kv head. */
 class DecodeTask {
  public:
-  DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, const std::vector<Query>& queries,
-             int64_t kv_head, int64_t begin, int64_t end)
-      : a_(a), h_(h), queries_(queries), kv_head_(kv_head), begin_(begin), end_(end) {}
+  DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, int64_t kv_head, int64_t begin,
+             int64_t end)
+      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end) {
+    for (int64_t i = begin; i < end; ++i) queries_[i - begin] = query_at(a, i);
+  }
 
   void run() {
     int64_t first = INT64_MAX, last = 0;
@@ -76,7 +75,7 @@ class DecodeTask {
   }
 
  private:
-  const Query& query(int64_t i) const { return queries_[static_cast<size_t>(i)]; }
+  const Query& query(int64_t i) const { return queries_[i - begin_]; }
   const float* q(int64_t i, int64_t g) const {
     return f32(a_.q) + i * a_.q.stride[0] + (kv_head_ * h_.group + g) * h_.dim;
   }
@@ -93,10 +92,7 @@ class DecodeTask {
     const KeyRange range = Window{a_.window}.in_block(j * kKeys, position);
     return position < j * kKeys || range.first >= kKeys ? KeyRange{0, 0} : range;
   }
-  bool sees_all(int64_t i, int64_t j) const {
-    const KeyRange range = seen(i, j);
-    return range.first == 0 && range.end == kKeys;
-  }
+  bool sees_all(int64_t i, int64_t j) const { return seen(i, j).whole(); }
 
   /* Block j of every query that sees some of it. */
   void visit(int64_t j) {
@@ -115,22 +111,18 @@ class DecodeTask {
     const float* const at = block(i, j) + kv_head_ * h_.dim * kKeys;
     const float *const k = at + a_.k_offset, *const v = at + a_.v_offset;
     const auto scale = static_cast<float>(a_.scale);
-    const int64_t rows = (next - i) * h_.group;
-    for (int64_t first = 0; first < rows; first += kRowTile) {
-      const int64_t count = std::min<int64_t>(kRowTile, rows - first);
-      BlockRow tile[kRowTile];
-      for (int64_t r = 0; r < count; ++r) {
-        const int64_t s = i + (first + r) / h_.group, g = (first + r) % h_.group;
-        tile[r] = {q(s, g), &state(s, g), out(s, g)};
-      }
-      attend_block(tile, count, k, v, h_.dim, seen(i, j), h_.dim, scale);
-    }
+    const auto row = [this](int64_t of, int64_t g) {
+      return BlockRow{q(of, g), &state(of, g), out(of, g)};
+    };
+    for_tiles<BlockRow>(i, next, h_.group, row, [&](const BlockRow* tile, int64_t count) {
+      attend_block(tile, count, {k, v, h_.dim}, seen(i, j), h_.dim, scale);
+    });
   }
 
   const rlsd_attention_decode_args& a_;
   const Heads& h_;
-  const std::vector<Query>& queries_;
   const int64_t kv_head_, begin_, end_;
+  Query queries_[kQueries];
   SoftmaxState states_[kQueries * kMaxGroup];
 };
 
@@ -140,21 +132,15 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   Heads h;
   const rlsd_status status = read_heads(context, a->q, a->kv_heads, &h);
   if (status != RLSD_OK) return status;
-  const std::vector<Query> queries = queries_of(*a);
-  const std::vector<int64_t> begins = tasks_of(*a, queries);
-  const auto tasks = static_cast<int64_t>(begins.size()) - 1;
   int64_t length = 0;
   for (int64_t b = 0; b < a->sequences; ++b) length = std::max<int64_t>(length, a->lengths[b]);
-  const int64_t keys = Window{a->window}.most(length) + kKeys;
-  const int64_t rows = (a->q.shape[0] / std::max<int64_t>(tasks, 1)) * h.group;
-  return parallel_rows(
-      context, tasks * h.kv_heads, (rows + 1) * keys * (2 * h.dim + 16),
-      [&](int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; ++i) {
-          const size_t task = static_cast<size_t>(i / h.kv_heads);
-          DecodeTask(*a, h, queries, i % h.kv_heads, begins[task], begins[task + 1]).run();
-        }
-      });
+  const int64_t cost = (h.group + 1) * (Window{a->window}.most(length) + kKeys) * (2 * h.dim + 16);
+  return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t begin = task / h.kv_heads, end = end_of_task(*a, begin);
+      if (end > begin) DecodeTask(*a, h, task % h.kv_heads, begin, end).run();
+    }
+  });
 }
 
 rlsd_status cache_append(rlsd_context* context, rlsd_tensor k, rlsd_tensor v, float* const* blocks,
