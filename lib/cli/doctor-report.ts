@@ -65,7 +65,7 @@ export function examine(): DoctorReport {
 }
 
 function printBackend(backend: BackendInfo): void {
-  const threads = backend.threads === undefined ? "" : `, ${backend.threads} threads`;
+  const threads = backend.threads === undefined ? "" : `, ${backend.threads} threads, ${backend.instructionSet}`;
   const why = [backend.reason, backend.message].filter((text) => text !== undefined).join(": ");
   print(`${backend.name}: ${backend.available ? `available${threads}` : `not available: ${why}`}`);
   for (const device of backend.devices ?? []) {

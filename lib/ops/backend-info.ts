@@ -12,6 +12,8 @@ export interface BackendInfo {
   readonly message?: string;
   /** Threads a call may use (CPU). */
   readonly threads?: number;
+  /** Instructions that its kernels use (CPU): the widest that the processor has, or what RLSD_ISA says. */
+  readonly instructionSet?: string;
   /** Operations of the backend table, and whether this backend has them. */
   readonly operations?: Readonly<Record<string, boolean>>;
   /** "cuda:0" first; those that cannot be used are among them, and say why. */
@@ -32,9 +34,10 @@ function cudaInfo(): BackendInfo {
 
 /** What is available on this machine and, where not, why. Asking does not fail. */
 export function backendInfo(): Readonly<Record<"cpu" | "cuda", BackendInfo>> {
-  const cpu = native.describeBackend(0);
+  const { threads = 1, entries: operations = {} } = native.describeBackend(0) ?? {};
+  const [instructionSet] = native.instructionSets();
   return {
-    cpu: { name: "cpu", available: true, threads: cpu?.threads ?? 1, operations: cpu?.entries ?? {} },
+    cpu: { name: "cpu", available: true, threads, instructionSet, operations },
     cuda: cudaInfo(),
   };
 }
