@@ -1,11 +1,11 @@
-/* Causal attention with grouped queries over packed sequences (training, prefill).
+/* Causal attention with grouped queries over packed sequences (scoring, training).
  *
  *   out_i = sum over i - window < j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
  * Backward, with delta_i = d_out_i . out_i and ds_ij = p_ij (d_out_i . v_j - delta_i) scale:
  *   dq_i = sum_j ds_ij k_j    dk_j = sum_i ds_ij q_i    dv_j = sum_i p_ij d_out_i
  * Scores exist only for a few rows and one block of keys at a time: those of queries that see the
- * whole block are computed together. Blocks that no query of a task
- * sees are not visited. Without a window every j <= i counts. */
+ * whole block are computed together. Blocks that no query of a task sees are not visited. Without a
+ * window every j <= i counts. */
 #include "cpu/model/attention_block.h"
 #include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
