@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-
 namespace rlsd::model {
+
 Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
              const Config& c, int64_t tokens, bool again)
     : config(c),
