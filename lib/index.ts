@@ -76,6 +76,7 @@ export type {
   StepResult,
   TrainBatch,
 } from "./policy/policy.js";
+export type { PrefixUse } from "./policy/prefixes.js";
 export type { RopeConfig } from "./policy/rope.js";
 export type { SaveOptions } from "./policy/save.js";
 export { type LearningRateSchedule, learningRateAt } from "./policy/schedule.js";

@@ -16,6 +16,7 @@ const TESTS = [
   "cuda-calls",
   "cuda-time",
   "engine-cache",
+  "engine-prefixes",
   "engine-shared",
   "engine-training",
 ];

@@ -1,4 +1,10 @@
-import { type Completion, type EnginePolicy, RlsdError, type SamplingOptions } from "../lib/index.js";
+import {
+  type Completion,
+  type EnginePolicy,
+  type NewModelConfig,
+  RlsdError,
+  type SamplingOptions,
+} from "../lib/index.js";
 import { native } from "../lib/native/load.js";
 import { settledValue } from "../lib/policy/native-model.js";
 import { ids, tinyPolicy } from "./support/small-policy.js";
@@ -16,12 +22,12 @@ const PROMPTS = [70, 200, 128, 5, 64].map((length, i) => text(length, i));
 const OFTEN = [5, 23];
 
 const sampling = (o: Partial<SamplingOptions> = {}): SamplingOptions => ({ maxTokens: 90, seed: 5, count: 6, ...o });
-const open = (options: Parameters<typeof tinyPolicy>[1] = {}): Promise<EnginePolicy> => tinyPolicy(MODEL, options);
 const once = async <T>(
   options: Parameters<typeof tinyPolicy>[1],
   body: (p: EnginePolicy) => Promise<T>,
+  config: Partial<NewModelConfig> = {},
 ): Promise<T> => {
-  await using policy = await open(options);
+  await using policy = await tinyPolicy({ ...MODEL, ...config }, options);
   return await body(policy);
 };
 
@@ -30,9 +36,10 @@ async function under(
   memoryLimit: number,
   prompts: readonly Int32Array[],
   o: SamplingOptions,
+  config: Partial<NewModelConfig> = {},
 ): Promise<Completion[][] | undefined> {
   try {
-    return await once({ memoryLimit }, (policy) => policy.generate(prompts, o));
+    return await once({ memoryLimit }, (policy) => policy.generate(prompts, o), config);
   } catch (error) {
     if (error instanceof RlsdError && error.code === "ERR_RLSD_OUT_OF_MEMORY") return undefined;
     throw error;
@@ -40,11 +47,15 @@ async function under(
 }
 
 /** The least limit, to 64 bytes, under which the call has memory enough. */
-async function leastLimit(prompts: readonly Int32Array[], o: SamplingOptions): Promise<number> {
+async function leastLimit(
+  prompts: readonly Int32Array[],
+  o: SamplingOptions,
+  config: Partial<NewModelConfig> = {},
+): Promise<number> {
   let [low, high] = [0, 2 ** 24];
   while (high - low > 64) {
     const middle = Math.floor((low + high) / 2);
-    if ((await under(middle, prompts, o)) === undefined) low = middle;
+    if ((await under(middle, prompts, o, config)) === undefined) low = middle;
     else high = middle;
   }
   return high;
@@ -62,8 +73,12 @@ function pauses(order: readonly string[], running: number): number {
 }
 
 /** The most memory that a policy held while it drew, and what it had held before. */
-async function peak(prompts: readonly Int32Array[], o: SamplingOptions): Promise<number> {
-  return once({}, async (policy) => {
+async function peak(
+  prompts: readonly Int32Array[],
+  o: SamplingOptions,
+  config: Partial<NewModelConfig> = {},
+): Promise<number> {
+  const watched = async (policy: EnginePolicy): Promise<number> => {
     await policy.generate([ids(1)], { maxTokens: 1, seed: 0 });
     const before = await policy.memoryBytes();
     const states: Promise<number>[] = [];
@@ -75,7 +90,8 @@ async function peak(prompts: readonly Int32Array[], o: SamplingOptions): Promise
     await policy.generate(prompts, { ...o, onToken });
     spy.mockRestore();
     return Math.max(...(await Promise.all(states))) - before;
-  });
+  };
+  return once({}, watched, config);
 }
 
 describe("whatever the memory", () => {
@@ -191,6 +207,39 @@ describe("memory", () => {
     // Beside its block a sequence has rows of activations and logits. A copy of the prompt would be 6 blocks.
     expect((many - alone) / 15).toBeGreaterThan(BLOCK_BYTES);
     expect((many - alone) / 15).toBeLessThan(1.5 * BLOCK_BYTES);
+  });
+
+  /** What is seen lies in two blocks at most. */
+  const SLIDING = { modelType: "mistral", slidingWindow: { size: 32 } } as const;
+  const grown = async (config: Partial<NewModelConfig>, maxTokens: number) =>
+    peak([text(70, 2)], sampling({ count: 1, maxTokens, stopTokenIds: [] }), config);
+
+  test("of layers that slide holds what can be seen: as much after 600 tokens as after 70", async () => {
+    expect((await grown({}, 600)) - (await grown({}, 70))).toBe(8 * BLOCK_BYTES);
+    expect((await grown(SLIDING, 600)) - (await grown(SLIDING, 70))).toBe(0);
+    // A window of 200 lies in five blocks at most, of which 140 tokens fill three.
+    const wide = { ...SLIDING, slidingWindow: { size: 200 } };
+    expect((await grown(wide, 600)) - (await grown(wide, 70))).toBe(2 * BLOCK_BYTES);
+  });
+
+  test("where some layers slide, the blocks of the others alone grow", async () => {
+    const mixed = { slidingWindow: { size: 32, layers: [true, false, true, true] } };
+    expect((await grown(mixed, 600)) - (await grown(mixed, 70))).toBe((8 * BLOCK_BYTES) / 4);
+  });
+
+  test("what sliding layers give up is room for other sequences", async () => {
+    const full = sampling({ count: 1, maxTokens: 500, stopTokenIds: [] });
+    const prompts = [text(70, 1), text(70, 2), text(70, 3), text(70, 4)];
+    const alone = await leastLimit([prompts[0]!], { ...full, maxTokens: 100 }, SLIDING);
+    expect(await leastLimit([prompts[0]!], full, SLIDING)).toBe(alone);
+    const order: string[] = [];
+    const onToken = (p: number): void => void order.push(`${p}`);
+    const limit = alone + 14 * BLOCK_BYTES;
+    const groups = await under(limit, prompts, { ...full, onToken }, SLIDING);
+    expect(groups).toEqual(await once({}, (policy) => policy.generate(prompts, full), SLIDING));
+    // All four begin, and none waits for another: nine blocks of each would be 36.
+    expect(pauses(order, 4)).toBe(0);
+    expect(new Set(order.slice(0, 8)).size).toBe(4);
   });
 
   test("holds a common beginning of prompts once", async () => {

@@ -42,11 +42,20 @@
 
 namespace rlsd::cpu {
 
+/* Each includes those before it. */
 enum class Isa { kPortable, kAvx2, kAvx512 };
+
+const char* isa_name(Isa set);
+
+struct IsaChoice {
+  Isa chosen, widest; /* that this processor has */
+  char refused[64];   /* what RLSD_ISA asks for where it cannot be had, which makes `chosen` portable; else empty */
+};
 
 /* The widest set that this processor has. RLSD_ISA=portable|avx2|avx512 narrows the choice, so that machines of
  * different width can be made to agree bit for bit. */
-Isa isa();
+const IsaChoice& isa_choice();
+inline Isa isa() { return isa_choice().chosen; }
 
 /* Whether products of bfloat16 pairs are among the instructions of kAvx512 here. */
 bool has_avx512_bf16();

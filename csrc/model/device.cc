@@ -90,6 +90,14 @@ rlsd_status Device::fail(rlsd_status status, const char* format, ...) {
 
 rlsd_status Device::allocate(Buffer* buffer, uint64_t bytes, const char* what) {
   buffer->reset();
+  rlsd_status status = try_allocate(buffer, bytes, what);
+  while (status == RLSD_OUT_OF_MEMORY && reclaim != nullptr && reclaim()) {
+    status = try_allocate(buffer, bytes, what);
+  }
+  return status;
+}
+
+rlsd_status Device::try_allocate(Buffer* buffer, uint64_t bytes, const char* what) {
   if (bytes > available()) {
     return fail(RLSD_OUT_OF_MEMORY,
                 "%s need %llu bytes; %llu of the %llu that this model may use are free.", what,

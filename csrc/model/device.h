@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
 #include "model/check.h"
 #include "rlsd/rlsd.h"
@@ -62,6 +63,10 @@ class Device {
   rlsd_status fail(rlsd_status status, const char* format, ...)
       __attribute__((format(printf, 3, 4)));
 
+  /* Gives up memory that is kept for later alone; false: there is none. Called where other memory
+   * would pass the limit. */
+  std::function<bool()> reclaim;
+
   /* Replaces the buffer's memory; `what` names it in the error. */
   rlsd_status allocate(Buffer* buffer, uint64_t bytes, const char* what);
   /* As allocate, but memory that is large enough is kept. */
@@ -88,6 +93,8 @@ class Device {
 
  private:
   friend class Buffer;
+
+  rlsd_status try_allocate(Buffer* buffer, uint64_t bytes, const char* what);
 
   const rlsd_backend_v1* table_;
   rlsd_context context_;

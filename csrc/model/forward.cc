@@ -162,20 +162,15 @@ rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
   return norm(m, a->hidden, a->final_rstd, a->x_end, rows, m->config.hidden, m->layout.final_norm);
 }
 
-rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a,
-                    KeyValueSink* sink) {
+rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a) {
   const Config& c = m->config;
   const Keep keep = !gradients ? Keep::kNothing : m->recompute ? Keep::kInputs : Keep::kAll;
   RLSD_CHECK(prepare(&m->device, c, rows.rows, keep, a));
   RLSD_CHECK(embed(m, rows.ids, rows.rows, a->layers[0].x));
-  const SharedKeys& s = rows.shared;
   for (int64_t i = 0; i < c.layers; ++i) {
-    const LayerActivations& l = a->layers[static_cast<size_t>(i)];
     float* const next = i + 1 < c.layers ? a->layers[static_cast<size_t>(i + 1)].x : a->x_end;
     RLSD_CHECK(project(m, i, rows.rows, rows.positions, a));
     RLSD_CHECK(attend(m, i, rows, a));
-    if (sink != nullptr)
-      RLSD_CHECK(sink->store(i, s.count > 0 ? s.k : l.k, s.count > 0 ? s.v : l.v));
     RLSD_CHECK(finish_layer(m, i, rows.rows, next, a));
   }
   return final_norm(m, rows.rows, a);

@@ -20,14 +20,16 @@ Generation::Generation(Model* model, std::vector<int32_t> ids, std::vector<int32
       cu_prompts_(std::move(cu_prompts)),
       o_(options),
       total_((static_cast<int64_t>(cu_prompts_.size()) - 1) * options.count),
-      cache_(model) {}
+      cache_(model->cache),
+      prefixes_(model->prefixes) {}
 
 void Generation::release() {
+  for (const Sequence& s : active_) keep(s);
   active_.clear();
   put_back_.clear();
   prompt_ = {};
   cache_.trim();
-  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &ends_, &activations_.memory}) buffer->reset();
   next_ = total_;
 }
 
@@ -52,10 +54,21 @@ void Generation::stop(int64_t sequence) {
 
 void Generation::retire() {
   const auto ended = [](const Sequence& s) { return s.ended; };
+  for (const Sequence& s : active_) {
+    if (s.ended) keep(s);
+  }
   for (std::vector<Sequence>* all : {&active_, &put_back_}) {
     all->erase(std::remove_if(all->begin(), all->end(), ended), all->end());
   }
   if (next_ == total_) prompt_ = {};
+}
+
+void Generation::keep(const Sequence& s) {
+  if (!prefixes_.enabled()) return;
+  const int64_t prompt = prompt_of(s);
+  std::vector<int32_t> ids(prompt_ids(prompt), prompt_ids(prompt) + prompt_length(prompt));
+  ids.insert(ids.end(), s.drawn.begin(), s.drawn.end() - 1);
+  prefixes_.put(std::move(ids), s.blocks);
 }
 
 /* Each answer of true leaves less to give. */
@@ -72,7 +85,7 @@ bool Generation::make_room() {
 
 void Generation::put_back() {
   put_back_.push_back(std::move(active_.back()));
-  put_back_.back().blocks.clear();
+  put_back_.back().blocks = {};
   active_.pop_back();
 }
 
@@ -89,7 +102,7 @@ void Generation::release_buffers() {
   m_->scores.reset();
   m_->integers.reset();
   m_->device.release();
-  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &activations_.memory}) buffer->reset();
+  for (Buffer* buffer : {&arrays_, &logits_, &rows_, &ends_, &activations_.memory}) buffer->reset();
 }
 
 rlsd_status Generation::decode(std::vector<Draw>* draws) {
@@ -104,64 +117,15 @@ rlsd_status Generation::decode(std::vector<Draw>* draws) {
 /* The last drawn token of each sequence, at its place. What a step that runs out of memory has
  * stored, the next one stores again. */
 rlsd_status Generation::step(std::vector<Draw>* draws) {
-  const auto n = static_cast<int64_t>(active_.size());
-  size_t most = 0;
+  std::vector<NewTokens> tokens;
   for (Sequence& s : active_) {
-    RLSD_CHECK(take_up_to(KeyValueCache::blocks_of(cached(s) + 1), &s.blocks));
-    most = std::max(most, s.blocks.size());
+    const int64_t position = cached(s);
+    cache_.drop_unseen(&s.blocks, position);
+    RLSD_CHECK(cache_.extend(&s.blocks, position + 1));
+    tokens.push_back({&s.drawn.back(), 1, position, &s.blocks, 0});
   }
-  std::vector<int32_t> ids, positions, lengths;
-  std::vector<float*> blocks(active_.size() * most, nullptr), ends;
-  for (size_t i = 0; i < active_.size(); ++i) {
-    const Sequence& s = active_[i];
-    const auto length = static_cast<int32_t>(cached(s));
-    ids.push_back(s.drawn.back());
-    positions.push_back(length);
-    lengths.push_back(length + 1);
-    for (size_t j = 0; j < s.blocks.size(); ++j) blocks[i * most + j] = s.blocks[j]->floats();
-    ends.push_back(s.blocks.back()->floats());
-  }
-  Staging staging(&m_->device, &rows_);
-  RLSD_CHECK(staging.reserve(Staging::padded(blocks.size() * sizeof(float*)) +
-                             Staging::padded(ends.size() * sizeof(float*)) +
-                             3 * Staging::padded(ids.size() * sizeof(int32_t))));
-  const int32_t *device_ids, *device_positions;
-  float* const* device_ends;
-  rlsd_attention_decode_args args = {};
-  RLSD_CHECK(staging.put(blocks.data(), n * static_cast<int64_t>(most), &args.blocks));
-  RLSD_CHECK(staging.put(ends.data(), n, &device_ends));
-  RLSD_CHECK(staging.put(ids.data(), n, &device_ids));
-  RLSD_CHECK(staging.put(positions.data(), n, &device_positions));
-  RLSD_CHECK(staging.put(lengths.data(), n, &args.lengths));
-  args.most_blocks = static_cast<int64_t>(most);
-  const Config& c = m_->config;
-  Activations* a = &activations_;
-  RLSD_CHECK(prepare(&m_->device, c, n, Keep::kNothing, a));
-  RLSD_CHECK(embed(m_, device_ids, n, a->layers[0].x));
-  RLSD_CHECK(layers(n, device_positions, device_ends, &args));
-  return sample(0, a->hidden, draws);
-}
-
-/* `ends`: the block that takes each row's key and value. */
-rlsd_status Generation::layers(int64_t rows, const int32_t* positions, float* const* ends,
-                               rlsd_attention_decode_args* args) {
-  const Config& c = m_->config;
-  Activations* a = &activations_;
-  for (int64_t i = 0; i < c.layers; ++i) {
-    const LayerActivations& l = a->layers[static_cast<size_t>(i)];
-    RLSD_CHECK(project(m_, i, rows, positions, a));
-    RLSD_CHECK(cache_.append(i, l.k, l.v, rows, ends, positions));
-    args->q = cube(l.q, rows, c.heads, c.head_dim);
-    args->out = cube(l.out, rows, c.heads, c.head_dim);
-    args->kv_heads = c.kv_heads;
-    args->k_offset = cache_.keys_at(i);
-    args->v_offset = cache_.values_at(i);
-    args->scale = attention_scale(c);
-    args->window = c.window_of(i);
-    RLSD_CHECK(m_->device.table().attention_decode(m_->device.context(), args));
-    RLSD_CHECK(finish_layer(m_, i, rows, l.x, a));
-  }
-  return final_norm(m_, rows, a);
+  RLSD_CHECK(CachedPass(m_, &rows_).forward(tokens, {}, &activations_));
+  return sample(0, activations_.hidden, draws);
 }
 
 rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Draw>* draws) {

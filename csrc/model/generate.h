@@ -6,9 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "model/batch.h"
-#include "model/kv_cache.h"
-#include "model/pass.h"
+#include "model/model.h"
+#include "model/prefill.h"
 
 namespace rlsd::model {
 
@@ -34,11 +33,12 @@ struct Draw {
  * neither the memory nor the other sequences matter. Waiting sequences enter when at most half of
  * those run that ran when sequences entered last, so that prompts are computed together.
  *
- * Completions of one prompt share its computation and the blocks that it fills; prompts that follow
- * each other share the blocks that they fill alike. Where memory runs out, fewer sequences enter,
- * and the youngest that run are put back: what they had drawn is computed again with their prompt
- * when they enter next. The oldest is never put back while another runs, so that there is always
- * one that ends. */
+ * Completions of one prompt share its computation and the blocks that it fills; a prompt takes the
+ * longest beginning that it has in common with what is in the cache from there, and what it has in
+ * common with the one before it in a pass is computed once. Where memory runs out, fewer sequences
+ * enter, and the youngest that run are put back: what they had drawn is computed again when they
+ * enter next. The oldest is never put back while another runs, so that there is always one that
+ * ends. Where the model keeps prefixes, those that end stay there. */
 class Generation {
  public:
   Generation(Model* model, std::vector<int32_t> ids, std::vector<int32_t> cu_prompts,
@@ -60,15 +60,16 @@ class Generation {
     int64_t index;
     std::vector<int32_t> drawn;
     /* Of the prompt and all drawn tokens but the last. Empty where the sequence does not run. */
-    std::vector<CacheBlock> blocks;
+    CachedTokens blocks;
     bool ended = false;
   };
 
   /* The prompt whose completions enter now. */
   struct Prompt {
     int64_t index = -1;
-    std::vector<CacheBlock> blocks; /* the last one as the prompt alone fills it */
-    int64_t computed = -1; /* by this sequence of the pass that is being made; -1: before */
+    CachedTokens blocks;   /* the last ones as the prompt alone fills them */
+    int64_t tokens = 0;    /* that they hold */
+    int64_t computed = -1; /* by this text of the pass that is being made; -1: before */
     Buffer hidden;         /* (H) of its last token, while completions wait */
   };
 
@@ -76,10 +77,10 @@ class Generation {
   struct Entering {
     size_t first;
     bool alone; /* there is memory for one: it takes its prompt's last block from those that wait */
-    MicroBatch batch;              /* what is computed for them */
-    std::vector<float*> stored;    /* by packed row of the batch: the block; NULL: is there */
-    std::vector<int32_t> computed; /* by entering sequence: that of the batch; -1: before */
-    std::vector<std::pair<CacheBlock, CacheBlock>> copies; /* to, from; once all is computed */
+    Prefill prefill;               /* what is computed for them */
+    std::vector<int32_t> computed; /* by entering sequence: its text; -1: before */
+    std::vector<BlockCopy> copies; /* once all is computed */
+    int64_t reused;                /* tokens that were kept of earlier sequences */
   };
 
   int64_t prompt_of(const Sequence& s) const { return s.index / o_.count; }
@@ -100,24 +101,21 @@ class Generation {
   rlsd_status gather(int64_t most, Entering* e);
   rlsd_status enter(Entering* e, bool* entered);
   rlsd_status enter_again(Entering* e, bool* entered);
-  bool fits(const Entering& e, const std::vector<int32_t>& ids) const;
-  bool has_room(int64_t blocks) const;
-  std::vector<CacheBlock> shared_blocks(int64_t prompt) const;
-  rlsd_status take_up_to(int64_t count, std::vector<CacheBlock>* blocks);
-  void add_to_batch(const std::vector<int32_t>& ids, const std::vector<CacheBlock>& blocks,
-                    int64_t shared, Entering* e) const;
+  rlsd_status add_text(std::vector<int32_t> ids, uint64_t bytes, Entering* e, bool* added);
+  bool has_room(uint64_t bytes);
+  Beginning beginning_of(const std::vector<int32_t>& ids, const Entering& e);
   rlsd_status compute(const Entering& e, std::vector<Draw>* draws);
-  rlsd_status prefill(const Entering& e, Pass* pass);
+  void remember(const Entering& e);
   void undo(const Entering& e);
 
   rlsd_status decode(std::vector<Draw>* draws);
   rlsd_status step(std::vector<Draw>* draws);
-  rlsd_status layers(int64_t rows, const int32_t* positions, float* const* ends,
-                     rlsd_attention_decode_args* args);
   /* Samples for active_[first ..] from rows of activations.hidden, in order. */
   rlsd_status sample(size_t first, const float* hidden, std::vector<Draw>* draws);
   rlsd_status sample_chunk(size_t first, int64_t count, const float* hidden);
   void retire();
+  /* Where the model keeps prefixes, what a sequence has in the cache stays there. */
+  void keep(const Sequence& s);
   /* Gives up some memory for the sequences that run; false: there is none left to give. */
   bool make_room();
   void put_back();
@@ -132,13 +130,14 @@ class Generation {
   const int64_t total_;
   int64_t next_ = 0;    /* first sequence that has never entered */
   int64_t running_ = 0; /* when sequences entered last */
-  KeyValueCache cache_;
+  KeyValueCache& cache_;
+  Prefixes& prefixes_;
   Prompt prompt_;
   std::vector<Sequence> active_;   /* the oldest first */
   std::vector<Sequence> put_back_; /* the next to enter last */
   std::vector<int32_t> tokens_;    /* drawn in this step, beside active_ */
   std::vector<float> log_probs_;
-  Buffer arrays_, logits_, rows_;
+  Buffer arrays_, logits_, rows_, ends_; /* ends_: (texts, H) of a pass's last tokens */
   Activations activations_;
 };
 

@@ -10,7 +10,9 @@
 
 #include "model/activations.h"
 #include "model/device.h"
+#include "model/kv_cache.h"
 #include "model/layout.h"
+#include "model/prefixes.h"
 #include "model/weights.h"
 
 namespace rlsd::model {
@@ -64,6 +66,11 @@ struct Model {
                   config.hidden);
   }
 
+  /* What was computed of them, and is kept, goes. */
+  void weights_change();
+  /* Keys and values of sequences that were drawn stay, of so many bytes. */
+  void keep_prefixes(uint64_t bytes);
+
   /* Zeroed memory for the gradient, when there is none yet. */
   rlsd_status need_gradient();
   rlsd_status need_moments();
@@ -90,6 +97,8 @@ struct Model {
   Buffer integers, scores; /* small arrays of the call that runs */
   Buffer copies;           /* of what sequences share, one for each */
   Buffer said;             /* hidden states of a model that teaches itself */
+  KeyValueCache cache;     /* of sequences that are drawn */
+  Prefixes prefixes;       /* that stay in it between calls */
   int64_t updates = 0;
 
  private:
@@ -137,16 +146,9 @@ struct DeviceRows {
 /* Into `memory`, grown as needed. */
 rlsd_status upload_rows(Model* model, const PackedRows& packed, Buffer* memory, DeviceRows* out);
 
-/* Called by forward with each layer's packed keys and values: prefill stores them. */
-struct KeyValueSink {
-  virtual ~KeyValueSink() = default;
-  virtual rlsd_status store(int64_t layer, const float* k, const float* v) = 0;
-};
-
 /* Final hidden states of all rows into activations.hidden; with gradients, what backward needs is
  * kept. */
-rlsd_status forward(Model* model, const DeviceRows& rows, bool gradients, Activations* a,
-                    KeyValueSink* sink = nullptr);
+rlsd_status forward(Model* model, const DeviceRows& rows, bool gradients, Activations* a);
 
 /* From activations.d_hidden, the gradient of the final hidden states: adds to every parameter's
  * gradient. */

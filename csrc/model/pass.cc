@@ -51,9 +51,9 @@ rlsd_status Pass::make_copies(const DeviceRows& rows, bool gradients) {
   return RLSD_OK;
 }
 
-rlsd_status Pass::forward(const MicroBatch& m, bool gradients, KeyValueSink* sink) {
+rlsd_status Pass::forward(const MicroBatch& m, bool gradients) {
   RLSD_CHECK(place(m, gradients));
-  RLSD_CHECK(model::forward(m_, rows_, gradients, &m_->activations, sink));
+  RLSD_CHECK(model::forward(m_, rows_, gradients, &m_->activations));
   if (hidden_ == nullptr) return RLSD_OK;
   return m_->device.gather(matrix(hidden_, targets_, width()),
                            matrix(m_->activations.hidden, rows_.rows, width()), predictors_);

@@ -15,7 +15,7 @@ class Pass {
   explicit Pass(Model* model) : m_(model) {}
 
   /* With gradients, what the backward pass needs is kept. */
-  rlsd_status forward(const MicroBatch& batch, bool gradients, KeyValueSink* sink = nullptr);
+  rlsd_status forward(const MicroBatch& batch, bool gradients);
   /* The view of the targets: hidden states, head, rows. */
   rlsd_scores scores() const;
   /* Where a loss writes the gradient of those hidden states; rows that it does not name become 0.

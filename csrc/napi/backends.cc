@@ -11,6 +11,7 @@
 #include <string>
 
 #include "cpu/backend_cpu.h"
+#include "cpu/isa.h"
 #include "cpu/thread_pool.h"
 #include "napi/addon_data.h"
 #include "napi/args.h"
@@ -128,6 +129,29 @@ napi_value describe_backend(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* instructionSets(): [chosen, [those that this processor has, the widest first], refused or undefined] */
+napi_value instruction_sets(napi_env env, napi_callback_info) {
+  const cpu::IsaChoice& c = cpu::isa_choice();
+  const auto text = [env](const char* words) {
+    napi_value value = nullptr;
+    napi_create_string_utf8(env, words, NAPI_AUTO_LENGTH, &value);
+    return value;
+  };
+  napi_value result, sets, refused;
+  napi_create_array_with_length(env, 3, &result);
+  napi_create_array(env, &sets);
+  uint32_t count = 0;
+  for (const cpu::Isa set : {cpu::Isa::kAvx512, cpu::Isa::kAvx2, cpu::Isa::kPortable}) {
+    if (set <= c.widest) napi_set_element(env, sets, count++, text(cpu::isa_name(set)));
+  }
+  napi_get_undefined(env, &refused);
+  if (c.refused[0] != '\0') refused = text(c.refused);
+  napi_set_element(env, result, 0, text(cpu::isa_name(c.chosen)));
+  napi_set_element(env, result, 1, sets);
+  napi_set_element(env, result, 2, refused);
+  return result;
+}
+
 }  // namespace
 
 const rlsd_backend_v1* backend_at(int32_t index) {
@@ -138,6 +162,7 @@ const rlsd_backend_v1* backend_at(int32_t index) {
 void init_backends(napi_env env, napi_value exports) {
   define(env, exports, "loadBackend", load_backend);
   define(env, exports, "describeBackend", describe_backend);
+  define(env, exports, "instructionSets", instruction_sets);
 }
 
 }  // namespace rlsd::addon

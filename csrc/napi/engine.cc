@@ -1,12 +1,13 @@
-/* The policy engine's functions. Counts are checked here, values in lib/policy. */
+/* The policy engine's models: their memory, weights and updates. Counts are checked here, values in
+ * lib/policy. */
 #include "napi/engine.h"
 
 #include "model/initialize.h"
 #include "model/train.h"
 #include "napi/addon_data.h"
 #include "napi/backends.h"
+#include "napi/engine_config.h"
 #include "napi/engine_job.h"
-#include "napi/objective.h"
 
 namespace rlsd::addon {
 namespace {
@@ -14,109 +15,7 @@ namespace {
 using model::Block;
 using model::Model;
 
-constexpr size_t kConfigFields = 26; /* then, where there is a window, whether each layer slides */
 constexpr size_t kPlaceFields = 7;
-
-model::Config decode_config(const double* f) {
-  model::Config c;
-  c.vocab = static_cast<int64_t>(f[0]);
-  c.hidden = static_cast<int64_t>(f[1]);
-  c.intermediate = static_cast<int64_t>(f[2]);
-  c.layers = static_cast<int64_t>(f[3]);
-  c.heads = static_cast<int64_t>(f[4]);
-  c.kv_heads = static_cast<int64_t>(f[5]);
-  c.head_dim = static_cast<int64_t>(f[6]);
-  c.max_length = static_cast<int64_t>(f[7]);
-  c.norm_eps = f[8];
-  c.rope_factor = f[9];
-  c.tied = f[10] != 0;
-  c.qkv_bias = f[11] != 0;
-  c.o_bias = f[12] != 0;
-  c.mlp_bias = f[13] != 0;
-  c.qk_norm = f[14] != 0;
-  c.no_rope_interval = static_cast<int64_t>(f[15]);
-  c.rank = static_cast<int64_t>(f[16]);
-  c.adapter_scale = f[17];
-  c.adapted = static_cast<uint32_t>(f[18]);
-  c.window = static_cast<int64_t>(f[19]);
-  c.norm_offset = f[20];
-  c.post_norms = f[21] != 0;
-  c.activation = static_cast<int32_t>(f[22]);
-  c.embedding_scale = f[23];
-  c.query_scalar = f[24];
-  c.local_rope = f[25] != 0;
-  return c;
-}
-
-model::Config read_config(EngineArgs* args, size_t at) {
-  const ArrayArg a = args->array(at, napi_float64_array);
-  model::Config c = {};
-  if (a.count < kConfigFields) {
-    args->invalidate();
-    return c;
-  }
-  const auto* fields = static_cast<const double*>(a.data);
-  c = decode_config(fields);
-  const size_t layers = c.window > 0 ? static_cast<size_t>(c.layers) : 0;
-  if (a.count != kConfigFields + layers) {
-    args->invalidate();
-    return c;
-  }
-  for (size_t i = 0; i < layers; ++i) c.sliding.push_back(fields[kConfigFields + i] != 0);
-  return c;
-}
-
-napi_value number_array(napi_env env, const std::vector<double>& values) {
-  napi_value array = nullptr;
-  napi_create_array_with_length(env, values.size(), &array);
-  for (size_t i = 0; i < values.size(); ++i) {
-    napi_set_element(env, array, static_cast<uint32_t>(i), to_number(env, values[i]));
-  }
-  return array;
-}
-
-/* engineLayout(config): { names, rows (0: a vector), columns, offsets, count, parameterCount } of
- * what is trained: the adapters where the config has them, else the weights */
-napi_value layout(napi_env env, napi_callback_info info) {
-  EngineArgs args(env, info);
-  const model::Config config = read_config(&args, 0);
-  if (!args.valid())
-    return refuse(env, RLSD_INVALID_ARGUMENT, "engineLayout was called with wrong arguments.");
-  const model::ParameterBlock l =
-      config.has_adapters() ? static_cast<model::ParameterBlock>(model::make_adapter_layout(config))
-                            : model::make_layout(config);
-  napi_value result, names, name;
-  std::vector<double> rows, columns, offsets;
-  napi_create_object(env, &result);
-  napi_create_array_with_length(env, l.parameters.size(), &names);
-  for (size_t i = 0; i < l.parameters.size(); ++i) {
-    const model::Parameter& p = l.parameters[i];
-    napi_create_string_utf8(env, p.name.c_str(), p.name.size(), &name);
-    napi_set_element(env, names, static_cast<uint32_t>(i), name);
-    rows.push_back(static_cast<double>(p.rows));
-    columns.push_back(static_cast<double>(p.columns));
-    offsets.push_back(static_cast<double>(p.offset));
-  }
-  napi_set_named_property(env, result, "names", names);
-  napi_set_named_property(env, result, "rows", number_array(env, rows));
-  napi_set_named_property(env, result, "columns", number_array(env, columns));
-  napi_set_named_property(env, result, "offsets", number_array(env, offsets));
-  napi_set_named_property(env, result, "count", to_number(env, static_cast<double>(l.count)));
-  napi_set_named_property(env, result, "parameterCount",
-                          to_number(env, static_cast<double>(l.parameter_count)));
-  return result;
-}
-
-/* engineActivationBytes(config, tokens, keep): number; keep as in model::Keep */
-napi_value activation_bytes(napi_env env, napi_callback_info info) {
-  EngineArgs args(env, info);
-  const model::Config config = read_config(&args, 0);
-  const double tokens = args.number(1), keep = args.number(2);
-  if (!args.valid()) return to_number(env, -1);
-  const int64_t floats = model::activation_floats(config, static_cast<int64_t>(tokens),
-                                                  static_cast<model::Keep>(static_cast<int>(keep)));
-  return to_number(env, static_cast<double>(floats) * sizeof(float));
-}
 
 /* engineOpen(config, place): a handle without memory. place: backend, device, threads, memoryLimit,
  * batchTokens, recompute, matmulType */
@@ -292,8 +191,6 @@ napi_value step(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void init_engine(napi_env env, napi_value exports) {
-  define(env, exports, "engineLayout", layout);
-  define(env, exports, "engineActivationBytes", activation_bytes);
   define(env, exports, "engineOpen", open_model);
   define(env, exports, "engineAllocate", allocate);
   define(env, exports, "engineInitialize", initialize);
@@ -307,6 +204,7 @@ void init_engine(napi_env env, napi_value exports) {
   define(env, exports, "engineState", state);
   define(env, exports, "engineStep", step);
   define(env, exports, "engineCancel", engine_cancel);
+  init_engine_shape(env, exports);
   init_engine_batch(env, exports);
 }
 

@@ -7,6 +7,9 @@ namespace rlsd::addon {
 
 void init_engine(napi_env env, napi_value exports);
 
+/* What a shape says. */
+void init_engine_shape(napi_env env, napi_value exports);
+
 /* Scoring, training and sampling. */
 void init_engine_batch(napi_env env, napi_value exports);
 

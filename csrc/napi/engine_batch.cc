@@ -5,6 +5,7 @@
 #include "model/train.h"
 #include "napi/addon_data.h"
 #include "napi/engine.h"
+#include "napi/engine_config.h"
 #include "napi/engine_job.h"
 #include "napi/objective.h"
 
@@ -227,6 +228,25 @@ napi_value end_generation(napi_env env, napi_callback_info info) {
   });
 }
 
+/* enginePrefixes(model, maxBytes): sets what may be kept unless it is negative; resolves [bytes,
+ * sequences, reused, computed] */
+napi_value prefixes(napi_env env, napi_callback_info info) {
+  EngineArgs args(env, info);
+  auto m = args.model(0);
+  const double bytes = args.number(1);
+  auto result = std::make_shared<std::vector<double>>();
+  return enqueue(
+      args, m, 0,
+      [=] {
+        if (bytes >= 0) m->keep_prefixes(static_cast<uint64_t>(bytes));
+        const model::Prefixes& p = m->prefixes;
+        *result = {static_cast<double>(p.bytes()), static_cast<double>(p.entries()),
+                   static_cast<double>(p.reused), static_cast<double>(p.computed)};
+        return RLSD_OK;
+      },
+      [result](napi_env e) { return number_array(e, *result); });
+}
+
 }  // namespace
 
 void init_engine_batch(napi_env env, napi_value exports) {
@@ -237,6 +257,7 @@ void init_engine_batch(napi_env env, napi_value exports) {
   define(env, exports, "engineGenerate", generate);
   define(env, exports, "engineDraw", draw);
   define(env, exports, "engineEndGeneration", end_generation);
+  define(env, exports, "enginePrefixes", prefixes);
 }
 
 }  // namespace rlsd::addon

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -119,7 +120,7 @@ inline double attention_seconds(int64_t window) {
   args.out = out.tensor, args.lse = lse.tensor;
   args.dq = dq.tensor, args.dk = dk.tensor, args.dv = dv.tensor;
   args.cu_seqlens = cu.data(), args.sequences = 1, args.scale = 0.2, args.window = window;
-  Context context;
+  Context context(1, static_cast<uint64_t>(n * heads) * sizeof(float));
   double best = INFINITY;
   for (int i = 0; i < 3; ++i) {
     const auto start = std::chrono::steady_clock::now();
@@ -162,8 +163,23 @@ struct Cache {
   }
 };
 
-/* Whether rows of a sequence, decoded together from the caches of several that are alike, have the
- * bits that attention gave them. */
+/* Puts the keys and values of a sequence into its blocks, but for those that another one has put.
+ */
+inline void fill(const Cache& cache, int64_t s, Array& k, Array& v, Context& context) {
+  std::vector<float*> of_row;
+  std::vector<int32_t> positions;
+  for (int64_t i = 0; i < k.tensor.shape[0]; ++i) {
+    const int64_t j = i / RLSD_KEY_BLOCK;
+    float* const block = cache.blocks[static_cast<size_t>(s * cache.blocks_each + j)];
+    of_row.push_back(s > 0 && j < cache.shared ? nullptr : block);
+    positions.push_back(static_cast<int32_t>(i));
+  }
+  backend->cache_append(context, k.tensor, v.tensor, of_row.data(), positions.data(),
+                        cache.k_offset, cache.v_offset);
+}
+
+/* Whether the last rows of sequences, decoded together from the caches of several that are alike,
+ * have the bits that attention gave them. Blocks that none of them sees are not there. */
 inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window, int32_t threads) {
   const int64_t length = 200, sequences = 11, width = heads * dim;
   const Values in_q = noise(length * width, 20), in_k = noise(length * kv_heads * dim, 21);
@@ -179,30 +195,39 @@ inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window
   backend->attention(context, &args);
   const int64_t each = (length + RLSD_KEY_BLOCK - 1) / RLSD_KEY_BLOCK;
   Cache cache(kv_heads, dim, each, 2, sequences);
-  std::vector<int32_t> positions, lengths, rows;
-  for (int32_t i = 0; i < length; ++i) positions.push_back(i);
+  std::vector<int32_t> lengths, rows, cu_queries = {0};
   for (int64_t s = 0; s < sequences; ++s) {
-    std::vector<float*> of_row;
-    for (int64_t i = 0; i < length; ++i) {
-      float* const block = cache.blocks[static_cast<size_t>(s * each + i / RLSD_KEY_BLOCK)];
-      of_row.push_back(s > 0 && i < 2 * RLSD_KEY_BLOCK ? nullptr : block);
-    }
-    backend->cache_append(context, k.tensor, v.tensor, of_row.data(), positions.data(),
-                          cache.k_offset, cache.v_offset);
-    rows.push_back(static_cast<int32_t>(s < 2 ? 17 * s : length - 1 - 9 * (s % 8)));
-    lengths.push_back(rows.back() + 1);
+    fill(cache, s, k, v, context);
+    lengths.push_back(static_cast<int32_t>(s < 2 ? 17 * s : length - 1 - 9 * (s % 8)) + 1);
+    /* One query, several, more than a task has, or none; the tenth computes its whole sequence. */
+    const int64_t queries = s == 9 ? lengths.back() : s % 4 == 3 ? 40 : s % 4 == 2 ? s - 2 : 1;
+    for (int64_t i = lengths.back() - queries; i < lengths.back(); ++i)
+      rows.push_back(static_cast<int32_t>(i));
+    cu_queries.push_back(static_cast<int32_t>(rows.size()));
+    const int64_t seen = window > 0 ? lengths.back() - queries + 1 - window : 0;
+    for (int64_t j = 0; (j + 1) * RLSD_KEY_BLOCK <= seen; ++j)
+      cache.blocks[static_cast<size_t>(s * each + j)] = nullptr;
   }
-  Array some({sequences, heads, dim}), decoded({sequences, heads, dim}, 7.0);
+  const auto count = static_cast<int64_t>(rows.size());
+  Array some({count, heads, dim}), decoded({count, heads, dim}, 7.0);
   const auto bytes = static_cast<size_t>(width) * sizeof(float);
-  for (int64_t s = 0; s < sequences; ++s)
-    std::memcpy(&some.data[s * width], &q.data[rows[s] * width], bytes);
-  const rlsd_attention_decode_args step = {some.tensor,    decoded.tensor, cache.blocks.data(),
-                                           lengths.data(), each,           kv_heads,
-                                           cache.k_offset, cache.v_offset, 1.7,
+  for (int64_t i = 0; i < count; ++i)
+    std::memcpy(&some.data[i * width], &q.data[rows[i] * width], bytes);
+  const rlsd_attention_decode_args step = {some.tensor,
+                                           decoded.tensor,
+                                           cache.blocks.data(),
+                                           lengths.data(),
+                                           cu_queries.data(),
+                                           sequences,
+                                           each,
+                                           kv_heads,
+                                           cache.k_offset,
+                                           cache.v_offset,
+                                           1.7,
                                            window};
   bool same = backend->attention_decode(context, &step) == RLSD_OK;
-  for (int64_t s = 0; s < sequences; ++s)
-    same = same && std::memcmp(&decoded.data[s * width], &out.data[rows[s] * width], bytes) == 0;
+  for (int64_t i = 0; i < count; ++i)
+    same = same && std::memcmp(&decoded.data[i * width], &out.data[rows[i] * width], bytes) == 0;
   const float other_layer = cache.memory[0][0], first_key = cache.memory[0][cache.k_offset];
   return same && std::isnan(other_layer) && first_key == k.data[0];
 }

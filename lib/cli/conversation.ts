@@ -73,6 +73,8 @@ export async function converse(asked: Asked, o: ConversationOptions): Promise<vo
       ? `rlsd: ${RESET} forgets what was said, Ctrl-C stops an answer, Ctrl-D ends`
       : "rlsd: the model has no chat template: every line stands alone; Ctrl-C stops an answer, Ctrl-D ends",
   );
+  // A turn's prompt begins with the turns before it.
+  if (chat) await asked.policy.keepPrefixes?.();
   const output = process.stdout.isTTY ? process.stdout : process.stderr;
   const lines = createInterface({ input: process.stdin, output, prompt: "> " });
   let open = true;

@@ -118,6 +118,8 @@ export interface NativeBinding extends EngineBinding, DeviceBinding {
   /** Index of the backend in the library at an absolute path, or -1. */
   loadBackend(path: string): number;
   describeBackend(index: number): BackendDescription | undefined;
+  /** `refused`: what RLSD_ISA asks for where that is none of those that this processor has. */
+  instructionSets(): [chosen: string, has: readonly string[], refused: string | undefined];
   /** A status: the synchronous call on log-probs, with few arguments to read. */
   policyTokens(...args: PolicyTokensArguments): number;
   /** A status, or a promise of an outcome when meta asks for a queued call. */

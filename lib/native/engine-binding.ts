@@ -118,4 +118,9 @@ export interface EngineBinding {
     cancelId: number,
   ): QueuedValue<[done: boolean, draws: Int32Array, logProbs: Float32Array]>;
   engineEndGeneration(generation: EngineHandle): Queued;
+  /** Sets the bytes of keys and values that may stay of what is drawn, unless `maxBytes` is negative. */
+  enginePrefixes(
+    model: EngineHandle,
+    maxBytes: number,
+  ): QueuedValue<[bytes: number, sequences: number, reusedTokens: number, computedTokens: number]>;
 }

@@ -25,6 +25,16 @@ function howToMend(): string {
   ].join("\n");
 }
 
+/** ERR_RLSD_LOAD where RLSD_ISA cannot be had: it is there so that machines agree, which another set would not. */
+export function checkInstructionSet([, has, refused]: ReturnType<NativeBinding["instructionSets"]>): void {
+  if (refused === undefined) return;
+  const sets = has.map((name) => `"${name}"`).join(", ");
+  throw new RlsdError(
+    "ERR_RLSD_LOAD",
+    `RLSD_ISA is "${refused}": expected one of ${sets}, which this processor has, or no RLSD_ISA for the first of them.`,
+  );
+}
+
 function loadBinding(): NativeBinding {
   let path: string;
   try {
@@ -43,6 +53,7 @@ function loadBinding(): NativeBinding {
 
 /** The addon. Loaded once, when this module is. */
 export const native: NativeBinding = loadBinding();
+checkInstructionSet(native.instructionSets());
 
 // process.exit and uncaught errors leave out an environment's clean-up, after which the process's exit handlers would take
 // down what a queued call that still runs needs.

@@ -16,6 +16,8 @@ export interface BackendInfo {
   readonly threads?: number;
   /** What the factors of matrix products may be with effect on this machine (CPU): see `matmulType` of `loadPolicy`. */
   readonly matmulTypes?: readonly ("f32" | "bf16")[];
+  /** Instructions that its kernels use (CPU): the widest that the processor has, or what RLSD_ISA says. */
+  readonly instructionSet?: string;
   /** Operations of the backend table, and whether this backend has them. */
   readonly operations?: Readonly<Record<string, boolean>>;
   /** "cuda:0" first; those that cannot be used are among them, and say why. */
@@ -36,14 +38,16 @@ function cudaInfo(): BackendInfo {
 
 /** What is available on this machine and, where not, why. Asking does not fail. */
 export function backendInfo(): Readonly<Record<"cpu" | "cuda", BackendInfo>> {
-  const cpu = native.describeBackend(0);
+  const { threads = 1, bf16Products = false, entries: operations = {} } = native.describeBackend(0) ?? {};
+  const [instructionSet] = native.instructionSets();
   return {
     cpu: {
       name: "cpu",
       available: true,
-      threads: cpu?.threads ?? 1,
-      matmulTypes: cpu?.bf16Products === true ? ["f32", "bf16"] : ["f32"],
-      operations: cpu?.entries ?? {},
+      threads,
+      instructionSet,
+      matmulTypes: bf16Products ? ["f32", "bf16"] : ["f32"],
+      operations,
     },
     cuda: cudaInfo(),
   };

@@ -1,41 +1,21 @@
-import {
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkPath,
-  checkSignal,
-  checkWord,
-  DIVISOR,
-  invalid,
-} from "../check.js";
+import { checkInteger, checkNumber, checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { encodingOf } from "../objectives/encode.js";
 import type { Objective } from "../objectives/objective.js";
 import type { DType } from "../tensor/dtype.js";
-import { orOutOfMemory } from "../tensor/memory.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
 import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "./adapters.js";
-import { ownCopy } from "./check.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { DISTILL_FIELDS, distill } from "./distill.js";
-import { cancellable, generate, MAX_SEQUENCES } from "./generation.js";
+import { generate, MAX_SEQUENCES } from "./generation.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
-import {
-  batchTokensOf,
-  heldType,
-  layoutOf,
-  readParameter,
-  settled,
-  settledValue,
-  shareModel,
-  trainingBytes,
-} from "./native-model.js";
+import { batchTokensOf, heldType, layoutOf, settled, settledValue, shareModel, trainingBytes } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
+import { readWhole, writeWhole } from "./parameters.js";
 import { Home } from "./place.js";
 import type {
   Completion,
@@ -51,13 +31,13 @@ import type {
   StepResult,
   TrainBatch,
 } from "./policy.js";
+import { keepPrefixes, type PrefixUse, prefixUse } from "./prefixes.js";
 import { loadOptimizer, type SaveOptions, saveModel } from "./save.js";
-import { packSequences } from "./sequences.js";
+import { logits, score } from "./scoring.js";
 import { encodeStep } from "./step-options.js";
 import { adaptedOrigin } from "./text-files.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-const SCORE_FIELDS = new Set(["temperature", "signal"]);
 const PASS_FIELDS = new Set(["lossScale", "signal"]);
 
 /** The native decoder. Made by `loadPolicy` and `createPolicy`. */
@@ -126,32 +106,12 @@ export class EnginePolicy implements Policy {
   }
 
   async score(requests: readonly ScoreRequest[], o: ScoreOptions = {}): Promise<Float32Array[]> {
-    checkObject(o, "options", SCORE_FIELDS);
-    const { signal } = o;
-    checkSignal(signal);
-    const temperature = checkNumber(o.temperature ?? 1, "temperature", DIVISOR);
-    const { ids, cuSeqlens, promptLengths, cuTargets, targets } = packSequences(requests, this.config);
-    return this.#inTurn(async () => {
-      const out = new Float32Array(targets);
-      const { handle } = this.#model;
-      await cancellable(signal, (id) =>
-        settled(native.engineScore(handle, ids, cuSeqlens, promptLengths, temperature, out, id), signal),
-      );
-      return Array.from(promptLengths, (_, b) => out.slice(cuTargets[b], cuTargets[b + 1]));
-    });
+    return this.#inTurn(score(this.#model, requests, o));
   }
 
   /** Logits (T, V), row-major, of every position of one sequence. */
   async logits(ids: Int32Array): Promise<Float32Array> {
-    const request = { prompt: ids, completion: new Int32Array(0) };
-    const packed = packSequences([request], this.config, "sequences");
-    return this.#inTurn(async () => {
-      const count = packed.ids.length * this.vocabSize;
-      const make = () => new Float32Array(count);
-      const out = orOutOfMemory(make, `${count} logits`, 4 * count, "score() gives log-probs without them.");
-      await settled(native.engineLogits(this.#model.handle, packed.ids, out));
-      return out;
-    });
+    return this.#inTurn(logits(this.#model, ids));
   }
 
   async accumulate(batch: TrainBatch, objective: Objective, o: PassOptions = {}): Promise<PolicyResult> {
@@ -187,28 +147,14 @@ export class EnginePolicy implements Policy {
 
   /** A copy of one parameter, or of its accumulated gradient; row-major. */
   async readParameter(name: string, what: "weights" | "gradient" = "weights"): Promise<Float32Array> {
-    const index = this.#model.layout.names.indexOf(name);
-    if (index < 0) throw invalid("the name of a parameter", "name", name);
-    checkWord(what, "what", ["weights", "gradient"]);
-    return this.#inTurn(async () => {
-      const parts: Uint8Array[] = [];
-      for await (const part of readParameter(this.#model, BLOCK[what], index, "F32")) parts.push(part);
-      const bytes = Buffer.concat(parts);
-      return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-    });
+    return this.#inTurn(readWhole(this.#model, name, what));
   }
 
   /** Overwrites one parameter that is trained; row-major, as readParameter gives it. */
   async writeParameter(name: string, values: Float32Array): Promise<void> {
-    const { layout, handle } = this.#model;
-    const index = layout.names.indexOf(name);
-    if (index < 0) throw invalid("the name of a parameter", "name", name);
-    const count = Math.max(1, layout.rows[index] as number) * (layout.columns[index] as number);
-    const copy = ownCopy(values, Float32Array, "values", count);
-    if (copy === undefined) throw invalid(`a Float32Array of ${count}`, "values", values);
-    const offset = layout.offsets[index] as number;
+    const write = writeWhole(this.#model, name, values);
     await this.#inTurn(async () => {
-      await settled(native.engineWrite(handle, BLOCK.weights, offset, 0, new Uint8Array(copy.buffer as ArrayBuffer)));
+      await write();
       this.#changed();
     });
   }
@@ -219,6 +165,15 @@ export class EnginePolicy implements Policy {
    */
   async memoryBytes(): Promise<number> {
     return this.#inTurn(async () => (await settledValue(native.engineState(this.#model.handle, -1)))[0]);
+  }
+
+  async keepPrefixes(maxBytes?: number): Promise<void> {
+    await this.#inTurn(keepPrefixes(this.#model, maxBytes));
+  }
+
+  /** What `keepPrefixes` holds and saved. */
+  async prefixUse(): Promise<PrefixUse> {
+    return this.#inTurn(() => prefixUse(this.#model));
   }
 
   async heldType(): Promise<DType> {

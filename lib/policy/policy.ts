@@ -166,6 +166,13 @@ export interface Policy {
   readonly endTokenIds?: readonly number[] | undefined;
   /** `count` completions of each prompt: result[i][j] is completion j of prompt i. A prompt has at least one token. */
   generate(prompts: readonly Int32Array[], options: SamplingOptions): Promise<Completion[][]>;
+  /**
+   * From then on `generate` keeps the keys and values of what it drew, up to `maxBytes` of them (default: those of one
+   * sequence of the longest length; 0: none), and does not compute again what a later prompt begins with alike. What was
+   * not used for longest goes first, all of it when the policy trains or its weights change, and any of it where another
+   * call needs the memory. The same tokens and log-probs come out. Absent: it cannot.
+   */
+  keepPrefixes?(maxBytes?: number): Promise<void>;
   /** Log-probs of each completion's tokens at `temperature` (default 1); independent of the batch around it. */
   score(requests: readonly ScoreRequest[], o?: ScoreOptions): Promise<Float32Array[]>;
   /** Forward, fused loss and backward in one native call; gradients are added up until `step`. */

@@ -1,14 +1,16 @@
-/* Causal attention with grouped queries over packed sequences (training, prefill).
+/* Causal attention with grouped queries over packed sequences (scoring, training).
  *
  *   out_i = sum over i - window < j <= i of p_ij v_j,   p_ij = exp(scale q_i . k_j - lse_i)
  * Backward, with delta_i = d_out_i . out_i and ds_ij = p_ij (d_out_i . v_j - delta_i) scale:
  *   dq_i = sum_j ds_ij k_j    dk_j = sum_i ds_ij q_i    dv_j = sum_i p_ij d_out_i
- * Scores exist only for one row and one block of keys at a time; blocks that no query of a task
- * sees are not visited. Without a window every j <= i counts. */
+ * Scores exist only for a few rows and one block of keys at a time: those of queries that see the
+ * whole block are computed together. Blocks that no query of a task sees are not visited. Without a
+ * window every j <= i counts. */
 #include "cpu/model/attention_block.h"
 #include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/model/simd.h"
+#include "cpu/workspace.h"
 
 namespace rlsd::cpu {
 namespace {
@@ -44,20 +46,19 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   for (int64_t start = first_block; start < keys; start += kKeys) {
     pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start),
                h.dim);
+    const KeyBlock block = {packed, s.v + start * s.kv_stride, s.kv_stride};
+    const auto seen = [&](int64_t i) { return s.window.in_block(start, s.first + i); };
+    const auto row = [&](int64_t i, int64_t g) {
+      return BlockRow{s.q + i * s.q_stride + g * h.dim, &states[i * h.group + g],
+                      s.out + i * s.out_stride + g * h.dim};
+    };
+    const int64_t first = std::max<int64_t>(0, start - s.first);
     const int64_t last = s.window.end_of_sight(start, keys) - s.first;
-    for (int64_t i = std::max<int64_t>(0, start - s.first); i < last; ++i) {
-      const KeyRange seen = s.window.in_block(start, s.first + i);
-      for (int64_t g = 0; g < h.group; g += kRowTile) {
-        const int64_t rows = std::min<int64_t>(kRowTile, h.group - g);
-        BlockRow tile[kRowTile];
-        for (int64_t r = 0; r < rows; ++r) {
-          tile[r] = {s.q + i * s.q_stride + (g + r) * h.dim, &states[i * h.group + g + r],
-                     s.out + i * s.out_stride + (g + r) * h.dim};
-        }
-        attend_block(tile, rows, packed, s.v + start * s.kv_stride, s.kv_stride, seen, h.dim,
-                     scale);
-      }
-    }
+    for_runs(first, last, seen, [&](int64_t i, int64_t next) {
+      for_tiles<BlockRow>(i, next, h.group, row, [&](const BlockRow* tile, int64_t count) {
+        attend_block(tile, count, block, seen(i), h.dim, scale);
+      });
+    });
   }
   for (int64_t i = 0; i < s.rows; ++i) {
     for (int64_t g = 0; g < h.group; ++g) {
@@ -89,14 +90,27 @@ void clear(const rlsd_tensor& x, int64_t first, int64_t last, int64_t head, int6
   }
 }
 
-void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s, int64_t kv_head) {
-  const float scale = static_cast<float>(a.scale);
+/* delta (queries, heads): scratch. */
+void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s, int64_t kv_head,
+                    float* delta) {
   const int64_t kv = a.k.stride[0], length = s.end - s.begin;
   const Window window = {a.window};
   float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
   clear(a.dk, s.begin, s.end, kv_head, 1, h.dim);
   clear(a.dv, s.begin, s.end, kv_head, 1, h.dim);
-  clear(a.dq, s.query, s.query + length - s.skipped, kv_head * h.group, h.group, h.dim);
+  const int64_t head = kv_head * h.group, queries = s.query + length - s.skipped;
+  clear(a.dq, s.query, queries, head, h.group, h.dim);
+  for (int64_t i = s.query; i < queries; ++i) {
+    for (int64_t g = head; g < head + h.group; ++g) {
+      const int64_t at = i * a.q.stride[0] + g * h.dim;
+      delta[i * h.heads + g] = dot_row(f32(a.d_out) + at, f32(a.out) + at, h.dim);
+    }
+  }
+  const auto row = [&](int64_t i, int64_t g) {
+    const int64_t query = s.query + i - s.skipped, of = query * h.heads + head + g;
+    const int64_t at = query * a.q.stride[0] + (head + g) * h.dim;
+    return RowGradient{f32(a.q) + at, f32(a.d_out) + at, f32(a.dq) + at, f32(a.lse)[of], delta[of]};
+  };
   const int64_t first_block = window.first_key(s.skipped) / kKeys * kKeys;
   for (int64_t start = first_block; start < length; start += kKeys) {
     const int64_t at = (s.begin + start) * kv + kv_head * h.dim;
@@ -105,18 +119,13 @@ void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s,
     pack_block(packed_values, f32(a.v) + at, kv, keys, h.dim);
     const BlockGradient block = {packed_keys, packed_values,  f32(a.k) + at,
                                  kv,          f32(a.dk) + at, f32(a.dv) + at};
+    const auto seen = [&](int64_t i) { return window.in_block(start, i); };
     const int64_t last = window.end_of_sight(start, length);
-    for (int64_t i = std::max(start, s.skipped); i < last; ++i) {
-      const int64_t query = s.query + i - s.skipped;
-      for (int64_t head = kv_head * h.group; head < (kv_head + 1) * h.group; ++head) {
-        const int64_t q_at = query * a.q.stride[0] + head * h.dim;
-        const float* d_out = f32(a.d_out) + q_at;
-        const RowGradient row = {f32(a.q) + q_at, d_out, f32(a.dq) + q_at,
-                                 f32(a.lse)[query * h.heads + head],
-                                 dot_row(d_out, f32(a.out) + q_at, h.dim)};
-        attend_block_backward(row, block, window.in_block(start, i), h.dim, scale);
-      }
-    }
+    for_runs(std::max(start, s.skipped), last, seen, [&](int64_t i, int64_t next) {
+      for_tiles<RowGradient>(i, next, h.group, row, [&](const RowGradient* tile, int64_t count) {
+        attend_block_backward(tile, count, block, seen(i), h.dim, static_cast<float>(a.scale));
+      });
+    });
   }
 }
 
@@ -157,23 +166,27 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
       });
 }
 
-rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args*,
+rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args* a,
                                          uint64_t* bytes) {
-  *bytes = 0;
+  *bytes = static_cast<uint64_t>(a->q.shape[0] * a->q.shape[1]) * sizeof(float);
   return RLSD_OK;
 }
 
 /* One task owns a sequence's kv head: its dk and dv are added in the order of the rows. */
 rlsd_status attention_backward(rlsd_context* context, const rlsd_attention_args* a) {
   Heads h;
-  const rlsd_status status = read_heads(context, a->q, a->k.shape[1], &h);
+  rlsd_status status = read_heads(context, a->q, a->k.shape[1], &h);
+  uint64_t needed = 0;
+  if (status == RLSD_OK) status = attention_backward_workspace(context, a, &needed);
+  if (status == RLSD_OK) status = check_workspace(context, needed);
   if (status != RLSD_OK) return status;
+  auto* const delta = static_cast<float*>(context->workspace);
   const int64_t length = longest(a->cu_seqlens, a->sequences);
   const int64_t cost =
       h.group * length * (Window{a->window}.most(length) + kKeys) * (5 * h.dim + 16) / 2;
   return parallel_rows(context, a->sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
-      backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads);
+      backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads, delta);
     }
   });
 }

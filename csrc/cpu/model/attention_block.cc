@@ -53,22 +53,22 @@ void pack_block(float* packed, const float* rows, int64_t stride, int64_t count,
   }
 }
 
-void attend_block(const BlockRow* rows, int64_t count_of_rows, const float* packed_keys,
-                  const float* values, int64_t stride, KeyRange seen, int64_t dim, float scale) {
+void attend_block(const BlockRow* rows, int64_t count, const KeyBlock& block, KeyRange seen,
+                  int64_t dim, float scale) {
   const AttentionKernels& kernels = attention_kernels();
   const float *q[kRowTile], *weights[kRowTile];
   float scores[kRowTile][kKeys], keep[kRowTile], *out[kRowTile];
-  for (int64_t r = 0; r < count_of_rows; ++r) {
+  for (int64_t r = 0; r < count; ++r) {
     q[r] = rows[r].q;
     weights[r] = scores[r] + seen.first;
     out[r] = rows[r].out;
   }
-  kernels.scores[count_of_rows - 1](scores, q, packed_keys, whole_runs(seen.end), dim);
-  for (int64_t r = 0; r < count_of_rows; ++r) {
+  kernels.scores[count - 1](scores, q, block.packed_keys, whole_runs(seen.end), dim);
+  for (int64_t r = 0; r < count; ++r) {
     keep[r] = weigh(scores[r], seen, scale, rows[r].state);
   }
-  kernels.add_weighted[count_of_rows - 1](out, keep, weights, values + seen.first * stride, stride,
-                                          seen.end - seen.first, dim);
+  kernels.add_weighted[count - 1](out, keep, weights, block.values + seen.first * block.stride,
+                                  block.stride, seen.end - seen.first, dim);
 }
 
 RLSD_CLONES float finish_row(float* out, const SoftmaxState& state, int64_t dim) {
@@ -87,27 +87,40 @@ RLSD_CLONES float dot_row(const float* a, const float* b, int64_t dim) {
   return sum_lanes(lanes);
 }
 
-RLSD_CLONES void attend_block_backward(const RowGradient& row, const BlockGradient& block,
-                                       KeyRange seen, int64_t dim, float scale) {
+namespace {
+
+/* p: scores, which become the keys' weights; ds: d_out . v, which become the scores' gradients. */
+RLSD_CLONES void score_gradients(float* p, float* ds, const RowGradient& row, KeyRange seen,
+                                 float scale) {
   const int64_t width = whole_runs(seen.end);
-  const AttentionKernels& kernels = attention_kernels();
-  float products[2][kKeys];
-  const float one = 1.0f;
-  float *const p = products[0], *const ds = products[1];
-  kernels.scores[0](products, &row.q, block.packed_keys, width, dim);
-  kernels.scores[0](products + 1, &row.d_out, block.packed_values, width, dim);
   for (int64_t j = 0; j < width; ++j) p[j] = exp_approx(p[j] * scale - row.lse);
   set_unseen(p, seen, width, 0.0f);
   for (int64_t j = 0; j < width; ++j) ds[j] = p[j] * (ds[j] - row.delta) * scale;
-  const float* weights = ds + seen.first;
-  kernels.add_weighted[0](&row.dq, &one, &weights, block.keys + seen.first * block.stride,
-                          block.stride, seen.end - seen.first, dim);
-  for (int64_t j = seen.first; j < seen.end; ++j) {
-    float* dk = block.dk + j * block.stride;
-    float* dv = block.dv + j * block.stride;
-    for (int64_t d = 0; d < dim; ++d) dk[d] += ds[j] * row.q[d];
-    for (int64_t d = 0; d < dim; ++d) dv[d] += p[j] * row.d_out[d];
+}
+
+}  // namespace
+
+void attend_block_backward(const RowGradient* rows, int64_t count, const BlockGradient& block,
+                           KeyRange seen, int64_t dim, float scale) {
+  const AttentionKernels& kernels = attention_kernels();
+  float p[kRowTile][kKeys], ds[kRowTile][kKeys], one[kRowTile], *dq[kRowTile];
+  const float *q[kRowTile], *d_out[kRowTile], *of_p[kRowTile], *of_ds[kRowTile];
+  for (int64_t r = 0; r < count; ++r) {
+    q[r] = rows[r].q;
+    d_out[r] = rows[r].d_out;
+    dq[r] = rows[r].dq;
+    of_p[r] = p[r] + seen.first;
+    of_ds[r] = ds[r] + seen.first;
+    one[r] = 1.0f;
   }
+  const int64_t width = whole_runs(seen.end), keys = seen.end - seen.first;
+  const int64_t stride = block.stride, first = seen.first * stride;
+  kernels.scores[count - 1](p, q, block.packed_keys, width, dim);
+  kernels.scores[count - 1](ds, d_out, block.packed_values, width, dim);
+  for (int64_t r = 0; r < count; ++r) score_gradients(p[r], ds[r], rows[r], seen, scale);
+  kernels.add_weighted[count - 1](dq, one, of_ds, block.keys + first, stride, keys, dim);
+  kernels.add_outer[count - 1](block.dk + first, stride, of_ds, q, keys, dim);
+  kernels.add_outer[count - 1](block.dv + first, stride, of_p, d_out, keys, dim);
 }
 
 }  // namespace rlsd::cpu

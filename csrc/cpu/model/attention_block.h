@@ -23,6 +23,8 @@ struct SoftmaxState {
 /* The keys of a block that a row sees: from `first` on, before `end`; at least one. */
 struct KeyRange {
   int64_t first, end;
+
+  bool whole() const { return first == 0 && end == kKeys; }
 };
 
 /* A row as it goes over its blocks: its sums so far and out (D), which stays unnormalised. */
@@ -32,9 +34,15 @@ struct BlockRow {
   float* out;
 };
 
+struct KeyBlock {
+  const float* packed_keys;
+  const float* values;
+  int64_t stride; /* of values: floats from one key to the next */
+};
+
 /* Adds the keys that a few rows see alike, at most kRowTile of them. */
-void attend_block(const BlockRow* rows, int64_t count_of_rows, const float* packed_keys,
-                  const float* values, int64_t stride, KeyRange seen, int64_t dim, float scale);
+void attend_block(const BlockRow* rows, int64_t count, const KeyBlock& block, KeyRange seen,
+                  int64_t dim, float scale);
 
 /* out / sum, and the row's log-sum-exp. */
 float finish_row(float* out, const SoftmaxState& state, int64_t dim);
@@ -56,9 +64,10 @@ struct BlockGradient {
   float* dv;
 };
 
-/* Adds the row's part to dq and the block's dk, dv. */
-void attend_block_backward(const RowGradient& row, const BlockGradient& block, KeyRange seen,
-                           int64_t dim, float scale);
+/* Adds to dq what a few rows, at most kRowTile, have of the keys that they see alike, and to the
+ * block's dk and dv what these have of them, in the order of the rows. */
+void attend_block_backward(const RowGradient* rows, int64_t count, const BlockGradient& block,
+                           KeyRange seen, int64_t dim, float scale);
 
 float dot_row(const float* a, const float* b, int64_t dim);
 

@@ -1,7 +1,7 @@
-/* Attention of one new token a sequence against a cache of blocks. Neighbouring sequences that have
- * a block in common, completions of one prompt, read it together: every row of a few sequences goes
- * over it before the next block is touched. Each row meets its blocks in their order, with the
- * arithmetic of packed sequences. */
+/* Attention of new tokens against a cache of blocks. Queries that see a block as a whole read it
+ * together: those of one sequence, and those of neighbours that have the block in common, as
+ * completions of one prompt do. Every query of a task goes over a block before the next one is
+ * touched. Each query meets its blocks in their order, with the arithmetic of packed sequences. */
 #include "cpu/model/attention_block.h"
 #include "cpu/model/attention_heads.h"
 #include "cpu/model/model_entries.h"
@@ -11,43 +11,71 @@ namespace rlsd::cpu {
 namespace {
 
 constexpr int64_t kTogether = 8; /* sequences of one task */
+constexpr int64_t kQueries = 32; /* of one task */
 
-bool begin_alike(const rlsd_attention_decode_args& a, int64_t i, int64_t j) {
-  return a.blocks[i * a.most_blocks] == a.blocks[j * a.most_blocks];
+/* A row of q: its sequence, and its place there. */
+struct Query {
+  int64_t sequence, position;
+};
+
+int64_t queries_of(const rlsd_attention_decode_args& a, int64_t sequence) {
+  return a.cu_queries[sequence + 1] - a.cu_queries[sequence];
 }
 
-/* The end of the task that begins with sequence i, its neighbours that have its first block; i
- * itself where another task has sequence i. */
-int64_t end_of_task(const rlsd_attention_decode_args& a, int64_t i) {
-  int64_t first = i, end = i;
-  while (first > 0 && begin_alike(a, first - 1, i)) --first;
-  if ((i - first) % kTogether != 0) return i;
-  while (end < std::min(a.q.shape[0], i + kTogether) && begin_alike(a, end, i)) ++end;
-  return end;
+Query query_at(const rlsd_attention_decode_args& a, int64_t row) {
+  const int32_t* const cu = a.cu_queries;
+  const int64_t sequence = std::upper_bound(cu, cu + a.sequences + 1, row) - cu - 1;
+  return {sequence, a.lengths[sequence] - (cu[sequence + 1] - row)};
 }
 
-/* The sequences [begin, end) of one kv head. */
+/* Whether the first block that both see is one and the same; of sequences with one query each. */
+bool begin_alike(const rlsd_attention_decode_args& a, int64_t x, int64_t y) {
+  if (queries_of(a, x) != 1 || queries_of(a, y) != 1) return false;
+  const int64_t j = Window{a.window}.first_key(std::max(a.lengths[x], a.lengths[y]) - 1) / kKeys;
+  return j * kKeys < std::min(a.lengths[x], a.lengths[y]) &&
+         a.blocks[x * a.most_blocks + j] == a.blocks[y * a.most_blocks + j];
+}
+
+/* The end of the task that begins with a row: others of its sequence, or neighbours that begin
+ * alike; the row itself where another task has it. */
+int64_t end_of_task(const rlsd_attention_decode_args& a, int64_t row) {
+  const int64_t sequence = query_at(a, row).sequence;
+  if (queries_of(a, sequence) > 1) {
+    const bool begins = (row - a.cu_queries[sequence]) % kQueries == 0;
+    return begins ? std::min<int64_t>(row + kQueries, a.cu_queries[sequence + 1]) : row;
+  }
+  int64_t first = sequence, end = sequence + 1;
+  while (first > 0 && begin_alike(a, first - 1, first)) --first;
+  if ((sequence - first) % kTogether != 0) return row;
+  while (end < std::min(a.sequences, sequence + kTogether) && begin_alike(a, end - 1, end)) ++end;
+  return row + end - sequence;
+}
+
+/* The queries [begin, end) of one kv head. */
 class DecodeTask {
  public:
   DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, int64_t kv_head, int64_t begin,
              int64_t end)
-      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end) {}
+      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end) {
+    for (int64_t i = begin; i < end; ++i) queries_[i - begin] = query_at(a, i);
+  }
 
   void run() {
+    int64_t first = INT64_MAX, last = 0;
     for (int64_t i = begin_; i < end_; ++i) {
       std::memset(out(i, 0), 0, static_cast<size_t>(h_.group * h_.dim) * sizeof(float));
       for (int64_t g = 0; g < h_.group; ++g) state(i, g) = {-HUGE_VALF, 0.0f};
+      first = std::min(first, Window{a_.window}.first_key(query(i).position));
+      last = std::max(last, query(i).position);
     }
-    const int64_t longest = *std::max_element(a_.lengths + begin_, a_.lengths + end_);
-    const int64_t shortest = *std::min_element(a_.lengths + begin_, a_.lengths + end_);
-    for (int64_t j = Window{a_.window}.first_key(shortest - 1) / kKeys; j * kKeys < longest; ++j)
-      visit(j);
+    for (int64_t j = first / kKeys; j * kKeys <= last; ++j) visit(j);
     for (int64_t i = begin_; i < end_; ++i) {
       for (int64_t g = 0; g < h_.group; ++g) finish_row(out(i, g), state(i, g), h_.dim);
     }
   }
 
  private:
+  const Query& query(int64_t i) const { return queries_[i - begin_]; }
   const float* q(int64_t i, int64_t g) const {
     return f32(a_.q) + i * a_.q.stride[0] + (kv_head_ * h_.group + g) * h_.dim;
   }
@@ -55,19 +83,18 @@ class DecodeTask {
     return f32(a_.out) + i * a_.out.stride[0] + (kv_head_ * h_.group + g) * h_.dim;
   }
   SoftmaxState& state(int64_t i, int64_t g) { return states_[(i - begin_) * h_.group + g]; }
-  const float* block(int64_t i, int64_t j) const { return a_.blocks[i * a_.most_blocks + j]; }
-  /* Of block j; empty where sequence i sees nothing of it. */
+  const float* block(int64_t i, int64_t j) const {
+    return a_.blocks[query(i).sequence * a_.most_blocks + j];
+  }
+  /* Of block j; empty where query i sees nothing of it. */
   KeyRange seen(int64_t i, int64_t j) const {
-    const int64_t position = a_.lengths[i] - 1;
+    const int64_t position = query(i).position;
     const KeyRange range = Window{a_.window}.in_block(j * kKeys, position);
     return position < j * kKeys || range.first >= kKeys ? KeyRange{0, 0} : range;
   }
-  bool sees_all(int64_t i, int64_t j) const {
-    const KeyRange range = seen(i, j);
-    return range.first == 0 && range.end == kKeys;
-  }
+  bool sees_all(int64_t i, int64_t j) const { return seen(i, j).whole(); }
 
-  /* Block j of every sequence that sees some of it. */
+  /* Block j of every query that sees some of it. */
   void visit(int64_t j) {
     for (int64_t i = begin_, next; i < end_; i = next) {
       next = i + 1;
@@ -79,27 +106,24 @@ class DecodeTask {
     }
   }
 
-  /* Sequences [i, next) over the block j that they have in common. */
+  /* Queries [i, next) over the block j that they have in common. */
   void attend(int64_t i, int64_t next, int64_t j) {
     const float* const at = block(i, j) + kv_head_ * h_.dim * kKeys;
     const float *const k = at + a_.k_offset, *const v = at + a_.v_offset;
     const auto scale = static_cast<float>(a_.scale);
-    const int64_t rows = (next - i) * h_.group;
-    for (int64_t first = 0; first < rows; first += kRowTile) {
-      const int64_t count = std::min<int64_t>(kRowTile, rows - first);
-      BlockRow tile[kRowTile];
-      for (int64_t r = 0; r < count; ++r) {
-        const int64_t s = i + (first + r) / h_.group, g = (first + r) % h_.group;
-        tile[r] = {q(s, g), &state(s, g), out(s, g)};
-      }
-      attend_block(tile, count, k, v, h_.dim, seen(i, j), h_.dim, scale);
-    }
+    const auto row = [this](int64_t of, int64_t g) {
+      return BlockRow{q(of, g), &state(of, g), out(of, g)};
+    };
+    for_tiles<BlockRow>(i, next, h_.group, row, [&](const BlockRow* tile, int64_t count) {
+      attend_block(tile, count, {k, v, h_.dim}, seen(i, j), h_.dim, scale);
+    });
   }
 
   const rlsd_attention_decode_args& a_;
   const Heads& h_;
   const int64_t kv_head_, begin_, end_;
-  SoftmaxState states_[kTogether * kMaxGroup];
+  Query queries_[kQueries];
+  SoftmaxState states_[kQueries * kMaxGroup];
 };
 
 }  // namespace
@@ -108,11 +132,10 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
   Heads h;
   const rlsd_status status = read_heads(context, a->q, a->kv_heads, &h);
   if (status != RLSD_OK) return status;
-  const int64_t sequences = a->q.shape[0];
   int64_t length = 0;
-  for (int64_t i = 0; i < sequences; ++i) length = std::max<int64_t>(length, a->lengths[i]);
+  for (int64_t b = 0; b < a->sequences; ++b) length = std::max<int64_t>(length, a->lengths[b]);
   const int64_t cost = (h.group + 1) * (Window{a->window}.most(length) + kKeys) * (2 * h.dim + 16);
-  return parallel_rows(context, sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
+  return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t begin = task / h.kv_heads, end = end_of_task(*a, begin);
       if (end > begin) DecodeTask(*a, h, task % h.kv_heads, begin, end).run();

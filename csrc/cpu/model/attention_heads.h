@@ -45,6 +45,32 @@ struct Window {
   int64_t most(int64_t length) const { return size > 0 ? std::min(length, size) : length; }
 };
 
+/* body(first, end) for runs of neighbouring queries of [begin, end): those that see all keys of the
+ * block alike, others one by one. seen(i): of the block. */
+template <class Seen, class Body>
+void for_runs(int64_t begin, int64_t end, Seen&& seen, Body&& body) {
+  for (int64_t i = begin, next; i < end; i = next) {
+    next = i + 1;
+    while (seen(i).whole() && next < end && seen(next).whole()) ++next;
+    body(i, next);
+  }
+}
+
+/* body(tile, count) for the rows of queries [begin, end), `group` of each, in their order, at most
+ * kRowTile at a time. row(i, g): that of one. */
+template <class Row, class Of, class Body>
+void for_tiles(int64_t begin, int64_t end, int64_t group, Of&& row, Body&& body) {
+  const int64_t rows = (end - begin) * group;
+  for (int64_t first = 0; first < rows; first += kRowTile) {
+    const int64_t count = std::min<int64_t>(kRowTile, rows - first);
+    Row tile[kRowTile];
+    for (int64_t r = 0; r < count; ++r) {
+      tile[r] = row(begin + (first + r) / group, (first + r) % group);
+    }
+    body(tile, count);
+  }
+}
+
 }  // namespace rlsd::cpu
 
 #endif

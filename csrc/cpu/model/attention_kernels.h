@@ -1,4 +1,4 @@
-/* Attention's two products of a block, for a few rows at once, one set of kernels per instruction
+/* Attention's products of a block, for a few rows at once, one set of kernels per instruction
  * set. Each row gets one fixed sequence of operations, whatever rows are computed with it. */
 #ifndef RLSD_CPU_MODEL_ATTENTION_KERNELS_H_
 #define RLSD_CPU_MODEL_ATTENTION_KERNELS_H_
@@ -21,6 +21,9 @@ struct AttentionKernels {
   /* out[r] = out[r] keep[r] + sum over j of weights[r][j] rows[j] in the order of j */
   void (*add_weighted[kRowTile])(float* const* out, const float* keep, const float* const* weights,
                                  const float* rows, int64_t stride, int64_t count, int64_t dim);
+  /* to[j] += weights[r][j] rows[r], in the order of r */
+  void (*add_outer[kRowTile])(float* to, int64_t stride, const float* const* weights,
+                              const float* const* rows, int64_t count, int64_t dim);
 };
 
 /* The kernels of the widest instruction set that this processor has. */

@@ -292,15 +292,17 @@ typedef struct rlsd_attention_args {
 /* Tokens of one block of a cache. */
 #define RLSD_KEY_BLOCK 64
 
-/* One new token a sequence against its cache; the caller has appended k and v already. Each layer has its place in
- * every block: from k_offset on keys as scores read them, (kv_heads, D, RLSD_KEY_BLOCK), from v_offset on values,
- * (kv_heads, RLSD_KEY_BLOCK, D); offsets count floats. Sequences that begin alike may have the same blocks for what
- * they have in common; a backend may read those once for neighbours. */
+/* New tokens of sequences against their cache; the caller has appended their k and v already. Sequence b has the
+ * queries cu_queries[b] .. cu_queries[b+1], which stand at its last positions. Each layer has its place in every block:
+ * from k_offset on keys as scores read them, (kv_heads, D, RLSD_KEY_BLOCK), from v_offset on values, (kv_heads,
+ * RLSD_KEY_BLOCK, D); offsets count floats. Sequences that begin alike may have the same blocks for what they have in
+ * common; a backend may read those once for neighbours. */
 typedef struct rlsd_attention_decode_args {
-  rlsd_tensor q, out;     /* (B, heads, D) */
-  float* const* blocks;   /* (B, most_blocks): of each sequence, in the order of its tokens */
-  const int32_t* lengths; /* (B): cached tokens, the new one included */
-  int64_t most_blocks, kv_heads, k_offset, v_offset;
+  rlsd_tensor q, out;        /* (queries, heads, D) */
+  float* const* blocks;      /* (sequences, most_blocks): in the order of the tokens; NULL where no query sees any */
+  const int32_t* lengths;    /* (sequences): cached tokens, the new ones included */
+  const int32_t* cu_queries; /* (sequences + 1) */
+  int64_t sequences, most_blocks, kv_heads, k_offset, v_offset;
   double scale;
   int64_t window; /* as in rlsd_attention_args */
 } rlsd_attention_decode_args;
