@@ -21,8 +21,8 @@ const NATIVE: Record<string, readonly string[]> = {
   napi: ["rlsd", "model"],
   test: ["rlsd", "core", "cpu", "cuda", "model", "napi"],
 };
-/** The one file of napi that registers the linked CPU backend, and what it needs of it. */
-const REGISTRY = { path: "csrc/napi/backends.cc", may: ["cpu/backend_cpu.h", "cpu/thread_pool.h"] };
+/** The one file of napi that registers the linked CPU backend, and what it needs of it: pool and instruction sets are the process's. */
+const REGISTRY = { path: "csrc/napi/backends.cc", may: ["cpu/backend_cpu.h", "cpu/isa.h", "cpu/thread_pool.h"] };
 
 const THREADS = /^(thread|mutex|condition_variable|future|pthread\.h|sched\.h|atomic)$/;
 const ALLOCATION = /^(new|memory|vector|string|map|list|deque|cstdlib|stdlib\.h|unordered_map)$/;
