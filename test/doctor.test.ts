@@ -1,7 +1,5 @@
-import { spawnSync } from "node:child_process";
 import { examine } from "../lib/cli/doctor-report.js";
 import { backendInfo } from "../lib/index.js";
-import { cliArgs } from "./support/cli.js";
 
 describe("rlsd doctor", () => {
   const report = examine();
