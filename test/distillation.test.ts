@@ -131,6 +131,19 @@ describe("on-policy self-distillation", () => {
     expect(line!.divergenceMean).toBeGreaterThan(0);
   });
 
+  test("needs no group: one completion of each prompt will do, where no verdict is learned from", async () => {
+    const settings = example({ rollout: { prompts: 16, count: 1 } });
+    await train(settings);
+    const [line] = await linesOf(settings.output, "train");
+    expect(line).toMatchObject({ groups: 16, teacherSequences: 16, updates: 1 });
+    expect(samplesOf(settings.output).every(({ advantage }) => advantage === 0)).toBe(true);
+    for (const algorithm of ["rlsd", "grpo", "grpo+opsd"]) {
+      expect(() => resolveConfig(example({ algorithm, rollout: { count: 1 } }))).toThrow(
+        /a group of one has no baseline/,
+      );
+    }
+  });
+
   test("logs each token's divergence, which is 0 outside the span", async () => {
     const settings = example({ span: { open: "Answer:", close: "<|end|>" } });
     await train(settings);

@@ -1,11 +1,11 @@
-import { RlsdError } from "../errors.js";
 import { MATMUL_TYPES } from "../policy/load.js";
-import { LORA_TARGETS, MOST_RANK, scaleFault } from "../policy/lora.js";
+import { LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
 import { LEAST_EPS } from "../policy/step-options.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS, DIVERGENCES } from "./algorithms.js";
+import { checkTogether } from "./config-checks.js";
 import {
   anything,
   type Field,
@@ -80,7 +80,7 @@ export const trainSchema = {
   },
   rollout: {
     prompts: integer(8, "prompts a step", { min: 1 }),
-    count: integer(8, "completions of each prompt (the group)", { min: 1 }),
+    count: integer(8, "completions of each prompt (the group); 1 only where no verdict is learned from", { min: 1 }),
     temperature: number(1, "of sampling, and of every log-prob in the loss", TEMPERATURES),
     topK: integer(0, "0: off", { min: 0, max: 0x7fffffff }),
     topP: number(1, "1: off", { above: 0, max: 1 }),
@@ -253,50 +253,6 @@ export const trainSchema = {
 export type TrainConfig = Given<typeof trainSchema>;
 /** Every setting of a run. */
 export type ResolvedConfig = Settings<typeof trainSchema>;
-
-const fail = (message: string): never => {
-  throw new RlsdError("ERR_RLSD_CONFIG", message);
-};
-
-/** Settings that are each right and together wrong. */
-function checkTogether(config: ResolvedConfig): void {
-  const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
-  if (config.model === "") fail('Expected a model folder for "model" but none was given.');
-  if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
-  if (rollout.count < 2) {
-    fail(
-      `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
-    );
-  }
-  const tooLarge = evaluation.passAt.find((k) => evaluation.samples > 0 && k > evaluation.samples);
-  if (tooLarge !== undefined) {
-    fail(`"eval.passAt" has ${tooLarge}, but "eval.samples" draws only ${evaluation.samples} completions.`);
-  }
-  if (teacher.kind === "external" && teacher.model === "") {
-    fail('"teacher.kind" is external: expected a folder for "teacher.model".');
-  }
-  const { rank, alpha, rankStabilized } = config.lora;
-  const scale = rank > 0 && alpha !== null ? scaleFault({ rank, alpha, rankStabilized }) : undefined;
-  if (scale !== undefined) fail(`"lora": ${scale}.`);
-  if (config.lora.targets.length === 0) fail('Expected at least one matrix for "lora.targets".');
-  if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
-    fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
-  }
-  if ((stop.patience > 0 || stop.target !== null) && config.data.eval.length === 0) {
-    fail(`"stop.${stop.patience > 0 ? "patience" : "target"}" waits for evaluations, but "data.eval" names no file.`);
-  }
-  if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
-  if ((config.span.open === "") !== (config.span.close === "")) {
-    fail('"span.open" and "span.close" go together: give both or neither.');
-  }
-  for (const pattern of config.leak.patterns) {
-    try {
-      new RegExp(pattern, "i");
-    } catch (error) {
-      fail(`"leak.patterns": ${error instanceof Error ? error.message : error}`);
-    }
-  }
-}
 
 /** Checks settings and fills in defaults; ERR_RLSD_CONFIG names the setting, what was expected and what came. */
 export function resolveConfig(given: TrainConfig | Readonly<Record<string, unknown>>): ResolvedConfig {

@@ -197,7 +197,11 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   await requireVerdicts(collected.verdicts, `step ${step}`, () => context.journal?.forget(step, "train"));
   const groupIds = collected.rollouts.map((one) => one.group);
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
-  const advantages = groupAdvantages(rewards, groupIds, config.advantage);
+  // One alone has no baseline: its verdict is counted, and not learned from.
+  const advantages =
+    config.rollout.count === 1
+      ? new Float32Array(rewards.length)
+      : groupAdvantages(rewards, groupIds, config.advantage);
 
   const total = collected.rollouts.length;
   context.onStage?.({ step, doing: "teacher", total });

@@ -1,0 +1,49 @@
+import { RlsdError } from "../errors.js";
+import { scaleFault } from "../policy/lora.js";
+import { ALGORITHMS } from "./algorithms.js";
+import type { ResolvedConfig } from "./config.js";
+
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+};
+
+/** Settings that are each right and together wrong: ERR_RLSD_CONFIG. */
+export function checkTogether(config: ResolvedConfig): void {
+  const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
+  if (config.model === "") fail('Expected a model folder for "model" but none was given.');
+  if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
+  const { distills } = ALGORITHMS[config.algorithm]!;
+  if (rollout.count < 2 && (distills === undefined || distills.rewarded)) {
+    fail(
+      `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
+    );
+  }
+  const tooLarge = evaluation.passAt.find((k) => evaluation.samples > 0 && k > evaluation.samples);
+  if (tooLarge !== undefined) {
+    fail(`"eval.passAt" has ${tooLarge}, but "eval.samples" draws only ${evaluation.samples} completions.`);
+  }
+  if (teacher.kind === "external" && teacher.model === "") {
+    fail('"teacher.kind" is external: expected a folder for "teacher.model".');
+  }
+  const { rank, alpha, rankStabilized } = config.lora;
+  const scale = rank > 0 && alpha !== null ? scaleFault({ rank, alpha, rankStabilized }) : undefined;
+  if (scale !== undefined) fail(`"lora": ${scale}.`);
+  if (config.lora.targets.length === 0) fail('Expected at least one matrix for "lora.targets".');
+  if (overlong.mode === "penalty" && overlong.buffer > rollout.maxTokens) {
+    fail(`"overlong.buffer" (${overlong.buffer}) is larger than "rollout.maxTokens" (${rollout.maxTokens}).`);
+  }
+  if ((stop.patience > 0 || stop.target !== null) && config.data.eval.length === 0) {
+    fail(`"stop.${stop.patience > 0 ? "patience" : "target"}" waits for evaluations, but "data.eval" names no file.`);
+  }
+  if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
+  if ((config.span.open === "") !== (config.span.close === "")) {
+    fail('"span.open" and "span.close" go together: give both or neither.');
+  }
+  for (const pattern of config.leak.patterns) {
+    try {
+      new RegExp(pattern, "i");
+    } catch (error) {
+      fail(`"leak.patterns": ${error instanceof Error ? error.message : error}`);
+    }
+  }
+}
