@@ -1,6 +1,6 @@
 /**
- * What the credit costs: steps of GRPO, of RLSD, and of RLSD whose creditMix has fallen to 0, on the built-in example. The
- * learning rate is 0, so that all three see the same completions at every step; steps are interleaved, so that the machine's
+ * What the teacher costs: steps of GRPO, of RLSD, of RLSD whose creditMix has fallen to 0, and of OPSD, on the built-in
+ * example. The learning rate is 0, so that all see the same completions at every step; steps are interleaved, so that the machine's
  * moods hit them alike. And what a step of GRPO costs beside TRL's, with the same model, prompts and sizes.
  */
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
@@ -114,6 +114,7 @@ export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> 
     await contender("rlsd", {}),
     // Step 1 has creditMix 0 and so has every later one.
     await contender("rlsd, creditMix 0", { creditSchedule: { decay: 1 } }),
+    await contender("opsd", { algorithm: "opsd" }),
   ];
   const steps = quick ? 5 : 60;
   for (let step = -2; step < steps; step++) {
