@@ -1,8 +1,14 @@
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
-import type { TrainSummary } from "../trainer/train-hooks.js";
+import type { TensorBoardHooks } from "../report/tensorboard.js";
+import type { TrainHooks, TrainSummary } from "../trainer/train-hooks.js";
+import type { createBeforeAfter } from "./before-after.js";
 import { collect, Interrupted, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
+import type { createProgress } from "./progress.js";
+
+type Progress = ReturnType<typeof createProgress>;
+type BeforeAfter = ReturnType<typeof createBeforeAfter>;
 
 interface TrainFlags {
   readonly set?: readonly string[];
@@ -80,17 +86,46 @@ function summaryText(summary: TrainSummary, report: string | undefined): string 
   return lines.join("\n");
 }
 
+async function showPlan(settings: Record<string, unknown>, flags: TrainFlags): Promise<void> {
+  const { dryRun } = await import("../trainer/dry-run.js");
+  const { dryRunText } = await import("../trainer/dry-run-text.js");
+  const plan = await dryRun(flags.resume === undefined ? settings : { ...settings, output: flags.resume });
+  if (flags.json) return printJson(plan);
+  return print(dryRunText(plan));
+}
+
+/** Those who are told of a run: a person, or a machine, a line each; and TensorBoard. */
+function tellers(
+  progress: Progress | undefined,
+  compared: BeforeAfter,
+  events: TensorBoardHooks | undefined,
+): Pick<TrainHooks, "onStart" | "onStage" | "onStep" | "onEval"> {
+  return {
+    onStart(start) {
+      events?.onStart(start);
+      if (progress) progress.start(start);
+      else printJson({ kind: "start", ...start });
+    },
+    onStage: progress?.stage,
+    onStep(metrics) {
+      events?.onStep(metrics);
+      if (progress) progress.step(metrics);
+      else printJson(metrics);
+    },
+    onEval(metrics, predictions) {
+      events?.onEval(metrics);
+      compared.see(predictions);
+      if (progress) progress.evaluation(metrics);
+      else printJson(metrics);
+    },
+  };
+}
+
 async function runTraining(file: string | undefined, flags: TrainFlags): Promise<void> {
   if (flags.settings) return showSettings(flags.json ?? false);
   const settings = await settingsOf(file, flags);
+  if (flags.dryRun) return showPlan(settings, flags);
   const { train } = await import("../trainer/train.js");
-  if (flags.dryRun) {
-    const { dryRun } = await import("../trainer/dry-run.js");
-    const { dryRunText } = await import("../trainer/dry-run-text.js");
-    const plan = await dryRun(flags.resume === undefined ? settings : { ...settings, output: flags.resume });
-    if (flags.json) return printJson(plan);
-    return print(dryRunText(plan));
-  }
   const { createProgress, TICK_MS } = await import("./progress.js");
   const progress = flags.json
     ? undefined
@@ -110,23 +145,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
-      onStart: (start) => {
-        events?.onStart(start);
-        if (progress) progress.start(start);
-        else printJson({ kind: "start", ...start });
-      },
-      onStage: progress?.stage,
-      onStep: (metrics) => {
-        events?.onStep(metrics);
-        if (progress) progress.step(metrics);
-        else printJson(metrics);
-      },
-      onEval: (metrics, predictions) => {
-        events?.onEval(metrics);
-        compared.see(predictions);
-        if (progress) progress.evaluation(metrics);
-        else printJson(metrics);
-      },
+      ...tellers(progress, compared, events),
     });
     progress?.end();
     const { reportAfterTraining } = await import("./report.js");

@@ -184,13 +184,34 @@ function groupMetrics(
   };
 }
 
+/** The updates of a step, what they told, and of which rollout. The last moment to stop before anything has changed. */
+async function learn(context: StepContext, candidates: readonly LossRow[], step: number) {
+  const { config, policy, teacher, signal } = context;
+  const algorithm = ALGORITHMS[config.algorithm]!;
+  const objective = algorithm.objective(config);
+  const rows = await scored(context, candidates, objective);
+  signal.throwIfAborted();
+  const creditMix = algorithm.creditMix(config, step);
+  const weight = distillWeight(config);
+  const lessons = teacher !== undefined && weight > 0 ? { teacher: teacher.policy, weight } : undefined;
+  const result = await update(policy, rows, { config, objective, creditMix, step, lessons });
+  const told = rows.map((row, i) => ({ row, result: result.rows[i], divergences: result.divergences[i] }));
+  return {
+    results: new Map<Rollout, RowOutcome>(told.map((one) => [one.row.rollout, one])),
+    metrics: {
+      ...updateMetrics(rows, result, objective),
+      ...(weight > 0 && distillMetrics(rows, result, weight)),
+      creditMix,
+    },
+  };
+}
+
 /**
  * One step: rollout, verify, advantage, teacher, loss, update. Until the first gradient nothing has changed, so an abort
  * before that leaves the run as it was; after it the step is finished.
  */
 export async function trainStep(context: StepContext, state: RunState): Promise<StepOutcome> {
-  const { config, materials, policy, teacher, signal } = context;
-  const algorithm = ALGORITHMS[config.algorithm]!;
+  const { config, materials } = context;
   const step = state.step + 1;
   const watch = new Stopwatch();
   const collected = await collect(context, state, watch);
@@ -209,20 +230,11 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   watch.lap("teacher");
 
   context.onStage?.({ step, doing: "update", total });
-  const objective = algorithm.objective(config);
   const candidates = toRows(collected, advantages, evidence, context).filter((row) => row !== undefined);
-  const rows = await scored(context, candidates, objective);
-  signal.throwIfAborted();
-  const creditMix = algorithm.creditMix(config, step);
-  const weight = distillWeight(config);
-  const lessons = teacher !== undefined && weight > 0 ? { teacher: teacher.policy, weight } : undefined;
-  const result = await update(policy, rows, { config, objective, creditMix, step, lessons });
+  const learned = await learn(context, candidates, step);
   watch.lap("update");
-  await teacher?.afterUpdate(step);
+  await context.teacher?.afterUpdate(step);
 
-  const results = new Map(
-    rows.map((row, i) => [row.rollout, { row, result: result.rows[i], divergences: result.divergences[i] }] as const),
-  );
   const rollouts = rolloutMetrics(collected.rollouts, collected.verdicts, {
     leaks: materials.leaks,
     isRight: rightBy(config),
@@ -241,12 +253,10 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       kind: "train",
       ...rollouts,
       ...groupMetrics(collected, advantages, evidence, config),
-      ...updateMetrics(rows, result, objective),
-      ...(weight > 0 && distillMetrics(rows, result, weight)),
-      creditMix,
+      ...learned.metrics,
       learningRate: learningRateOf(step, config.steps, config.optimizer),
       time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },
     },
-    samples: sampleLines(step, collected, advantages, evidence, results, context),
+    samples: sampleLines(step, collected, advantages, evidence, learned.results, context),
   };
 }
