@@ -13,10 +13,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadPolicy } from "../lib/policy/load.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
-import { LineFile, writeError } from "../lib/trainer/durable.js";
+import { LineFile } from "../lib/trainer/durable.js";
 import { type EvalHooks, evaluateModel } from "../lib/trainer/eval-run.js";
 import { randomStream } from "../lib/trainer/random.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
+import { writeError } from "../lib/write-error.js";
 import { cliArgs, runCli } from "./support/cli.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
@@ -171,6 +172,7 @@ describe("an evaluation that was interrupted", () => {
         code: "ERR_RLSD_RUN_FOLDER",
         message: expect.stringMatching(message),
       });
+    await refused({ matmulType: "bf16" }, /differs from it in matmulType\./);
     await refused({ seed: 4 }, /not finished, and this one differs from it in seed\. Choose another folder/);
     await refused({ eval: { samples: 2, passAt: [1] } }, /differs from it in eval\.samples, eval\.temperature\./);
     await refused(

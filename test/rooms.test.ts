@@ -101,6 +101,7 @@ const SHARED = [
   "lib/suggest.js",
   "lib/typed-array.js",
   "lib/version.js",
+  "lib/write-error.js",
 ];
 
 interface Import {

@@ -1,8 +1,8 @@
 import { mkdirSync } from "node:fs";
 import { checkPath } from "../check.js";
-import { RlsdError } from "../errors.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import type { RunStart } from "../trainer/train-hooks.js";
+import { writeError } from "../write-error.js";
 import { createEventFile, type EventFile } from "./event-file.js";
 
 /** Hooks for `train`; where you have hooks of your own by these names, call these from them. */
@@ -24,9 +24,8 @@ function scalarsOf({ kind, step: _, time, ...rest }: MetricsLine): Record<string
 function writing(folder: string, body: () => void): void {
   try {
     body();
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new RlsdError("ERR_RLSD_WRITE", `cannot write TensorBoard's events into ${folder}: ${why}`, { cause });
+  } catch (error) {
+    throw writeError(`TensorBoard's events into ${folder}`, error);
   }
 }
 

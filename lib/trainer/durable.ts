@@ -3,29 +3,7 @@ import { type FileHandle, open, rename, rm, truncate, writeFile } from "node:fs/
 import { basename, dirname } from "node:path";
 import { RlsdError } from "../errors.js";
 import { removeAbandoned } from "../policy/folder.js";
-
-const REASONS: Readonly<Record<string, string>> = {
-  ENOSPC: "there is no space left on the device; free some",
-  EDQUOT: "your disk quota is used up; free some",
-  EFBIG: "the file grew beyond what is allowed here",
-  EROFS: "the file system is read-only; choose another folder",
-  EACCES: "permission denied; choose another folder",
-  EPERM: "permission denied; choose another folder",
-  EEXIST: "a file is in its place; choose another folder",
-  ENOTDIR: "a part of the path is a file; choose another folder",
-  EIO: "the device failed",
-  ENOENT: "no folder can be made there; choose another one",
-};
-
-/** A failed write as an error that says what to do. `what` was being written. */
-export function writeError(what: string, error: unknown): RlsdError {
-  if (error instanceof RlsdError) return error;
-  const code = (error as NodeJS.ErrnoException)?.code ?? "";
-  const why = REASONS[code] ?? (error instanceof Error ? error.message : String(error));
-  return new RlsdError("ERR_RLSD_WRITE", `cannot write ${what}: ${why}. Nothing saved before is lost.`, {
-    cause: error,
-  });
-}
+import { isRefusedWrite, writeError } from "../write-error.js";
 
 /** Runs a write; what the disk refuses becomes ERR_RLSD_WRITE. */
 export async function writing<T>(what: string, body: () => Promise<T>): Promise<T> {
@@ -34,8 +12,7 @@ export async function writing<T>(what: string, body: () => Promise<T>): Promise<
   } catch (error) {
     // A policy that could not be saved says in its cause what the disk said.
     const origin = error instanceof RlsdError && error.code === "ERR_RLSD_SAVE" ? error.cause : error;
-    const code = (origin as NodeJS.ErrnoException)?.code ?? "";
-    throw Object.hasOwn(REASONS, code) ? writeError(what, origin) : error;
+    throw isRefusedWrite(origin) ? writeError(what, origin) : error;
   }
 }
 

@@ -78,7 +78,7 @@ function recordOf(
   },
   prompts: readonly Prompted[],
 ): EvaluationRecord {
-  const { seed, reward, overlong, rollout, eval: evaluation } = o.config;
+  const { seed, matmulType, reward, overlong, rollout, eval: evaluation } = o.config;
   const { topK, topP, minP, maxTokens, stopStrings } = rollout;
   const { samples, temperature } = evaluation;
   return {
@@ -90,6 +90,7 @@ function recordOf(
     endTokenIds: o.policy.endTokenIds ?? null,
     settings: {
       seed,
+      matmulType,
       reward,
       overlong,
       rollout: { topK, topP, minP, maxTokens, stopStrings },

@@ -1,0 +1,28 @@
+import { RlsdError } from "./errors.js";
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "there is no space left on the device; free some",
+  EDQUOT: "your disk quota is used up; free some",
+  EFBIG: "the file grew beyond what is allowed here",
+  EROFS: "the file system is read-only; choose another folder",
+  EACCES: "permission denied; choose another folder",
+  EPERM: "permission denied; choose another folder",
+  EEXIST: "a file is in its place; choose another folder",
+  ENOTDIR: "a part of the path is a file; choose another folder",
+  EIO: "the device failed",
+  ENOENT: "no folder can be made there; choose another one",
+};
+
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException)?.code ?? "";
+
+/** Whether it is the disk that refused. */
+export const isRefusedWrite = (error: unknown): boolean => Object.hasOwn(REASONS, codeOf(error));
+
+/** A failed write as an error that says what to do. `what` was being written. */
+export function writeError(what: string, error: unknown): RlsdError {
+  if (error instanceof RlsdError) return error;
+  const why = REASONS[codeOf(error)] ?? (error instanceof Error ? error.message : String(error));
+  return new RlsdError("ERR_RLSD_WRITE", `cannot write ${what}: ${why}. Nothing saved before is lost.`, {
+    cause: error,
+  });
+}
