@@ -121,8 +121,9 @@ test("a line that no run writes is named, whatever is wrong with it", async () =
   const samples = join(folder, "samples.jsonl");
   const told = { ...sample, teacherLogProbs: [-1, -2], evidenceWeights: [1, null], privileged: "s", reward: 1 };
   const none = { ...sample, completion: "", tokenIds: [], tokenText: [], logProbs: [], tokenAdvantages: [] };
-  writeFileSync(samples, [sample, told, none].map((line) => `${JSON.stringify(line)}\n`).join(""));
-  expect(await read(readSamples(folder))).toEqual([sample, told, none]);
+  const compared = { ...sample, divergences: [0, 0.5] };
+  writeFileSync(samples, [sample, told, none, compared].map((line) => `${JSON.stringify(line)}\n`).join(""));
+  expect(await read(readSamples(folder))).toEqual([sample, told, none, compared]);
   const wrong: object[] = [
     ...Object.keys(sample).map((name) => ({ ...sample, [name]: undefined })),
     ...Object.keys(sample).map((name) => ({ ...sample, [name]: true })),
@@ -132,6 +133,8 @@ test("a line that no run writes is named, whatever is wrong with it", async () =
     { ...sample, logProbs: [] },
     { ...sample, teacherLogProbs: [-1] },
     { ...sample, evidenceWeights: ["1", 1] },
+    { ...sample, divergences: [0] },
+    { ...sample, divergences: ["0", 1] },
     [],
   ];
   for (const line of wrong) {

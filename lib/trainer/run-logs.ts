@@ -38,9 +38,10 @@ const PER_TOKEN: Readonly<Record<string, (value: unknown) => boolean>> = {
   contrastLogProbs: isNumberOrNull,
   evidenceWeights: isNumberOrNull,
   tokenAdvantages: isNumberOrNull,
+  divergences: isNumberOrNull,
 };
-/** Absent where no second teacher was asked. */
-const MAY_BE_ABSENT = ["contrastLogProbs"];
+/** Absent where no second teacher was asked, or no distributions were compared. */
+const MAY_BE_ABSENT = ["contrastLogProbs", "divergences"];
 /** Empty where the teacher was not asked. */
 const MAY_BE_EMPTY = ["teacherLogProbs", "evidenceWeights"];
 
