@@ -10,6 +10,16 @@ import {
 } from "../lib/index.js";
 import { GEMMA, ids, TINY, temporaryFolder } from "./support/small-policy.js";
 
+/** Its files say all of it: what is read from them has the same shape and computes the same bits. */
+async function expectKept(made: EnginePolicy): Promise<void> {
+  const folder = join(temporaryFolder(), "model");
+  await made.save(folder);
+  await using read = await loadPolicy(folder);
+  expect(read.config).toEqual(made.config);
+  const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
+  expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
+}
+
 describe("a new model", () => {
   const weights = (policy: EnginePolicy): Promise<Float32Array> =>
     policy.readParameter("model.layers.1.mlp.up_proj.weight");
@@ -73,16 +83,12 @@ describe("a new model", () => {
     const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
     await using made = await createPolicy(shape, { seed: 2, deviation: 0.3 });
     expect(made.config.slidingWindow).toEqual({ size: 3, layers: expected });
-    const folder = join(temporaryFolder(), "model");
-    await made.save(folder);
-    await using read = await loadPolicy(folder);
-    expect(read.config).toEqual(made.config);
-    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
-    expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
+    await expectKept(made);
     const plain = { ...TINY, modelType, numLayers: 4 };
     await using wide = await createPolicy({ ...plain, slidingWindow: { size: 8 } }, { seed: 2, deviation: 0.3 });
     await using none = await createPolicy(plain, { seed: 2, deviation: 0.3 });
     expect(none.config.slidingWindow).toBeUndefined();
+    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
     expect(await wide.logits(tokens)).toEqual(await none.logits(tokens));
     expect(await made.logits(tokens)).not.toEqual(await none.logits(tokens));
   });
@@ -97,12 +103,7 @@ describe("a new model", () => {
     const norms = made.parameterNames.filter((name) => name.endsWith("norm.weight"));
     expect(norms).toHaveLength(2 * 6 + 1);
     for (const name of norms) expect(new Set(await made.readParameter(name))).toEqual(new Set([0]));
-    const folder = join(temporaryFolder(), "model");
-    await made.save(folder);
-    await using read = await loadPolicy(folder);
-    expect(read.config).toEqual(made.config);
-    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
-    expect(await read.logits(tokens)).toEqual(await made.logits(tokens));
+    await expectKept(made);
   });
 
   test("has no padding id in its files, for which a reader would take one beyond its vocabulary", async () => {
