@@ -142,7 +142,8 @@ rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Dr
     Sequence& s = active_[i];
     const int32_t token = tokens_[i];
     s.drawn.push_back(token);
-    const bool last = static_cast<int64_t>(s.drawn.size()) >= o_.max_tokens;
+    const auto most = static_cast<size_t>(o_.max_tokens[static_cast<size_t>(prompt_of(s))]);
+    const bool last = s.drawn.size() >= most;
     const bool stops =
         std::find(o_.stop_ids.begin(), o_.stop_ids.end(), token) != o_.stop_ids.end();
     const int32_t finish = stops ? kStopped : last ? kLength : kRunning;

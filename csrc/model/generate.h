@@ -13,12 +13,12 @@ namespace rlsd::model {
 
 struct GenerateOptions {
   int64_t count;      /* completions of each prompt */
-  int64_t max_tokens; /* of a completion */
   int64_t max_slots;  /* sequences that run at once */
   double temperature, top_p, min_p;
   int32_t top_k;
   uint64_t seed;
   std::vector<int32_t> stop_ids;
+  std::vector<int32_t> max_tokens; /* (prompts): of a completion of each */
 };
 
 enum Finish : int32_t { kRunning = 0, kStopped = 1, kLength = 2 };

@@ -134,30 +134,32 @@ napi_value distill(napi_env env, napi_callback_info info) {
   });
 }
 
-/* engineGenerate(model, ids, cuPrompts, stopIds, options): a generation. options: count, maxTokens,
- * maxSlots, temperature, topP, minP, topK, seedLow, seedHigh */
+/* engineGenerate(model, ids, cuPrompts, stopIds, maxTokens of each prompt, options): a generation.
+ * options: count, maxSlots, temperature, topP, minP, topK, seedLow, seedHigh */
 napi_value generate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
   const ArrayArg ids = args.array(1, napi_int32_array), cu = args.array(2, napi_int32_array);
   const ArrayArg stop = args.array(3, napi_int32_array);
-  const auto* f = args.data<double>(4, napi_float64_array, 9);
+  const ArrayArg limits = args.array(4, napi_int32_array);
+  const auto* f = args.data<double>(5, napi_float64_array, 8);
   const auto* cu_prompts = static_cast<const int32_t*>(cu.data);
-  if (!args.valid() || cu.count < 1 || cu_prompts[0] != 0 ||
+  if (!args.valid() || cu.count < 1 || limits.count + 1 != cu.count || cu_prompts[0] != 0 ||
       static_cast<size_t>(cu_prompts[cu.count - 1]) != ids.count) {
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineGenerate was called with wrong arguments.");
   }
   const auto* tokens = static_cast<const int32_t*>(ids.data);
   const auto* stops = static_cast<const int32_t*>(stop.data);
+  const auto* most = static_cast<const int32_t*>(limits.data);
   model::GenerateOptions o = {static_cast<int64_t>(f[0]),
                               static_cast<int64_t>(f[1]),
-                              static_cast<int64_t>(f[2]),
+                              f[2],
                               f[3],
                               f[4],
-                              f[5],
-                              static_cast<int32_t>(f[6]),
-                              join_seed(f[7], f[8]),
-                              std::vector<int32_t>(stops, stops + stop.count)};
+                              static_cast<int32_t>(f[5]),
+                              join_seed(f[6], f[7]),
+                              std::vector<int32_t>(stops, stops + stop.count),
+                              std::vector<int32_t>(most, most + limits.count)};
   return wrap_generation(env, std::make_shared<GenerationHandle>(
                                   m, std::vector<int32_t>(tokens, tokens + ids.count),
                                   std::vector<int32_t>(cu_prompts, cu_prompts + cu.count), o));

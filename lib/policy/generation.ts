@@ -52,6 +52,8 @@ interface CheckedSampling {
   readonly onToken: SamplingOptions["onToken"];
   readonly onCompletion: SamplingOptions["onCompletion"];
   readonly stopIds: Int32Array;
+  /** One a prompt. */
+  readonly maxTokens: Int32Array;
   readonly stopStrings: readonly string[];
   /** As csrc/napi/engine_batch.cc reads them. */
   readonly encoded: Float64Array;
@@ -75,6 +77,14 @@ function checkTemperature(value: number): number {
   throw invalid(`0, which is greedy, or a finite number${boundsText(DIVISOR)},`, "temperature", value);
 }
 
+/** One a prompt; what does not fit its integers is longer than any model reads, and refused as that. */
+function checkMaxTokens(value: number | readonly number[], prompts: number): Int32Array {
+  const one = (n: unknown, name: string) => Math.min(0x7fffffff, checkInteger(n, name, { min: 1 }));
+  if (!Array.isArray(value)) return new Int32Array(prompts).fill(one(value, "maxTokens"));
+  if (value.length !== prompts) throw invalid(`${prompts} numbers, one a prompt,`, "maxTokens", value);
+  return Int32Array.from(value, (n, i) => one(n, `maxTokens[${i}]`));
+}
+
 function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, maxSlots: number): CheckedSampling {
   checkObject(o, "options", FIELDS);
   const { vocabSize, endTokenIds } = model.config;
@@ -90,7 +100,6 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
   const seed = checkInteger(o.seed, "seed", { min: 0 });
   const encoded = Float64Array.of(
     count,
-    checkInteger(o.maxTokens, "maxTokens", { min: 1 }),
     maxSlots,
     checkTemperature(o.temperature ?? 1),
     checkNumber(o.topP ?? 1, "topP", { above: 0, max: 1 }),
@@ -98,7 +107,9 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
     checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
     ...seedWords(seed),
   );
-  return { count, signal, onToken, onCompletion, stopIds, stopStrings: checkStopStrings(o.stopStrings), encoded };
+  const maxTokens = checkMaxTokens(o.maxTokens, prompts);
+  const stopStrings = checkStopStrings(o.stopStrings);
+  return { count, signal, onToken, onCompletion, stopIds, maxTokens, stopStrings, encoded };
 }
 
 /** Watches one completion's text for the stop strings. */
@@ -215,13 +226,13 @@ export function generate(
 ): () => Promise<Completion[][]> {
   if (!Array.isArray(prompts)) throw invalid("an array of prompts", "prompts", prompts);
   const groups = prompts.length;
-  const { count, signal, onToken, onCompletion, stopIds, stopStrings, encoded } = checkSampling(
+  const { count, signal, onToken, onCompletion, stopIds, maxTokens, stopStrings, encoded } = checkSampling(
     o,
     groups,
     model,
     maxSlots,
   );
-  const { ids, cuPrompts } = packPrompts(prompts, o.maxTokens, model.config);
+  const { ids, cuPrompts } = packPrompts(prompts, maxTokens, model.config);
   if (stopStrings.length > 0 && tokenizer === undefined) {
     throw new RlsdError(
       "ERR_RLSD_TOKENIZER",
@@ -235,7 +246,7 @@ export function generate(
   return async () => {
     if (groups === 0) return [];
     const collector = new Collector(groups * count, count, { onToken, onCompletion }, watch);
-    const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, encoded);
+    const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, maxTokens, encoded);
     if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
     try {
       await drawAll(generation, collector, steps, signal);

@@ -14,8 +14,8 @@ export interface SamplingOptions {
   readonly topP?: number | undefined;
   /** 0 (default): off. */
   readonly minP?: number | undefined;
-  /** New tokens at most. */
-  readonly maxTokens: number;
+  /** New tokens of a completion at most: one number for all, or one a prompt. */
+  readonly maxTokens: number | readonly number[];
   /** Ids that end a completion (kept as its last token). Default: the model's end tokens. */
   readonly stopTokenIds?: readonly number[] | undefined;
   /** Texts that end a completion once they appear in what is decoded. */

@@ -52,16 +52,16 @@ function checkLength(length: number, name: string, config: ModelConfig): void {
   );
 }
 
-/** Prompts alone, each to be continued by at most `maxTokens`. */
+/** Prompts alone, each to be continued by at most its `maxTokens`. */
 export function packPrompts(
   prompts: readonly Int32Array[],
-  maxTokens: number,
+  maxTokens: Int32Array,
   config: ModelConfig,
 ): { readonly ids: Int32Array; readonly cuPrompts: Int32Array } {
   const cuPrompts = new Int32Array(prompts.length + 1);
   const lists = prompts.map((given, i) => {
     const prompt = ownPrompt(given, `prompts[${i}]`, config.vocabSize);
-    checkLength(prompt.length + maxTokens, `prompts[${i}]`, config);
+    checkLength(prompt.length + maxTokens[i]!, `prompts[${i}]`, config);
     cuPrompts[i + 1] = (cuPrompts[i] as number) + prompt.length;
     return prompt;
   });

@@ -1,9 +1,10 @@
 import { areEqual } from "../ops/advantages.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { complete } from "./conversation.js";
 import { type Judged, judge } from "./judge.js";
 import { endlessOrder, hashSeed } from "./random.js";
-import { type Rollout, rollout } from "./rollout.js";
+import type { Rollout } from "./rollout.js";
 import type { StepContext } from "./step.js";
 import type { Stopwatch } from "./stopwatch.js";
 
@@ -36,14 +37,15 @@ export async function collect(context: StepContext, state: RunState, watch: Stop
     const prompts = Array.from({ length: wanted }, (_, i) => materials.train[order.at(out.cursor + i)]!);
     const total = prompts.length * config.rollout.count;
     context.onStage?.({ step, doing: "rollout", total });
-    const rollouts = await rollout(policy, materials.tokenizer, prompts, {
+    const asked = {
       sampling: config.rollout,
       count: config.rollout.count,
       temperature: config.rollout.temperature,
       seed: hashSeed(config.seed, "rollout", step, draw),
       firstGroup: state.groups + (out.cursor - state.cursor),
       signal,
-    });
+    };
+    const rollouts = await complete(policy, materials.tokenizer, prompts, asked, materials.talk);
     watch.lap("rollout");
     const verdicts = await judge(materials.verifier, rollouts, config, {
       signal,

@@ -7,6 +7,23 @@ const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
 };
 
+/** Whether an environment's rewards are asked for: alone, in a sum's or a gate's parts, in a list. */
+function asksEnvironment(reward: unknown): boolean {
+  if (reward === "environment") return true;
+  if (Array.isArray(reward)) return reward.some(asksEnvironment);
+  if (typeof reward !== "object" || reward === null) return false;
+  const { type, parts, verifier, gate } = reward as Readonly<Record<string, unknown>>;
+  return type === "environment" || [parts, verifier, gate].some(asksEnvironment);
+}
+
+function checkEnvironment({ environment, reward }: ResolvedConfig): void {
+  if (!asksEnvironment(reward)) return;
+  if (environment === null) fail('"reward" is what an environment gives, but "environment" names none.');
+  if (Object(environment).type === "tools") {
+    fail('"reward" is what an environment gives, but tools give none: name a verifier of the answer.');
+  }
+}
+
 /** Settings that are each right and together wrong: ERR_RLSD_CONFIG. */
 export function checkTogether(config: ResolvedConfig): void {
   const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
@@ -35,6 +52,7 @@ export function checkTogether(config: ResolvedConfig): void {
   if ((stop.patience > 0 || stop.target !== null) && config.data.eval.length === 0) {
     fail(`"stop.${stop.patience > 0 ? "patience" : "target"}" waits for evaluations, but "data.eval" names no file.`);
   }
+  checkEnvironment(config);
   if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
   if ((config.span.open === "") !== (config.span.close === "")) {
     fail('"span.open" and "span.close" go together: give both or neither.');

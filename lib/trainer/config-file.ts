@@ -27,12 +27,16 @@ export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isW
   return Object.fromEntries([...Object.entries(base), ...merged]);
 }
 
+/** The file of a module; any other name is a package's. */
+const modulePath = (path: string, at: (path: unknown) => unknown): unknown =>
+  isFilePath(path) || path.startsWith("~/") ? at(path) : path;
+
 /** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isTree(reward)) return reward;
   if (reward.type === "module" && typeof reward.path === "string") {
-    return isFilePath(reward.path) || reward.path.startsWith("~/") ? { ...reward, path: at(reward.path) } : reward;
+    return { ...reward, path: modulePath(reward.path, at) };
   }
   // A program of a file is run where the file is.
   if (reward.type === "command") return { ...reward, cwd: at(reward.cwd ?? ".") };
@@ -58,6 +62,9 @@ function anchor(tree: Tree, folder: string): Tree {
   if ("output" in out) out.output = at(out.output);
   if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: model(out.teacher.model) };
   if ("reward" in out) out.reward = anchorModules(out.reward, at);
+  if (isTree(out.environment) && typeof out.environment.path === "string") {
+    out.environment = { ...out.environment, path: modulePath(out.environment.path, at) };
+  }
   if (isTree(out.data)) {
     const data: Tree = { ...out.data };
     for (const name of ["train", "eval"]) {

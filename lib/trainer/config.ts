@@ -22,6 +22,7 @@ import {
   type Settings,
   text,
 } from "./schema.js";
+import type { EnvironmentSetting } from "./talk.js";
 
 /** One of several rewards that are added up. */
 export interface WeightedReward {
@@ -85,9 +86,21 @@ export const trainSchema = {
     topK: integer(0, "0: off", { min: 0, max: 0x7fffffff }),
     topP: number(1, "1: off", { above: 0, max: 1 }),
     minP: number(0, "0: off", { min: 0, max: 1 }),
-    maxTokens: integer(256, "new tokens of a completion at most", { min: 1 }),
-    stopStrings: listOf(filledText(), [], "texts that end a completion"),
+    maxTokens: integer(
+      256,
+      "new tokens of a completion at most; of a conversation, what is read between turns included",
+      {
+        min: 1,
+      },
+    ),
+    turns: integer(8, "environment: turns of the model in a conversation at most", { min: 1 }),
+    stopStrings: listOf(filledText(), [], "texts that end a completion, or a turn"),
   },
+  environment: anything<EnvironmentSetting | null>(
+    null,
+    "null, {type: tools or module, path, ...options}, or a function",
+    "what answers the model's turns; null: it has one",
+  ),
   reward: anything<RewardSetting>(
     "numeric",
     "a verifier's name, its {type, ...options}, or a list of {verifier, weight}",

@@ -9,7 +9,7 @@ import { type DiskPlan, planDisk } from "./disk.js";
 import { checkComparable } from "./distillation.js";
 import { memoryOf, shapeOf } from "./memory-plan.js";
 import { quantiles } from "./metrics.js";
-import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { disposeMaterials, heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowText } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
 import type { Prompted } from "./rollout.js";
@@ -164,7 +164,7 @@ export async function dryRun(
   try {
     await checkTaught(config, policy, hooks.loadPolicy);
     const materials = await prepare(config, policy);
-    await materials.verifier.dispose?.();
+    await disposeMaterials(materials);
     const shape = shapeOf(config, materials);
     const algorithm = ALGORITHMS[config.algorithm]!;
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));

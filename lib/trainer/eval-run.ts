@@ -6,14 +6,15 @@ import { packageVersion } from "../version.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
 import { findDataFiles } from "./data/find-files.js";
-import { releasing } from "./durable.js";
+import { giveUpAll, releasing } from "./durable.js";
 import { EvalFolder, type EvaluationRecord, refuseFinished, rowsFingerprint } from "./eval-folder.js";
 import { evaluate } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
-import { createReward, loadPrompts } from "./prepare.js";
+import { createReward, disposeMaterials, loadPrompts } from "./prepare.js";
 import { loadAsked, type ModelSource, type ResolvedModel, weightsFingerprint, withModel } from "./resolve-model.js";
 import type { Prompted } from "./rollout.js";
 import type { OnStage } from "./stage.js";
+import { checkTalk, startTalk } from "./talk.js";
 
 export interface EvalSummary {
   readonly model: string;
@@ -50,7 +51,7 @@ function checkHooks(hooks: EvalHooks): void {
 }
 
 /** What is evaluated, and on what. */
-async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: ModelSource) {
+async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: EvalHooks) {
   const { model, settings } = found;
   const merged = merge(merge(settings, given), { model });
   const own = merged.data as { eval?: readonly string[] } | undefined;
@@ -62,7 +63,9 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
     () => policy.dispose(),
     async () => {
       const weights = source.loadPolicy === undefined ? await weightsFingerprint(model, source.base) : null;
-      return { model, config, held, policy, text, weights, verifier: createReward(config.reward) };
+      const verifier = createReward(config.reward);
+      const talk = await startTalk(config, text.prompter, source.signal);
+      return { model, config, held, policy, text, weights, verifier, talk };
     },
   );
 }
@@ -78,8 +81,8 @@ function recordOf(
   },
   prompts: readonly Prompted[],
 ): EvaluationRecord {
-  const { seed, matmulType, reward, overlong, rollout, eval: evaluation } = o.config;
-  const { topK, topP, minP, maxTokens, stopStrings } = rollout;
+  const { seed, matmulType, reward, environment, overlong, rollout, eval: evaluation } = o.config;
+  const { topK, topP, minP, maxTokens, turns, stopStrings } = rollout;
   const { samples, temperature } = evaluation;
   return {
     version: packageVersion(),
@@ -92,6 +95,8 @@ function recordOf(
       seed,
       matmulType,
       reward,
+      // Absent where nobody answers, as in records from before there was one.
+      ...(environment !== null && { environment, turns }),
       overlong,
       rollout: { topK, topP, minP, maxTokens, stopStrings },
       eval: { samples, temperature },
@@ -119,14 +124,16 @@ export async function evaluateModel(
   checkHooks(hooks);
   if (output !== null) await refuseFinished(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
-  const { model, config, held, policy, text, verifier } = opened;
+  const { model, config, held, policy, text, verifier, talk } = opened;
   try {
     const { prompts, skipped } = await loadPrompts("the data", held, config, {
       ...text,
       verifier,
+      talk,
       maxLength: policy.maxLength,
       limit: config.eval.limit,
     });
+    checkTalk(talk, prompts, text.tokenizer, policy);
     const record = recordOf(opened, prompts);
     await startVerifier(verifier, hooks.signal);
     const folder = await (output === null ? EvalFolder.find(record) : EvalFolder.open(output, record));
@@ -137,6 +144,7 @@ export async function evaluateModel(
         ...text,
         policy,
         verifier,
+        talk,
         prompts,
         config,
         leaks: createLeakDetector(config.leak.patterns),
@@ -151,7 +159,9 @@ export async function evaluateModel(
       await folder.close();
     }
   } finally {
-    await verifier.dispose?.();
-    await policy.dispose();
+    await giveUpAll(
+      () => disposeMaterials({ verifier, talk }),
+      () => policy.dispose(),
+    );
   }
 }

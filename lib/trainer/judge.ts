@@ -33,14 +33,19 @@ export function saidIn(verdict: Partial<Judged>, name: string): unknown {
 }
 
 async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSignal): Promise<Judged> {
-  const { example, text: prompt } = rollout.prompt;
+  const { example, text } = rollout.prompt;
+  const { conversation } = rollout;
   const sample = {
     id: rollout.id,
-    prompt,
+    prompt: conversation?.prompt ?? text,
     messages: example.messages,
     completion: rollout.text,
     finish: rollout.finish,
     row: example.row,
+    ...(conversation && {
+      turns: conversation.messages,
+      environment: { reward: conversation.reward, detail: conversation.detail },
+    }),
   };
   try {
     const said = await verifier.verify(sample, signal);
@@ -88,6 +93,10 @@ export async function judge(
 ): Promise<Judged[]> {
   let judged = 0;
   const ask = async (rollout: Rollout): Promise<Judged> => {
+    const fault = rollout.conversation?.fault;
+    // Nobody can judge half a conversation, and the environment is asked again.
+    if (fault !== undefined)
+      return { reward: null, reason: `environment: ${fault.reason}`, detail: { ...fault.detail } };
     const known = o.journal?.find(o.occasion, rollout);
     if (known !== undefined) return known;
     const verdict = await judgeOne(verifier, rollout, o.signal);

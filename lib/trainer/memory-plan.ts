@@ -103,7 +103,9 @@ export async function memoryOf(
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  const cached = cachedTokens(shape.drawn, policy.maxSequences ?? Number.POSITIVE_INFINITY);
+  // Of conversations all stay in the cache until the last of them has ended.
+  const atOnce = config.environment === null ? policy.maxSequences : undefined;
+  const cached = cachedTokens(shape.drawn, atOnce ?? Number.POSITIVE_INFINITY);
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,

@@ -1,5 +1,6 @@
 import type { Objective } from "../objectives/objective.js";
 import type { PolicyResult, Stats } from "../tensor/results.js";
+import { allSaid } from "./conversation.js";
 import { type Judged, partsOf } from "./judge.js";
 import type { LossRow } from "./loss-rows.js";
 import type { Rollout } from "./rollout.js";
@@ -61,7 +62,10 @@ export function rolloutMetrics(
 ): Numbers {
   const lengths = rollouts.map((rollout) => rollout.tokenIds.length);
   const judged = verdicts.filter(({ reward }) => reward !== null);
-  const surprise = rollouts.flatMap((rollout) => Array.from(rollout.logProbs, (p) => -p));
+  const talks = rollouts.flatMap(({ conversation }) => conversation ?? []);
+  const surprise = rollouts.flatMap(({ logProbs, conversation }) =>
+    Array.from(logProbs, (p) => -p).filter((_, t) => conversation?.mask[t] !== 0),
+  );
   return present({
     reward: mean(judged.map(({ reward }) => reward!)),
     ...partRewards(verdicts),
@@ -69,8 +73,11 @@ export function rolloutMetrics(
     unjudged: verdicts.length - judged.length,
     length: mean(lengths),
     lengthMax: extremes(lengths).max,
+    turns: mean(talks.map(({ turns }) => turns)),
     truncatedFraction: mean(rollouts.map((rollout) => Number(rollout.finish === "length"))),
-    leakRate: mean(rollouts.map((rollout) => Number(o.leaks(rollout)))),
+    leakRate: mean(
+      rollouts.map(({ text, conversation }) => Number(o.leaks({ text: allSaid({ text, ...conversation }) }))),
+    ),
     // The mean surprise of what was drawn: an unbiased estimate of the entropy at the rollout's temperature.
     entropy: mean(surprise),
     tokens: surprise.length,

@@ -2,9 +2,10 @@ import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
+import { allSaid, complete, type Talk } from "./conversation.js";
 import { type Judged, judge } from "./judge.js";
 import { hashSeed } from "./random.js";
-import { PROMPTS_A_CALL, type Prompted, type Rollout, rollout } from "./rollout.js";
+import { PROMPTS_A_CALL, type Prompted, type Rollout } from "./rollout.js";
 import type { OnStage } from "./stage.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
@@ -13,6 +14,8 @@ export interface PredictionInput {
   readonly policy: Policy;
   readonly tokenizer: Tokenizer;
   readonly verifier: Verifier;
+  /** Who the model talks to; undefined: it speaks once. */
+  readonly talk?: Talk | undefined;
   readonly prompts: readonly Prompted[];
   readonly config: ResolvedConfig;
   /** Verdicts from before an interruption. */
@@ -41,6 +44,7 @@ export interface Prediction extends Place {
 /** What metrics need of a prediction. */
 export interface Scored {
   readonly group: number;
+  /** All that the model said. */
   readonly text: string;
   /** Tokens. */
   readonly length: number;
@@ -66,7 +70,8 @@ export interface Kind {
 }
 
 const scoredOf = ({ rollout, verdict }: Prediction): Scored => {
-  const { group, text, tokenIds, finish } = rollout;
+  const { group, text: last, tokenIds, finish, conversation } = rollout;
+  const text = allSaid({ text: last, ...conversation });
   return { group, text, length: tokenIds.length, finish, verdict };
 };
 
@@ -133,7 +138,7 @@ async function drawMissing(input: PredictionInput, call: Call, onJudged: () => v
   const judging = createJudging(input, call, { signal, onFailed: (error) => failed.abort(error), onJudged });
   const { at, prompts } = drawnOf(call);
   try {
-    const rollouts = await rollout(policy, tokenizer, prompts, {
+    const asked = {
       sampling: config.rollout,
       count: kind.count,
       temperature: kind.temperature,
@@ -142,8 +147,9 @@ async function drawMissing(input: PredictionInput, call: Call, onJudged: () => v
       firstGroup: 0,
       signal,
       // What is to be kept does not wait for the longest completion.
-      ...(kept && { onRollout: (i, one) => judging.take(at[i]!, one) }),
-    });
+      ...(kept && { onRollout: (i: number, one: Rollout) => judging.take(at[i]!, one) }),
+    };
+    const rollouts = await complete(policy, tokenizer, prompts, asked, input.talk);
     for (const [i, one] of rollouts.entries()) judging.take(at[i]!, one);
     return await judging.settled();
   } catch (error) {

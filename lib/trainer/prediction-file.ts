@@ -2,6 +2,8 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
+import type { ChatMessage } from "../prompt/messages.js";
+import { allSaid } from "./conversation.js";
 import { LineFile, writeWhole } from "./durable.js";
 import type { KeptPredictions, Place, Prediction, Scored } from "./predict.js";
 import { rounded } from "./run-folder.js";
@@ -16,7 +18,10 @@ export interface PredictionLine extends Place {
   readonly prompt: string;
   /** What the row says is right; null: nothing. */
   readonly answer: unknown;
+  /** Of a conversation, the model's last turn. */
   readonly completion: string;
+  /** Of a conversation: all that followed the prompt. */
+  readonly messages?: readonly ChatMessage[];
   readonly finish: "stop" | "length";
   /** Of the completion. */
   readonly tokens: number;
@@ -33,6 +38,7 @@ export interface PredictionLine extends Place {
 function lineOf({ rollout, verdict, group, sample, greedy }: Prediction): string {
   const { row, answer } = rollout.prompt.example;
   const { unfined, reason } = verdict;
+  const talked = rollout.conversation;
   const line: PredictionLine = {
     id: rollout.id,
     group,
@@ -41,12 +47,13 @@ function lineOf({ rollout, verdict, group, sample, greedy }: Prediction): string
     prompt: rollout.prompt.text,
     answer: row.answer ?? answer,
     completion: rollout.text,
+    ...(talked && { messages: talked.messages }),
     finish: rollout.finish,
     tokens: rollout.tokenIds.length,
     reward: verdict.reward,
     ...(unfined !== undefined && { unfined }),
     logProb: rounded([rollout.logProbs.reduce((sum, p) => sum + p, 0)])[0]!,
-    detail: { ...verdict.detail, ...(reason !== undefined && { reason }) },
+    detail: { ...talked?.detail, ...verdict.detail, ...(reason !== undefined && { reason }) },
   };
   return JSON.stringify(line);
 }
@@ -73,7 +80,7 @@ function parsed(text: string): PredictionLine | undefined {
   }
 }
 
-function scoredOf({ group, completion, tokens, finish, reward, unfined, detail }: PredictionLine): Scored {
+function scoredOf({ group, completion, messages, tokens, finish, reward, unfined, detail }: PredictionLine): Scored {
   const { reason, ...rest } = detail;
   const verdict = {
     reward,
@@ -81,7 +88,7 @@ function scoredOf({ group, completion, tokens, finish, reward, unfined, detail }
     ...(unfined !== undefined && { unfined }),
     ...(typeof reason === "string" && { reason }),
   };
-  return { group, text: completion, length: tokens, finish, verdict };
+  return { group, text: allSaid({ text: completion, messages }), length: tokens, finish, verdict };
 }
 
 const keyOf = ({ greedy, group, sample }: Place) => `${greedy} ${group} ${sample}`;

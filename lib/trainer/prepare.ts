@@ -12,12 +12,14 @@ import { startVerifier } from "../verifiers/start.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { imitates } from "./algorithms.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
+import type { Talk } from "./conversation.js";
 import { type Dataset, type Example, loadDataset, settleProblems } from "./data/dataset.js";
 import type { FieldMap } from "./data/fields.js";
-import { releasing } from "./durable.js";
+import { giveUpAll, releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
+import { checkTalk, offering, startTalk } from "./talk.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** What a run needs besides weights. Made once, changed never. */
@@ -26,6 +28,8 @@ export interface Materials {
   readonly prompter: Prompter;
   readonly block: PrivilegedBlock;
   readonly verifier: Verifier;
+  /** Who the model talks to; undefined: it speaks once. */
+  readonly talk: Talk | undefined;
   readonly leaks: LeakDetector;
   readonly train: readonly Prompted[];
   readonly eval: readonly Prompted[];
@@ -137,6 +141,8 @@ export async function loadPrompts(
     readonly verifier: Pick<Verifier, "check" | "answerOf">;
     readonly maxLength: number;
     readonly limit?: number;
+    /** Who answers, and what may be called. */
+    readonly talk?: Talk | undefined;
     /** The rows' traces are what is learned. */
     readonly imitated?: boolean;
     /** What becomes of a prompt; throws where its row does not fit. */
@@ -152,7 +158,7 @@ export async function loadPrompts(
     answerOf: (row) => o.verifier.answerOf?.(row),
     check: (example) => {
       o.verifier.check?.(example.row);
-      const prompt = prompted(example, o.prompter, o.maxLength, config.rollout.maxTokens);
+      const prompt = prompted(offering(example, o.talk), o.prompter, o.maxLength, config.rollout.maxTokens);
       prompts.push(o.finish === undefined ? prompt : o.finish(prompt));
     },
   });
@@ -160,13 +166,14 @@ export async function loadPrompts(
 }
 
 /** Rows to learn by their traces: nothing is drawn behind their prompts, and no verifier has to know them. */
-const loadDemonstrations = (config: ResolvedConfig, prompter: Prompter, policy: Policy) =>
+const loadDemonstrations = (config: ResolvedConfig, prompter: Prompter, policy: Policy, talk: Talk | undefined) =>
   loadPrompts(
     "data.train",
     config.data.train,
     { ...config, rollout: { maxTokens: 1 } },
     {
       prompter,
+      talk,
       verifier: {},
       maxLength: policy.maxLength,
       imitated: true,
@@ -196,8 +203,45 @@ export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: str
   );
 }
 
+/** All rows of a run, checked. */
+async function loadRows(
+  config: ResolvedConfig,
+  policy: Policy,
+  { tokenizer, prompter, verifier, talk }: TextParts & Pick<Materials, "verifier" | "talk">,
+): Promise<Pick<Materials, "train" | "eval" | "columns" | "skipped">> {
+  const imitated = imitates(config);
+  const parts = { prompter, verifier, talk, maxLength: policy.maxLength, imitated };
+  const train = await (imitated
+    ? loadDemonstrations(config, prompter, policy, talk)
+    : loadPrompts("data.train", config.data.train, config, parts));
+  checkTalk(talk, train.prompts, tokenizer, policy);
+  const heldParts = {
+    ...parts,
+    limit: config.eval.limit,
+    ...(imitated && { finish: (prompt: Prompted) => comparable(prompt, prompter, policy, config.sft) }),
+  };
+  const held =
+    config.data.eval.length === 0
+      ? { prompts: [], skipped: 0, data: undefined }
+      : await loadPrompts("data.eval", config.data.eval, config, heldParts);
+  return {
+    train: train.prompts,
+    eval: held.prompts,
+    columns: { train: train.data.fields, eval: held.data?.fields ?? null },
+    skipped: { train: train.skipped, eval: held.skipped },
+  };
+}
+
+/** Whoever judges and whoever answers is needed no more. */
+export const disposeMaterials = ({ verifier, talk }: Pick<Materials, "verifier" | "talk">): Promise<void> =>
+  giveUpAll(
+    () => verifier.dispose?.(),
+    () => talk?.environment.dispose(),
+  );
+
 /**
- * Everything but weights, checked. Nothing is written. A verifier that cannot start, or not before `signal`, is disposed of.
+ * Everything but weights, checked. Nothing is written. A verifier or an environment that cannot start, or not before `signal`, is
+ * disposed of.
  *
  * @param model where tokenizer and chat template are
  */
@@ -212,32 +256,14 @@ export async function prepare(
   checkVocabulary(policy, text.tokenizer, model);
   await checkTeacherVocabulary({ ...config, model });
   const verifier = createReward(config.reward);
-  const imitated = imitates(config);
-  const parts = { prompter: text.prompter, verifier, maxLength: policy.maxLength, imitated };
-  const train = await (imitated
-    ? loadDemonstrations(config, text.prompter, policy)
-    : loadPrompts("data.train", config.data.train, config, parts));
-  const heldParts = {
-    ...parts,
-    limit: config.eval.limit,
-    ...(imitated && { finish: (prompt: Prompted) => comparable(prompt, text.prompter, policy, config.sft) }),
-  };
-  const held =
-    config.data.eval.length === 0
-      ? { prompts: [], skipped: 0, data: undefined }
-      : await loadPrompts("data.eval", config.data.eval, config, heldParts);
-  await releasing(
-    async () => verifier.dispose?.(),
-    () => startVerifier(verifier, signal),
+  // What may be called is a part of every prompt.
+  const talk = await startTalk(config, text.prompter, signal);
+  return releasing(
+    () => disposeMaterials({ verifier, talk }),
+    async () => {
+      const rows = await loadRows(config, policy, { ...text, verifier, talk });
+      await startVerifier(verifier, signal);
+      return { ...text, block, verifier, talk, leaks: createLeakDetector(config.leak.patterns), ...rows };
+    },
   );
-  return {
-    ...text,
-    block,
-    verifier,
-    leaks: createLeakDetector(config.leak.patterns),
-    train: train.prompts,
-    eval: held.prompts,
-    columns: { train: train.data.fields, eval: held.data?.fields ?? null },
-    skipped: { train: train.skipped, eval: held.skipped },
-  };
 }

@@ -2,6 +2,7 @@ import { invalid, refusal } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { showsPrivileged } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
+import { transcript } from "./conversation.js";
 import type { Example } from "./data/dataset.js";
 import { type Judged, saidIn } from "./judge.js";
 import type { Prompted, Rollout } from "./rollout.js";
@@ -80,7 +81,7 @@ type Judging = Pick<ResolvedConfig, "privileged" | "reward">;
 function rightSibling({ rollout, siblings }: PrivilegedInput, config: Judging): string | null {
   const succeeded = succeededBy(config);
   const good = siblings.find((one) => one.rollout !== rollout && succeeded(one.verdict));
-  return good?.rollout.text ?? null;
+  return good === undefined ? null : transcript(good.rollout);
 }
 
 /** A successful sibling and the verifier's feedback, as far as there are any. */
@@ -121,5 +122,5 @@ export function contrastText(input: PrivilegedInput, config: Judging): string | 
   if (worst === undefined) return null;
   const said = saidIn(worst.verdict, "extracted");
   const answered = config.privileged.source === "answer" && (typeof said === "string" || typeof said === "number");
-  return answered ? String(said) : worst.rollout.text;
+  return answered ? String(said) : transcript(worst.rollout);
 }

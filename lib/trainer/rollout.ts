@@ -4,6 +4,7 @@ import type { Tokenizer } from "../policy/tokenizer.js";
 import { spanMask } from "../prompt/spans.js";
 import type { Imitation } from "../prompt/turns.js";
 import type { ResolvedConfig } from "./config.js";
+import type { Conversation } from "./conversation.js";
 import type { Example } from "./data/dataset.js";
 
 /** An example with its prompt as this model reads it. */
@@ -24,17 +25,22 @@ export interface Rollout {
   /** When drawn, at the rollout's temperature. */
   readonly logProbs: Float32Array;
   readonly finish: "stop" | "length";
-  /** Special tokens left out. */
+  /** Special tokens left out. Of a conversation, the model's last turn. */
   readonly text: string;
+  /** Where the model talked to an environment. Tokens are then those of all turns and of what was read between them. */
+  readonly conversation?: Conversation | undefined;
 }
 
-/** Where its credit is given: 1 inside the tags of the settings; undefined: everywhere. */
+/** Where its credit is given: 1 where the model drew it, inside the tags of the settings; undefined: everywhere. */
 export function spanOf(
   one: Rollout,
   tokenizer: Tokenizer,
   { span }: Pick<ResolvedConfig, "span">,
 ): Uint8Array | undefined {
-  return span.open === "" ? undefined : spanMask(tokenizer.pieces(one.tokenIds), span, one.prompt.text);
+  const drawn = one.conversation?.mask;
+  if (span.open === "") return drawn;
+  const inside = spanMask(tokenizer.pieces(one.tokenIds), span, one.prompt.text);
+  return drawn === undefined ? inside : inside.map((n, t) => n & drawn[t]!);
 }
 
 /** Prompts of one call where there are many: enough to keep the cores busy, few enough to keep the key-value cache small. */
@@ -42,6 +48,8 @@ export const PROMPTS_A_CALL = 128;
 
 export interface RolloutOptions {
   readonly sampling: Pick<ResolvedConfig["rollout"], "topK" | "topP" | "minP" | "maxTokens" | "stopStrings">;
+  /** One a prompt, in the place of that of `sampling`. */
+  readonly maxTokens?: readonly number[] | undefined;
   readonly count: number;
   readonly temperature: number;
   readonly seed: number;
@@ -77,7 +85,7 @@ export async function rollout(
     ...(topP < 1 && { topP }),
     ...(minP > 0 && { minP }),
     ...(stopStrings.length > 0 && { stopStrings }),
-    maxTokens,
+    maxTokens: o.maxTokens ?? maxTokens,
     seed: o.seed,
     count: o.count,
     ...(o.signal && { signal: o.signal }),

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { makeFolder } from "../policy/folder.js";
+import type { ChatMessage } from "../prompt/messages.js";
 import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
 
@@ -25,7 +26,12 @@ export interface SampleLine {
   readonly prompt: string;
   /** What the teacher saw besides; null: it was not asked. */
   readonly privileged: string | null;
+  /** Of a conversation, the model's last turn. */
   readonly completion: string;
+  /** Of a conversation: all that followed the prompt. */
+  readonly messages?: readonly ChatMessage[];
+  /** Of a conversation: 1 where the model drew the token, 0 where it read it. */
+  readonly mask?: readonly number[];
   /** "length": it was cut off. Absent in lines of earlier versions. */
   readonly finish?: "stop" | "length";
   readonly tokenIds: readonly number[];
@@ -166,7 +172,9 @@ function finiteOrNull(_: string, value: unknown): unknown {
 /** Settings may hold functions when they come from code; they are named, not written. */
 function jsonSafe(_: string, value: unknown): unknown {
   if (typeof value === "function") return "(function)";
-  return typeof value === "object" && value !== null && "verify" in value ? "(verifier)" : value;
+  if (typeof value !== "object" || value === null) return value;
+  if ("verify" in value) return "(verifier)";
+  return "respond" in value ? "(environment)" : value;
 }
 
 /** Settings as config.json has them. */

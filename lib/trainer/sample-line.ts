@@ -36,6 +36,7 @@ export function creditedWeights(
 export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
   const { step, heldOut, rollout, verdict, advantage, evidence } = told;
   const contrast = evidence?.contrastLogProbs;
+  const talked = rollout.conversation;
   return {
     step,
     ...(heldOut && { heldOut }),
@@ -44,6 +45,7 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     prompt: rollout.prompt.text,
     privileged: told.privileged ?? null,
     completion: rollout.text,
+    ...(talked && { messages: talked.messages, mask: [...talked.mask] }),
     finish: rollout.finish,
     tokenIds: [...rollout.tokenIds],
     tokenText: tokenizer.pieces(rollout.tokenIds),
@@ -55,6 +57,6 @@ export function sampleLine(told: Credited, tokenizer: Tokenizer): SampleLine {
     ...(told.divergences && { divergences: rounded(told.divergences) }),
     reward: verdict.reward,
     advantage,
-    detail: { ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
+    detail: { ...talked?.detail, ...verdict.detail, ...(verdict.reason !== undefined && { reason: verdict.reason }) },
   };
 }

@@ -120,6 +120,7 @@ function toRows(
       advantage: advantages[i]!,
       evidence: undefined,
       span: spanOf(rollout, materials.tokenizer, config),
+      mask: rollout.conversation?.mask,
     };
     return imitates ? imitating(base, i, told, config) : { ...base, evidence: told.evidence[i] };
   });

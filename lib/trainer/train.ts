@@ -20,7 +20,7 @@ import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { newFolder } from "./new-folder.js";
 import type { Prediction } from "./predict.js";
-import { heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { disposeMaterials, heldOutInTraining, type Materials, prepare } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
 import { type MetricsLine, RunFolder, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
@@ -63,6 +63,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
     policy: weights.policy,
     tokenizer: materials.tokenizer,
     verifier: materials.verifier,
+    talk: materials.talk,
     prompts: materials.eval,
     config,
     leaks: materials.leaks,
@@ -188,7 +189,7 @@ async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Un
     async () => {
       const materials = await prepare(config, weights.policy, hooks.signal, await textFolder(config, from));
       const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
-      return releasing(async () => materials.verifier.dispose?.(), begin);
+      return releasing(() => disposeMaterials(materials), begin);
     },
   );
 }
@@ -202,7 +203,7 @@ async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run
 
 async function close({ folder, journal, materials, weights }: Run): Promise<void> {
   await giveUpAll(
-    () => materials.verifier.dispose?.(),
+    () => disposeMaterials(materials),
     () => disposeWeights(weights),
     () => journal.close(),
     () => folder.close(),

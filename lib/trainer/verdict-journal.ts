@@ -75,10 +75,11 @@ export class VerdictJournal {
   }
 
   private keyed(occasion: Occasion, rollout: Rollout): Omit<Entry, "verdict"> {
-    const { id, group, prompt, text, finish } = rollout;
+    const { id, group, prompt, text, finish, conversation } = rollout;
     const row = this.rows.get(prompt.example) ?? hash([prompt.text, prompt.example.messages, prompt.example.row]);
     this.rows.set(prompt.example, row);
-    return { ...occasion, id, group, judged: hash([this.reward, row, text, finish]) };
+    const talked = conversation === undefined ? [] : [conversation.messages, conversation.reward, conversation.detail];
+    return { ...occasion, id, group, judged: hash([this.reward, row, text, finish, ...talked]) };
   }
 
   find(occasion: Occasion, rollout: Rollout): Judged | undefined {

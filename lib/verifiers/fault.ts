@@ -24,8 +24,8 @@ export function faultVerdict(fault: Fault, how: Ended, options: HarnessOptions):
 }
 
 /** Why there is no worker that could judge. */
-export function failedStart(how: Ended): RlsdError {
+export function failedStart(how: Ended, what: string): RlsdError {
   const why = causeIn(how.stderr) ?? how.stderr.trim().split("\n").at(-1);
-  const message = `The verifier's worker ended before it was ready (code ${how.code}, signal ${how.signal}). ${why}`;
+  const message = `The ${what}'s worker ended before it was ready (code ${how.code}, signal ${how.signal}). ${why}`;
   return new RlsdError("ERR_RLSD_VERIFIER_START", message);
 }

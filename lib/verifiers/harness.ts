@@ -8,17 +8,17 @@ import { type Fault, failedStart, faultVerdict } from "./fault.js";
 import type { HarnessOptions, HarnessStats } from "./harness-options.js";
 import { type Task, TaskQueue, type Waiter } from "./task-queue.js";
 import type { Sample, Verdict } from "./verifier.js";
-import type { FromWorker } from "./wire.js";
+import type { FromWorker, WorkerSpec } from "./wire.js";
 import { type Ended, WorkerProcess } from "./worker-process.js";
 
-interface Slot {
+interface Slot<S, V> {
   readonly process: WorkerProcess;
   ready: boolean;
   /** Sent and not yet judged, oldest first: the worker is busy with the first one. */
-  readonly tasks: Task[];
+  readonly tasks: Task<S, V>[];
   timer: NodeJS.Timeout | undefined;
   /** Why it was killed and which sample is to blame, if any. */
-  doomed: { readonly fault: Fault | "abort"; readonly task: Task | undefined } | undefined;
+  doomed: { readonly fault: Fault | "abort"; readonly task: Task<S, V> | undefined } | undefined;
   failure: RlsdError | undefined;
 }
 
@@ -28,11 +28,14 @@ const MEMORY_POLL_MS = 50;
 /** Deaths in a row before "ready" after which the verifier, not chance, is to blame. */
 const START_ATTEMPTS = 3;
 
-export class Harness {
-  readonly #spec: Readonly<Record<string, unknown>>;
+/** `S`: what is judged; `V`: what is said of it. A sample that a worker could not judge has a verdict without a reward. */
+export class Harness<S extends { readonly id: string } = Sample, V = Verdict> {
+  readonly #spec: WorkerSpec;
   readonly #options: HarnessOptions;
-  readonly #queue = new TaskQueue();
-  readonly #slots = new Set<Slot>();
+  /** What judges, in messages. */
+  readonly #what: string;
+  readonly #queue = new TaskQueue<S, V | Verdict>();
+  readonly #slots = new Set<Slot<S, V | Verdict>>();
   /** Who waits for a first worker to be ready. */
   readonly #starts = new Set<Waiter<void>>();
   readonly #counts = { judged: 0, timeout: 0, crash: 0, "out-of-memory": 0, aborted: 0, started: 0 };
@@ -43,7 +46,8 @@ export class Harness {
   #disposed = false;
   #onEmpty: (() => void) | undefined;
 
-  constructor(spec: Readonly<Record<string, unknown>>, options: HarnessOptions) {
+  constructor(spec: WorkerSpec, options: HarnessOptions, what = "verifier") {
+    this.#what = what;
     this.#spec = spec;
     this.#options = options;
   }
@@ -64,15 +68,15 @@ export class Harness {
     };
   }
 
-  verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
+  verify(sample: S, signal: AbortSignal): Promise<V | Verdict> {
     if (signal.aborted) return Promise.reject(signal.reason);
-    if (this.#disposed) return Promise.reject(new RlsdError("ERR_RLSD_DISPOSED", "The verifier has been disposed of."));
+    if (this.#disposed) return Promise.reject(this.#gone("has been disposed of"));
     if (this.#queue.length >= this.#options.maxQueue) {
-      const message = `${this.#options.maxQueue} samples are waiting for the verifier; await earlier ones or raise "maxQueue".`;
+      const message = `${this.#options.maxQueue} samples are waiting for the ${this.#what}; await earlier ones or raise "maxQueue".`;
       return Promise.reject(new RlsdError("ERR_RLSD_VERIFIER_QUEUE", message));
     }
-    return this.#wait(signal, (waiter: Waiter<Verdict>) => {
-      const task: Task = Object.assign(waiter, { id: this.#nextId++, sample });
+    return this.#wait(signal, (waiter: Waiter<V | Verdict>) => {
+      const task: Task<S, V | Verdict> = Object.assign(waiter, { id: this.#nextId++, sample });
       this.#queue.push(task);
       this.#feed();
       return () => this.#abort(task, signal.reason);
@@ -109,7 +113,7 @@ export class Harness {
   start(signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if ([...this.#slots].some((slot) => slot.ready)) return Promise.resolve();
-    if (this.#disposed) return Promise.reject(new RlsdError("ERR_RLSD_DISPOSED", "The verifier has been disposed of."));
+    if (this.#disposed) return Promise.reject(this.#gone("has been disposed of"));
     return this.#wait(signal, (start: Waiter<void>) => {
       this.#starts.add(start);
       this.#feed();
@@ -135,7 +139,7 @@ export class Harness {
   /** Kills every worker and waits until each is reaped. Samples that still wait reject with ERR_RLSD_DISPOSED. */
   async dispose(): Promise<void> {
     this.#disposed = true;
-    this.#rejectAll(new RlsdError("ERR_RLSD_DISPOSED", "The verifier was disposed of before this sample was judged."));
+    this.#rejectAll(this.#gone("was disposed of before it had an answer"));
     if (this.#slots.size === 0) return;
     const empty = new Promise<void>((resolve) => {
       const previous = this.#onEmpty;
@@ -151,13 +155,17 @@ export class Harness {
     await empty;
   }
 
+  #gone(why: string): RlsdError {
+    return new RlsdError("ERR_RLSD_DISPOSED", `The ${this.#what} ${why}.`);
+  }
+
   #rejectAll(error: unknown): void {
     const inFlight = [...this.#slots].flatMap((slot) => slot.tasks);
     for (const task of [...inFlight, ...this.#queue.drain()]) if (!task.done) task.reject(error);
     this.#settleStarts((start) => start.reject(error));
   }
 
-  #abort(task: Task, reason: unknown): void {
+  #abort(task: Task<S, V | Verdict>, reason: unknown): void {
     if (task.done) return;
     this.#counts.aborted++;
     task.reject(reason);
@@ -180,7 +188,7 @@ export class Harness {
     }
   }
 
-  #send(slot: Slot, task: Task): void {
+  #send(slot: Slot<S, V | Verdict>, task: Task<S, V | Verdict>): void {
     try {
       slot.process.send({ kind: "judge", id: task.id, sample: task.sample });
     } catch (error) {
@@ -192,7 +200,7 @@ export class Harness {
     if (slot.tasks.length === 1) this.#arm(slot);
   }
 
-  #arm(slot: Slot): void {
+  #arm(slot: Slot<S, V | Verdict>): void {
     clearTimeout(slot.timer);
     const task = slot.tasks[0];
     if (task === undefined) return;
@@ -203,7 +211,7 @@ export class Harness {
 
   #spawn(): void {
     this.#counts.started++;
-    const slot: Slot = {
+    const slot: Slot<S, V | Verdict> = {
       process: new WorkerProcess(this.#spec, Math.ceil(this.#options.memoryMb * 0.75), {
         message: (message) => this.#onMessage(slot, message),
         ended: (how) => this.#onEnded(slot, how),
@@ -220,13 +228,13 @@ export class Harness {
     this.#slots.add(slot);
   }
 
-  #doom(slot: Slot, fault: Fault | "abort", task: Task | undefined): void {
+  #doom(slot: Slot<S, V | Verdict>, fault: Fault | "abort", task: Task<S, V | Verdict> | undefined): void {
     slot.doomed ??= { fault, task };
     clearTimeout(slot.timer);
     slot.process.kill();
   }
 
-  #onMessage(slot: Slot, message: FromWorker): void {
+  #onMessage(slot: Slot<S, V | Verdict>, message: FromWorker): void {
     if (message.kind === "ready") {
       slot.ready = true;
       this.#failedStarts = 0;
@@ -243,13 +251,13 @@ export class Harness {
       if (at === 0 && slot.doomed === undefined) this.#arm(slot);
       if (task !== undefined && !task.done) {
         this.#counts.judged++;
-        task.resolve(message.verdict);
+        task.resolve(message.verdict as V | Verdict);
       }
     }
     this.#feed();
   }
 
-  #onEnded(slot: Slot, how: Ended): void {
+  #onEnded(slot: Slot<S, V | Verdict>, how: Ended): void {
     clearTimeout(slot.timer);
     this.#slots.delete(slot);
     const { doomed } = slot;
@@ -265,10 +273,10 @@ export class Harness {
     if (!this.#disposed) this.#feed();
   }
 
-  #onFailedStart(slot: Slot, how: Ended): void {
+  #onFailedStart(slot: Slot<S, V | Verdict>, how: Ended): void {
     if (slot.failure === undefined && ++this.#failedStarts < START_ATTEMPTS) return;
     this.#failedStarts = 0;
-    this.#rejectAll(slot.failure ?? failedStart(how));
+    this.#rejectAll(slot.failure ?? failedStart(how, this.#what));
   }
 
   /** From rest to work: workers and the memory watch keep the process alive. */

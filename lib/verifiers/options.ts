@@ -65,17 +65,26 @@ export function optional<T>(inner: Reader<T>): Reader<T | undefined> {
 
 export const anything: Reader<unknown> = (value) => (value === undefined ? { expected: "a value" } : { ok: value });
 
+/** Whose options are read, for messages, and the code of an error in them. */
+export interface Whose {
+  readonly what: string;
+  readonly code: `ERR_RLSD_${string}`;
+}
+
+const VERIFIER: Whose = { what: "verifier", code: "ERR_RLSD_VERIFIER_OPTION" };
+
 /** Reads `given` by `readers`; `type` is the verifier's name, for messages. */
 export function readOptions<const R extends Readers>(
   type: string,
   given: Readonly<Record<string, unknown>>,
   readers: R,
+  { what, code }: Whose = VERIFIER,
 ): Read<R> {
   const names = Object.keys(readers);
   for (const name of Object.keys(given)) {
     if (name !== "type" && !names.includes(name)) {
       const hint = names.length === 0 ? " It takes none." : didYouMean(name, names);
-      throw new RlsdError("ERR_RLSD_VERIFIER_OPTION", `The verifier "${type}" has no option "${name}".${hint}`);
+      throw new RlsdError(code, `The ${what} "${type}" has no option "${name}".${hint}`);
     }
   }
   const result: Record<string, unknown> = {};
@@ -83,8 +92,8 @@ export function readOptions<const R extends Readers>(
     const outcome = read(given[name]);
     if ("expected" in outcome) {
       throw new RlsdError(
-        "ERR_RLSD_VERIFIER_OPTION",
-        `Expected ${outcome.expected} for option "${name}" of the verifier "${type}" but received ${show(given[name])}.`,
+        code,
+        `Expected ${outcome.expected} for option "${name}" of the ${what} "${type}" but received ${show(given[name])}.`,
       );
     }
     result[name] = outcome.ok;

@@ -7,6 +7,7 @@ import { choice } from "./choice.js";
 import { gated, weightedSum } from "./combine.js";
 import { command } from "./command.js";
 import { type Definition, inline, type Judge } from "./definition.js";
+import { environment } from "./environment.js";
 import { fromFunction, type VerifyFunction } from "./function.js";
 import { Harness } from "./harness.js";
 import { type HarnessStats, harnessReaders } from "./harness-options.js";
@@ -50,6 +51,7 @@ const definitions: ReadonlyMap<string, Definition> = new Map(
     moduleVerifier,
     command,
     http,
+    environment,
   ].map((definition) => [definition.type, definition] as const),
 );
 
@@ -110,7 +112,7 @@ function inWorkers(definition: Definition, spec: Readonly<Record<string, unknown
   // Made here too: the options are checked now, and rows can be without a worker.
   const judge = definition.create(own);
   const given = Object.fromEntries(Object.entries(spec).filter(([name]) => isHarnessOption(name)));
-  const harness = new Harness(spec, readOptions(definition.type, given, harnessReaders));
+  const harness = new Harness({ spec }, readOptions(definition.type, given, harnessReaders));
   return {
     ...(judge.check && { check: judge.check.bind(judge) }),
     start: (signal) => harness.start(signal),

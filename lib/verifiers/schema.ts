@@ -72,6 +72,21 @@ function compile(source: unknown, draft: Draft | "auto"): ValidateFunction {
   return validate;
 }
 
+const ofArguments = new WeakMap<object, ValidateFunction>();
+
+/** What a validator said first. */
+function whyNot(validate: ValidateFunction, name: string): string {
+  const error = validate.errors?.[0];
+  return `${error?.instancePath === "" ? name : error?.instancePath} ${error?.message}`;
+}
+
+/** What is wrong with arguments by the schema of what is called; undefined: nothing. Throws where that is no schema. */
+export function argumentFault(parameters: object, given: unknown): string | undefined {
+  const validate = ofArguments.get(parameters) ?? compile(parameters, "auto");
+  ofArguments.set(parameters, validate);
+  return validate(given) ? undefined : `the arguments do not fit: ${whyNot(validate, "the object")}`;
+}
+
 const CACHED = 256;
 
 export const schema = define({
@@ -113,8 +128,7 @@ export const schema = define({
         if (found === undefined) return noAnswer("JSON");
         const detail = { extracted: show(found.value), from: found.from };
         if (validate(found.value)) return { reward: 1, detail };
-        const error = validate.errors?.[0];
-        const why = `${error?.instancePath === "" ? "the value" : error?.instancePath} ${error?.message}`;
+        const why = whyNot(validate, "the value");
         return { reward: options.parsed, reason: "schema", detail: { ...detail, why } };
       },
     };

@@ -6,11 +6,18 @@ export type Message = ChatMessage;
 /** What a verifier judges: one completion of one prompt, and every column of the data row it came from. */
 export interface Sample {
   readonly id: string;
+  /** As the model read it; of a conversation, all that it had read before its last turn. */
   readonly prompt: string;
+  /** What was asked. */
   readonly messages?: readonly Message[] | undefined;
+  /** What the model said; of a conversation, its last turn. */
   readonly completion: string;
   readonly finish: "stop" | "length";
   readonly row: Readonly<Record<string, unknown>>;
+  /** Of a conversation with an environment: all that followed the prompt, the model's turns and what it was answered. */
+  readonly turns?: readonly Message[] | undefined;
+  /** What the environment gave: the sum of its rewards, and the details of its replies. */
+  readonly environment?: { readonly reward: number; readonly detail: Readonly<Record<string, unknown>> } | undefined;
 }
 
 /**

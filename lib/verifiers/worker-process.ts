@@ -5,15 +5,15 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import type { FromWorker, ToWorker } from "./wire.js";
+import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
 
 const STDERR_KEPT = 4000;
 const PAGE_BYTES = 4096;
 
-/** Beside this file when built; where only the sources are run (tests), the built copy. */
-function entry(): string {
-  const built = new URL("./worker.js", import.meta.url);
-  return fileURLToPath(existsSync(built) ? built : new URL("../../dist/verifiers/worker.js", import.meta.url));
+/** A module of this package that a worker loads. Where only the sources are run (tests), the built copy. */
+export function workerModule(room: string, name: string): URL {
+  const built = new URL(`../${room}/${name}.js`, import.meta.url);
+  return existsSync(built) ? built : new URL(`../../dist/${room}/${name}.js`, import.meta.url);
 }
 
 const alive = new Set<number>();
@@ -63,8 +63,8 @@ export class WorkerProcess {
   #exit: { code: number | null; signal: NodeJS.Signals | null } | undefined;
   #disconnected = false;
 
-  constructor(spec: Readonly<Record<string, unknown>>, oldSpaceMb: number, events: WorkerEvents) {
-    this.#child = fork(entry(), [], {
+  constructor(spec: WorkerSpec, oldSpaceMb: number, events: WorkerEvents) {
+    this.#child = fork(fileURLToPath(workerModule("verifiers", "worker")), [], {
       detached: true,
       execArgv: [`--max-old-space-size=${oldSpaceMb}`],
       serialization: "advanced",
@@ -109,7 +109,7 @@ export class WorkerProcess {
         gone(null, null);
       }
     });
-    this.send({ kind: "start", spec });
+    this.send({ kind: "start", ...spec });
   }
 
   send(message: ToWorker): void {

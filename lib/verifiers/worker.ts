@@ -5,11 +5,9 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
-import type { Judge } from "./definition.js";
 import { withPlace } from "./error-place.js";
 import { createJudge } from "./registry.js";
-import type { Verdict } from "./verifier.js";
-import type { FromWorker, ToWorker } from "./wire.js";
+import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
 
 /**
  * A thread that kills this process group once the parent is gone. The main thread cannot do that itself: it may be in a loop
@@ -28,7 +26,17 @@ function send(message: FromWorker): void {
   process.send?.(message);
 }
 
-async function judge(made: Judge, message: ToWorker & { kind: "judge" }): Promise<Verdict> {
+/** What a worker judges with: a verifier's judge, or what another room makes in the same way. */
+interface WorkerJudge {
+  prepare?(): Promise<void>;
+  judge(sample: unknown, signal: AbortSignal): unknown;
+}
+
+interface Maker {
+  createJudge(spec: WorkerSpec["spec"]): WorkerJudge;
+}
+
+async function judge(made: WorkerJudge, message: ToWorker & { kind: "judge" }): Promise<unknown> {
   try {
     return await made.judge(message.sample, new AbortController().signal);
   } catch (error) {
@@ -39,9 +47,10 @@ async function judge(made: Judge, message: ToWorker & { kind: "judge" }): Promis
   }
 }
 
-async function start(spec: Readonly<Record<string, unknown>>): Promise<Judge | undefined> {
+async function start({ maker, spec }: WorkerSpec): Promise<WorkerJudge | undefined> {
   try {
-    const made = createJudge(spec);
+    const make = maker === undefined ? createJudge : ((await import(maker)) as Maker).createJudge;
+    const made = make(spec) as WorkerJudge;
     await made.prepare?.();
     await watched;
     send({ kind: "ready" });
@@ -62,10 +71,10 @@ const watched = once(watchdog, "online");
 watchdog.unref();
 process.on("disconnect", () => process.exit());
 
-let made: Promise<Judge | undefined> = Promise.resolve(undefined);
+let made: Promise<WorkerJudge | undefined> = Promise.resolve(undefined);
 let last: Promise<void> = Promise.resolve();
 process.on("message", (message: ToWorker) => {
-  if (message.kind === "start") made = start(message.spec);
+  if (message.kind === "start") made = start(message);
   else {
     last = last.then(async () => {
       const judgeOf = await made;

@@ -120,13 +120,13 @@ export class TinyPolicy implements Policy {
     return z.map((x) => x - log);
   }
 
-  private draw(prompt: Int32Array, o: SamplingOptions, stream: number): Completion {
+  private draw(prompt: Int32Array, o: SamplingOptions, stream: number, maxTokens: number): Completion {
     const next = randomStream(hashSeed(o.seed, stream));
     const greedy = o.temperature === 0;
     const tokenIds: number[] = [];
     const logProbs: number[] = [];
     let previous = prompt.at(-1)!;
-    while (tokenIds.length < o.maxTokens && previous !== END) {
+    while (tokenIds.length < maxTokens && previous !== END) {
       const logp = this.logSoftmax(prompt, previous, greedy ? 1 : (o.temperature ?? 1));
       const token = greedy ? logp.indexOf(Math.max(...logp)) : pick(logp, next());
       tokenIds.push(token);
@@ -144,7 +144,10 @@ export class TinyPolicy implements Policy {
     o.signal?.throwIfAborted();
     const count = o.count ?? 1;
     this.probe.generated += prompts.length * count;
-    return prompts.map((prompt, i) => Array.from({ length: count }, (_, j) => this.draw(prompt, o, i * count + j)));
+    const most = (i: number) => (typeof o.maxTokens === "number" ? o.maxTokens : o.maxTokens[i]);
+    return prompts.map((prompt, i) =>
+      Array.from({ length: count }, (_, j) => this.draw(prompt, o, i * count + j, most(i))),
+    );
   }
 
   private logProbsOf({ prompt, completion }: ScoreRequest, temperature: number): Float32Array {

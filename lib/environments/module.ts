@@ -1,0 +1,139 @@
+/** A user's module, run in killable workers: code that may hang, crash or leak belongs here. This file runs on both sides. */
+import { existsSync } from "node:fs";
+import { isAbsolute, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { RlsdError } from "../errors.js";
+import { withPlace } from "../verifiers/error-place.js";
+import { Harness } from "../verifiers/harness.js";
+import type { HarnessOptions } from "../verifiers/harness-options.js";
+import { isFilePath } from "../verifiers/module.js";
+import type { Verdict } from "../verifiers/verifier.js";
+import { workerModule } from "../verifiers/worker-process.js";
+import type { EnvironmentFault, EnvironmentFunction, Turn } from "./environment.js";
+import { plainData } from "./reply.js";
+import { checkTools, type MadeCall, type Tools, toolSchemas } from "./tools.js";
+
+/** What a worker is asked: to answer a turn, to call a tool, or which tools there are. */
+type Question =
+  | ({ readonly ask: "respond" } & Turn)
+  | ({ readonly ask: "call" } & MadeCall)
+  | { readonly ask: "tools"; readonly id: string };
+
+/** What it says; anything else is the harness's verdict on a worker that could not. */
+interface Said {
+  readonly said: unknown;
+}
+
+/** How a module is loaded. */
+export interface ModuleSpec {
+  readonly type: "module" | "tools";
+  readonly path: string;
+  /** Of a module: the export that answers. */
+  readonly export: string;
+  /** Absent: the export answers itself; else it is called with them, and returns what answers or the tools. */
+  readonly options?: unknown;
+}
+
+const refuse = (message: string, cause?: unknown): RlsdError =>
+  new RlsdError("ERR_RLSD_ENVIRONMENT", message, { cause });
+
+/** A file must exist; a package is resolved when it is imported. */
+function specifier(path: string): string {
+  if (!isFilePath(path)) return path;
+  const file = resolve(path);
+  if (existsSync(file)) return pathToFileURL(file).href;
+  throw refuse(`Expected option "path" of the environment to be a file but there is none at ${file}.`);
+}
+
+async function load(path: string): Promise<Record<string, unknown>> {
+  try {
+    return (await import(specifier(path))) as Record<string, unknown>;
+  } catch (error) {
+    if (error instanceof RlsdError) throw error;
+    throw refuse(`The module ${path} could not be loaded: ${withPlace(error)}`);
+  }
+}
+
+const namesOf = (exported: Record<string, unknown>): string => Object.keys(exported).join(", ") || "nothing";
+
+async function loadFunction({ path, export: name, options }: ModuleSpec): Promise<EnvironmentFunction> {
+  const exported = await load(path);
+  const found = exported[name];
+  if (typeof found !== "function") {
+    throw refuse(`Expected ${path} to export the function "${name}" but it exports ${namesOf(exported)}.`);
+  }
+  const made: unknown = options === undefined ? found : await found(options);
+  if (typeof made === "function") return made as EnvironmentFunction;
+  throw refuse(`Expected "${name}" of ${path}, called with its options, to return a function.`);
+}
+
+/** Exports that are tools by their form; or, with options, what the export `tools` makes of them. */
+async function loadTools({ path, options }: ModuleSpec): Promise<Tools> {
+  const exported = await load(path);
+  const isTool = (value: unknown) => typeof (Object(value) as { call?: unknown }).call === "function";
+  let tools: unknown = Object.fromEntries(Object.entries(exported).filter(([, value]) => isTool(value)));
+  if (options !== undefined || typeof exported.tools === "object") {
+    tools = typeof exported.tools === "function" ? await exported.tools(options) : exported.tools;
+  }
+  if (Object.keys(Object(tools)).length === 0) {
+    const expected = "{ description, parameters, call } under the name of each tool";
+    throw refuse(`Expected ${path} to export ${expected} but it exports ${namesOf(exported)}.`);
+  }
+  checkTools(tools, path);
+  return tools;
+}
+
+/** The side of the worker (lib/verifiers/worker.ts): answers what is asked of it. */
+export function createJudge(given: Readonly<Record<string, unknown>>) {
+  const spec = given as unknown as ModuleSpec;
+  let respond: EnvironmentFunction | undefined;
+  let tools: Tools = {};
+  return {
+    async prepare(): Promise<void> {
+      if (spec.type === "tools") tools = await loadTools(spec);
+      else respond = await loadFunction(spec);
+    },
+    async judge(question: Question, signal: AbortSignal): Promise<Said> {
+      if (question.ask === "tools") return { said: toolSchemas(tools) };
+      if (question.ask === "respond") return { said: plainData(await respond!(question, signal)) };
+      const { name, arguments: given, row } = question;
+      return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
+    },
+  };
+}
+
+/** The side of the trainer: a pool of workers that answer questions. */
+export class ModuleWorkers {
+  readonly #harness: Harness<Question, Said>;
+
+  constructor(spec: ModuleSpec, options: HarnessOptions) {
+    // Found out now, and without a worker.
+    specifier(spec.path);
+    const maker = workerModule("environments", "module").href;
+    // The path is meant from here: a worker may begin elsewhere.
+    const path = isFilePath(spec.path) && !isAbsolute(spec.path) ? resolve(spec.path) : spec.path;
+    this.#harness = new Harness({ maker, spec: { ...spec, path } }, options, "environment");
+  }
+
+  async start(signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#harness.start(signal);
+    } catch (error) {
+      if (!(error instanceof RlsdError)) throw error;
+      throw refuse(error.message, error);
+    }
+  }
+
+  async ask(
+    question: Question,
+    signal: AbortSignal,
+  ): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }> {
+    const answer: Said | Verdict = await this.#harness.verify(question, signal);
+    if ("said" in answer) return { ok: answer.said };
+    return { fault: { reason: answer.reason ?? "error", detail: answer.detail ?? {} } };
+  }
+
+  dispose(): Promise<void> {
+    return this.#harness.dispose();
+  }
+}

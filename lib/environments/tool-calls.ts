@@ -1,0 +1,139 @@
+/** Calls of tools in what a model wrote, by the formats that models are trained to write. */
+
+/** A call as it was read, or why it could not be. */
+export type ReadCall =
+  | { readonly name: string; readonly arguments: Readonly<Record<string, unknown>> }
+  | { readonly name: string | undefined; readonly fault: string };
+
+/** Of arguments; what nests deeper no tool asks for, and code that follows it down may run out of stack. */
+const MOST_LEVELS = 64;
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** {name, arguments} or {name, parameters}; arguments are an object or the JSON of one. */
+function toCall(value: unknown): ReadCall {
+  if (!isObject(value) || typeof value.name !== "string") return { name: undefined, fault: "it has no name" };
+  const { name } = value;
+  let given = value.arguments ?? value.parameters ?? {};
+  if (typeof given === "string") {
+    try {
+      given = JSON.parse(given);
+    } catch (error) {
+      return { name, fault: `its arguments are not JSON: ${(error as Error).message}` };
+    }
+  }
+  if (!isObject(given)) return { name, fault: "its arguments are not an object" };
+  if (isDeeper(given, MOST_LEVELS)) return { name, fault: `its arguments nest more than ${MOST_LEVELS} levels deep` };
+  return { name, arguments: given };
+}
+
+function fromJson(text: string): ReadCall[] {
+  try {
+    const value: unknown = JSON.parse(text);
+    return (Array.isArray(value) ? value : [value]).map(toCall);
+  } catch (error) {
+    return [{ name: undefined, fault: `it is not JSON: ${(error as Error).message}` }];
+  }
+}
+
+const FUNCTION = /^<function=([^>\n]+)>([\s\S]*?)(?:<\/function>)?$/;
+const PARAMETER = /<parameter=([^>\n]+)>\n?([\s\S]*?)\n?<\/parameter>/g;
+
+/** A value between tags has no type: JSON where it is some, else the text. */
+function untyped(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** What stands between <tool_call> and </tool_call>: JSON (Hermes, Qwen, SmolLM 3), or tags (Qwen 3 Coder). */
+function tagged(inner: string): ReadCall[] {
+  const tags = FUNCTION.exec(inner);
+  if (tags === null) return fromJson(inner);
+  const given = [...tags[2]!.matchAll(PARAMETER)].map(([, name, text]) => [name!, untyped(text!)]);
+  return [toCall({ name: tags[1]!, arguments: Object.fromEntries(given) })];
+}
+
+/** The place of a text, or the end where it is not there. */
+const placeOf = (text: string, part: string, from = 0): number => {
+  const at = text.indexOf(part, from);
+  return at < 0 ? text.length : at;
+};
+
+const OPEN = "<tool_call>";
+const CLOSE = "</tool_call>";
+
+function hermes(text: string): Found | undefined {
+  const first = text.indexOf(OPEN);
+  if (first < 0) return undefined;
+  const calls: ReadCall[] = [];
+  for (let at = first; at >= 0; at = text.indexOf(OPEN, at + 1)) {
+    const start = at + OPEN.length;
+    // One that never closes ends where the next begins, or with the turn.
+    const end = Math.min(placeOf(text, CLOSE, start), placeOf(text, OPEN, start));
+    calls.push(...tagged(text.slice(start, end).trim()));
+  }
+  return { at: first, calls };
+}
+
+const MISTRAL = "[TOOL_CALLS]";
+
+/** [TOOL_CALLS] [{name, arguments}, ...]; of later models [TOOL_CALLS]name[ARGS]{...} for each. */
+function mistral(text: string): Found | undefined {
+  const [before, ...parts] = text.split(MISTRAL);
+  if (parts.length === 0) return undefined;
+  const calls = parts.flatMap((part) => {
+    const [name, given] = part.split("[ARGS]");
+    if (given === undefined) return fromJson(part.trim());
+    return [toCall({ name: name!.trim(), arguments: given.trim() })];
+  });
+  return { at: before!.length, calls };
+}
+
+const PYTHON = "<|python_tag|>";
+
+/** Llama 3: the turn is nothing but {name, parameters}, or several with a semicolon between. */
+function llama(text: string): Found | undefined {
+  const marked = text.indexOf(PYTHON);
+  const body = (marked < 0 ? text : text.slice(marked + PYTHON.length)).trim();
+  if (marked < 0 && !/^[{[]/.test(body)) return undefined;
+  const calls = body.split(/(?<=\})\s*;\s*(?=\{)/).flatMap(fromJson);
+  // JSON that is no call is an answer, unless the model said that it calls.
+  if (marked < 0 && calls.some((call) => call.name === undefined)) return undefined;
+  return { at: Math.max(0, marked), calls };
+}
+
+const THOUGHT = "</think>";
+
+/** Calls, and where in a text the first of them begins. */
+interface Found {
+  readonly at: number;
+  readonly calls: readonly ReadCall[];
+}
+
+/** A turn with calls: what stands before the first, and all of them. */
+export interface ReadCalls {
+  readonly content: string;
+  readonly calls: readonly ReadCall[];
+}
+
+/** The calls of a turn with its special tokens; undefined: it makes none. What is thought is not called. */
+export function readCalls(raw: string): ReadCalls | undefined {
+  const thought = raw.lastIndexOf(THOUGHT);
+  const open = raw.lastIndexOf("<think>");
+  if (open > thought) return undefined;
+  const start = thought < 0 ? 0 : thought + THOUGHT.length;
+  for (const read of [hermes, mistral, llama]) {
+    const found = read(raw.slice(start));
+    if (found !== undefined) return { content: raw.slice(0, start + found.at).trim(), calls: found.calls };
+  }
+  return undefined;
+}

@@ -1,0 +1,151 @@
+import { show } from "../check.js";
+import { RlsdError } from "../errors.js";
+import type { ChatMessage, Tool, ToolCall } from "../prompt/messages.js";
+import { closest } from "../suggest.js";
+import { argumentFault } from "../verifiers/schema.js";
+import type { CheckedReply, Environment, EnvironmentFault, Turn } from "./environment.js";
+import { type ReadCall, readCalls } from "./tool-calls.js";
+
+/** What a tool is told besides its arguments. */
+export interface ToolContext {
+  /** Every column of the data row that the conversation began with. */
+  readonly row: Readonly<Record<string, unknown>>;
+  /** Aborts when nobody waits any more. */
+  readonly signal: AbortSignal;
+}
+
+/** A function that the model may call. */
+export interface ToolFunction {
+  /** For the model. */
+  readonly description: string;
+  /** JSON Schema of an object: its arguments. Default: it takes none. A call that does not satisfy it is answered with what is wrong, and the function is not called. */
+  readonly parameters?: Readonly<Record<string, unknown>> | undefined;
+  /** Returns what the model reads: a text as it is, anything else as JSON. What it throws, the model reads as an error. */
+  call(given: never, context: ToolContext): unknown;
+}
+
+/** Tools by their names. */
+export type Tools = Readonly<Record<string, ToolFunction>>;
+
+const NO_ARGUMENTS = { type: "object", properties: {} };
+
+/** Tools as a chat template writes them. */
+export const toolSchemas = (tools: Tools): readonly Tool[] =>
+  Object.entries(tools).map(([name, { description, parameters = NO_ARGUMENTS }]) => ({
+    type: "function",
+    function: { name, description, parameters },
+  }));
+
+/** Throws ERR_RLSD_ENVIRONMENT for what is no table of tools. */
+export function checkTools(tools: unknown, where: string): asserts tools is Tools {
+  const entries = typeof tools === "object" && tools !== null ? Object.entries(tools) : [];
+  if (entries.length === 0) {
+    const message = `Expected ${where} to be tools by their names but received ${show(tools)}.`;
+    throw new RlsdError("ERR_RLSD_ENVIRONMENT", message);
+  }
+  for (const [name, tool] of entries) {
+    const { description, parameters = NO_ARGUMENTS, call } = Object(tool) as Partial<ToolFunction>;
+    const isTool = typeof description === "string" && typeof call === "function" && Object(parameters) === parameters;
+    if (!isTool) {
+      const message = `Expected the tool "${name}" of ${where} to be { description, parameters, call } but received ${show(tool)}.`;
+      throw new RlsdError("ERR_RLSD_ENVIRONMENT", message);
+    }
+  }
+}
+
+/** A call that can be made, and for whom. */
+export interface MadeCall {
+  readonly id: string;
+  readonly name: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly row: Readonly<Record<string, unknown>>;
+}
+
+/** Where tools run. */
+export interface ToolRunner {
+  readonly tools: readonly Tool[];
+  start(signal?: AbortSignal): Promise<void>;
+  /** What the tool returned, or why it returned nothing. */
+  call(made: MadeCall, signal: AbortSignal): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }>;
+  dispose(): Promise<void>;
+}
+
+export interface ToolOptions {
+  /** Characters of a result that the model reads; the rest is left out, and that is said. */
+  readonly maxCharacters: number;
+}
+
+const nameOf = (tool: Tool): string => String((tool.function as Tool).name);
+
+/** What is wrong with a call; undefined: it can be made. */
+function faultOf(call: ReadCall, tools: readonly Tool[]): string | undefined {
+  if ("fault" in call) return `the call cannot be read: ${call.fault}`;
+  const tool = tools.find((one) => nameOf(one) === call.name);
+  if (tool === undefined) {
+    const names = tools.map(nameOf);
+    const near = closest(call.name, names);
+    return `there is no tool "${call.name}"${near === undefined ? `, only ${names.join(", ")}` : `: did you mean "${near}"?`}`;
+  }
+  return argumentFault((tool.function as Tool).parameters as object, call.arguments);
+}
+
+function faultText({ reason, detail }: EnvironmentFault): string {
+  if (reason === "timeout") return `the tool did not answer within ${Number(detail.deadlineMs) / 1000} s`;
+  return typeof detail.message === "string" ? detail.message : reason;
+}
+
+function resultText(value: unknown, { maxCharacters }: ToolOptions): string {
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "null");
+  const left = text.length - maxCharacters;
+  return left > 0 ? `${text.slice(0, maxCharacters)}\n... (${left} characters left out)` : text;
+}
+
+/** Tools as an environment: it answers every call of a turn; a turn without one ends the conversation. */
+export function toolEnvironment(runner: ToolRunner, o: ToolOptions): Environment {
+  const resultOf = async (call: ReadCall, turn: Turn, signal: AbortSignal): Promise<[string, boolean]> => {
+    const fault = faultOf(call, runner.tools);
+    if (fault !== undefined || "fault" in call) return [`Error: ${fault}`, false];
+    const { name, arguments: given } = call;
+    const outcome = await runner.call({ id: turn.id, name, arguments: given, row: turn.row }, signal);
+    if ("fault" in outcome) return [`Error: ${faultText(outcome.fault)}`, false];
+    return [resultText(outcome.ok, o), true];
+  };
+  return {
+    get tools() {
+      return runner.tools;
+    },
+    start: (signal) => runner.start(signal),
+    dispose: () => runner.dispose(),
+    async respond(turn, signal): Promise<CheckedReply> {
+      const { content, calls } = readCalls(turn.raw) ?? { content: turn.completion, calls: [] };
+      const before = (turn.state ?? { calls: 0, failedCalls: 0 }) as Readonly<Record<string, number>>;
+      const results = await Promise.all(calls.map((call) => resultOf(call, turn, signal)));
+      const named = calls.map((call, i) => ({ name: call.name ?? "unknown", id: callId(before.calls! + i) }));
+      const counts = {
+        calls: before.calls! + calls.length,
+        failedCalls: before.failedCalls! + results.filter(([, ok]) => !ok).length,
+      };
+      return {
+        messages: results.map(([content], i): ChatMessage => {
+          const { name, id } = named[i]!;
+          return { role: "tool", name, tool_call_id: id, content };
+        }),
+        state: counts,
+        reward: 0,
+        detail: counts,
+        ...(calls.length > 0 && {
+          turn: { role: "assistant", content, tool_calls: calls.map((call, i) => toolCall(call, named[i]!)) },
+        }),
+      };
+    },
+  };
+}
+
+/** Nine letters and digits, as Mistral's templates demand. */
+const callId = (number: number): string => `call${String(number).padStart(5, "0")}`;
+
+const toolCall = (call: ReadCall, { name, id }: { readonly name: string; readonly id: string }): ToolCall => ({
+  id,
+  type: "function",
+  function: { name, arguments: "fault" in call ? {} : call.arguments },
+});

@@ -1,0 +1,259 @@
+import type { CheckedReply, Environment, EnvironmentFault } from "../environments/environment.js";
+import type { Policy } from "../policy/policy.js";
+import type { Tokenizer } from "../policy/tokenizer.js";
+import { continuation } from "../prompt/continuation.js";
+import { type ChatMessage, turnText } from "../prompt/messages.js";
+import type { Prompter } from "../prompt/prompter.js";
+import { hashSeed } from "./random.js";
+import { type Prompted, type Rollout, type RolloutOptions, rollout } from "./rollout.js";
+
+/** What a completion is where the model talks to an environment: its turns, and what it read between them. */
+export interface Conversation {
+  /** What followed the prompt; the assistant's last turn is in it. */
+  readonly messages: readonly ChatMessage[];
+  /** Of the assistant. */
+  readonly turns: number;
+  /** By token: 1 where the model drew it, 0 where it read it. */
+  readonly mask: Uint8Array;
+  /** What the model had read before its last turn. */
+  readonly prompt: string;
+  /** The sum of what the environment gave. */
+  readonly reward: number;
+  readonly detail: Readonly<Record<string, unknown>>;
+  /** Why the environment could not answer; absent: it could. */
+  readonly fault?: EnvironmentFault | undefined;
+}
+
+/** All that the model said in a completion. */
+export const allSaid = ({
+  text,
+  messages,
+}: {
+  readonly text: string;
+  readonly messages?: readonly ChatMessage[] | undefined;
+}): string => messages?.flatMap(({ role, content }) => (role === "assistant" ? [content] : [])).join("\n") ?? text;
+
+/** A completion as one text: of a conversation, every turn with who said it. */
+export const transcript = ({ text, conversation }: Pick<Rollout, "text" | "conversation">): string =>
+  conversation?.messages
+    .map((message) => (message.role === "assistant" ? turnText(message) : `${message.role}: ${message.content}`))
+    .join("\n") ?? text;
+
+/** Who the model talks to, and how. */
+export interface Talk {
+  readonly environment: Environment;
+  readonly prompter: Prompter;
+  /** Turns of the assistant at most. */
+  readonly turns: number;
+}
+
+/** A conversation that goes on, or has ended. */
+interface Open {
+  readonly first: Rollout;
+  readonly tokenIds: number[];
+  readonly logProbs: number[];
+  readonly mask: number[];
+  readonly messages: ChatMessage[];
+  turns: number;
+  /** Tokens before the last turn. */
+  read: number;
+  state: unknown;
+  reward: number;
+  detail: Readonly<Record<string, unknown>>;
+  fault: EnvironmentFault | undefined;
+  finish: Rollout["finish"];
+}
+
+const begun = (first: Rollout): Open => ({
+  first,
+  tokenIds: [],
+  logProbs: [],
+  mask: [],
+  messages: [],
+  turns: 0,
+  read: 0,
+  state: undefined,
+  reward: 0,
+  detail: {},
+  fault: undefined,
+  finish: first.finish,
+});
+
+type Drawn = Pick<Rollout, "tokenIds" | "logProbs" | "finish">;
+
+function push(values: number[], more: Iterable<number>): void {
+  // One by one: there may be more than a call has arguments.
+  for (const value of more) values.push(value);
+}
+
+class Conversations {
+  private readonly ends: ReadonlyMap<number, string>;
+
+  constructor(
+    policy: Pick<Policy, "endTokenIds">,
+    private readonly tokenizer: Tokenizer,
+    private readonly talk: Talk,
+    private readonly o: RolloutOptions,
+  ) {
+    const ids = policy.endTokenIds ?? [];
+    this.ends = new Map(ids.map((id) => [id, tokenizer.decode([id])]));
+  }
+
+  /** The model has spoken. */
+  take(one: Open, { tokenIds, logProbs, finish }: Drawn): void {
+    one.read = one.tokenIds.length;
+    push(one.tokenIds, tokenIds);
+    push(one.logProbs, logProbs);
+    push(one.mask, new Uint8Array(tokenIds.length).fill(1));
+    one.finish = finish;
+    one.turns++;
+    one.messages.push({ role: "assistant", content: this.lastText(one) });
+  }
+
+  private lastText({ tokenIds, read }: Open): string {
+    return this.tokenizer.decode(tokenIds.slice(read), { skipSpecialTokens: true });
+  }
+
+  private endedByToken = ({ tokenIds }: Open): boolean => this.ends.has(tokenIds.at(-1)!);
+
+  /** What the environment says to the last turn; false: the conversation is over. */
+  async answer(one: Open): Promise<boolean> {
+    // A turn that was cut off is not whole, and nobody answers it.
+    if (one.finish === "length") return false;
+    const { environment, turns } = this.talk;
+    const { example } = one.first.prompt;
+    const drawn = one.tokenIds.slice(one.read, this.endedByToken(one) ? -1 : undefined);
+    const reply = await environment.respond(
+      {
+        id: one.first.id,
+        turn: one.turns,
+        messages: [...example.messages, ...one.messages],
+        completion: one.messages.at(-1)!.content,
+        raw: this.tokenizer.decode(drawn),
+        row: example.row,
+        state: one.state,
+      },
+      this.o.signal ?? new AbortController().signal,
+    );
+    if ("fault" in reply) {
+      one.fault = reply.fault;
+      return false;
+    }
+    one.state = reply.state;
+    one.reward += reply.reward;
+    one.detail = { ...one.detail, ...reply.detail };
+    if (reply.messages.length === 0) return false;
+    return one.turns < turns ? this.read(one, reply) : this.cut(one);
+  }
+
+  /** There would be more to say than there is room for. */
+  private cut(one: Open): false {
+    one.finish = "length";
+    return false;
+  }
+
+  private read(one: Open, { messages: replies, turn = one.messages.at(-1)! }: CheckedReply): boolean {
+    const { example } = one.first.prompt;
+    const { prompter } = this.talk;
+    const before = [...example.messages, ...one.messages.slice(0, -1)];
+    const exchange = { before, turn, replies, tools: example.tools };
+    const ids = prompter.encode(continuation(prompter, exchange, [...this.ends.values()], this.endedByToken(one)));
+    if (one.tokenIds.length + ids.length >= this.o.sampling.maxTokens) return this.cut(one);
+    one.messages[one.messages.length - 1] = turn;
+    one.messages.push(...replies);
+    push(one.tokenIds, ids);
+    push(one.logProbs, new Float32Array(ids.length));
+    push(one.mask, new Uint8Array(ids.length));
+    return true;
+  }
+
+  whole(one: Open): Rollout {
+    const { first, turns, reward, detail, fault, finish, messages } = one;
+    const tokenIds = Int32Array.from(one.tokenIds);
+    return {
+      ...first,
+      tokenIds,
+      logProbs: Float32Array.from(one.logProbs),
+      finish,
+      text: this.lastText(one),
+      conversation: {
+        messages,
+        turns,
+        mask: Uint8Array.from(one.mask),
+        prompt: first.prompt.text + this.tokenizer.decode(tokenIds.subarray(0, one.read)),
+        reward,
+        detail,
+        ...(fault && { fault }),
+      },
+    };
+  }
+}
+
+function joined(prompt: Int32Array, more: readonly number[]): Int32Array {
+  const ids = new Int32Array(prompt.length + more.length);
+  ids.set(prompt);
+  ids.set(more, prompt.length);
+  return ids;
+}
+
+/** Completions of each prompt; where the model talks to somebody, whole conversations. */
+export const complete = (
+  policy: Policy,
+  tokenizer: Tokenizer,
+  prompts: readonly Prompted[],
+  o: RolloutOptions,
+  talk: Talk | undefined,
+): Promise<Rollout[]> =>
+  talk === undefined ? rollout(policy, tokenizer, prompts, o) : converse(policy, tokenizer, prompts, o, talk);
+
+/**
+ * `count` conversations from each prompt: the model speaks, the environment answers, until one of them has no more to say or there
+ * is no more room. The turns of all conversations are drawn together, and keys and values stay in the cache between them.
+ */
+async function converse(
+  policy: Policy,
+  tokenizer: Tokenizer,
+  prompts: readonly Prompted[],
+  o: RolloutOptions,
+  talk: Talk,
+): Promise<Rollout[]> {
+  const all = new Conversations(policy, tokenizer, talk, o);
+  // All that was drawn may be gone on from; what is kept is bounded by the completions themselves.
+  await policy.keepPrefixes?.(Number.MAX_SAFE_INTEGER);
+  try {
+    const { onRollout, onToken, ...first } = o;
+    const drawn = await rollout(policy, tokenizer, prompts, first);
+    const open = drawn.map(begun);
+    for (const [i, one] of open.entries()) all.take(one, drawn[i]!);
+    const told = (one: Open) => onRollout?.(open.indexOf(one), all.whole(one));
+    for (let speaking = open; speaking.length > 0; ) {
+      const goesOn = await Promise.all(speaking.map((one) => all.answer(one)));
+      for (const [i, one] of speaking.entries()) if (!goesOn[i]) told(one);
+      speaking = speaking.filter((_, i) => goesOn[i]);
+      if (speaking.length > 0) await speak(policy, tokenizer, speaking, all, o);
+    }
+    return open.map((one) => all.whole(one));
+  } finally {
+    await policy.keepPrefixes?.(0);
+  }
+}
+
+/** The next turn of each. */
+async function speak(
+  policy: Policy,
+  tokenizer: Tokenizer,
+  speaking: readonly Open[],
+  all: Conversations,
+  o: RolloutOptions,
+) {
+  const asked = speaking.map(({ first, tokenIds }) => ({ ...first.prompt, ids: joined(first.prompt.ids, tokenIds) }));
+  const drawn = await rollout(policy, tokenizer, asked, {
+    ...o,
+    maxTokens: speaking.map(({ tokenIds }) => o.sampling.maxTokens - tokenIds.length),
+    count: 1,
+    seed: hashSeed(o.seed, "turn", speaking[0]!.turns),
+    onRollout: undefined,
+    onToken: undefined,
+  });
+  for (const [i, one] of speaking.entries()) all.take(one, drawn[i]!);
+}

@@ -1,0 +1,68 @@
+import type { Environment, EnvironmentFunction } from "../environments/environment.js";
+import { createEnvironment, type EnvironmentSpec } from "../environments/registry.js";
+import { RlsdError } from "../errors.js";
+import type { Policy } from "../policy/policy.js";
+import type { Tokenizer } from "../policy/tokenizer.js";
+import { checkContinues } from "../prompt/continuation.js";
+import type { Tool } from "../prompt/messages.js";
+import type { Prompter } from "../prompt/prompter.js";
+import type { ResolvedConfig } from "./config.js";
+import type { Talk } from "./conversation.js";
+import type { Example } from "./data/dataset.js";
+import { releasing } from "./durable.js";
+import type { Prompted } from "./rollout.js";
+
+/** What the model talks to: an environment by its spec, a function, or one of one's own. */
+export type EnvironmentSetting = EnvironmentSpec | EnvironmentFunction | Environment;
+
+/** Who the model talks to in a run, ready to answer; undefined: it speaks once. */
+export async function startTalk(
+  { environment: setting, rollout }: Pick<ResolvedConfig, "environment" | "rollout">,
+  prompter: Prompter,
+  signal?: AbortSignal,
+): Promise<Talk | undefined> {
+  if (setting === null) return undefined;
+  let environment: Environment;
+  try {
+    environment = createEnvironment(setting);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    throw new RlsdError("ERR_RLSD_CONFIG", `"environment": ${error.message}`, { cause: error });
+  }
+  return releasing(
+    () => environment.dispose(),
+    async () => {
+      await environment.start(signal);
+      return { environment, prompter, turns: rollout.turns };
+    },
+  );
+}
+
+const nameOf = (tool: Tool): unknown => (Object(tool.function) as { readonly name?: unknown }).name;
+
+/** An example with the tools of the environment besides its own; of one name, the environment's, which answers calls. */
+export function offering(example: Example, talk: Talk | undefined): Example {
+  const offered = talk?.environment.tools ?? [];
+  if (offered.length === 0) return example;
+  const names = new Set(offered.map(nameOf));
+  return { ...example, tools: [...example.tools.filter((tool) => !names.has(nameOf(tool))), ...offered] };
+}
+
+/** Throws ERR_RLSD_ENVIRONMENT where the model's template cannot write what the environment answers. */
+export function checkTalk(
+  talk: Talk | undefined,
+  prompts: readonly Prompted[],
+  tokenizer: Tokenizer,
+  { endTokenIds = [] }: Pick<Policy, "endTokenIds">,
+): void {
+  const [first] = prompts;
+  if (talk === undefined || first === undefined) return;
+  const ends = endTokenIds.map((id) => tokenizer.decode([id]));
+  try {
+    checkContinues(talk.prompter, first.example, ends);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    const message = `"environment": a conversation cannot go on in the words of this model: ${error.message}`;
+    throw new RlsdError("ERR_RLSD_ENVIRONMENT", message, { cause: error });
+  }
+}

@@ -1,0 +1,81 @@
+import { readCalls } from "../lib/environments/tool-calls.js";
+
+const weather = { name: "weather", arguments: { city: "Bern" } };
+const time = { name: "time", arguments: {} };
+
+describe("calls of tools in what a model wrote", () => {
+  test.each<[string, string, string]>([
+    [
+      "Hermes and Qwen",
+      'Let me see.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>',
+      "Let me see.",
+    ],
+    [
+      "arguments as JSON in a text",
+      '<tool_call>{"name": "weather", "arguments": "{\\"city\\": \\"Bern\\"}"}</tool_call>',
+      "",
+    ],
+    [
+      "Qwen 3 Coder",
+      "<tool_call>\n<function=weather>\n<parameter=city>\nBern\n</parameter>\n</function>\n</tool_call>",
+      "",
+    ],
+    ["a tag that never closes", '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}', ""],
+    ["Mistral", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}]', ""],
+    ["later Mistral", 'Well.[TOOL_CALLS]weather[ARGS]{"city": "Bern"}', "Well."],
+    ["Llama 3", '{"name": "weather", "parameters": {"city": "Bern"}}', ""],
+    ["Llama 3 with its tag", 'So: <|python_tag|>{"name": "weather", "parameters": {"city": "Bern"}}', "So:"],
+    [
+      "behind a thought",
+      '<think>\nI <tool_call>\n</think>\n\n<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>',
+      "<think>\nI <tool_call>\n</think>",
+    ],
+  ])("%s", (_, raw, content) => {
+    expect(readCalls(raw)).toEqual({ content, calls: [weather] });
+  });
+
+  test.each([
+    [
+      "Hermes",
+      '<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>\n<tool_call>{"name": "time"}</tool_call>',
+    ],
+    ["Mistral", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}, {"name": "time", "arguments": {}}]'],
+    ["later Mistral", '[TOOL_CALLS]weather[ARGS]{"city": "Bern"}[TOOL_CALLS]time[ARGS]{}'],
+    ["Llama 3", '{"name": "weather", "parameters": {"city": "Bern"}}; {"name": "time", "parameters": {}}'],
+  ])("several of %s, in their order", (_, raw) => {
+    expect(readCalls(raw)?.calls).toEqual([weather, time]);
+  });
+
+  test.each([
+    ["prose", "It is 3 degrees."],
+    ["JSON that calls nothing", '{"answer": 3}'],
+    ["a list of numbers", "[1, 2, 3]"],
+    ["JSON that is cut", '{"name": "weather"'],
+    ["a thought that never ends", '<think>\n<tool_call>{"name": "weather"}</tool_call>'],
+    ["nothing", ""],
+  ])("none in %s", (_, raw) => {
+    expect(readCalls(raw)).toBeUndefined();
+  });
+
+  test.each<[string, string | undefined, RegExp]>([
+    ["<tool_call>weather(Bern)</tool_call>", undefined, /^it is not JSON/],
+    ["<tool_call></tool_call>", undefined, /^it is not JSON/],
+    ['<tool_call>{"arguments": {}}</tool_call>', undefined, /^it has no name/],
+    ['<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', "weather", /^its arguments are not an object/],
+    ['<tool_call>{"name": "weather", "arguments": "Bern"}</tool_call>', "weather", /^its arguments are not JSON/],
+    [
+      `<tool_call>{"name": "w", "arguments": {"a": ${"[".repeat(99)}${"]".repeat(99)}}}</tool_call>`,
+      "w",
+      /nest more than 64 levels/,
+    ],
+    ["[TOOL_CALLS] nonsense", undefined, /^it is not JSON/],
+    ["<|python_tag|>print(1)", undefined, /^it is not JSON/],
+  ])("what cannot be read is a call with a fault: %s", (raw, name, fault) => {
+    expect(readCalls(raw)?.calls).toEqual([{ name, fault: expect.stringMatching(fault) }]);
+  });
+
+  test("a hundred thousand brackets end no process", () => {
+    const deep = `<tool_call>{"name": "w", "arguments": {"a": ${"[".repeat(1e5)}${"]".repeat(1e5)}}}</tool_call>`;
+    expect(readCalls(deep)?.calls).toHaveLength(1);
+  });
+});
