@@ -1,5 +1,16 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export { type ReportOptions, type RunReport, reportRun } from "./cli/report-run.js";
+export type {
+  Answer,
+  CheckedReply,
+  Environment,
+  EnvironmentFault,
+  EnvironmentFunction,
+  Reply,
+  Turn,
+} from "./environments/environment.js";
+export { createEnvironment, type EnvironmentSpec } from "./environments/registry.js";
+export type { ToolContext, ToolFunction, Tools } from "./environments/tools.js";
 export { RlsdError } from "./errors.js";
 export type { DeviceDescription } from "./native/device-binding.js";
 export type { DistillLossOptions } from "./objectives/distill-options.js";
@@ -108,6 +119,7 @@ export type { PrivilegedFunction, PrivilegedInput } from "./trainer/privileged-t
 export { type MetricsLine, type RunConfig, readRunConfig, type SampleLine } from "./trainer/run-folder.js";
 export { readMetrics, readSamples } from "./trainer/run-logs.js";
 export type { Stage } from "./trainer/stage.js";
+export type { EnvironmentSetting } from "./trainer/talk.js";
 export type { LoadPolicy } from "./trainer/teacher.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";

@@ -162,6 +162,29 @@ describe("endings", () => {
     }
   });
 
+  test("each prompt may have a limit of its own, and its tokens are those that it has anyhow", async () => {
+    await using policy = await tinyPolicy();
+    const o = sampling({ stopTokenIds: [], count: 2 });
+    const whole = await policy.generate(prompts(4), o);
+    const limits = [3, 12, 1, 7];
+    const drawn = await policy.generate(prompts(4), { ...o, maxTokens: limits });
+    for (const [i, group] of drawn.entries()) {
+      expect(group.map(({ tokenIds, finish }) => [[...tokenIds], finish])).toEqual(
+        whole[i]!.map(({ tokenIds }) => [[...tokenIds.slice(0, limits[i])], "length"]),
+      );
+    }
+    for (const [maxTokens, message] of [
+      [[3, 4], /4 numbers, one a prompt, for maxTokens/],
+      [[1, 2, 0, 4], /at least 1 for maxTokens\[2\]/],
+    ] as const) {
+      await expect(policy.generate(prompts(4), { ...o, maxTokens })).rejects.toThrow(message);
+    }
+    await expect(policy.generate(prompts(2), { ...o, maxTokens: [4, 96] })).rejects.toMatchObject({
+      code: "ERR_RLSD_TOO_LONG",
+      message: expect.stringMatching(/^prompts\[1\]/),
+    });
+  });
+
   test("the model's own end tokens are the default", async () => {
     const ending = await tinyPolicy({ endTokenIds: [2, 9] });
     const wanted = await policy.generate(prompts(6), sampling({ stopTokenIds: [2, 9] }));

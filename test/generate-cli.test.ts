@@ -50,6 +50,33 @@ async function drawn(question: string, options: object = {}) {
   return { text: policy.tokenizer!.decode(tokenIds, { skipSpecialTokens: true }), tokenIds, logProbs, finish };
 }
 
+describe("an environment", () => {
+  test("answers the model's turns, as in a run that has it", () => {
+    writeFileSync(
+      path("next.mjs"),
+      `export const respond = ({ turn }) => (turn === 1 ? ${JSON.stringify(OTHER)} : null);`,
+    );
+    writeFileSync(path("ask.yaml"), "");
+    const set = ["--set", "environment.type=module", "--set", "environment.path=./next.mjs"];
+    const [{ messages, prompt, completion, tokenIds, logProbs }] = askJson(QUESTION, ...set) as [Line];
+    const [answered] = askJson(QUESTION);
+    expect(messages).toEqual([
+      { role: "user", content: QUESTION },
+      { role: "assistant", content: answered!.completion },
+      { role: "user", content: OTHER },
+    ]);
+    expect(prompt).toContain(`<|user|>${OTHER}<|assistant|>`);
+    expect(prompt.startsWith(answered!.prompt)).toBe(true);
+    expect(completion).not.toBe(answered!.completion);
+    expect(logProbs).toHaveLength(tokenIds.length);
+    // Such a line can be judged as it is.
+    writeFileSync(path("talked.jsonl"), ask("--json", QUESTION, ...set).stdout);
+    const scored = rlsd("credit", clock, "talked.jsonl", "--set", "reward=numeric", "--json");
+    expect(scored.stderr).toMatch(/answer/);
+    expect(ask(QUESTION, ...set).stdout).toBe(`${completion}\n`);
+  });
+});
+
 describe("a prompt on the command line", () => {
   test("is answered greedily, and how fast is told on stderr", async () => {
     const { status, stdout, stderr } = ask(QUESTION);

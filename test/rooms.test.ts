@@ -71,7 +71,8 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   policy: ["native", "tensor", "objectives"],
   prompt: [],
   verifiers: [],
-  trainer: ["ops", "policy", "prompt", "verifiers", "objectives", "tensor"],
+  environments: ["verifiers"],
+  trainer: ["ops", "policy", "prompt", "verifiers", "environments", "objectives", "tensor"],
   cli: ["ops", "policy", "prompt", "verifiers", "trainer", "report", "objectives", "tensor", "reference"],
 };
 /** Rooms from which another may import types alone. */
@@ -80,6 +81,7 @@ const TYPES_ONLY: Record<string, readonly string[]> = {
   report: ["trainer"],
   prompt: ["policy", "verifiers"],
   verifiers: ["policy", "prompt"],
+  environments: ["prompt"],
 };
 /** Rooms that use no package at all, or only the ones named. */
 const PACKAGES: Record<string, RegExp> = {

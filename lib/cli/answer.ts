@@ -1,21 +1,27 @@
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Rollout } from "../trainer/rollout.js";
 import { rounded } from "../trainer/run-folder.js";
+import type { Message } from "../verifiers/verifier.js";
 import { readable, tell } from "./command.js";
+import { oneLine } from "./one-line.js";
 
 /**
  * A completion as `rlsd generate --json` prints it: what was drawn, then the other columns of the row that it answers, so
  * that it can be scored and credited.
  */
-export function answerLine({ id, prompt, text, tokenIds, logProbs, finish }: Rollout): Record<string, unknown> {
-  const { messages, row } = prompt.example;
+export function answerLine(rollout: Rollout): Record<string, unknown> {
+  const { id, prompt, text, tokenIds, logProbs, finish, conversation } = rollout;
+  const { messages, tools, row } = prompt.example;
+  // Of a conversation the last turn is the completion, and all before it was asked.
+  const start = (conversation?.mask.lastIndexOf(0) ?? -1) + 1;
   const drawn = {
     id,
-    prompt: prompt.text,
-    messages,
+    prompt: conversation?.prompt ?? prompt.text,
+    messages: [...messages, ...(conversation?.messages.slice(0, -1) ?? [])],
+    ...(tools.length > 0 && { tools }),
     completion: text,
-    tokenIds: [...tokenIds],
-    logProbs: rounded(logProbs),
+    tokenIds: [...tokenIds.subarray(start)],
+    logProbs: rounded(logProbs.subarray(start)),
     finish,
   };
   // A list of completions would be taken for those of this row.
@@ -27,6 +33,8 @@ export interface LiveText {
   /** What is shown by now. */
   readonly shown: string;
   token(id: number): void;
+  /** What the model is answered, each message a line of its own. */
+  reply(replies: readonly Message[]): void;
   /** Shows what is left of the whole text: the bytes of a character that was cut off. */
   end(text: string): void;
 }
@@ -35,6 +43,8 @@ export interface LiveText {
 export function createLiveText(tokenizer: Tokenizer): LiveText {
   const feed = tokenizer.stream({ skipSpecialTokens: true });
   let shown = "";
+  /** Where the last turn begins. */
+  let begun = 0;
   const show = (piece: string) => {
     if (piece === "") return;
     shown += piece;
@@ -45,7 +55,15 @@ export function createLiveText(tokenizer: Tokenizer): LiveText {
       return shown;
     },
     token: (id) => show(feed(id)),
-    end: (text) => show(text.startsWith(shown) ? text.slice(shown.length) : ""),
+    reply(replies) {
+      const lines = replies.map(({ role, name = role, content }) => `[${name}] ${oneLine(content, 200)}\n`);
+      show(`${shown.endsWith("\n") || shown === "" ? "" : "\n"}${lines.join("")}`);
+      begun = shown.length;
+    },
+    end(text) {
+      const last = shown.slice(begun);
+      show(text.startsWith(last) ? text.slice(last.length) : "");
+    },
   };
 }
 

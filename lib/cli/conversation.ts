@@ -14,6 +14,9 @@ export interface ConversationOptions {
 
 const RESET = "/reset";
 
+/** A turn of the assistant; of nothing, none. */
+const said = (content: string): readonly Message[] => (content === "" ? [] : [{ role: "assistant", content }]);
+
 /** Errors of what was typed: the next line may do better. */
 const OF_A_LINE = new Set(["ERR_RLSD_PROMPT", "ERR_RLSD_CHAT_TEMPLATE"]);
 
@@ -37,14 +40,14 @@ function createStoppable(lines: Interface) {
   };
 }
 
-/** The answer to the last of the messages, shown as it is drawn; what was shown of it where it was stopped. */
+/** What follows the messages, shown as it is drawn: the answer, or what was shown of it where it was stopped. */
 async function answer(
   asked: Asked,
   messages: readonly Message[],
   turn: number,
   signal: AbortSignal,
   { temperature, json, speed }: ConversationOptions,
-): Promise<string> {
+): Promise<readonly Message[]> {
   const prompt = promptOf(asked, messages, String(turn));
   const live = json ? undefined : createLiveText(asked.tokenizer);
   const onToken = (id: number) => {
@@ -52,13 +55,14 @@ async function answer(
     live?.token(id);
   };
   try {
-    const drawn = answers(asked, [prompt], { count: 1, temperature, before: turn, signal, onToken });
+    const onReply = (replies: readonly Message[]) => live?.reply(replies);
+    const drawn = answers(asked, [prompt], { count: 1, temperature, before: turn, signal, onToken, onReply });
     const [rollout] = await speed.during(async () => (await drawn.next()).value as Rollout[]);
     if (json) printJson(answerLine(rollout!));
     live?.end(rollout!.text);
-    return rollout!.text;
+    return rollout!.conversation?.messages ?? said(rollout!.text);
   } catch (error) {
-    if (error instanceof Interrupted) return live?.shown ?? "";
+    if (error instanceof Interrupted) return said(live?.shown ?? "");
     throw error;
   } finally {
     if (live !== undefined && live.shown !== "") process.stdout.write("\n");
@@ -91,8 +95,8 @@ export async function converse(asked: Asked, o: ConversationOptions): Promise<vo
       else if (line.trim() !== "") {
         const asking: Message[] = [...messages, { role: "user", content: line }];
         try {
-          const text = await stoppable((signal) => answer(asked, asking, turn++, signal, o));
-          if (chat && text !== "") messages = [...asking, { role: "assistant", content: text }];
+          const answered = await stoppable((signal) => answer(asked, asking, turn++, signal, o));
+          if (chat && answered.length > 0) messages = [...asking, ...answered];
         } catch (error) {
           if (!(error instanceof RlsdError && OF_A_LINE.has(error.code))) throw error;
           tell(`rlsd: ${error.message}${messages.length > 0 ? ` (${RESET} forgets what was said)` : ""}`);

@@ -125,7 +125,7 @@ async function askAll(
     if (live !== undefined && live.shown !== "") progress.quiet();
   };
   const total = prompts.length * o.count;
-  const drawn = answers(asked, prompts, { ...o, onToken });
+  const drawn = answers(asked, prompts, { ...o, onToken, onReply: (replies) => live?.reply(replies) });
   const show = (rollouts: readonly Rollout[]) => {
     if (json) for (const rollout of rollouts) printJson(answerLine(rollout));
     else if (live !== undefined) live.end(rollouts[0]!.text);
@@ -145,33 +145,34 @@ async function askAll(
 }
 
 async function runGenerate(directory: string, prompts: readonly string[], flags: GenerateFlags): Promise<void> {
-  const { openAsked } = await import("../trainer/generate-run.js");
+  const { openAsked, disposeAsked } = await import("../trainer/generate-run.js");
   const { createSpeed } = await import("./answer.js");
   const { base, json = false, count, temperature = count > 1 ? 1 : 0 } = flags;
   const settings = await settingsOf(flags);
   const given = await givenPrompts(prompts, flags);
   const speed = createSpeed();
-  const { signal, dispose } = onInterrupt(() => {});
+  const interrupt = onInterrupt(() => {});
   const progress = { stage: "reading the model", quiet: () => {} };
   progress.quiet = meanwhile(() => progress.stage + (speed.tokens === 0 ? "" : `, ${speed.tokens} tokens`));
-  let asked: Asked | undefined;
+  let dispose = async () => {};
   try {
-    asked = await openAsked(directory, settings, { base });
-    signal.throwIfAborted();
+    const asked = await openAsked(directory, settings, { base });
+    dispose = () => disposeAsked(asked);
+    interrupt.signal.throwIfAborted();
     if (given === undefined) {
       progress.quiet();
-      dispose();
+      interrupt.dispose();
       const { converse } = await import("./conversation.js");
       await converse(asked, { temperature, json, speed });
       return;
     }
     const all = await readPrompts(asked, given, flags);
-    await askAll(asked, all, { count, temperature, signal }, { json, speed, progress });
+    await askAll(asked, all, { count, temperature, signal: interrupt.signal }, { json, speed, progress });
   } finally {
     progress.quiet();
-    dispose();
+    interrupt.dispose();
     speed.tell();
-    await asked?.policy.dispose();
+    await dispose();
   }
 }
 

@@ -1,6 +1,6 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
-import { deltaAt, strengthOf, type View, viewOf } from "../report/picture.js";
+import { deltaAt, strengthOf, type View, viewOf, wasRead } from "../report/picture.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
@@ -21,6 +21,11 @@ const SHADES = [0.05, 0.25, 0.5, 0.85];
 const STRONGEST = 5;
 
 const paint = (text: string, shade: number): string => `\u001b[48;5;${shade};38;5;16m${text}\u001b[0m`;
+
+const dim = (text: string): string => `\u001b[2m${text}\u001b[0m`;
+
+/** Each line by itself: a background that goes over the end of one would fill the rest of it. */
+const onLines = (text: string, styled: (part: string) => string): string => text.replaceAll(/[^\n]+/g, styled);
 
 interface Shown {
   readonly t: number;
@@ -52,9 +57,9 @@ function coloured(sample: SampleLine, shown: readonly Shown[], view: View, { col
     .map((text, t) => {
       const { value, excess, shade } = places.get(t) ?? {};
       const own = visible(text);
+      if (wasRead(sample, t)) return color ? onLines(own, dim) : own;
       if (value === undefined || shade === undefined || own === "") return own;
-      // A background that goes over the end of a line would fill the rest of it.
-      if (color) return own.replaceAll(/[^\n]+/g, (part) => paint(part, shade));
+      if (color) return onLines(own, (part) => paint(part, shade));
       // Before a line break, lest the next line begin with it.
       return Math.abs(excess!) < SHADES[1]! * view.full(clip) ? own : own.replace(/\n*$/, `{${value.toFixed(2)}}$&`);
     })

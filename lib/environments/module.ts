@@ -70,7 +70,8 @@ async function loadFunction({ path, export: name, options }: ModuleSpec): Promis
 /** Exports that are tools by their form; or, with options, what the export `tools` makes of them. */
 async function loadTools({ path, options }: ModuleSpec): Promise<Tools> {
   const exported = await load(path);
-  const isTool = (value: unknown) => typeof (Object(value) as { call?: unknown }).call === "function";
+  // A function has a `call` too, and is none.
+  const isTool = (value: unknown) => typeof value === "object" && typeof Object(value).call === "function";
   let tools: unknown = Object.fromEntries(Object.entries(exported).filter(([, value]) => isTool(value)));
   if (options !== undefined || typeof exported.tools === "object") {
     tools = typeof exported.tools === "function" ? await exported.tools(options) : exported.tools;
@@ -93,18 +94,23 @@ export function createJudge(given: Readonly<Record<string, unknown>>) {
       if (spec.type === "tools") tools = await loadTools(spec);
       else respond = await loadFunction(spec);
     },
-    async judge(question: Question, signal: AbortSignal): Promise<Said> {
+    async judge(question: Question, signal: AbortSignal): Promise<Said | EnvironmentFault> {
       if (question.ask === "tools") return { said: toolSchemas(tools) };
       if (question.ask === "respond") return { said: plainData(await respond!(question, signal)) };
       const { name, arguments: given, row } = question;
-      return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
+      try {
+        return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
+      } catch (error) {
+        // The model reads it, to whom places in a file say nothing.
+        return { reason: "error", detail: { message: String(error) } };
+      }
     },
   };
 }
 
 /** The side of the trainer: a pool of workers that answer questions. */
 export class ModuleWorkers {
-  readonly #harness: Harness<Question, Said>;
+  readonly #harness: Harness<Question, Said | EnvironmentFault>;
 
   constructor(spec: ModuleSpec, options: HarnessOptions) {
     // Found out now, and without a worker.
@@ -128,7 +134,7 @@ export class ModuleWorkers {
     question: Question,
     signal: AbortSignal,
   ): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }> {
-    const answer: Said | Verdict = await this.#harness.verify(question, signal);
+    const answer: Said | EnvironmentFault | Verdict = await this.#harness.verify(question, signal);
     if ("said" in answer) return { ok: answer.said };
     return { fault: { reason: answer.reason ?? "error", detail: answer.detail ?? {} } };
   }

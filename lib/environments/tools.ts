@@ -45,7 +45,12 @@ export function checkTools(tools: unknown, where: string): asserts tools is Tool
   }
   for (const [name, tool] of entries) {
     const { description, parameters = NO_ARGUMENTS, call } = Object(tool) as Partial<ToolFunction>;
-    const isTool = typeof description === "string" && typeof call === "function" && Object(parameters) === parameters;
+    // A function has a `call` too, and is none.
+    const isTool =
+      typeof tool === "object" &&
+      typeof description === "string" &&
+      typeof call === "function" &&
+      Object(parameters) === parameters;
     if (!isTool) {
       const message = `Expected the tool "${name}" of ${where} to be { description, parameters, call } but received ${show(tool)}.`;
       throw new RlsdError("ERR_RLSD_ENVIRONMENT", message);
@@ -94,6 +99,9 @@ function faultText({ reason, detail }: EnvironmentFault): string {
   return typeof detail.message === "string" ? detail.message : reason;
 }
 
+/** As the model reads it. */
+const errorText = (why: string): string => (why.startsWith("Error: ") ? why : `Error: ${why}`);
+
 function resultText(value: unknown, { maxCharacters }: ToolOptions): string {
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "null");
   const left = text.length - maxCharacters;
@@ -104,10 +112,10 @@ function resultText(value: unknown, { maxCharacters }: ToolOptions): string {
 export function toolEnvironment(runner: ToolRunner, o: ToolOptions): Environment {
   const resultOf = async (call: ReadCall, turn: Turn, signal: AbortSignal): Promise<[string, boolean]> => {
     const fault = faultOf(call, runner.tools);
-    if (fault !== undefined || "fault" in call) return [`Error: ${fault}`, false];
+    if (fault !== undefined || "fault" in call) return [errorText(fault!), false];
     const { name, arguments: given } = call;
     const outcome = await runner.call({ id: turn.id, name, arguments: given, row: turn.row }, signal);
-    if ("fault" in outcome) return [`Error: ${faultText(outcome.fault)}`, false];
+    if ("fault" in outcome) return [errorText(faultText(outcome.fault)), false];
     return [resultText(outcome.ok, o), true];
   };
   return {

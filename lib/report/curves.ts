@@ -141,6 +141,7 @@ function rollouts(train: Lines): Chart[] {
       include: [0],
       series: series(train, { length: "mean", lengthMax: "longest" }),
     },
+    { title: "Turns", about: "Of the model in a conversation", include: [0], series: series(train, { turns: "mean" }) },
     {
       title: "Entropy",
       about: "Mean surprise of the drawn tokens; near 0 there is nothing left to explore",

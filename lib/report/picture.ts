@@ -3,8 +3,13 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import { type Html, html } from "./html.js";
 import { short, signed } from "./numbers.js";
 
+/** Whether the model read the token between its turns: nothing is known of what it did not draw. */
+export const wasRead = ({ mask }: SampleLine, t: number): boolean => mask?.[t] === 0;
+
 /** log P of the teacher over what it is weighed against, which is the evidence at a token; undefined: there is none. */
-export function deltaAt({ teacherLogProbs, contrastLogProbs, logProbs }: SampleLine, t: number): number | undefined {
+export function deltaAt(sample: SampleLine, t: number): number | undefined {
+  if (wasRead(sample, t)) return undefined;
+  const { teacherLogProbs, contrastLogProbs, logProbs } = sample;
   const [teacher, against] = [teacherLogProbs[t], (contrastLogProbs ?? logProbs)[t]];
   return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
 }
@@ -36,7 +41,7 @@ const divergence: View = {
   name: "divergence",
   neutral: 0,
   full: () => 0.3,
-  valueAt: ({ divergences }, t) => asNumber(divergences?.[t]),
+  valueAt: (sample, t) => (wasRead(sample, t) ? undefined : asNumber(sample.divergences?.[t])),
 };
 
 /** In nats. */

@@ -2,13 +2,14 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
-import { captionOf, deltaAt, styleAt } from "./picture.js";
+import { captionOf, deltaAt, styleAt, wasRead } from "./picture.js";
 import { clipOf } from "./settings.js";
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);
 
 function readingsOf(sample: SampleLine, t: number): string[] {
+  if (wasRead(sample, t)) return ["read, not drawn: no part of the loss"];
   const { logProbs, teacherLogProbs, contrastLogProbs, evidenceWeights, divergences, tokenAdvantages } = sample;
   const delta = deltaAt(sample, t);
   return [
@@ -26,7 +27,7 @@ function token(sample: SampleLine, t: number, clip: number): Html {
   const text = visible(sample.tokenText[t] ?? "");
   const readings = readingsOf(sample, t);
   const style = styleAt(sample, t, clip);
-  return html`<span class="t${text === "" && " part"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
+  return html`<span class="t${text === "" && " part"}${wasRead(sample, t) && " read"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
 
 type Detail = Readonly<Record<string, unknown>>;

@@ -34,7 +34,7 @@ ${Array.from({ length: COLORS }, (_, i) => `.line.c${i} { stroke: var(--c${i}); 
 .sample.up { border-left-color: var(--c2); } .sample.down { border-left-color: var(--c3); }
 .sample header span { margin-left: .7rem; } .sample .a { font-weight: 600; } .sample small { margin-left: .7rem; }
 .tokens { white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0 .2rem; line-height: 1.75; }
-.t { border-radius: 3px; padding: .1em 0; unicode-bidi: isolate; } .t.part { padding: .1em .2em; } .t:hover, .t:focus { outline: 1.5px solid var(--text); }
+.t { border-radius: 3px; padding: .1em 0; unicode-bidi: isolate; } .t.part { padding: .1em .2em; } .t.read { color: var(--soft); font-style: italic; } .t:hover, .t:focus { outline: 1.5px solid var(--text); }
 pre { background: var(--card); padding: .6rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 22rem; overflow-y: auto; }
 pre.seen { border-left: 3px solid var(--c1); } summary { cursor: pointer; color: var(--soft); font-size: .88rem; }
 .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 1.2rem; margin-top: 1rem; }

@@ -49,6 +49,8 @@ export interface Talk {
 
 /** A conversation that goes on, or has ended. */
 interface Open {
+  /** Its place among all. */
+  readonly at: number;
   readonly first: Rollout;
   readonly tokenIds: number[];
   readonly logProbs: number[];
@@ -64,7 +66,8 @@ interface Open {
   finish: Rollout["finish"];
 }
 
-const begun = (first: Rollout): Open => ({
+const begun = (first: Rollout, at: number): Open => ({
+  at,
   first,
   tokenIds: [],
   logProbs: [],
@@ -161,6 +164,7 @@ class Conversations {
     if (one.tokenIds.length + ids.length >= this.o.sampling.maxTokens) return this.cut(one);
     one.messages[one.messages.length - 1] = turn;
     one.messages.push(...replies);
+    this.o.onReply?.(one.at, replies);
     push(one.tokenIds, ids);
     push(one.logProbs, new Float32Array(ids.length));
     push(one.mask, new Uint8Array(ids.length));
@@ -221,14 +225,12 @@ async function converse(
   // All that was drawn may be gone on from; what is kept is bounded by the completions themselves.
   await policy.keepPrefixes?.(Number.MAX_SAFE_INTEGER);
   try {
-    const { onRollout, onToken, ...first } = o;
-    const drawn = await rollout(policy, tokenizer, prompts, first);
+    const drawn = await rollout(policy, tokenizer, prompts, { ...o, onRollout: undefined });
     const open = drawn.map(begun);
     for (const [i, one] of open.entries()) all.take(one, drawn[i]!);
-    const told = (one: Open) => onRollout?.(open.indexOf(one), all.whole(one));
     for (let speaking = open; speaking.length > 0; ) {
       const goesOn = await Promise.all(speaking.map((one) => all.answer(one)));
-      for (const [i, one] of speaking.entries()) if (!goesOn[i]) told(one);
+      for (const [i, one] of speaking.entries()) if (!goesOn[i]) o.onRollout?.(one.at, all.whole(one));
       speaking = speaking.filter((_, i) => goesOn[i]);
       if (speaking.length > 0) await speak(policy, tokenizer, speaking, all, o);
     }
@@ -246,6 +248,8 @@ async function speak(
   all: Conversations,
   o: RolloutOptions,
 ) {
+  const tell = (at: number, id: number, logProb: number) =>
+    o.onToken?.(Math.floor(at / o.count), at % o.count, id, logProb);
   const asked = speaking.map(({ first, tokenIds }) => ({ ...first.prompt, ids: joined(first.prompt.ids, tokenIds) }));
   const drawn = await rollout(policy, tokenizer, asked, {
     ...o,
@@ -253,7 +257,7 @@ async function speak(
     count: 1,
     seed: hashSeed(o.seed, "turn", speaking[0]!.turns),
     onRollout: undefined,
-    onToken: undefined,
+    onToken: o.onToken && ((i, _, id, logProb) => tell(speaking[i]!.at, id, logProb)),
   });
   for (const [i, one] of speaking.entries()) all.take(one, drawn[i]!);
 }

@@ -49,6 +49,13 @@ function askedText({ student, teacher, demonstration, earlier = [] }: DryRun["as
   ];
 }
 
+function environmentText({ environment }: DryRun): string[] {
+  if (environment === null) return [];
+  const { tools, turns } = environment;
+  const offered = tools.length === 0 ? "answers" : `offers ${tools.join(", ")}`;
+  return [`environment ${offered}; at most ${turns} turns, and what is read between them counts as tokens`];
+}
+
 function stepText({ config, sequencesPerStep, tokensPerStep, traceTokens }: DryRun): string[] {
   const { prompts, count, maxTokens } = config.rollout;
   if (traceTokens === null) {
@@ -104,6 +111,7 @@ export function dryRunText(plan: DryRun): string {
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
     ...endingsText(plan.endings),
+    ...environmentText(plan),
     ...stepText(plan),
     `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +
       ("activations" in memory ? "" : ", and activations"),

@@ -16,6 +16,7 @@ import type { Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
 import { type SuccessRule, successRule } from "./success.js";
+import { toolName } from "./talk.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
@@ -46,6 +47,8 @@ export interface DryRun extends ParameterCounts {
   };
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
+  /** Who answers the model's turns; null: it has one. */
+  readonly environment: { readonly tools: readonly string[]; readonly turns: number } | null;
   readonly promptTokens: Spread;
   /** Of traces that are learned; null: there are none. */
   readonly traceTokens: Spread | null;
@@ -138,6 +141,11 @@ function privilegedRows(
   };
 }
 
+function environmentOf({ talk }: Materials): DryRun["environment"] {
+  if (talk === undefined) return null;
+  return { tools: talk.environment.tools.map(toolName), turns: talk.turns };
+}
+
 function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy: Policy): string[] | null {
   const tokens = policy.endTokenIds?.map((id) => tokenizer.decode([id]) || `token ${id}`);
   // Two end tokens may read alike, and a stop string as one of them.
@@ -180,6 +188,7 @@ export async function dryRun(
       heldOutInTraining: heldOutInTraining(materials),
       columns: materials.columns,
       endings: endingsOf(config, materials, policy),
+      environment: environmentOf(materials),
       promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
       traceTokens: imitates(config) ? spread(materials.train.map(learnedTokens)) : null,
       sequencesPerStep: shape.sequences,

@@ -1,6 +1,7 @@
 import { RlsdError } from "../errors.js";
 import type { Completion, Policy, SamplingOptions } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
+import type { ChatMessage } from "../prompt/messages.js";
 import { spanMask } from "../prompt/spans.js";
 import type { Imitation } from "../prompt/turns.js";
 import type { ResolvedConfig } from "./config.js";
@@ -57,6 +58,8 @@ export interface RolloutOptions {
   readonly firstGroup: number;
   readonly signal?: AbortSignal | undefined;
   readonly onToken?: SamplingOptions["onToken"];
+  /** Called with what a conversation's environment said and the conversation's place in the result, before the model reads it. */
+  readonly onReply?: ((index: number, replies: readonly ChatMessage[]) => void) | undefined;
   /** Called with each rollout and its place in the result once it is whole, while others are still drawn; by a policy that can. */
   readonly onRollout?: ((index: number, rollout: Rollout) => void) | undefined;
 }

@@ -17,7 +17,10 @@ export type EnvironmentSetting = EnvironmentSpec | EnvironmentFunction | Environ
 
 /** Who the model talks to in a run, ready to answer; undefined: it speaks once. */
 export async function startTalk(
-  { environment: setting, rollout }: Pick<ResolvedConfig, "environment" | "rollout">,
+  {
+    environment: setting,
+    rollout,
+  }: Pick<ResolvedConfig, "environment"> & { rollout: Pick<ResolvedConfig["rollout"], "turns"> },
   prompter: Prompter,
   signal?: AbortSignal,
 ): Promise<Talk | undefined> {
@@ -38,14 +41,14 @@ export async function startTalk(
   );
 }
 
-const nameOf = (tool: Tool): unknown => (Object(tool.function) as { readonly name?: unknown }).name;
+export const toolName = (tool: Tool): string => String((Object(tool.function) as { readonly name?: unknown }).name);
 
 /** An example with the tools of the environment besides its own; of one name, the environment's, which answers calls. */
 export function offering(example: Example, talk: Talk | undefined): Example {
   const offered = talk?.environment.tools ?? [];
   if (offered.length === 0) return example;
-  const names = new Set(offered.map(nameOf));
-  return { ...example, tools: [...example.tools.filter((tool) => !names.has(nameOf(tool))), ...offered] };
+  const names = new Set(offered.map(toolName));
+  return { ...example, tools: [...example.tools.filter((tool) => !names.has(toolName(tool))), ...offered] };
 }
 
 /** Throws ERR_RLSD_ENVIRONMENT where the model's template cannot write what the environment answers. */

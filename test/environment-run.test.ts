@@ -1,0 +1,315 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { EnvironmentFunction, Turn } from "../lib/environments/environment.js";
+import { fileLines } from "../lib/file-lines.js";
+import { evaluateModel, loadPolicy } from "../lib/index.js";
+import type { TrainConfig } from "../lib/trainer/config.js";
+import { dryRun } from "../lib/trainer/dry-run.js";
+import type { SampleLine } from "../lib/trainer/run-folder.js";
+import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
+import { train } from "../lib/trainer/train.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
+import { END, type Script, scripted, talkingModel } from "./support/talking-policy.js";
+import { rowsFile, tokenizer } from "./support/tools.js";
+
+const question = (i: number) => ({
+  messages: [{ role: "user", content: `What is ${i} + 2?` }],
+  answer: `${i + 2}`,
+  trace: `It is ${i + 2}.`,
+});
+const CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 3, "b": 2}}\n</tool_call>';
+
+const tools = {
+  add: {
+    description: "Adds two numbers.",
+    parameters: { type: "object", properties: { a: { type: "number" }, b: { type: "number" } }, required: ["a", "b"] },
+    call: ({ a, b }: { a: number; b: number }) => a + b,
+  },
+};
+
+let model: string;
+beforeAll(async () => {
+  model = await talkingModel();
+});
+
+/** Settings of a run on two rows. */
+const settings = (o: Omit<TrainConfig, "output"> = {}): TrainConfig & { output: string } => ({
+  model,
+  output: join(mkdtempSync(join(tmpdir(), "rlsd-environment-run-")), "run"),
+  data: { train: [rowsFile([question(3), question(4)])], shuffle: false },
+  steps: 1,
+  reward: ({ completion, row }) => Number(completion.includes(String(row.answer))),
+  privileged: { template: "{{ content }} {{ privileged }}" },
+  objective: { creditMix: 1 },
+  eval: { atStart: false },
+  log: { samples: 100 },
+  ...o,
+  rollout: { prompts: 2, count: 2, maxTokens: 200, ...o.rollout },
+});
+
+async function all<T>(lines: AsyncIterable<T>): Promise<T[]> {
+  const out: T[] = [];
+  for await (const line of lines) out.push(line);
+  return out;
+}
+
+/** The first completion of each prompt calls and then says what it was told; the second guesses at once. */
+const calling: Script = (read, sample) => {
+  const [, told] = /<tool_response>\n(.*)\n<\/tool_response>/.exec(read) ?? [];
+  if (told !== undefined) return `It is ${told}.${END}`;
+  return sample === 0 ? `${CALL}${END}` : `I guess 6.${END}`;
+};
+
+async function run(o: Omit<TrainConfig, "output">, script: Script = calling): Promise<SampleLine[]> {
+  const given = settings(o);
+  await train(given, { loadPolicy: (directory) => scripted(directory, script) as never });
+  return all(readSamples(given.output));
+}
+
+const drawnText = ({ tokenText, mask }: SampleLine) => tokenText.filter((_, t) => mask?.[t] === 1).join("");
+
+describe("a run with tools", () => {
+  test("draws turns, reads results between them, and learns from what it drew alone", async () => {
+    const given = settings({ environment: { type: "tools", tools } });
+    await train(given, { loadPolicy: (directory) => scripted(directory, calling) as never });
+    const samples = await all(readSamples(given.output));
+    const [called, guessed] = samples;
+    expect(called).toMatchObject({
+      completion: "It is 5.",
+      reward: 1,
+      detail: { calls: 1, failedCalls: 0 },
+      finish: "stop",
+    });
+    expect(called!.messages!.map(({ role, content }) => [role, content])).toEqual([
+      ["assistant", ""],
+      ["tool", "5"],
+      ["assistant", "It is 5."],
+    ]);
+    expect(drawnText(called!)).toBe(`${CALL}${END}It is 5.${END}`);
+    expect(called!.tokenText.join("")).toBe(
+      `${CALL}${END}\n<|im_start|>user\n<tool_response>\n5\n</tool_response>${END}\n<|im_start|>assistant\nIt is 5.${END}`,
+    );
+    expect(guessed).toMatchObject({ completion: "I guess 6.", reward: 0 });
+    expect(guessed!.mask).toEqual(guessed!.tokenIds.map(() => 1));
+    for (const { mask, tokenAdvantages, evidenceWeights, advantage, teacherLogProbs } of samples) {
+      expect(teacherLogProbs.length).toBe(mask!.length);
+      for (const [t, drawn] of mask!.entries()) {
+        expect(tokenAdvantages[t] === 0).toBe(drawn === 0);
+        if (drawn === 0) expect(evidenceWeights[t]).toBe(1);
+        else expect(Math.sign(tokenAdvantages[t]!)).toBe(Math.sign(advantage));
+      }
+    }
+    const [metrics] = await all(readMetrics(given.output));
+    const drawn = samples.reduce((n, { mask }) => n + mask!.reduce((a, b) => a + b, 0), 0);
+    expect(metrics).toMatchObject({ tokens: drawn, turns: 1.5, accuracy: 0.5 });
+  });
+
+  test("the plan shows what is offered", async () => {
+    const plan = await dryRun(settings({ environment: { type: "tools", tools } }));
+    expect(plan.asked.student).toMatch(/Tools:\n<tools>\n.*"name": "add"/);
+    expect(plan.asked.teacher).toMatch(/"name": "add".* It is 5\./s);
+    expect(plan.environment).toEqual({ tools: ["add"], turns: 8 });
+  });
+
+  test("the environment's tool answers where a row has one of that name", async () => {
+    const own = { type: "function", function: { name: "add", description: "mine", parameters: { type: "object" } } };
+    const data = { train: [rowsFile([{ ...question(3), tools: [own] }])] };
+    const { asked } = await dryRun(settings({ data, environment: { type: "tools", tools } }));
+    expect(asked.student).not.toContain("mine");
+    expect(asked.student.match(/"name": "add"/g)).toHaveLength(1);
+  });
+});
+
+describe("a conversation", () => {
+  const environment: EnvironmentFunction = ({ turn, state }) =>
+    turn < 3
+      ? { messages: `more ${turn}`, state: [...((state as number[]) ?? []), turn], reward: turn }
+      : { reward: 10, detail: { state } };
+
+  test("has the log-probs of one sequence, bit for bit, whatever it was drawn in", async () => {
+    const given = settings({
+      environment: (turn) => (turn.turn < 3 ? `more ${turn.turn}` : null),
+      rollout: { prompts: 2, count: 3, maxTokens: 120 },
+      reward: ({ turns }) => turns!.length,
+      // Whatever the random model says, its turn ends.
+      steps: 1,
+    });
+    await train({ ...given, rollout: { ...given.rollout, stopStrings: ["e", "a", "t"] } });
+    const samples = await all(readSamples(given.output));
+    expect(Math.max(...samples.map(({ messages }) => messages!.length))).toBe(5);
+    await using policy = await loadPolicy(model);
+    for (const { prompt, tokenIds, logProbs, mask } of samples) {
+      const [scored] = await policy.score([
+        { prompt: tokenizer.encode(prompt), completion: Int32Array.from(tokenIds) },
+      ]);
+      for (const [t, drawn] of mask!.entries()) {
+        expect(logProbs[t]).toBe(drawn === 1 ? Number(scored![t]!.toPrecision(7)) : 0);
+      }
+    }
+  });
+
+  test("is told to the environment as it is, and its rewards add up", async () => {
+    const heard: Turn[] = [];
+    const judged: Sample[] = [];
+    const samples = await run(
+      {
+        environment: (turn, signal) => {
+          heard.push(structuredClone(turn));
+          return environment(turn, signal);
+        },
+        reward: [
+          { verifier: "environment" },
+          {
+            verifier: (sample) => {
+              judged.push(sample);
+              return 1;
+            },
+            name: "own",
+          },
+        ],
+      },
+      (read) => `turn ${read.split("more").length}${END}`,
+    );
+    const first = heard.filter(({ id }) => id === "0#0");
+    expect(first.map(({ turn, completion, raw, state }) => ({ turn, completion, raw, state }))).toEqual([
+      { turn: 1, completion: "turn 1", raw: "turn 1", state: undefined },
+      { turn: 2, completion: "turn 2", raw: "turn 2", state: [1] },
+      { turn: 3, completion: "turn 3", raw: "turn 3", state: [1, 2] },
+    ]);
+    expect(first[2]!.messages.map(({ content }) => content)).toEqual([
+      "What is 3 + 2?",
+      "turn 1",
+      "more 1",
+      "turn 2",
+      "more 2",
+      "turn 3",
+    ]);
+    expect(samples[0]).toMatchObject({ reward: 14, detail: { state: [1, 2], environment: { reward: 13 } } });
+    expect(judged[0]).toMatchObject({
+      completion: "turn 3",
+      turns: [{}, {}, {}, {}, { content: "turn 3" }],
+      environment: { reward: 13, detail: { state: [1, 2] } },
+    });
+    expect(judged[0]!.prompt).toMatch(
+      /turn 2<\|im_end\|>\n<\|im_start\|>user\nmore 2<\|im_end\|>\n<\|im_start\|>assistant\n$/,
+    );
+  });
+
+  test("ends where there is no more room, or are no more turns", async () => {
+    const script: Script = (read) => `turn ${read.split("more").length}${END}`;
+    const [two] = await run({ environment, rollout: { turns: 2 } }, script);
+    expect(two).toMatchObject({ completion: "turn 2", finish: "length" });
+    // The reply to the last turn counts, though nobody reads it.
+    const rewarded = await run({ environment, rollout: { turns: 2 }, reward: "environment" }, script);
+    expect(rewarded[0]!.reward).toBe(3);
+    const whole = (await run({ environment }, script))[0]!.tokenIds.length;
+    for (const maxTokens of [whole, whole - 1, whole - 3, 40, 5]) {
+      const [cut] = await run({ environment, rollout: { maxTokens } }, script);
+      expect(cut!.finish).toBe(maxTokens === whole ? "stop" : "length");
+      expect(cut!.tokenIds.length).toBeLessThanOrEqual(maxTokens);
+      expect(cut!.mask!.at(-1)).toBe(1);
+    }
+  });
+
+  test("that the environment could not answer is not judged, and others are", async () => {
+    const samples = await run(
+      {
+        environment: ({ id }) => {
+          if (id === "0#1") throw new Error("no game");
+          return null;
+        },
+        reward: ({ completion }) => completion.length,
+        rollout: { prompts: 1, count: 3 },
+      },
+      (_, sample) => `${"a".repeat(sample)}b${END}`,
+    );
+    expect(samples.map(({ reward, detail }) => [reward, detail.reason ?? null])).toEqual([
+      [1, null],
+      [null, "environment: error"],
+      [3, null],
+    ]);
+    await expect(
+      run({
+        environment: () => {
+          throw new Error("no game");
+        },
+      }),
+    ).rejects.toThrow(/judged none of the 4 completions of step 1\. The first: environment: error: Error: no game/);
+  });
+
+  test("goes on after an interruption, bit for bit", async () => {
+    const o: TrainConfig = {
+      environment: ({ turn }) => (turn < 3 ? "more" : null),
+      reward: ({ turns, completion }) => turns!.length + (completion.length % 3),
+      rollout: { count: 4, maxTokens: 80, stopStrings: ["e", "a"] },
+      optimizer: { learningRate: 1e-3 },
+      steps: 4,
+      checkpoint: { every: 1 },
+    };
+    const whole = settings(o);
+    await train(whole);
+    const cut = settings({ ...o, data: whole.data });
+    const stop = new AbortController();
+    const first = await train(cut, { signal: stop.signal, onStep: ({ step }) => step === 2 && stop.abort() });
+    expect(first.stopped).toBe("interrupted");
+    await train(cut, { resume: cut.output });
+    const traceOf = async ({ output }: { output: string }) => [
+      (await all(readMetrics(output))).map(({ time, ...rest }) => rest),
+      await all(readSamples(output)),
+    ];
+    expect(await traceOf(cut)).toEqual(await traceOf(whole));
+  });
+});
+
+describe("an evaluation", () => {
+  test("talks to the environment too, and keeps what was said", async () => {
+    const file = join(mkdtempSync(join(tmpdir(), "rlsd-environment-tools-")), "tools.mjs");
+    writeFileSync(
+      file,
+      `export const add = { description: "Adds.", parameters: ${JSON.stringify(tools.add.parameters)}, call: ({ a, b }) => a + b };`,
+    );
+    const output = join(mkdtempSync(join(tmpdir(), "rlsd-environment-eval-")), "eval");
+    const o: TrainConfig = {
+      environment: { type: "tools", path: file },
+      rollout: { maxTokens: 200 },
+      eval: { samples: 2 },
+      reward: ({ completion, row }) => completion.includes(String(row.answer)),
+      data: settings().data!,
+    };
+    const loaded = { loadPolicy: (directory: string) => scripted(directory, calling) as never };
+    const { metrics } = await evaluateModel(model, [rowsFile([question(3), question(4)])], output, o, loaded);
+    expect(metrics).toMatchObject({ accuracy: 0.5, "avg@2": 0.5 });
+    const lines = [];
+    for await (const bytes of fileLines(join(output, "predictions.jsonl")))
+      lines.push(JSON.parse(bytes.toString("utf8")));
+    expect(lines[0]).toMatchObject({
+      completion: "It is 5.",
+      messages: [{ tool_calls: [{}] }, { content: "5" }, { content: "It is 5." }],
+    });
+  });
+});
+
+describe("what cannot be", () => {
+  const tooled = { environment: { type: "tools", tools } } as const;
+  test.each<[TrainConfig, RegExp]>([
+    [{ reward: "environment" }, /"reward" is what an environment gives, but "environment" names none/],
+    [{ reward: [{ verifier: "math" }, { verifier: { type: "environment" } }] }, /"environment" names none/],
+    [{ ...tooled, reward: "environment" }, /tools give none: name a verifier/],
+    [
+      { environment: { type: "tool" } as never },
+      /"environment": There is no environment "tool"\. Did you mean "tools"\?/,
+    ],
+    [{ environment: "tools" as never }, /"environment": Expected a function/],
+    [{ rollout: { turns: 0 } }, /an integer of at least 1 for "rollout.turns"/],
+  ])("%#", async (o, message) => {
+    await expect(train(settings(o))).rejects.toThrow(message);
+  });
+
+  test("a model whose template has no calls", async () => {
+    const printed = await talkingModel("printed");
+    await expect(train(settings({ ...tooled, model: printed }))).rejects.toThrow(
+      /"environment".*template leaves out|column|leaves out/,
+    );
+  });
+});

@@ -1,0 +1,301 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Turn } from "../lib/environments/environment.js";
+import { createEnvironment, type EnvironmentSpec } from "../lib/environments/registry.js";
+
+const turn = (o: Partial<Turn> = {}): Turn => ({
+  id: "0#0",
+  turn: 1,
+  messages: [
+    { role: "user", content: "?" },
+    { role: "assistant", content: "a" },
+  ],
+  completion: "a",
+  raw: "a",
+  row: { answer: "3" },
+  state: undefined,
+  ...o,
+});
+const signal = new AbortController().signal;
+const silent = { messages: [], reward: 0, detail: {} };
+
+function moduleFile(source: string): string {
+  const file = join(mkdtempSync(join(tmpdir(), "rlsd-environment-")), "environment.mjs");
+  writeFileSync(file, source);
+  return file;
+}
+
+/** Answers one turn, and is gone. */
+async function respondOnce(spec: Parameters<typeof createEnvironment>[0], given = turn()) {
+  const environment = createEnvironment(spec);
+  try {
+    await environment.start();
+    return await environment.respond(given, signal);
+  } finally {
+    await environment.dispose();
+  }
+}
+
+describe("a function as an environment", () => {
+  test.each<[string, unknown, unknown]>([
+    ["nothing", undefined, { ...silent, state: 7 }],
+    ["null", null, { ...silent, state: 7 }],
+    ["a text", "Sure?", { ...silent, messages: [{ role: "user", content: "Sure?" }], state: 7 }],
+    ["messages", [{ role: "tool", content: "3" }], { ...silent, messages: [{ role: "tool", content: "3" }], state: 7 }],
+    [
+      "a reply",
+      { messages: "Sure?", state: { n: 1 }, reward: 0.5, detail: { hit: true } },
+      { messages: [{ role: "user", content: "Sure?" }], state: { n: 1 }, reward: 0.5, detail: { hit: true } },
+    ],
+    ["a reply that forgets", { state: null }, { ...silent, state: null }],
+  ])("returns %s", async (_, returned, reply) => {
+    expect(await respondOnce(() => returned as never, turn({ state: 7 }))).toEqual(reply);
+  });
+
+  test.each<[string, unknown, RegExp]>([
+    ["a number", 3, /a text or a list of \{ role, content \} but the environment returned 3/],
+    ["a message without a role", [{ content: "a" }], /both texts, as message 1/],
+    ["words of the assistant", [{ role: "assistant", content: "a" }], /somebody else than the assistant/],
+    ["a reward that is none", { reward: Number.NaN }, /a finite number as reward/],
+    ["a misspelt field", { message: "a" }, /messages, state, reward and detail alone/],
+    ["a state that is no data", { state: { n: 1n } }, /plain data/],
+    ["a detail that is none", { detail: 3 }, /an object as detail/],
+  ])("that returns %s has not answered", async (_, returned, message) => {
+    const reply = await respondOnce(() => returned as never);
+    expect(reply).toEqual({ fault: { reason: "bad-reply", detail: { message: expect.stringMatching(message) } } });
+  });
+
+  test("that throws, or rejects, has not answered", async () => {
+    const thrown = await respondOnce(() => {
+      throw new Error("no game");
+    });
+    expect(thrown).toEqual({ fault: { reason: "error", detail: { message: "Error: no game" } } });
+    expect(await respondOnce(async () => Promise.reject(new Error("no game")))).toEqual(thrown);
+  });
+
+  test("is told when nobody waits any more", async () => {
+    const stop = new AbortController();
+    let heard: AbortSignal | undefined;
+    const environment = createEnvironment((_, own) => {
+      heard = own;
+      return new Promise(() => {});
+    });
+    const waits = environment.respond(turn(), stop.signal);
+    stop.abort(new Error("enough"));
+    await expect(waits).rejects.toThrow("enough");
+    expect(heard?.aborted).toBe(true);
+  });
+
+  test("what it keeps is a copy", async () => {
+    const state = { n: 1 };
+    const reply = await respondOnce(() => ({ state }));
+    state.n = 2;
+    expect(reply).toMatchObject({ state: { n: 1 } });
+  });
+});
+
+const CALL = '<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>';
+const ADD = {
+  description: "Adds two numbers.",
+  parameters: { type: "object", properties: { a: { type: "number" }, b: { type: "number" } }, required: ["a", "b"] },
+};
+const result = (content: string, i = 0) => ({ role: "tool", name: "add", tool_call_id: `call0000${i}`, content });
+
+describe("tools as an environment", () => {
+  const add = { ...ADD, call: ({ a, b }: { a: number; b: number }) => a + b };
+  const answers = async (raw: string, call: (given: never, context: never) => unknown = add.call, o: object = {}) =>
+    respondOnce({ type: "tools", tools: { add: { ...ADD, call } }, ...o }, turn({ raw }));
+
+  test("answer the calls of a turn, each by its own number", async () => {
+    expect(await answers(`So: ${CALL}${CALL}`)).toEqual({
+      messages: [result("3"), result("3", 1)],
+      state: { calls: 2, failedCalls: 0 },
+      detail: { calls: 2, failedCalls: 0 },
+      reward: 0,
+      turn: {
+        role: "assistant",
+        content: "So:",
+        tool_calls: [0, 1].map((i) => ({
+          id: `call0000${i}`,
+          type: "function",
+          function: { name: "add", arguments: { a: 1, b: 2 } },
+        })),
+      },
+    });
+  });
+
+  test("have nothing to say to a turn without one", async () => {
+    expect(await answers("It is 3.")).toMatchObject({ messages: [], detail: { calls: 0 } });
+  });
+
+  test.each<[string, unknown, string]>([
+    ["a text as it is", "three", "three"],
+    ["anything else as JSON", { sum: [3] }, '{"sum":[3]}'],
+    ["nothing as null", undefined, "null"],
+    ["a promise's value", Promise.resolve(3), "3"],
+  ])("return %s", async (_, returned, content) => {
+    expect(await answers(CALL, () => returned)).toMatchObject({ messages: [{ content }], detail: { failedCalls: 0 } });
+  });
+
+  test.each<[string, string, string]>([
+    ["no such tool", CALL.replace("add", "ad"), 'Error: there is no tool "ad": did you mean "add"?'],
+    ["no tool at all like it", CALL.replace("add", "multiply"), 'Error: there is no tool "multiply", only add'],
+    [
+      "a missing argument",
+      CALL.replace(', "b": 2', ""),
+      "Error: the arguments do not fit: the object must have required property 'b'",
+    ],
+    ["an argument of another type", CALL.replace("2", '"2"'), "Error: the arguments do not fit: /b must be number"],
+    ["no call", "<tool_call>add</tool_call>", "Error: the call cannot be read: it is not JSON"],
+  ])("tell the model of %s, and are not called", async (_, raw, content) => {
+    const call = jest.fn();
+    expect(await answers(raw, call)).toMatchObject({
+      messages: [{ content: expect.stringContaining(content) }],
+      detail: { calls: 1, failedCalls: 1 },
+    });
+    expect(call).not.toHaveBeenCalled();
+  });
+
+  test("tell the model what a tool throws, and that one does not answer", async () => {
+    const thrown = () => {
+      throw new Error("division by zero");
+    };
+    expect(await answers(CALL, thrown)).toMatchObject({ messages: [result("Error: division by zero")] });
+    const late = await answers(CALL, () => new Promise(() => {}), { deadlineMs: 20 });
+    expect(late).toMatchObject({ messages: [result("Error: the tool did not answer within 0.02 s")] });
+    const circle: Record<string, unknown> = {};
+    circle.circle = circle;
+    expect(await answers(CALL, () => circle)).toMatchObject({
+      messages: [{ content: expect.stringMatching(/circular/) }],
+    });
+  });
+
+  test("say that a long result was cut", async () => {
+    const reply = await answers(CALL, () => "x".repeat(100), { maxCharacters: 10 });
+    expect(reply).toMatchObject({ messages: [result("xxxxxxxxxx\n... (90 characters left out)")] });
+  });
+
+  test("are given the row", async () => {
+    const reply = await answers(CALL, (_: never, { row }: { row: { answer: string } }) => row.answer);
+    expect(reply).toMatchObject({ messages: [result("3")] });
+  });
+});
+
+describe("a module as an environment", () => {
+  test("answers in a worker, keeps what it is given, and is made with options", async () => {
+    const path = moduleFile(`
+      export const respond = ({ turn, state, row }) => ({ messages: "again", state: (state ?? 0) + turn, reward: Number(row.answer) });
+      export const make = (options) => () => options;`);
+    const first = await respondOnce({ type: "module", path }, turn({ turn: 2, state: 5 }));
+    expect(first).toEqual({ messages: [{ role: "user", content: "again" }], state: 7, reward: 3, detail: {} });
+    const second = await respondOnce({ type: "module", path, export: "make", options: "hello" });
+    expect(second).toMatchObject({ messages: [{ role: "user", content: "hello" }] });
+  });
+
+  test("that hangs, crashes or throws has not answered, and the next turn is", async () => {
+    const path = moduleFile(`
+      export const respond = ({ completion }) => {
+        if (completion === "hang") for (;;);
+        if (completion === "exit") process.exit(3);
+        if (completion === "throw") throw new Error("no game");
+        return completion === "function" ? () => 1 : "again";
+      };`);
+    const environment = createEnvironment({ type: "module", path, deadlineMs: 500, workers: 1 });
+    const of = (completion: string) => environment.respond(turn({ completion }), signal);
+    try {
+      expect(await Promise.all(["hang", "a", "exit", "throw"].map(of))).toMatchObject([
+        { fault: { reason: "timeout", detail: { deadlineMs: 500 } } },
+        { messages: [{ content: "again" }] },
+        { fault: { reason: "crash" } },
+        { fault: { reason: "error", detail: { message: expect.stringMatching(/^Error: no game/) } } },
+      ]);
+      // What a worker cannot send is no answer of nothing.
+      expect(await of("function")).toMatchObject({ messages: [] });
+    } finally {
+      await environment.dispose();
+    }
+  });
+
+  test("of tools offers those that it exports, and calls them in a worker", async () => {
+    const path = moduleFile(`
+      export const add = { description: "Adds.", parameters: ${JSON.stringify(ADD.parameters)}, call: ({ a, b }) => ({ sum: a + b }) };
+      export const fail = { description: "Fails.", call: () => { throw new TypeError("no"); } };
+      export const spin = { description: "Spins.", call: () => { for (;;); } };
+      export const helper = () => 1;`);
+    const environment = createEnvironment({ type: "tools", path, deadlineMs: 500 });
+    try {
+      expect(environment.tools).toEqual([]);
+      await environment.start();
+      expect(environment.tools.map((tool) => (tool.function as { name: string }).name).sort()).toEqual([
+        "add",
+        "fail",
+        "spin",
+      ]);
+      const reply = await environment.respond(
+        turn({ raw: `${CALL}<tool_call>{"name": "spin"}</tool_call><tool_call>{"name": "fail"}</tool_call>` }),
+        signal,
+      );
+      expect(reply).toMatchObject({
+        messages: [
+          { content: '{"sum":3}' },
+          { name: "spin", content: "Error: the tool did not answer within 0.5 s" },
+          { content: "Error: TypeError: no" },
+        ],
+        detail: { calls: 3, failedCalls: 2 },
+      });
+    } finally {
+      await environment.dispose();
+    }
+  });
+
+  test("of tools may make them of options", async () => {
+    const path = moduleFile(`
+      export const tools = ({ by }) => ({ add: { description: "Adds " + by, call: () => by } });`);
+    expect(
+      await respondOnce(
+        { type: "tools", path, options: { by: 4 } },
+        turn({ raw: '<tool_call>{"name": "add"}</tool_call>' }),
+      ),
+    ).toMatchObject({
+      messages: [{ content: "4" }],
+    });
+  });
+});
+
+describe("what is no environment", () => {
+  test.each<[unknown, RegExp]>([
+    ["tools", /a function, or an environment with a "type"/],
+    [{ type: "tool", path: "a.mjs" }, /no environment "tool"\. Did you mean "tools"\?/],
+    [{ type: "module" }, /a non-empty string for option "path" of the environment "module"/],
+    [{ type: "module", path: "./nowhere.mjs" }, /to be a file but there is none at/],
+    [{ type: "tools", path: "./nowhere.mjs" }, /to be a file but there is none at/],
+    [{ type: "tools", tools: {} }, /tools by their names/],
+    [{ type: "tools", tools: { add: { call: () => 1 } } }, /the tool "add".*\{ description, parameters, call \}/],
+    [
+      { type: "tools", tools: { add: { ...ADD, parameters: { type: "nothing" }, call: () => 1 } } },
+      /parameters of the tool "add" to be a JSON Schema/,
+    ],
+    [{ type: "tools", tools: {}, deadline: 3 }, /has no option "deadline"\. Did you mean "deadlineMs"\?/],
+  ])("%j", (spec, message) => {
+    expect(() => createEnvironment(spec as EnvironmentSpec)).toThrow(message);
+    expect(() => createEnvironment(spec as EnvironmentSpec)).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_ENVIRONMENT" }),
+    );
+  });
+
+  test.each<[string, string, RegExp]>([
+    ["module", "export const answer = 1;", /to export the function "respond" but it exports answer/],
+    ["module", "syntax error", /could not be loaded: SyntaxError/],
+    [
+      "tools",
+      "export const answer = 1;",
+      /to export \{ description, parameters, call \} under the name of each tool but it exports answer/,
+    ],
+    ["tools", "export const add = { call: () => 1 };", /the tool "add" of .*environment\.mjs to be/],
+  ])("a %s of %j", async (type, source, message) => {
+    const environment = createEnvironment({ type, path: moduleFile(source) } as EnvironmentSpec);
+    await expect(environment.start()).rejects.toThrow(message);
+    await environment.dispose();
+  });
+});
