@@ -4,7 +4,7 @@ import * as tf from "@tensorflow/tfjs";
 import { train as trainTable } from "../examples/plain-arrays/grpo.js";
 import * as fused from "../examples/tfjs/fused.js";
 import * as byHand from "../examples/tfjs/grpo.js";
-import { grpo, rlsd, rlsdCredit, tensor, tokenLogProbsSync } from "../lib/index.js";
+import { createEnvironment, grpo, rlsd, rlsdCredit, tensor, tokenLogProbsSync } from "../lib/index.js";
 import { randomLogits, randomNumbers } from "./support/logits.js";
 import { relativeError } from "./support/vectors.js";
 
@@ -80,5 +80,40 @@ describe("the trainer of plain arrays", () => {
     ["rlsd({}, grpo()) and a teacher that sees the answer", rlsd({}, grpo()), 2],
   ])("learns the answers under %s", (_, objective, hint) => {
     expect(trainTable(30, randomNumbers(5), objective, hint).at(-1)).toBeGreaterThan(0.9);
+  });
+});
+
+describe("the calculator that a model may call", () => {
+  it("reads what it should, and says what is wrong with the rest", async () => {
+    const environment = createEnvironment({ type: "tools", path: join(__dirname, "../examples/tools/calculator.mjs") });
+    const expressions = [
+      "(8347 - 2968) * 76 / 4",
+      "2 - 3 - 4",
+      "-(1.5 + 2)*-2",
+      "2 *",
+      "(1 + 2",
+      "1 2",
+      "process.exit()",
+      "",
+    ];
+    const calls = expressions.map((expression) => ({ name: "calculator", arguments: { expression } }));
+    const raw = calls.map((call) => `<tool_call>${JSON.stringify(call)}</tool_call>`).join("");
+    try {
+      await environment.start();
+      const turn = { id: "0#0", turn: 1, messages: [], completion: raw, raw, row: {}, state: undefined };
+      const reply = await environment.respond(turn, new AbortController().signal);
+      expect("messages" in reply && reply.messages.map(({ content }) => content)).toEqual([
+        "102201",
+        "-5",
+        "7",
+        "Error: a number was expected, not the end",
+        "Error: a bracket does not close",
+        "Error: there is 2 behind the end",
+        'Error: numbers, + - * / and ( ) are read, but not "process.exit()"',
+        "Error: a number was expected, not the end",
+      ]);
+    } finally {
+      await environment.dispose();
+    }
   });
 });

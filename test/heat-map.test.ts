@@ -36,7 +36,7 @@ function sample(
 test("what the model read between its turns is dim, and has no numbers", () => {
   const talked = sample(["A", "\nread", "B"], [1.2, 1, 0.8], { mask: [1, 0, 1], tokenAdvantages: [-1.2, 0, -0.8] });
   expect(heatMap(talked, colour).split("\n").slice(3, 5).join("\n")).toContain(`\n${ESC}[2mread${ESC}[0m`);
-  expect(heatMap(talked, plain)).toMatch(/\nA\{1\.20\}\nreadB\{0\.80\}\n/);
+  expect(heatMap(talked, plain)).toMatch(/\nA\{1\.20\}↵\nreadB\{0\.80\}\n/);
   expect(heatMap(talked, plain)).not.toMatch(/"read"/);
   const compared = { ...talked, divergences: [0.3, 0.3, 0.1] };
   expect(heatMap(compared, plain)).toContain("mean divergence 0.200");

@@ -16,6 +16,7 @@ const USAGE_CODES = new Set([
   "ERR_RLSD_VERIFIER",
   "ERR_RLSD_VERIFIER_OPTION",
   "ERR_RLSD_VERIFIER_MODULE",
+  "ERR_RLSD_ENVIRONMENT",
 ]);
 
 /** The exit status an error stands for. */
