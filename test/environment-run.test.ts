@@ -1,11 +1,14 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { answerLine } from "../lib/cli/answer.js";
 import type { EnvironmentFunction, Turn } from "../lib/environments/environment.js";
 import { fileLines } from "../lib/file-lines.js";
-import { evaluateModel, loadPolicy } from "../lib/index.js";
+import { creditCompletions, type EnginePolicy, evaluateModel, loadPolicy, type PrefixUse } from "../lib/index.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
+import { readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
+import { answers, disposeAsked, openAsked, promptOf } from "../lib/trainer/generate-run.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
@@ -119,6 +122,68 @@ describe("a run with tools", () => {
     expect(asked.student).not.toContain("mine");
     expect(asked.student.match(/"name": "add"/g)).toHaveLength(1);
   });
+});
+
+test("paths of a file of settings are meant from there, in a run, in what it is asked later and in what is credited", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-environment-yaml-"));
+  const parameters = JSON.stringify(tools.add.parameters);
+  const source = `export const add = { description: "Adds.", parameters: ${parameters}, call: ({ a, b }) => a + b };`;
+  writeFileSync(join(folder, "tools.mjs"), source);
+  writeFileSync(join(folder, "run.yaml"), "environment: { type: tools, path: tools.mjs }");
+  const { environment } = (await readConfigFile(join(folder, "run.yaml"))) as TrainConfig;
+  expect(environment).toEqual({ type: "tools", path: join(folder, "tools.mjs") });
+  const given = settings({ environment, reward: "numeric", objective: {} });
+  await train(given, { loadPolicy: (directory) => scripted(directory, calling) as never });
+  const asked = await openAsked(given.output, {}, { loadPolicy: (directory) => scripted(directory, calling) as never });
+  try {
+    const prompt = promptOf(asked, [{ role: "user", content: "What is 3 + 2?" }], "0");
+    expect(prompt.text).toContain('"name": "add"');
+    const said: string[] = [];
+    const onReply = (replies: readonly { content: string }[]) => said.push(...replies.map(({ content }) => content));
+    const drawn = answers(asked, [prompt], { count: 1, temperature: 0, onReply });
+    const [rollout] = (await drawn.next()).value!;
+    expect([said, rollout!.text]).toEqual([["5"], "It is 5."]);
+    // As `rlsd generate --json` prints it.
+    const line = answerLine(rollout!);
+    expect(line).toMatchObject({
+      completion: "It is 5.",
+      messages: [{ role: "user" }, { role: "assistant", tool_calls: [{}] }, { role: "tool", content: "5" }],
+      tools: [{ function: { name: "add" } }],
+    });
+    const file = rowsFile([{ ...line, answer: "5", reward: 1 }]);
+    const credited = await all(creditCompletions(given.output, [file]));
+    expect(credited[0]).toMatchObject({ reward: 1, tokenIds: line.tokenIds });
+    expect(credited[0]!.prompt).toBe(line.prompt);
+  } finally {
+    await disposeAsked(asked);
+  }
+});
+
+test("what was read is not computed again for the next turn", async () => {
+  const given = settings({
+    environment: ({ turn }) => (turn < 4 ? "more of the same, and then some" : null),
+    rollout: { maxTokens: 200, stopStrings: ["e", "a"] },
+    reward: ({ turns }) => turns!.length,
+    algorithm: "grpo",
+  });
+  let policy: EnginePolicy | undefined;
+  const use: PrefixUse[] = [];
+  await train(given, {
+    async loadPolicy(directory) {
+      policy ??= await loadPolicy(directory);
+      return policy;
+    },
+    onStep: () => void policy!.prefixUse().then((told) => use.push(told)),
+  });
+  const samples = await all(readSamples(given.output));
+  // Of each later turn the end of the turn before and the reply are new; all else lies in the cache.
+  const read = samples.reduce((n, { mask }) => n + mask!.filter((drawn) => drawn === 0).length, 0);
+  const turns = samples.reduce((n, { messages }) => n + (messages!.length + 1) / 2, 0);
+  const prompts = new Map(samples.map(({ prompt }) => [prompt, tokenizer.encode(prompt).length]));
+  const first = [...prompts.values()].reduce((a, b) => a + b, 0);
+  expect(turns).toBeGreaterThan(2 * samples.length);
+  expect(use[0]!.computedTokens).toBeLessThanOrEqual(first + read + turns);
+  expect(use[0]!.bytes).toBe(0);
 });
 
 describe("a conversation", () => {

@@ -3,10 +3,12 @@ import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
+import type { Talk } from "./conversation.js";
 import { completionsOf, finishOf } from "./data/completions.js";
 import { loadDataset, settleProblems } from "./data/dataset.js";
 import { prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
+import { offering } from "./talk.js";
 
 export interface ReadCompletions extends TextParts {
   /** Whole groups, one after the other. Log-probs are not there yet. */
@@ -60,7 +62,7 @@ function toRollouts(prompts: readonly Prompted[], group: number, tokenizer: Toke
 export async function readCompletions(
   files: readonly string[],
   config: ResolvedConfig,
-  text: TextParts,
+  text: TextParts & { readonly talk?: Talk | undefined },
   verifier: Verifier,
   policy: Policy,
   limit: number,
@@ -74,11 +76,12 @@ export async function readCompletions(
     check: (example) => {
       const count = completionsOf(example.row).length;
       verifier.check?.(example.row);
-      const key = JSON.stringify([example.messages, example.tools]);
+      const asked = offering(example, text.talk);
+      const key = JSON.stringify([asked.messages, asked.tools]);
       const group = groups.get(key) ?? [];
       // A later row may still belong to a group that is wanted.
       if (group.length === 0 && found >= limit) return;
-      group.push(prompted(example, text.prompter, policy.maxLength));
+      group.push(prompted(asked, text.prompter, policy.maxLength));
       groups.set(key, group);
       found += count;
     },

@@ -13,7 +13,9 @@ import { ALGORITHMS } from "./algorithms.js";
 import { type Checkpoint, savedTeacher } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
 import { merge } from "./config-file.js";
+import type { Talk } from "./conversation.js";
 import { readCompletions } from "./credit-rows.js";
+import { giveUpAll } from "./durable.js";
 import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
 import { createReward } from "./prepare.js";
@@ -23,6 +25,7 @@ import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
 import { rightBy } from "./success.js";
+import { isStored, startTalk } from "./talk.js";
 import { createTeacher, type LoadPolicy, type Teacher } from "./teacher.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
@@ -217,15 +220,18 @@ export async function* creditCompletions(
   const signal = hooks.signal ?? new AbortController().signal;
   let teacher: Teacher | undefined;
   let verifier: Verifier | undefined;
+  let talk: Talk | undefined;
   try {
     const block = createPrivilegedBlock(config.privileged.template);
     verifier = judged ? createReward(config.reward) : fromColumn();
+    // Prompts offer its tools; nothing is called.
+    if (isStored(config.environment)) talk = await startTalk(config, text.prompter, signal);
     // A standard deviation over the batch needs every reward.
     const read = config.advantage.scale === "batch" ? Number.POSITIVE_INFINITY : limit;
     const { tokenizer, prompter, rollouts, skipped } = await readCompletions(
       files,
       config,
-      text,
+      { ...text, talk },
       verifier,
       student,
       read,
@@ -245,8 +251,11 @@ export async function* creditCompletions(
       yield* await creditLot(...lot, Math.min(limit, to) - from, scene);
     }
   } finally {
-    await teacher?.dispose();
-    await verifier?.dispose?.();
-    await student.dispose();
+    await giveUpAll(
+      () => teacher?.dispose(),
+      () => verifier?.dispose?.(),
+      () => talk?.environment.dispose(),
+      () => student.dispose(),
+    );
   }
 }

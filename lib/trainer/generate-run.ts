@@ -10,7 +10,7 @@ import { hashSeed } from "./random.js";
 import { loadAsked, type ModelSource, withModel } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, type RolloutOptions } from "./rollout.js";
 import { type Given, partOf, resolveSettings, type Settings } from "./schema.js";
-import { offering, startTalk } from "./talk.js";
+import { isStored, offering, startTalk } from "./talk.js";
 
 const { fields, system, templateVariables, invalid } = trainSchema.data;
 const { topK, topP, minP, maxTokens, turns, stopStrings } = trainSchema.rollout;
@@ -36,9 +36,6 @@ export interface Asked extends TextParts {
   readonly talk: Talk | undefined;
 }
 
-const isStored = (environment: unknown): boolean =>
-  typeof (Object(environment) as { readonly path?: unknown }).path === "string";
-
 /** The model and who it talks to are needed no more. */
 export const disposeAsked = ({ policy, talk }: Asked): Promise<void> =>
   giveUpAll(
@@ -54,7 +51,7 @@ export const disposeAsked = ({ policy, talk }: Asked): Promise<void> =>
 export async function openAsked(directory: string, given: AskSettings = {}, source: ModelSource = {}): Promise<Asked> {
   return withModel(directory, source, async (found) => {
     const own = partOf(askSchema, found.settings) as Record<string, unknown>;
-    // What came from code is not in a run's settings: its model is asked without it.
+    // Its model is asked without it.
     if (!isStored(own.environment)) own.environment = null;
     const settings = resolveSettings(askSchema, merge(own, given));
     const { policy, text } = await loadAsked(found, settings, source);

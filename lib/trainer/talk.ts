@@ -41,6 +41,10 @@ export async function startTalk(
   );
 }
 
+/** Whether a run's folder can hold it: what came from code is not in its settings. */
+export const isStored = (environment: unknown): boolean =>
+  typeof (Object(environment) as { readonly path?: unknown }).path === "string";
+
 export const toolName = (tool: Tool): string => String((Object(tool.function) as { readonly name?: unknown }).name);
 
 /** An example with the tools of the environment besides its own; of one name, the environment's, which answers calls. */
