@@ -53,6 +53,7 @@ describe("what a model reads between two of its turns", () => {
       replies: [{ role: "user", content: "Sure?" }],
     };
     expect(continuation(prompter, exchange, [END], true)).toBe(" [user] Sure? [assistant] ");
+    expect(continuation(prompter, exchange, [""], true)).toBe(" [user] Sure? [assistant] ");
   });
 
   test("is the contents alone without a template", () => {

@@ -23,7 +23,9 @@ function alike(a: string, b: string): number {
 
 /** The last end of a turn before a place: where it begins, and where what follows it does; undefined: there is none. */
 function lastEnd(text: string, before: number, ends: readonly string[]): { start: number; end: number } | undefined {
-  const found = ends.map((end) => ({ start: text.lastIndexOf(end, before - end.length), length: end.length }));
+  // An end that shows no text cannot be found.
+  const shown = ends.filter((end) => end !== "");
+  const found = shown.map((end) => ({ start: text.lastIndexOf(end, before - end.length), length: end.length }));
   const last = found.reduce((a, b) => (b.start > a.start ? b : a), { start: -1, length: 0 });
   return last.start < 0 ? undefined : { start: last.start, end: last.start + last.length };
 }
