@@ -1,4 +1,4 @@
-import { readCalls } from "../lib/environments/tool-calls.js";
+import { readCalls } from "../lib/verifiers/tool-calls.js";
 
 const weather = { name: "weather", arguments: { city: "Bern" } };
 const time = { name: "time", arguments: {} };

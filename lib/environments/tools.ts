@@ -3,8 +3,8 @@ import { RlsdError } from "../errors.js";
 import type { ChatMessage, Tool, ToolCall } from "../prompt/messages.js";
 import { closest } from "../suggest.js";
 import { argumentFault } from "../verifiers/schema.js";
+import { type ReadCall, readCalls } from "../verifiers/tool-calls.js";
 import type { CheckedReply, Environment, EnvironmentFault, Turn } from "./environment.js";
-import { type ReadCall, readCalls } from "./tool-calls.js";
 
 /** What a tool is told besides its arguments. */
 export interface ToolContext {

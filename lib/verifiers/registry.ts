@@ -3,6 +3,7 @@ import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
+import { calls } from "./calls.js";
 import { choice } from "./choice.js";
 import { gated, weightedSum } from "./combine.js";
 import { command } from "./command.js";
@@ -41,6 +42,7 @@ const definitions: ReadonlyMap<string, Definition> = new Map(
     numeric,
     text,
     schema,
+    calls,
     regex,
     tags,
     xml,

@@ -17,7 +17,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** {name, arguments} or {name, parameters}; arguments are an object or the JSON of one. */
-function toCall(value: unknown): ReadCall {
+export function toCall(value: unknown): ReadCall {
   if (!isObject(value) || typeof value.name !== "string") return { name: undefined, fault: "it has no name" };
   const { name } = value;
   let given = value.arguments ?? value.parameters ?? {};
