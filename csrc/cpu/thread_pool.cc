@@ -11,6 +11,8 @@
 #include <new>
 #include <thread>
 
+#include "core/thread.h"
+
 namespace rlsd::cpu {
 namespace {
 
@@ -89,9 +91,7 @@ class Pool {
  private:
   void start(int32_t helpers) {
     while (started_ < helpers) {
-      pthread_t thread;
-      if (pthread_create(&thread, nullptr, &Pool::entry, this) != 0) return; /* fewer threads, same result */
-      pthread_detach(thread);
+      if (!start_thread(&Pool::entry, this)) return; /* fewer threads, same result */
       ++started_;
     }
   }
