@@ -11,6 +11,7 @@
 #include <new>
 #include <thread>
 
+#include "core/stay_loaded.h"
 #include "core/thread.h"
 
 namespace rlsd::cpu {
@@ -142,6 +143,7 @@ Pool& pool() {
   if (the_pool == nullptr) {
     static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
     static_cast<void>(registered);
+    stay_loaded();
     the_pool = new Pool();
   }
   return *the_pool;

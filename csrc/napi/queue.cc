@@ -1,8 +1,11 @@
 #include "napi/queue.h"
 
 #include <pthread.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #include <condition_variable>
 #include <deque>

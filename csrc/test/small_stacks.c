@@ -1,4 +1,5 @@
-/* Loaded before a program (LD_PRELOAD): its threads have musl's stacks of 128 KiB, unless they ask for others. */
+/* Loaded before a program (LD_PRELOAD): its threads have musl's stacks of 128 KiB, unless they ask
+ * for others. */
 #define _GNU_SOURCE
 #include <pthread.h>
 
