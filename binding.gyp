@@ -13,14 +13,21 @@
         "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
         "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED"
       ],
-      "cflags_cc": [
-        "-std=c++17", "-O3", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden",
-        "-fvisibility-inlines-hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers"
-      ],
+      "variables": {
+        "flags": [
+          "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden",
+          "-fvisibility-inlines-hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers"
+        ]
+      },
+      "cflags_cc": ["-std=c++17", "<@(flags)"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
-      "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic-functions", "-Wl,-z,nodelete"],
       "conditions": [
-        ["OS=='linux'", {"ldflags": ["-Wl,--version-script=../csrc/napi/exports.map"]}]
+        ["OS=='linux'", {
+          "ldflags": ["-Wl,-Bsymbolic-functions", "-Wl,--version-script=../csrc/napi/exports.map"]
+        }],
+        ["OS=='mac'", {
+          "xcode_settings": {"CLANG_CXX_LANGUAGE_STANDARD": "c++17", "OTHER_CPLUSPLUSFLAGS": ["<@(flags)"]}
+        }]
       ],
       "libraries": ["-ldl", "-lpthread"]
     }

@@ -51,13 +51,17 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
     expect(calls.get("3")).toEqual({ status: 0, loss: -2.0794, words: "" });
   });
 
+  test("may close the library: its threads stay, so that it does", () => {
+    expect([...calls.keys()].filter((name) => name.startsWith("closed: "))).toEqual(["closed: there"]);
+  });
+
   test("may lay rows of logits and of their gradient as far apart as it likes: nothing is written between", () => {
     const worst = [...calls].filter(([name]) => name.endsWith(": worst"));
     expect(worst.map(([, { loss }]) => loss)).toEqual([0, 0, 0, 0, 0]);
   });
 
   test("is told of every wrong argument before an array is read, in words", () => {
-    const wrong = [...calls].filter(([name]) => !/^\d$|apart/.test(name));
+    const wrong = [...calls].filter(([name]) => !/^\d$|apart|closed/.test(name));
     expect(wrong.length).toBe(59);
     expect(wrong.filter(([, { status, words }]) => status !== 1 || !words.startsWith("Expected "))).toEqual([]);
     expect(calls.get("objective.surrogate = 42")!.words).toBe("Expected an rlsd_surrogate but received 42.");

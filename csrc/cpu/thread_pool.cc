@@ -11,6 +11,9 @@
 #include <new>
 #include <thread>
 
+#include "core/stay_loaded.h"
+#include "core/thread.h"
+
 namespace rlsd::cpu {
 namespace {
 
@@ -89,9 +92,7 @@ class Pool {
  private:
   void start(int32_t helpers) {
     while (started_ < helpers) {
-      pthread_t thread;
-      if (pthread_create(&thread, nullptr, &Pool::entry, this) != 0) return; /* fewer threads, same result */
-      pthread_detach(thread);
+      if (!start_thread(&Pool::entry, this)) return; /* fewer threads, same result */
       ++started_;
     }
   }
@@ -142,6 +143,7 @@ Pool& pool() {
   if (the_pool == nullptr) {
     static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
     static_cast<void>(registered);
+    stay_loaded();
     the_pool = new Pool();
   }
   return *the_pool;

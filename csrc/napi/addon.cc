@@ -2,6 +2,7 @@
  * backends. Functions return a status; TypeScript makes the errors, in its own realm. */
 #include <napi.h>
 
+#include "core/stay_loaded.h"
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
@@ -66,6 +67,7 @@ napi_value close_queue(napi_env env, napi_callback_info) {
 void end_queue(void* data) { static_cast<AddonData*>(data)->queue.reset(); }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  stay_loaded();
   auto* data = new AddonData();
   data->queue = std::make_unique<EnvQueue>(env);
   if (napi_set_instance_data(env, data, [](napi_env, void* d, void*) { delete static_cast<AddonData*>(d); },

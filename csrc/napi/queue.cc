@@ -1,13 +1,18 @@
 #include "napi/queue.h"
 
 #include <pthread.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <utility>
+
+#include "core/thread.h"
 
 namespace rlsd::addon {
 
@@ -33,9 +38,7 @@ class Queue {
     std::lock_guard<std::mutex> lock(mutex_);
     if (entry.owner->closing) return false;
     if (!started_) {
-      pthread_t thread;
-      if (pthread_create(&thread, nullptr, &Queue::entry_point, this) != 0) return false;
-      pthread_detach(thread);
+      if (!start_thread(&Queue::entry_point, this)) return false;
       started_ = true;
     }
     waiting_.push_back(std::move(entry));

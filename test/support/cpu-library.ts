@@ -60,7 +60,7 @@ export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []
   };
   await Promise.all([worker(), worker()]);
   objects.sort();
-  return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...extraFlags, ...objects, "-lpthread"]);
+  return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...extraFlags, ...objects, "-ldl", "-lpthread"]);
 }
 
 const EMULATION = [

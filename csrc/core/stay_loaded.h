@@ -1,0 +1,19 @@
+/* For a library whose threads stay: its code must stay for them, whoever closes it. Node closes an addon when the last
+ * environment that loaded it ends. */
+#ifndef RLSD_CORE_STAY_LOADED_H_
+#define RLSD_CORE_STAY_LOADED_H_
+
+#include <dlfcn.h>
+
+namespace rlsd {
+
+/* Opens the library that this is compiled into once more, for the rest of the process. */
+inline void stay_loaded() {
+  static const char inside = 0;
+  Dl_info self;
+  if (dladdr(&inside, &self) != 0) dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+}
+
+}  // namespace rlsd
+
+#endif
