@@ -36,6 +36,7 @@ const MODELS = [
   "mistral-window",
   "qwen3-window",
   "gemma3-window",
+  "qwen3-yarn",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
   "gemma3-window-lora",

@@ -39,17 +39,22 @@ void add_matrices(Layout* to, const Config& c, int64_t i) {
 
 void add_vectors(Layout* to, const Config& c, int64_t i) {
   LayerOffsets& at = to->layers[static_cast<size_t>(i)];
-  at.norm1 = to->add(layer_name(i, "input_layernorm.weight"), 0, c.hidden);
+  const auto norm = [&](const char* name) {
+    return to->add(layer_name(i, std::string(name) + ".weight"), 0, c.hidden);
+  };
+  if (c.pre_norms) at.norm1 = norm("input_layernorm");
   if (c.post_norms) {
-    at.post_norm1 = to->add(layer_name(i, "post_attention_layernorm.weight"), 0, c.hidden);
-    at.norm2 = to->add(layer_name(i, "pre_feedforward_layernorm.weight"), 0, c.hidden);
-    at.post_norm2 = to->add(layer_name(i, "post_feedforward_layernorm.weight"), 0, c.hidden);
+    at.post_norm1 = norm("post_attention_layernorm");
+    if (c.pre_norms) at.norm2 = norm("pre_feedforward_layernorm");
+    at.post_norm2 = norm("post_feedforward_layernorm");
   } else { /* the name that Hugging Face gives the norm before the feed-forward part */
-    at.norm2 = to->add(layer_name(i, "post_attention_layernorm.weight"), 0, c.hidden);
+    at.norm2 = norm("post_attention_layernorm");
   }
   if (c.qk_norm) {
-    at.q_norm = to->add(layer_name(i, "self_attn.q_norm.weight"), 0, c.head_dim);
-    at.k_norm = to->add(layer_name(i, "self_attn.k_norm.weight"), 0, c.head_dim);
+    at.q_norm =
+        to->add(layer_name(i, "self_attn.q_norm.weight"), 0, c.q_width() / c.norms_of(c.heads));
+    at.k_norm =
+        to->add(layer_name(i, "self_attn.k_norm.weight"), 0, c.kv_width() / c.norms_of(c.kv_heads));
   }
   size_t p = 0;
   for (const ProjectionShape& s : projections(c)) {

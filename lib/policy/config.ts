@@ -1,7 +1,7 @@
 import { ACTIVATIONS, ARCHITECTURES, type Architecture, MODEL_TYPES, type ModelType } from "./architecture.js";
 import { Fields } from "./config-fields.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
-import type { RopeConfig } from "./rope.js";
+import { type RopeConfig, rotaryFactor } from "./rope.js";
 import { parseLocalRope, parseNoRope, parseRope, ropeFields } from "./rope-fields.js";
 import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 
@@ -195,7 +195,7 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     c.headDim,
     c.maxLength,
     c.normEps,
-    1,
+    rotaryFactor(c.rope),
     Number(c.tieEmbeddings),
     Number(c.qkvBias),
     Number(c.outputBias),
@@ -208,8 +208,13 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     Number(postNorms),
     ACTIVATIONS.indexOf(activation[1]),
     scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1,
-    c.queryScalar ?? c.headDim,
+    1 / Math.sqrt(c.queryScalar ?? c.headDim),
     Number(c.localRope !== undefined),
+    rotaryFactor(c.localRope ?? c.rope),
+    1,
+    0,
+    1,
+    1,
     ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

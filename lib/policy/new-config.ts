@@ -101,7 +101,10 @@ function checkRope(rope: RopeConfig | undefined, name: string): void {
   if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
     throw invalid("an object with type and theta", name, rope);
   }
-  for (const [field, value] of Object.entries(rope)) if (field !== "type") checkNumber(value, `${name}.${field}`);
+  for (const [field, value] of Object.entries(rope)) {
+    if (field === "truncate") checkBoolean(value, `${name}.${field}`);
+    else if (field !== "type" && value !== undefined) checkNumber(value, `${name}.${field}`);
+  }
   checkNumber(rope.theta, `${name}.theta`, { above: 0 });
 }
 

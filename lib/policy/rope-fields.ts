@@ -2,16 +2,75 @@ import { isDeepStrictEqual } from "node:util";
 import type { Architecture } from "./architecture.js";
 import type { ModelConfig } from "./config.js";
 import type { Fields } from "./config-fields.js";
-import type { RopeConfig } from "./rope.js";
+import { type RopeConfig, yarnScale } from "./rope.js";
 
-function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: number): RopeConfig {
+function positive(f: Fields, name: string, fallback?: number): number {
+  const value = f.number(name, fallback);
+  if (value > 0) return value;
+  throw f.fail(`expected a number above 0 for ${name} but found ${value}`);
+}
+
+/** Of null and of 0 transformers takes what it takes where nothing is said. */
+const orUndefined = (f: Fields, name: string): number | undefined =>
+  f.get(name) === undefined || f.get(name) === 0 ? undefined : positive(f, name);
+
+function parseYarn(f: Fields, theta: number, maxLength: number, original: number, nested: boolean): RopeConfig {
+  if (theta <= 1) throw f.fail(`expected a rope_theta above 1 with "yarn" but found ${theta}`);
+  // null is the ratio of the two lengths; a file that says nothing is read by nobody.
+  if (!f.has("factor")) f.number("factor");
+  const factor = positive(f, "factor", maxLength / original);
+  const [scale, allDims] = [orUndefined(f, "mscale"), orUndefined(f, "mscale_all_dim")];
+  const usual =
+    scale === undefined || allDims === undefined
+      ? yarnScale(factor)
+      : yarnScale(factor, scale) / yarnScale(factor, allDims);
+  // Where layers differ, transformers looks for it beside them and finds nothing.
+  if (nested) f.only("truncate", true);
+  return {
+    type: "yarn",
+    theta,
+    factor,
+    originalMaxLength: original,
+    betaFast: orUndefined(f, "beta_fast") ?? 32,
+    betaSlow: orUndefined(f, "beta_slow") ?? 1,
+    attentionFactor: positive(f, "attention_factor", usual),
+    truncate: f.boolean("truncate", true),
+  };
+}
+
+/** Where a model's files say something of positions. */
+interface RopePlace {
+  readonly maxLength: number;
+  /** `original_max_position_embeddings` of the file as a whole. */
+  readonly original: number | undefined;
+  /** For layers of one kind alone. */
+  readonly nested: boolean;
+}
+
+function placeIn(f: Fields, maxLength: number, nested: boolean): RopePlace {
+  const name = "original_max_position_embeddings";
+  return { maxLength, nested, original: nested || f.get(name) === undefined ? undefined : f.size(name) };
+}
+
+/** What is said for all positions goes before what is said of their scaling, but nobody should have to know that. */
+function originalLength(f: Fields, { maxLength, original }: RopePlace): number {
+  const length = f.size("original_max_position_embeddings", original ?? maxLength);
+  if (original === undefined || original === length) return length;
+  throw f.fail(
+    `original_max_position_embeddings ${length} here and ${original} beside it: expected one of them, or both alike`,
+  );
+}
+
+function parseScaledRope(f: Fields, theta: number, type: unknown, place: RopePlace): RopeConfig {
   f.only("partial_rotary_factor", 1);
   if (type === "default") return { type, theta };
-  const factor = f.number("factor");
-  if (factor <= 0) throw f.fail(`expected a factor above 0 but found ${factor}`);
+  if (type === "yarn") return parseYarn(f, theta, place.maxLength, originalLength(f, place), place.nested);
+  const factor = positive(f, "factor");
   if (type === "linear") return { type, theta, factor };
   if (type !== "llama3") {
-    throw f.fail(`rope type ${JSON.stringify(type)} is not supported: expected "default", "linear" or "llama3"`);
+    throw f.fail(
+      `rope type ${JSON.stringify(type)} is not supported: expected "default", "linear", "llama3" or "yarn"`,
+    );
   }
   return {
     type,
@@ -19,12 +78,12 @@ function parseScaledRope(f: Fields, theta: number, type: unknown, maxLength: num
     factor,
     lowFreqFactor: f.number("low_freq_factor"),
     highFreqFactor: f.number("high_freq_factor"),
-    originalMaxLength: f.size("original_max_position_embeddings", maxLength),
+    originalMaxLength: originalLength(f, place),
   };
 }
 
-const ropeOf = (scaling: Fields, theta: number, maxLength: number): RopeConfig =>
-  parseScaledRope(scaling, theta, scaling.get("rope_type") ?? scaling.get("type") ?? "default", maxLength);
+const ropeOf = (scaling: Fields, theta: number, place: RopePlace): RopeConfig =>
+  parseScaledRope(scaling, theta, scaling.get("rope_type") ?? scaling.get("type") ?? "default", place);
 
 /** Layers whose number from 1 on the interval divides have 0, the others 1. */
 const ropeLayers = (interval: number, layers: number): number[] =>
@@ -45,12 +104,6 @@ export function parseNoRope(f: Fields, layers: number): number | undefined {
   throw f.fail(`no_rope_layers ${JSON.stringify(listed)} is not supported: expected a 0 for every n-th layer alone`);
 }
 
-function positiveTheta(f: Fields, name: string, usual?: number): number {
-  const theta = f.number(name, usual);
-  if (theta > 0) return theta;
-  throw f.fail(`expected a ${name} above 0 but found ${theta}`);
-}
-
 /** What newer files say, and of which layers: of all, or, in models whose layers differ, of those that see all tokens. */
 function newerRope(f: Fields, { localTheta }: Architecture): Fields | undefined {
   const outer = f.object("rope_parameters");
@@ -68,12 +121,13 @@ export function parseRope(f: Fields, maxLength: number, architecture: Architectu
   const newer = newerRope(f, architecture);
   const older = f.object("rope_scaling");
   const said = newer?.get("rope_theta") !== undefined;
-  const theta = positiveTheta(said ? newer : f, "rope_theta", architecture.theta);
+  const theta = positive(said ? newer : f, "rope_theta", architecture.theta);
   const scaling = newer ?? older;
   if (scaling === undefined) return { type: "default", theta };
-  const rope = ropeOf(scaling, theta, maxLength);
+  const place = placeIn(f, maxLength, architecture.localTheta !== undefined);
+  const rope = ropeOf(scaling, theta, place);
   // Readers differ in which of the two they follow: a model must not depend on that.
-  if (newer !== undefined && older !== undefined && !isDeepStrictEqual(ropeOf(older, theta, maxLength), rope)) {
+  if (newer !== undefined && older !== undefined && !isDeepStrictEqual(ropeOf(older, theta, place), rope)) {
     throw f.fail("rope_parameters and rope_scaling say different things: expected one of them, or both alike");
   }
   return rope;
@@ -84,20 +138,24 @@ export function parseLocalRope(f: Fields, maxLength: number, { localTheta }: Arc
   if (localTheta === undefined) return undefined;
   const newer = f.object("rope_parameters")?.object("sliding_attention");
   const said = newer?.get("rope_theta") !== undefined;
-  const theta = said ? positiveTheta(newer, "rope_theta") : positiveTheta(f, "rope_local_base_freq", localTheta);
-  return newer === undefined ? { type: "default", theta } : ropeOf(newer, theta, maxLength);
+  const theta = said ? positive(newer, "rope_theta") : positive(f, "rope_local_base_freq", localTheta);
+  return newer === undefined ? { type: "default", theta } : ropeOf(newer, theta, placeIn(f, maxLength, true));
 }
 
 function ropeParameters(rope: RopeConfig): Record<string, unknown> {
   const base = { rope_theta: rope.theta, rope_type: rope.type };
   if (rope.type === "default") return base;
   if (rope.type === "linear") return { ...base, factor: rope.factor };
+  const scaled = { ...base, factor: rope.factor, original_max_position_embeddings: rope.originalMaxLength };
+  if (rope.type === "yarn") {
+    const { betaFast, betaSlow, attentionFactor, truncate } = rope;
+    const yarn = { beta_fast: betaFast, beta_slow: betaSlow, attention_factor: attentionFactor };
+    return { ...scaled, ...yarn, ...(truncate === false && { truncate }) };
+  }
   return {
-    ...base,
-    factor: rope.factor,
+    ...scaled,
     low_freq_factor: rope.lowFreqFactor,
     high_freq_factor: rope.highFreqFactor,
-    original_max_position_embeddings: rope.originalMaxLength,
   };
 }
 
