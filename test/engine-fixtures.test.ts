@@ -37,9 +37,13 @@ const MODELS = [
   "qwen3-window",
   "gemma3-window",
   "qwen3-yarn",
+  "olmo2-gqa",
+  "granite-tied",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
   "gemma3-window-lora",
+  "olmo2-gqa-lora",
+  "granite-tied-lora",
 ];
 
 describe.each(MODELS)("%s computes what transformers computes", (name) => {

@@ -2,7 +2,7 @@ import { type EnginePolicy, type NewModelConfig, rlsd, rowCoefficient, type Trai
 import { LORA_TARGETS, type LoraOptions } from "../lib/policy/lora.js";
 import { adapted, allOf, biasedPolicy, chainRule } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { GEMMA, ids, prompts, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
+import { GEMMA, GRANITE, ids, OLMO2, prompts, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -35,6 +35,8 @@ const KINDS: [string, Partial<NewModelConfig>, LoraOptions, number][] = [
   ],
   ["a window in one layer of two", WINDOWED, { rank: 2 }, 2],
   ["gemma3", GEMMA, { rank: 3 }, 2],
+  ["olmo2", OLMO2, { rank: 2 }, 2],
+  ["granite", GRANITE, { rank: 2 }, 2],
 ];
 
 describe.each(KINDS)("%s", (_, config, options, scale) => {

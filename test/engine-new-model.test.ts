@@ -6,9 +6,10 @@ import {
   loadPolicy,
   type ModelConfig,
   type ModelType,
+  type Multipliers,
   type NewModelConfig,
 } from "../lib/index.js";
-import { GEMMA, ids, TINY, temporaryFolder } from "./support/small-policy.js";
+import { GEMMA, GRANITE, ids, OLMO2, TINY, temporaryFolder } from "./support/small-policy.js";
 
 /** Its files say all of it: what is read from them has the same shape and computes the same bits. */
 async function expectKept(made: EnginePolicy): Promise<void> {
@@ -106,6 +107,41 @@ describe("a new model", () => {
     await expectKept(made);
   });
 
+  test.each<[string, Partial<NewModelConfig>, Partial<ModelConfig>, number]>([
+    ["olmo2", OLMO2, { qkNorm: true, qkvBias: false, normEps: 1e-6, numKvHeads: 2 }, 2 * 4 + 1],
+    [
+      "olmo2 with biases",
+      { ...OLMO2, attentionBias: true, numKvHeads: undefined },
+      { outputBias: true, numKvHeads: 4 },
+      9,
+    ],
+    ["granite", { ...GRANITE, mlpBias: true }, { mlpBias: true, multipliers: GRANITE.multipliers as Multipliers }, 5],
+    [
+      "granite by default",
+      { modelType: "granite", headDim: 16, multipliers: { residual: 0.5, logitsScaling: undefined } as never },
+      { multipliers: { embedding: 1, attention: 0.25, residual: 0.5, logitsScaling: 1 } },
+      5,
+    ],
+  ])("of %s is what its files say", async (_, change, expected, norms) => {
+    await using made = await createPolicy({ ...TINY, ...change }, { seed: 2, deviation: 0.3 });
+    expect(made.config).toMatchObject(expected);
+    expect(made.parameterNames.filter((name) => name.endsWith("norm.weight"))).toHaveLength(norms);
+    await expectKept(made);
+  });
+
+  test.each(["embedding", "attention", "residual", "logitsScaling"] as const)(
+    "of granite has a multiplier %s that counts",
+    async (name) => {
+      const logits: Float32Array[] = [];
+      for (const value of [0.5, 0.8]) {
+        const multipliers = { ...GRANITE.multipliers, [name]: value };
+        await using policy = await createPolicy({ ...TINY, ...GRANITE, multipliers }, { seed: 2, deviation: 0.3 });
+        logits.push(await policy.logits(ids(1, 2, 3, 4)));
+      }
+      expect(logits[0]).not.toEqual(logits[1]);
+    },
+  );
+
   test("has no padding id in its files, for which a reader would take one beyond its vocabulary", async () => {
     await using made = await createPolicy({ ...TINY, modelType: "smollm3" });
     const folder = temporaryFolder();
@@ -150,7 +186,14 @@ describe("a new model", () => {
     [{ modelType: "qwen3", queryScalar: 3 }, /nothing, but in a gemma3_text, for config.queryScalar/],
     [{ modelType: "gemma3_text", queryScalar: 0 }, /at least 1 for config.queryScalar/],
     [{ modelType: "gemma3_text", localRope: { type: "default" } }, /config.localRope.theta/],
-    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in a llama/],
+    [{ multipliers: { residual: 0.5 } }, /nothing, but in a granite, for config.multipliers/],
+    [{ modelType: "granite", multipliers: { logits: 8 } }, /Unknown field config.multipliers.logits/],
+    [{ modelType: "granite", multipliers: { residual: 0 } }, /above 0 for config.multipliers.residual/],
+    [
+      { modelType: "olmo2", slidingWindow: { size: 4 } },
+      /"sliding_attention" is not supported in models of type olmo2/,
+    ],
+    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in models of type llama/],
     [
       { modelType: "mistral", slidingWindow: { size: 4, layers: [true, false] } },
       /layer_types and sliding_window say different things/,

@@ -1,5 +1,14 @@
 /** `model_type` of the config.json of what the engine computes. */
-export const MODEL_TYPES = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"] as const;
+export const MODEL_TYPES = [
+  "llama",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "smollm3",
+  "olmo2",
+  "granite",
+  "gemma3_text",
+] as const;
 /** One of them. */
 export type ModelType = (typeof MODEL_TYPES)[number];
 
@@ -14,18 +23,24 @@ export interface Architecture {
   readonly attentionBias: "always" | "never" | "optional";
   /** Whether the feed-forward part may have biases, as `mlp_bias` says. */
   readonly mlpBias: boolean;
-  /** RMSNorm on each head's queries and keys. */
-  readonly qkNorm: boolean;
+  /** RMSNorm on queries and keys: on each head alone, or on all heads of a token together. */
+  readonly qkNorm: "none" | "heads" | "whole";
   /** Norms multiply by this + their weight. */
   readonly normOffset: 0 | 1;
-  /** Attention's and the feed-forward part's results are normed before they are added, too. */
-  readonly postNorms: boolean;
+  /** Of what attention and the feed-forward part read, of what they add to the stream, or of both. */
+  readonly norms: "before" | "behind" | "both";
+  /** Where `rms_norm_eps` is left out. */
+  readonly normEps: number;
   /** The embedding is multiplied by sqrt(hiddenSize). */
   readonly scaledEmbedding: boolean;
+  /** Its files have multipliers of the embedding, of scores, of what layers add, and a divisor of logits. */
+  readonly multipliers: boolean;
   /** The field that names the activation, and the only one that is computed. */
   readonly activation: readonly [field: string, name: (typeof ACTIVATIONS)[number]];
   /** Fields of what is not computed, whose value must be null or false. */
   readonly refused: readonly string[];
+  /** Fields of dropout, which must be 0. Others are left out, as in evaluation. */
+  readonly dropout: readonly string[];
   readonly tied: boolean;
   readonly headDim?: number;
   readonly numKvHeads?: number;
@@ -40,12 +55,15 @@ const LLAMA: Architecture = {
   className: "LlamaForCausalLM",
   attentionBias: "optional",
   mlpBias: true,
-  qkNorm: false,
+  qkNorm: "none",
   normOffset: 0,
-  postNorms: false,
+  norms: "before",
+  normEps: 1e-6,
   scaledEmbedding: false,
+  multipliers: false,
   activation: ["hidden_act", "silu"],
   refused: [],
+  dropout: ["attention_dropout"],
   tied: false,
   theta: 1e4,
 };
@@ -54,15 +72,15 @@ export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
   llama: LLAMA,
   mistral: { ...LLAMA, className: "MistralForCausalLM", attentionBias: "never", mlpBias: false },
   qwen2: { ...LLAMA, className: "Qwen2ForCausalLM", attentionBias: "always", mlpBias: false },
-  qwen3: { ...LLAMA, className: "Qwen3ForCausalLM", mlpBias: false, qkNorm: true, headDim: 128 },
+  qwen3: { ...LLAMA, className: "Qwen3ForCausalLM", mlpBias: false, qkNorm: "heads", headDim: 128 },
   smollm3: { ...LLAMA, className: "SmolLM3ForCausalLM", tied: true, theta: 2e6 },
   gemma3_text: {
+    ...LLAMA,
     className: "Gemma3ForCausalLM",
-    attentionBias: "optional",
     mlpBias: false,
-    qkNorm: true,
+    qkNorm: "heads",
     normOffset: 1,
-    postNorms: true,
+    norms: "both",
     scaledEmbedding: true,
     activation: ["hidden_activation", "gelu_pytorch_tanh"],
     refused: ["attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"],
@@ -73,4 +91,13 @@ export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
     localTheta: 1e4,
     queryScalar: 256,
   },
+  olmo2: {
+    ...LLAMA,
+    className: "Olmo2ForCausalLM",
+    mlpBias: false,
+    qkNorm: "whole",
+    norms: "behind",
+    normEps: 1e-5,
+  },
+  granite: { ...LLAMA, className: "GraniteForCausalLM", multipliers: true, dropout: [] },
 };

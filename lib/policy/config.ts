@@ -5,6 +5,18 @@ import { type RopeConfig, rotaryFactor } from "./rope.js";
 import { parseLocalRope, parseNoRope, parseRope, ropeFields } from "./rope-fields.js";
 import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 
+/** Numbers that the files of a granite have. */
+export interface Multipliers {
+  /** Multiplies what enters the first layer. */
+  readonly embedding: number;
+  /** Multiplies attention's scores. */
+  readonly attention: number;
+  /** Multiplies what attention and the feed-forward part add to the stream. */
+  readonly residual: number;
+  /** Divides the logits. */
+  readonly logitsScaling: number;
+}
+
 /** Shape of a decoder. */
 export interface ModelConfig {
   readonly modelType: ModelType;
@@ -32,7 +44,7 @@ export interface ModelConfig {
   readonly outputBias: boolean;
   /** On the three matrices of the feed-forward part. */
   readonly mlpBias: boolean;
-  /** RMSNorm on each head's queries and keys. */
+  /** RMSNorm on queries and keys: on each head, in an olmo2 on all heads together. */
   readonly qkNorm: boolean;
   /** Rotary positions (arXiv 2104.09864). */
   readonly rope: RopeConfig;
@@ -40,6 +52,8 @@ export interface ModelConfig {
   readonly localRope?: RopeConfig | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Absent: headDim. */
   readonly queryScalar?: number | undefined;
+  /** granite alone. */
+  readonly multipliers?: Multipliers | undefined;
   /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
   readonly noRopeInterval?: number | undefined;
   /** Absent: every layer sees all tokens before its own. */
@@ -69,13 +83,20 @@ function endTokens(f: Fields, vocabSize: number): number[] {
   return ids as number[];
 }
 
-function refuseUnsupported(f: Fields, { activation: [field, name], refused }: Architecture): void {
+function refuseUnsupported(f: Fields, { activation: [field, name], refused, dropout }: Architecture): void {
   f.only(field, name);
   for (const feature of refused) f.only(feature, false);
-  f.only("attention_dropout", 0);
+  for (const rate of dropout) f.only(rate, 0);
   f.only("quantization_config");
   f.only("partial_rotary_factor", 1);
 }
+
+const parseMultipliers = (f: Fields): Multipliers => ({
+  embedding: f.positive("embedding_multiplier", 1),
+  attention: f.positive("attention_multiplier", 1),
+  residual: f.positive("residual_multiplier", 1),
+  logitsScaling: f.positive("logits_scaling", 1),
+});
 
 function checkShape(f: Fields, c: ModelConfig): void {
   if (c.numHeads % c.numKvHeads !== 0 || c.numHeads / c.numKvHeads > 64) {
@@ -135,15 +156,16 @@ export function parseConfig(
     numKvHeads: f.size("num_key_value_heads", architecture.numKvHeads ?? numHeads),
     headDim: f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads)),
     maxLength,
-    normEps: f.number("rms_norm_eps", 1e-6),
+    normEps: f.number("rms_norm_eps", architecture.normEps),
     tieEmbeddings: f.boolean("tie_word_embeddings", architecture.tied),
     qkvBias: architecture.attentionBias === "always" || attentionBias,
     outputBias: attentionBias,
     mlpBias: architecture.mlpBias && f.boolean("mlp_bias", false),
-    qkNorm: architecture.qkNorm,
+    qkNorm: architecture.qkNorm !== "none",
     rope: parseRope(f, maxLength, architecture),
     ...(localRope !== undefined && { localRope }),
     ...(queryScalar !== undefined && { queryScalar: f.size("query_pre_attn_scalar", queryScalar) }),
+    ...(architecture.multipliers && { multipliers: parseMultipliers(f) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
     endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
@@ -160,13 +182,16 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
     architectures: [architecture.className],
     attention_bias: architecture.attentionBias === "always" ? undefined : c.outputBias,
     attention_dropout: 0,
+    attention_multiplier: c.multipliers?.attention,
     bos_token_id: null, // readers would take those of the published models, which a small vocabulary has not
     pad_token_id: null,
+    embedding_multiplier: c.multipliers?.embedding,
     eos_token_id: c.endTokenIds.length === 1 ? c.endTokenIds[0] : [...c.endTokenIds],
     head_dim: c.headDim,
     [activation]: name,
     hidden_size: c.hiddenSize,
     intermediate_size: c.intermediateSize,
+    logits_scaling: c.multipliers?.logitsScaling,
     max_position_embeddings: c.maxLength,
     mlp_bias: architecture.mlpBias ? c.mlpBias : undefined,
     model_type: c.modelType,
@@ -174,6 +199,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
     query_pre_attn_scalar: c.queryScalar,
+    residual_multiplier: c.multipliers?.residual,
     rms_norm_eps: c.normEps,
     ...ropeFields(c),
     ...windowFields(c),
@@ -184,7 +210,8 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
 
 /** The numbers that csrc/napi/engine.cc reads, in its order. */
 export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
-  const { normOffset, postNorms, scaledEmbedding, activation } = ARCHITECTURES[c.modelType];
+  const { normOffset, norms, qkNorm, scaledEmbedding, activation } = ARCHITECTURES[c.modelType];
+  const { embedding, attention, residual = 1, logitsScaling = 1 } = c.multipliers ?? {};
   return Float64Array.of(
     c.vocabSize,
     c.hiddenSize,
@@ -205,16 +232,16 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     ...encodeLora(lora),
     c.slidingWindow?.size ?? 0,
     normOffset,
-    Number(postNorms),
+    Number(norms !== "before"),
     ACTIVATIONS.indexOf(activation[1]),
-    scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1,
-    1 / Math.sqrt(c.queryScalar ?? c.headDim),
+    embedding ?? (scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1),
+    attention ?? 1 / Math.sqrt(c.queryScalar ?? c.headDim),
     Number(c.localRope !== undefined),
     rotaryFactor(c.localRope ?? c.rope),
-    1,
-    0,
-    1,
-    1,
+    Number(norms !== "behind"),
+    Number(qkNorm === "whole"),
+    residual,
+    1 / logitsScaling,
     ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

@@ -1,6 +1,6 @@
 import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { ARCHITECTURES, type ModelType } from "./architecture.js";
-import { modelTypeOf, writeConfig } from "./config.js";
+import { type Multipliers, modelTypeOf, writeConfig } from "./config.js";
 import { Fields } from "./config-fields.js";
 import type { RopeConfig } from "./rope.js";
 import { newLayers } from "./window.js";
@@ -13,7 +13,7 @@ export interface NewSlidingWindow {
   readonly layers?: readonly boolean[] | undefined;
 }
 
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3 and a gemma3_text. */
+/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text and an olmo2. */
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
@@ -35,9 +35,9 @@ export interface NewModelConfig {
   readonly normEps?: number | undefined;
   /** Default false. */
   readonly tieEmbeddings?: boolean | undefined;
-  /** llama, qwen3, smollm3 and gemma3_text: biases on q, k, v and attention's output. Default false. */
+  /** All but mistral and qwen2: biases on q, k, v and attention's output. Default false. */
   readonly attentionBias?: boolean | undefined;
-  /** llama and smollm3: biases in the feed-forward part. Default false. */
+  /** llama, smollm3 and granite: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: RopeConfig | undefined;
@@ -45,10 +45,12 @@ export interface NewModelConfig {
   readonly localRope?: RopeConfig | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Default headDim. */
   readonly queryScalar?: number | undefined;
+  /** granite alone. Default 1, attention 1 / sqrt(headDim). */
+  readonly multipliers?: Partial<Multipliers> | undefined;
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
   readonly noRopeInterval?: number | undefined;
   /**
-   * All but llama: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
+   * mistral, qwen2, qwen3, smollm3 and gemma3_text: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
    * gemma3_text all but every sixth. Default: none.
    */
   readonly slidingWindow?: NewSlidingWindow | undefined;
@@ -73,6 +75,7 @@ const CONFIG_FIELDS = new Set([
   "rope",
   "localRope",
   "queryScalar",
+  "multipliers",
   "noRopeInterval",
   "slidingWindow",
   "endTokenIds",
@@ -81,6 +84,17 @@ const CONFIG_FIELDS = new Set([
 const CONFIG_NUMBERS = ["vocabSize", "hiddenSize", "intermediateSize", "numLayers", "numHeads", "numKvHeads"] as const;
 const MORE_NUMBERS = ["headDim", "maxLength", "normEps"] as const;
 const CONFIG_FLAGS = ["tieEmbeddings", "attentionBias", "mlpBias"] as const;
+
+const MULTIPLIERS = ["embedding", "attention", "residual", "logitsScaling"] as const;
+const MULTIPLIER_FIELDS = new Set<string>(MULTIPLIERS);
+
+function checkMultipliers(multipliers: Partial<Multipliers>, modelType: unknown): void {
+  if (modelType !== "granite") throw invalid("nothing, but in a granite,", "config.multipliers", multipliers);
+  checkObject(multipliers, "config.multipliers", MULTIPLIER_FIELDS);
+  for (const name of MULTIPLIERS) {
+    if (multipliers[name] !== undefined) checkNumber(multipliers[name], `config.multipliers.${name}`, { above: 0 });
+  }
+}
 
 const WINDOW_FIELDS = new Set(["size", "layers"]);
 
@@ -122,6 +136,7 @@ function checkTypes(c: NewModelConfig): void {
     checkInteger(noRopeInterval, "config.noRopeInterval", { min: 0 });
     if (modelType !== "smollm3") throw invalid("nothing, but in a smollm3,", "config.noRopeInterval", noRopeInterval);
   }
+  if (c.multipliers !== undefined) checkMultipliers(c.multipliers, modelType);
   if (c.queryScalar !== undefined) checkInteger(c.queryScalar, "config.queryScalar", { min: 1 });
   for (const name of ["queryScalar", "localRope"] as const) {
     if (c[name] === undefined || modelType === "gemma3_text") continue;
@@ -137,13 +152,19 @@ function checkTypes(c: NewModelConfig): void {
 
 const PLAIN: RopeConfig = { type: "default", theta: 10000 };
 
+function completeMultipliers(given: Partial<Multipliers> = {}, headDim: number): Multipliers {
+  const { embedding = 1, attention = 1 / Math.sqrt(headDim), residual = 1, logitsScaling = 1 } = given;
+  return { embedding, attention, residual, logitsScaling };
+}
+
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 export function completeConfig(c: NewModelConfig): Record<string, unknown> {
   checkTypes(c);
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
   const { tieEmbeddings = false, mlpBias = false, rope = PLAIN, endTokenIds = [], slidingWindow } = c;
-  const { localTheta, queryScalar } = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
+  const architecture = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
+  const { localTheta, queryScalar, multipliers } = architecture;
   return writeConfig({
     ...c,
     modelType,
@@ -156,6 +177,7 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
     rope,
     localRope: localTheta === undefined ? undefined : (c.localRope ?? PLAIN),
     queryScalar: queryScalar === undefined ? undefined : (c.queryScalar ?? headDim),
+    multipliers: multipliers ? completeMultipliers(c.multipliers, headDim) : undefined,
     endTokenIds,
     noRopeInterval: (c.noRopeInterval ?? 4) || undefined,
     slidingWindow: slidingWindow && {

@@ -4,21 +4,15 @@ import type { ModelConfig } from "./config.js";
 import type { Fields } from "./config-fields.js";
 import { type RopeConfig, yarnScale } from "./rope.js";
 
-function positive(f: Fields, name: string, fallback?: number): number {
-  const value = f.number(name, fallback);
-  if (value > 0) return value;
-  throw f.fail(`expected a number above 0 for ${name} but found ${value}`);
-}
-
 /** Of null and of 0 transformers takes what it takes where nothing is said. */
 const orUndefined = (f: Fields, name: string): number | undefined =>
-  f.get(name) === undefined || f.get(name) === 0 ? undefined : positive(f, name);
+  f.get(name) === undefined || f.get(name) === 0 ? undefined : f.positive(name);
 
 function parseYarn(f: Fields, theta: number, maxLength: number, original: number, nested: boolean): RopeConfig {
   if (theta <= 1) throw f.fail(`expected a rope_theta above 1 with "yarn" but found ${theta}`);
   // null is the ratio of the two lengths; a file that says nothing is read by nobody.
   if (!f.has("factor")) f.number("factor");
-  const factor = positive(f, "factor", maxLength / original);
+  const factor = f.positive("factor", maxLength / original);
   const [scale, allDims] = [orUndefined(f, "mscale"), orUndefined(f, "mscale_all_dim")];
   const usual =
     scale === undefined || allDims === undefined
@@ -33,7 +27,7 @@ function parseYarn(f: Fields, theta: number, maxLength: number, original: number
     originalMaxLength: original,
     betaFast: orUndefined(f, "beta_fast") ?? 32,
     betaSlow: orUndefined(f, "beta_slow") ?? 1,
-    attentionFactor: positive(f, "attention_factor", usual),
+    attentionFactor: f.positive("attention_factor", usual),
     truncate: f.boolean("truncate", true),
   };
 }
@@ -65,7 +59,7 @@ function parseScaledRope(f: Fields, theta: number, type: unknown, place: RopePla
   f.only("partial_rotary_factor", 1);
   if (type === "default") return { type, theta };
   if (type === "yarn") return parseYarn(f, theta, place.maxLength, originalLength(f, place), place.nested);
-  const factor = positive(f, "factor");
+  const factor = f.positive("factor");
   if (type === "linear") return { type, theta, factor };
   if (type !== "llama3") {
     throw f.fail(
@@ -121,7 +115,7 @@ export function parseRope(f: Fields, maxLength: number, architecture: Architectu
   const newer = newerRope(f, architecture);
   const older = f.object("rope_scaling");
   const said = newer?.get("rope_theta") !== undefined;
-  const theta = positive(said ? newer : f, "rope_theta", architecture.theta);
+  const theta = (said ? newer : f).positive("rope_theta", architecture.theta);
   const scaling = newer ?? older;
   if (scaling === undefined) return { type: "default", theta };
   const place = placeIn(f, maxLength, architecture.localTheta !== undefined);
@@ -138,7 +132,7 @@ export function parseLocalRope(f: Fields, maxLength: number, { localTheta }: Arc
   if (localTheta === undefined) return undefined;
   const newer = f.object("rope_parameters")?.object("sliding_attention");
   const said = newer?.get("rope_theta") !== undefined;
-  const theta = said ? positive(newer, "rope_theta") : positive(f, "rope_local_base_freq", localTheta);
+  const theta = said ? newer.positive("rope_theta") : f.positive("rope_local_base_freq", localTheta);
   return newer === undefined ? { type: "default", theta } : ropeOf(newer, theta, placeIn(f, maxLength, true));
 }
 

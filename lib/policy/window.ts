@@ -72,7 +72,7 @@ export function parseWindow(
   const listed = listedLayers(f, layers);
   if (rules === undefined) {
     f.only("use_sliding_window", false);
-    if (listed?.includes(true)) throw f.fail(`layer_types "${SLIDING}" is not supported in a ${type}`);
+    if (listed?.includes(true)) throw f.fail(`layer_types "${SLIDING}" is not supported in models of type ${type}`);
     return undefined;
   }
   const counts = rules.enabledBy === undefined || f.boolean(rules.enabledBy, false);

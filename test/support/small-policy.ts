@@ -35,11 +35,23 @@ export const GEMMA: Partial<NewModelConfig> = {
   slidingWindow: { size: 5, layers: [true, false] },
 };
 
+/** No norms before the parts of a layer, but behind them; one norm over all heads of a query or key. */
+export const OLMO2: Partial<NewModelConfig> = { modelType: "olmo2", headDim: 10 };
+
+/** Each of its multipliers counts. */
+export const GRANITE: Partial<NewModelConfig> = {
+  modelType: "granite",
+  tieEmbeddings: true,
+  multipliers: { embedding: 2, attention: 0.3, residual: 0.6, logitsScaling: 0.7 },
+};
+
 /** Decoders that differ in what a token's row depends on. */
 export const KINDS: [string, Partial<NewModelConfig>][] = [
   ["llama", {}],
   ["a window in one layer of two", WINDOWED],
   ["gemma3", GEMMA],
+  ["olmo2", OLMO2],
+  ["granite", GRANITE],
 ];
 
 /** A small random model whose distributions are far from flat. */
