@@ -120,8 +120,8 @@ test("llama 3 scaling: short waves kept, long ones slowed, the rest blended", ()
     rope_scaling: scaling,
   });
   expect(old.rope).toEqual(newer.rope);
-  const plain = inverseFrequencies({ type: "default", theta: 500000 }, 128);
-  const scaled = inverseFrequencies(newer.rope, 128);
+  const plain = inverseFrequencies({ type: "default", theta: 500000 }, 128, 64);
+  const scaled = inverseFrequencies(newer.rope, 128, 64);
   const ratio = Array.from(scaled, (f, i) => f / plain[i]!);
   const wavelength = Array.from(plain, (f) => (2 * Math.PI) / f);
   for (const [i, w] of wavelength.entries()) {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseConfig } from "../lib/policy/config.js";
+import { inverseFrequencies, rotaryFactor } from "../lib/policy/rope.js";
 
 type Json = Record<string, unknown>;
 const fixture = (name: string): Json =>
@@ -59,6 +60,45 @@ const GRANITE_2B: Json = {
   torch_dtype: "bfloat16",
   use_cache: true,
   vocab_size: 49159,
+};
+
+/** What microsoft/Phi-4-mini-reasoning says, with its long factors made up. */
+const PHI_4_MINI: Json = {
+  architectures: ["Phi3ForCausalLM"],
+  attention_bias: false,
+  attention_dropout: 0.0,
+  bos_token_id: 199999,
+  embd_pdrop: 0.0,
+  eos_token_id: 199999,
+  full_attn_mod: 1,
+  hidden_act: "silu",
+  hidden_size: 3072,
+  initializer_range: 0.02,
+  intermediate_size: 8192,
+  interpolate_factor: 1,
+  lm_head_bias: false,
+  max_position_embeddings: 131072,
+  mlp_bias: false,
+  model_type: "phi3",
+  num_attention_heads: 24,
+  num_hidden_layers: 32,
+  num_key_value_heads: 8,
+  original_max_position_embeddings: 4096,
+  pad_token_id: 199999,
+  partial_rotary_factor: 0.75,
+  resid_pdrop: 0.0,
+  rms_norm_eps: 1e-5,
+  rope_scaling: {
+    long_factor: Array.from({ length: 48 }, (_, i) => 1 + i),
+    short_factor: new Array<number>(48).fill(1),
+    type: "longrope",
+  },
+  rope_theta: 10000.0,
+  sliding_window: 262144,
+  tie_word_embeddings: true,
+  torch_dtype: "bfloat16",
+  use_cache: true,
+  vocab_size: 200064,
 };
 
 const refused = (json: Json, message: RegExp): void =>
@@ -128,4 +168,56 @@ describe("a granite", () => {
     [{ model_type: "granitemoe" }, /model_type "granitemoe" is not supported/],
     [{ model_type: "granitemoehybrid" }, /model_type "granitemoehybrid" is not supported/],
   ])("with %j is refused by name", (change, message) => refused({ ...GRANITE_2B, ...change }, message));
+});
+
+describe("a phi3", () => {
+  test("as published is understood, and reads what it read before its positions were scaled", () => {
+    const { rope, ...rest } = parseConfig(PHI_4_MINI);
+    expect(rest).toMatchObject({ headDim: 128, rotaryDim: 96, maxLength: 4096, tieEmbeddings: true, qkvBias: false });
+    expect(rest.slidingWindow?.size).toBe(262144);
+    expect(rope).toMatchObject({ type: "longrope", theta: 1e4, originalMaxLength: 4096, scaledMaxLength: 131072 });
+    // As transformers: the root of 1 + ln(131072 / 4096) / ln(4096).
+    expect(rotaryFactor(rope)).toBeCloseTo(Math.sqrt(1 + 5 / 12), 12);
+  });
+
+  test("says its positions in the newer form or the older, by three names", () => {
+    const wanted = parseConfig(PHI_4_MINI);
+    const { rope_scaling, rope_theta, partial_rotary_factor, ...rest } = PHI_4_MINI;
+    for (const type of ["longrope", "su", "yarn"]) {
+      const scaling = { ...(rope_scaling as Json), type: undefined, rope_type: type };
+      expect(parseConfig({ ...PHI_4_MINI, rope_scaling: scaling })).toEqual(wanted);
+      const newer = { ...scaling, rope_theta, partial_rotary_factor };
+      expect(parseConfig({ ...rest, rope_parameters: newer })).toEqual(wanted);
+    }
+  });
+
+  test("turns by one list or the other, by the longest sequence alone", () => {
+    const { rope } = parseConfig(PHI_4_MINI);
+    const plain = inverseFrequencies({ type: "default", theta: 1e4 }, 96, 1);
+    expect(inverseFrequencies(rope, 96, 4096)).toEqual(plain);
+    const long = inverseFrequencies(rope, 96, 4097);
+    expect([...long]).toEqual([...plain].map((frequency, i) => Math.fround(frequency / (1 + i))));
+  });
+
+  test("without scaling reads all that its file says", () => {
+    const plain = parseConfig({ ...PHI_4_MINI, rope_scaling: null, sliding_window: null });
+    expect(plain).toMatchObject({ maxLength: 131072, rope: { type: "default", theta: 1e4 } });
+    expect(plain.slidingWindow).toBeUndefined();
+  });
+
+  const scaled = (change: Json): Json => ({ rope_scaling: { ...(PHI_4_MINI.rope_scaling as Json), ...change } });
+  test.each<[Json, RegExp]>([
+    [{ resid_pdrop: 0.1 }, /resid_pdrop 0.1 is not supported: expected 0/],
+    [{ embd_pdrop: 0.1 }, /embd_pdrop 0.1 is not supported/],
+    [{ partial_rotary_factor: 0.51 }, /partial_rotary_factor 0.51 of head_dim 128 is not supported: expected an even/],
+    [scaled({ partial_rotary_factor: 0.5 }), /partial_rotary_factor is said to be 0.5 and 0.75/],
+    [
+      scaled({ type: "linear", factor: 2 }),
+      /rope type "linear" is not supported: expected "default", "longrope", "su" or/,
+    ],
+    [scaled({ short_factor: [1, 2] }), /expected 48 numbers above 0 for short_factor but found \[1,2\]/],
+    [scaled({ long_factor: new Array<number>(48).fill(0) }), /expected 48 numbers above 0 for long_factor/],
+    [scaled({ original_max_position_embeddings: 8192 }), /8192 here and 4096 beside it/],
+    [{ model_type: "phi4mm" }, /model_type "phi4mm" is not supported/],
+  ])("with %j is refused by name", (change, message) => refused({ ...PHI_4_MINI, ...change }, message));
 });

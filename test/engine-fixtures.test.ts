@@ -39,11 +39,13 @@ const MODELS = [
   "qwen3-yarn",
   "olmo2-gqa",
   "granite-tied",
+  "phi3-longrope",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
   "gemma3-window-lora",
   "olmo2-gqa-lora",
   "granite-tied-lora",
+  "phi3-longrope-lora",
 ];
 
 describe.each(MODELS)("%s computes what transformers computes", (name) => {

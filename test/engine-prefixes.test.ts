@@ -1,5 +1,5 @@
 import { type Completion, type EnginePolicy, grpo, type NewModelConfig, type SamplingOptions } from "../lib/index.js";
-import { GEMMA, GRANITE, ids, OLMO2, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, GRANITE, ids, OLMO2, PHI3, tinyPolicy } from "./support/small-policy.js";
 
 const MODEL = { numLayers: 3, headDim: 16, maxLength: 900 } as const;
 const KINDS: [string, Partial<NewModelConfig>][] = [
@@ -11,6 +11,7 @@ const KINDS: [string, Partial<NewModelConfig>][] = [
   ],
   ["olmo2", OLMO2],
   ["granite", GRANITE],
+  ["phi3", { ...PHI3, slidingWindow: { size: 70 } }],
   ["gemma3", { ...GEMMA, slidingWindow: { size: 70, layers: [true, true, false] } }],
 ];
 

@@ -4,7 +4,7 @@ import { exampleSettings } from "../lib/trainer/example/config.js";
 import type { MetricsLine } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";
 import { adapted, allOf } from "./support/lora.js";
-import { GEMMA, GRANITE, OLMO2, sixRequests, TINY, temporaryFolder } from "./support/small-policy.js";
+import { GEMMA, GRANITE, OLMO2, PHI3, sixRequests, TINY, temporaryFolder } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const advantages = Float32Array.of(1, -1, 0.5, 2, -0.25, 0);
@@ -40,6 +40,7 @@ test.each<[string, Partial<NewModelConfig>, number | undefined]>([
   ["gemma3, norms after each part too", { ...GEMMA, slidingWindow: { size: 3 } }, undefined],
   ["olmo2, no norms before each part", { ...OLMO2, attentionBias: true }, undefined],
   ["granite, parts that are scaled", GRANITE, undefined],
+  ["phi3, fused matrices", { ...PHI3, slidingWindow: { size: 3 } }, undefined],
   ["one layer", { numLayers: 1 }, undefined],
   ["several passes", {}, 20],
 ])("layers that are computed again give the same bits: %s", async (_, config, batchTokens) => {

@@ -10,7 +10,17 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { GEMMA, GRANITE, gradientOf, ids, OLMO2, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
+import {
+  GEMMA,
+  GRANITE,
+  gradientOf,
+  ids,
+  OLMO2,
+  PHI3,
+  sixRequests,
+  tinyPolicy,
+  WINDOWED,
+} from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -201,6 +211,7 @@ describe.each<[string, Partial<NewModelConfig>]>([
   ["a window in one layer of two", { ...WINDOWED, slidingWindow: { size: 20, layers: [true, false] } }],
   ["olmo2 with biases", { ...OLMO2, attentionBias: true }],
   ["granite with biases everywhere", { ...GRANITE, attentionBias: true, mlpBias: true }],
+  ["phi3", { ...PHI3, slidingWindow: { size: 20 } }],
   ["yarn", { rope: { type: "yarn", theta: 100, factor: 4, originalMaxLength: 40 } }],
   ["gemma3", { ...GEMMA, slidingWindow: { size: 20, layers: [true, false] } }],
   [

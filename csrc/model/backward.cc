@@ -183,8 +183,8 @@ class Backward {
   }
 
   rlsd_status unrotate(int64_t i, float* x, int64_t heads) {
-    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->frequencies(i),
-                   c_.rope_factor_of(i), -1);
+    return t_.rope(context(), heads_up_to(cube(x, n_, heads, c_.head_dim), c_.rotary),
+                   rows_.positions, m_->frequencies(i), c_.rope_factor_of(i), -1);
   }
 
   Model* m_;

@@ -152,9 +152,11 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
   if (!c.rotates(layer)) return RLSD_OK;
   const rlsd_backend_v1& table = m->device.table();
   const float* frequencies = m->frequencies(layer);
-  RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,
+  RLSD_CHECK(table.rope(m->device.context(),
+                        heads_up_to(cube(l.q, rows, c.heads, c.head_dim), c.rotary), positions,
                         frequencies, c.rope_factor_of(layer), 1));
-  return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions,
+  return table.rope(m->device.context(),
+                    heads_up_to(cube(l.k, rows, c.kv_heads, c.head_dim), c.rotary), positions,
                     frequencies, c.rope_factor_of(layer), 1);
 }
 

@@ -17,6 +17,7 @@ namespace rlsd::model {
 
 struct Config {
   int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, max_length;
+  int64_t rotary; /* numbers of each head that are rotated, its first ones: even */
   double norm_eps;
   double norm_offset;       /* a norm multiplies by this + its weight */
   double rope_factor;       /* multiplies cosines and sines */
@@ -26,6 +27,7 @@ struct Config {
   double residual_scale;    /* multiplies what attention and feed-forward add to the stream */
   double logit_scale;       /* multiplies logits, by way of the hidden states that the head reads */
   bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+  bool fused;                /* q, k and v are rows of one matrix, gate and up of another */
   bool whole_qk_norm;        /* one norm over all heads of a query or key, not one for each */
   bool pre_norms;            /* attention and feed-forward read the stream's norm, not itself */
   bool post_norms;           /* what they add to it is normed before */
@@ -54,7 +56,7 @@ struct Config {
   /* Norms of a query or key of so many heads. */
   int64_t norms_of(int64_t heads_normed) const { return whole_qk_norm ? 1 : heads_normed; }
   /* Floats of one set of rotary frequencies, and of all: those of sliding layers come second. */
-  int64_t frequency_count() const { return head_dim / 2; }
+  int64_t frequency_count() const { return rotary / 2; }
   int64_t frequencies() const { return (local_rope ? 2 : 1) * frequency_count(); }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
@@ -71,7 +73,7 @@ struct Parameter {
 /* A layer's matrices, in the order of their place in the block. */
 enum Projection { kQ, kK, kV, kO, kGate, kUp, kDown, kProjections };
 
-/* y (out) = W x (in) + b; -1: no bias. */
+/* y (out) = W x (in) + b; -1: no bias. W and b may be rows of a larger parameter. */
 struct LinearOffsets {
   int64_t weight = -1, bias = -1, out = 0, in = 0;
 };
@@ -99,7 +101,7 @@ struct Layout : ParameterBlock {
   int64_t embedding = -1, head = -1, final_norm = -1; /* a tied head is the embedding */
 };
 
-/* Offsets of an adapter; -1: the matrix has none. */
+/* Offsets of an adapter; -1: the matrix has none. Rows of one matrix have one A, and B's rows. */
 struct AdapterOffsets {
   int64_t a = -1, b = -1;
 };

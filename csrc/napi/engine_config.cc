@@ -8,7 +8,7 @@
 namespace rlsd::addon {
 namespace {
 
-constexpr size_t kConfigFields = 31; /* then, where there is a window, whether each layer slides */
+constexpr size_t kConfigFields = 33; /* then, where there is a window, whether each layer slides */
 
 model::Config decode_config(const double* f) {
   model::Config c;
@@ -43,6 +43,8 @@ model::Config decode_config(const double* f) {
   c.whole_qk_norm = f[28] != 0;
   c.residual_scale = f[29];
   c.logit_scale = f[30];
+  c.rotary = static_cast<int64_t>(f[31]);
+  c.fused = f[32] != 0;
   return c;
 }
 

@@ -7,6 +7,7 @@ export const MODEL_TYPES = [
   "smollm3",
   "olmo2",
   "granite",
+  "phi3",
   "gemma3_text",
 ] as const;
 /** One of them. */
@@ -14,6 +15,9 @@ export type ModelType = (typeof MODEL_TYPES)[number];
 
 /** How a gated linear unit's gate is activated, by Hugging Face's names; csrc/include/rlsd/rlsd.h numbers them so. */
 export const ACTIVATIONS = ["silu", "gelu_pytorch_tanh"] as const;
+
+/** How positions may be scaled, as RopeConfig has it. */
+export type RopeType = "default" | "linear" | "llama3" | "yarn" | "longrope";
 
 /** What all models of a type have in common, and what transformers takes where their files say nothing. */
 export interface Architecture {
@@ -44,7 +48,15 @@ export interface Architecture {
   readonly tied: boolean;
   readonly headDim?: number;
   readonly numKvHeads?: number;
+  /** In their files q, k and v are rows of one matrix, gate and up of another. */
+  readonly fused: boolean;
   readonly theta: number;
+  /** What their files may say of the scaling of positions, and what it means there. */
+  readonly ropeTypes: Readonly<Record<string, RopeType>>;
+  /** Only the first numbers of each head may be rotated. */
+  readonly partialRotary: boolean;
+  /** Longest sequence before scaling, where the file does not say it beside everything else. */
+  readonly originalMaxLength?: number;
   /** Base of the rotary positions in layers that slide, where it is another. */
   readonly localTheta?: number;
   /** Attention's scores are divided by the square root of `query_pre_attn_scalar`, not of the head's width. */
@@ -65,7 +77,10 @@ const LLAMA: Architecture = {
   refused: [],
   dropout: ["attention_dropout"],
   tied: false,
+  fused: false,
   theta: 1e4,
+  ropeTypes: { default: "default", linear: "linear", llama3: "llama3", yarn: "yarn" },
+  partialRotary: false,
 };
 
 export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
@@ -100,4 +115,16 @@ export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
     normEps: 1e-5,
   },
   granite: { ...LLAMA, className: "GraniteForCausalLM", multipliers: true, dropout: [] },
+  phi3: {
+    ...LLAMA,
+    className: "Phi3ForCausalLM",
+    attentionBias: "never",
+    mlpBias: false,
+    normEps: 1e-5,
+    dropout: ["attention_dropout", "resid_pdrop", "embd_pdrop"],
+    fused: true,
+    ropeTypes: { default: "default", longrope: "longrope", su: "longrope", yarn: "longrope" },
+    partialRotary: true,
+    originalMaxLength: 4096,
+  },
 };

@@ -1,8 +1,8 @@
 import { ACTIVATIONS, ARCHITECTURES, type Architecture, MODEL_TYPES, type ModelType } from "./architecture.js";
 import { Fields } from "./config-fields.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
-import { type RopeConfig, rotaryFactor } from "./rope.js";
-import { parseLocalRope, parseNoRope, parseRope, ropeFields } from "./rope-fields.js";
+import { type PlainRope, type RopeConfig, rotaryFactor } from "./rope.js";
+import { parseLocalRope, parseNoRope, parseRope, parseRotaryDim, ropeFields } from "./rope-fields.js";
 import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 
 /** Numbers that the files of a granite have. */
@@ -32,7 +32,7 @@ export interface ModelConfig {
   readonly numKvHeads: number;
   /** Even, at most 256. */
   readonly headDim: number;
-  /** Longest sequence, prompt and completion together. */
+  /** Longest sequence, prompt and completion together. With "longrope" it decides by which factors positions are scaled. */
   readonly maxLength: number;
   /** Added to the mean square under the root of an RMSNorm. */
   readonly normEps: number;
@@ -52,6 +52,8 @@ export interface ModelConfig {
   readonly localRope?: RopeConfig | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Absent: headDim. */
   readonly queryScalar?: number | undefined;
+  /** phi3: numbers of each head that are rotated, its first ones. Absent: headDim. */
+  readonly rotaryDim?: number | undefined;
   /** granite alone. */
   readonly multipliers?: Multipliers | undefined;
   /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
@@ -60,6 +62,12 @@ export interface ModelConfig {
   readonly slidingWindow?: SlidingWindow | undefined;
   /** Ids that end a completion. */
   readonly endTokenIds: readonly number[];
+}
+
+/** Of a model that is made here. */
+export interface NewConfig extends ModelConfig {
+  readonly rope: PlainRope;
+  readonly localRope?: PlainRope | undefined;
 }
 
 /** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
@@ -88,7 +96,6 @@ function refuseUnsupported(f: Fields, { activation: [field, name], refused, drop
   for (const feature of refused) f.only(feature, false);
   for (const rate of dropout) f.only(rate, 0);
   f.only("quantization_config");
-  f.only("partial_rotary_factor", 1);
 }
 
 const parseMultipliers = (f: Fields): Multipliers => ({
@@ -141,10 +148,13 @@ export function parseConfig(
   const numHeads = f.size("num_attention_heads");
   const hiddenSize = f.size("hidden_size");
   const vocabSize = f.size("vocab_size");
-  const maxLength = f.size("max_position_embeddings");
   const noRopeInterval = modelType === "smollm3" ? parseNoRope(f, numLayers) : undefined;
   const slidingWindow = parseWindow(f, modelType, numLayers, noRopeInterval);
-  const localRope = parseLocalRope(f, maxLength, architecture);
+  const headDim = f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads));
+  const rotaryDim = parseRotaryDim(f, headDim, architecture);
+  const shape = { architecture, rotaryDim, maxLength: f.size("max_position_embeddings") };
+  const rope = parseRope(f, shape);
+  const localRope = parseLocalRope(f, shape);
   const { queryScalar } = architecture;
   const config: ModelConfig = {
     modelType,
@@ -154,17 +164,18 @@ export function parseConfig(
     numLayers,
     numHeads,
     numKvHeads: f.size("num_key_value_heads", architecture.numKvHeads ?? numHeads),
-    headDim: f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads)),
-    maxLength,
+    headDim,
+    maxLength: rope.type === "longrope" ? Math.min(shape.maxLength, rope.originalMaxLength) : shape.maxLength,
     normEps: f.number("rms_norm_eps", architecture.normEps),
     tieEmbeddings: f.boolean("tie_word_embeddings", architecture.tied),
     qkvBias: architecture.attentionBias === "always" || attentionBias,
     outputBias: attentionBias,
     mlpBias: architecture.mlpBias && f.boolean("mlp_bias", false),
     qkNorm: architecture.qkNorm !== "none",
-    rope: parseRope(f, maxLength, architecture),
+    rope,
     ...(localRope !== undefined && { localRope }),
     ...(queryScalar !== undefined && { queryScalar: f.size("query_pre_attn_scalar", queryScalar) }),
+    ...(architecture.partialRotary && { rotaryDim }),
     ...(architecture.multipliers && { multipliers: parseMultipliers(f) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
@@ -174,8 +185,14 @@ export function parseConfig(
   return config;
 }
 
+/** Readers multiply and cut to a whole number. */
+function rotaryShare(rotaryDim: number, headDim: number): number {
+  const share = rotaryDim / headDim;
+  return Math.trunc(headDim * share) === rotaryDim ? share : (rotaryDim + 0.5) / headDim;
+}
+
 /** config.json of a model that was made here, in the newer form with the older form's names beside it. */
-export function writeConfig(c: ModelConfig): Record<string, unknown> {
+export function writeConfig(c: NewConfig): Record<string, unknown> {
   const architecture = ARCHITECTURES[c.modelType];
   const [activation, name] = architecture.activation;
   return {
@@ -198,6 +215,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
     num_attention_heads: c.numHeads,
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
+    partial_rotary_factor: c.rotaryDim && rotaryShare(c.rotaryDim, c.headDim),
     query_pre_attn_scalar: c.queryScalar,
     residual_multiplier: c.multipliers?.residual,
     rms_norm_eps: c.normEps,
@@ -210,7 +228,7 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
 
 /** The numbers that csrc/napi/engine.cc reads, in its order. */
 export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
-  const { normOffset, norms, qkNorm, scaledEmbedding, activation } = ARCHITECTURES[c.modelType];
+  const { normOffset, norms, qkNorm, scaledEmbedding, activation, fused } = ARCHITECTURES[c.modelType];
   const { embedding, attention, residual = 1, logitsScaling = 1 } = c.multipliers ?? {};
   return Float64Array.of(
     c.vocabSize,
@@ -242,6 +260,8 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     Number(qkNorm === "whole"),
     residual,
     1 / logitsScaling,
+    c.rotaryDim ?? c.headDim,
+    Number(fused),
     ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

@@ -2,7 +2,7 @@ import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from ".
 import { ARCHITECTURES, type ModelType } from "./architecture.js";
 import { type Multipliers, modelTypeOf, writeConfig } from "./config.js";
 import { Fields } from "./config-fields.js";
-import type { RopeConfig } from "./rope.js";
+import type { PlainRope } from "./rope.js";
 import { newLayers } from "./window.js";
 
 /** Layers that see the tokens near their own alone. */
@@ -40,11 +40,13 @@ export interface NewModelConfig {
   /** llama, smollm3 and granite: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
-  readonly rope?: RopeConfig | undefined;
+  readonly rope?: PlainRope | undefined;
   /** gemma3_text: of the layers that slide. Default { type: "default", theta: 10000 }. */
-  readonly localRope?: RopeConfig | undefined;
+  readonly localRope?: PlainRope | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Default headDim. */
   readonly queryScalar?: number | undefined;
+  /** phi3: numbers of each head that are rotated, its first ones. Default headDim. */
+  readonly rotaryDim?: number | undefined;
   /** granite alone. Default 1, attention 1 / sqrt(headDim). */
   readonly multipliers?: Partial<Multipliers> | undefined;
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
@@ -76,6 +78,7 @@ const CONFIG_FIELDS = new Set([
   "localRope",
   "queryScalar",
   "multipliers",
+  "rotaryDim",
   "noRopeInterval",
   "slidingWindow",
   "endTokenIds",
@@ -110,11 +113,12 @@ function checkWindow(window: NewSlidingWindow | undefined): void {
   }
 }
 
-function checkRope(rope: RopeConfig | undefined, name: string): void {
+function checkRope(rope: PlainRope | undefined, name: string): void {
   if (rope === undefined) return;
   if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
     throw invalid("an object with type and theta", name, rope);
   }
+  if ((rope.type as string) === "longrope") throw invalid("another type for a new model", `${name}.type`, rope.type);
   for (const [field, value] of Object.entries(rope)) {
     if (field === "truncate") checkBoolean(value, `${name}.${field}`);
     else if (field !== "type" && value !== undefined) checkNumber(value, `${name}.${field}`);
@@ -138,9 +142,11 @@ function checkTypes(c: NewModelConfig): void {
   }
   if (c.multipliers !== undefined) checkMultipliers(c.multipliers, modelType);
   if (c.queryScalar !== undefined) checkInteger(c.queryScalar, "config.queryScalar", { min: 1 });
-  for (const name of ["queryScalar", "localRope"] as const) {
-    if (c[name] === undefined || modelType === "gemma3_text") continue;
-    throw invalid("nothing, but in a gemma3_text,", `config.${name}`, c[name]);
+  if (c.rotaryDim !== undefined) checkInteger(c.rotaryDim, "config.rotaryDim", { min: 2 });
+  const of = { queryScalar: "gemma3_text", localRope: "gemma3_text", rotaryDim: "phi3" } as const;
+  for (const name of ["queryScalar", "localRope", "rotaryDim"] as const) {
+    if (c[name] === undefined || modelType === of[name]) continue;
+    throw invalid(`nothing, but in a ${of[name]},`, `config.${name}`, c[name]);
   }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
@@ -150,7 +156,7 @@ function checkTypes(c: NewModelConfig): void {
   checkRope(c.localRope, "config.localRope");
 }
 
-const PLAIN: RopeConfig = { type: "default", theta: 10000 };
+const PLAIN: PlainRope = { type: "default", theta: 10000 };
 
 function completeMultipliers(given: Partial<Multipliers> = {}, headDim: number): Multipliers {
   const { embedding = 1, attention = 1 / Math.sqrt(headDim), residual = 1, logitsScaling = 1 } = given;
@@ -164,7 +170,7 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
   const { tieEmbeddings = false, mlpBias = false, rope = PLAIN, endTokenIds = [], slidingWindow } = c;
   const architecture = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
-  const { localTheta, queryScalar, multipliers } = architecture;
+  const { localTheta, queryScalar, multipliers, partialRotary } = architecture;
   return writeConfig({
     ...c,
     modelType,
@@ -177,6 +183,7 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
     rope,
     localRope: localTheta === undefined ? undefined : (c.localRope ?? PLAIN),
     queryScalar: queryScalar === undefined ? undefined : (c.queryScalar ?? headDim),
+    rotaryDim: partialRotary ? (c.rotaryDim ?? headDim) : undefined,
     multipliers: multipliers ? completeMultipliers(c.multipliers, headDim) : undefined,
     endTokenIds,
     noRopeInterval: (c.noRopeInterval ?? 4) || undefined,

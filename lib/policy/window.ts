@@ -36,6 +36,7 @@ const QWEN: WindowRules = { enabledBy: "use_sliding_window", size: 4096, layer: 
 /** Of the models that have windows. */
 const RULES: Readonly<Partial<Record<ModelType, WindowRules>>> = {
   mistral: { size: 4096, layer: () => true, mixed: false },
+  phi3: { size: null, layer: () => true, mixed: false },
   qwen2: QWEN,
   qwen3: QWEN,
   gemma3_text: {

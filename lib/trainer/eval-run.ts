@@ -78,7 +78,7 @@ function recordOf(
   },
   prompts: readonly Prompted[],
 ): EvaluationRecord {
-  const { seed, matmulType, reward, overlong, rollout, eval: evaluation } = o.config;
+  const { seed, matmulType, maxLength, reward, overlong, rollout, eval: evaluation } = o.config;
   const { topK, topP, minP, maxTokens, stopStrings } = rollout;
   const { samples, temperature } = evaluation;
   return {
@@ -91,6 +91,7 @@ function recordOf(
     settings: {
       seed,
       matmulType,
+      maxLength,
       reward,
       overlong,
       rollout: { topK, topP, minP, maxTokens, stopStrings },

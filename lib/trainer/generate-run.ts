@@ -16,6 +16,7 @@ const { topK, topP, minP, maxTokens, stopStrings } = trainSchema.rollout;
 const askSchema = {
   seed: trainSchema.seed,
   matmulType: trainSchema.matmulType,
+  maxLength: trainSchema.maxLength,
   data: { fields, system, templateVariables, invalid },
   rollout: { topK, topP, minP, maxTokens, stopStrings },
 };

@@ -45,6 +45,9 @@ export const GRANITE: Partial<NewModelConfig> = {
   multipliers: { embedding: 2, attention: 0.3, residual: 0.6, logitsScaling: 0.7 },
 };
 
+/** Fused matrices, and heads that are rotated in part. */
+export const PHI3: Partial<NewModelConfig> = { modelType: "phi3", headDim: 10, rotaryDim: 6 };
+
 /** Decoders that differ in what a token's row depends on. */
 export const KINDS: [string, Partial<NewModelConfig>][] = [
   ["llama", {}],
@@ -52,6 +55,7 @@ export const KINDS: [string, Partial<NewModelConfig>][] = [
   ["gemma3", GEMMA],
   ["olmo2", OLMO2],
   ["granite", GRANITE],
+  ["phi3", PHI3],
 ];
 
 /** A small random model whose distributions are far from flat. */
