@@ -140,6 +140,61 @@ describe("an olmo2", () => {
   ])("with %j is refused by name", (change, message) => refused({ ...OLMO_2_1B, ...change }, message));
 });
 
+describe("an olmo3", () => {
+  /** What allenai/Olmo-3-7B-Think says, but for the list of its layers. */
+  const OLMO_3_7B: Json = {
+    ...OLMO_2_1B,
+    architectures: ["Olmo3ForCausalLM"],
+    hidden_size: 4096,
+    intermediate_size: 11008,
+    max_position_embeddings: 65536,
+    model_type: "olmo3",
+    num_attention_heads: 32,
+    num_hidden_layers: 32,
+    num_key_value_heads: 32,
+    rope_scaling: {
+      attention_factor: 1.2079441541679836,
+      beta_fast: 32,
+      beta_slow: 1,
+      factor: 8.0,
+      original_max_position_embeddings: 8192,
+      rope_type: "yarn",
+    },
+    sliding_window: 4096,
+  };
+
+  test("as published is understood: three layers of four slide, and those are not scaled", () => {
+    const config = parseConfig(OLMO_3_7B);
+    expect(config).toMatchObject({
+      maxLength: 65536,
+      qkNorm: true,
+      rope: { type: "yarn", theta: 5e5, factor: 8, originalMaxLength: 8192, attentionFactor: 1.2079441541679836 },
+      localRope: { type: "default", theta: 5e5 },
+    });
+    expect(config.slidingWindow).toEqual({ size: 4096, layers: Array.from({ length: 32 }, (_, i) => i % 4 !== 3) });
+  });
+
+  test("says its positions in the newer form or the older, and leaves out what transformers knows", () => {
+    const wanted = parseConfig(OLMO_3_7B);
+    const { rope_scaling, rope_theta, sliding_window: _, ...rest } = OLMO_3_7B;
+    expect(parseConfig({ ...rest, rope_scaling })).toEqual(wanted);
+    const rope_parameters = {
+      full_attention: { ...(rope_scaling as Json), rope_theta },
+      sliding_attention: { rope_type: "default", rope_theta },
+    };
+    expect(parseConfig({ ...rest, rope_parameters })).toEqual(wanted);
+  });
+
+  test.each<[Json, RegExp]>([
+    [
+      { rope_theta: 1e6 },
+      /rope_theta 1000000 may or may not be meant for layers that slide: expected both in rope_par/,
+    ],
+    [{ sliding_window: 0 }, /for sliding_window but found 0/],
+    [{ rope_parameters: { rope_type: "default", rope_theta: 5e5 } }, /rope_type "default" is not supported/],
+  ])("with %j is refused by name", (change, message) => refused({ ...OLMO_3_7B, ...change }, message));
+});
+
 describe("a granite", () => {
   test("as published is understood, and dropout is left out", () => {
     const config = parseConfig(GRANITE_2B);

@@ -40,6 +40,7 @@ const MODELS = [
   "olmo2-gqa",
   "granite-tied",
   "phi3-longrope",
+  "olmo3-yarn",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
   "gemma3-window-lora",

@@ -82,6 +82,8 @@ describe("a new model", () => {
     ["smollm3", [false, true, false, false], [false, true, false, false]],
     ["phi3", undefined, [true, true, true, true]],
     ["gemma3_text", undefined, [true, true, true, true]],
+    ["olmo3", undefined, [true, true, true, false]],
+    ["olmo3", [false, true, true, false], [false, true, true, false]],
     ["gemma3_text", [false, true, true, false], [false, true, true, false]],
   ])("of %s with a window in layers %j is what its files say", async (modelType, layers, expected) => {
     const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
@@ -217,7 +219,7 @@ describe("a new model", () => {
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
     [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
     [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
-    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text, for config.localRope/],
+    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text or a olmo3, for config.localRope/],
     [{ modelType: "qwen3", queryScalar: 3 }, /nothing, but in a gemma3_text, for config.queryScalar/],
     [{ modelType: "gemma3_text", queryScalar: 0 }, /at least 1 for config.queryScalar/],
     [{ modelType: "gemma3_text", localRope: { type: "default" } }, /config.localRope.theta/],

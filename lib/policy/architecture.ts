@@ -6,6 +6,7 @@ export const MODEL_TYPES = [
   "qwen3",
   "smollm3",
   "olmo2",
+  "olmo3",
   "granite",
   "phi3",
   "gemma3_text",
@@ -57,8 +58,10 @@ export interface Architecture {
   readonly partialRotary: boolean;
   /** Longest sequence before scaling, where the file does not say it beside everything else. */
   readonly originalMaxLength?: number;
-  /** Base of the rotary positions in layers that slide, where it is another. */
+  /** Base of the rotary positions in layers that slide, where those have positions of their own. */
   readonly localTheta?: number;
+  /** What older files call it. Absent: they do not say it. */
+  readonly localThetaField?: string;
   /** Attention's scores are divided by the square root of `query_pre_attn_scalar`, not of the head's width. */
   readonly queryScalar?: number;
 }
@@ -83,6 +86,15 @@ const LLAMA: Architecture = {
   partialRotary: false,
 };
 
+const OLMO2: Architecture = {
+  ...LLAMA,
+  className: "Olmo2ForCausalLM",
+  mlpBias: false,
+  qkNorm: "whole",
+  norms: "behind",
+  normEps: 1e-5,
+};
+
 export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
   llama: LLAMA,
   mistral: { ...LLAMA, className: "MistralForCausalLM", attentionBias: "never", mlpBias: false },
@@ -104,16 +116,11 @@ export const ARCHITECTURES: Readonly<Record<ModelType, Architecture>> = {
     numKvHeads: 4,
     theta: 1e6,
     localTheta: 1e4,
+    localThetaField: "rope_local_base_freq",
     queryScalar: 256,
   },
-  olmo2: {
-    ...LLAMA,
-    className: "Olmo2ForCausalLM",
-    mlpBias: false,
-    qkNorm: "whole",
-    norms: "behind",
-    normEps: 1e-5,
-  },
+  olmo2: OLMO2,
+  olmo3: { ...OLMO2, className: "Olmo3ForCausalLM", theta: 5e5, localTheta: 5e5 },
   granite: { ...LLAMA, className: "GraniteForCausalLM", multipliers: true, dropout: [] },
   phi3: {
     ...LLAMA,

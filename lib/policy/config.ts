@@ -48,7 +48,7 @@ export interface ModelConfig {
   readonly qkNorm: boolean;
   /** Rotary positions (arXiv 2104.09864). */
   readonly rope: RopeConfig;
-  /** gemma3_text: of the layers that slide. Absent: `rope`. */
+  /** gemma3_text and olmo3: of the layers that slide. Absent: `rope`. */
   readonly localRope?: RopeConfig | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Absent: headDim. */
   readonly queryScalar?: number | undefined;

@@ -13,7 +13,7 @@ export interface NewSlidingWindow {
   readonly layers?: readonly boolean[] | undefined;
 }
 
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text and an olmo2. */
+/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text, an olmo2 and an olmo3. */
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
@@ -41,7 +41,7 @@ export interface NewModelConfig {
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
   readonly rope?: PlainRope | undefined;
-  /** gemma3_text: of the layers that slide. Default { type: "default", theta: 10000 }. */
+  /** gemma3_text and olmo3: of the layers that slide. Default { type: "default", theta: 10000 }. */
   readonly localRope?: PlainRope | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Default headDim. */
   readonly queryScalar?: number | undefined;
@@ -52,7 +52,7 @@ export interface NewModelConfig {
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
   readonly noRopeInterval?: number | undefined;
   /**
-   * mistral, qwen2, qwen3, smollm3 and gemma3_text: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
+   * All but llama, olmo2 and granite: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
    * gemma3_text all but every sixth. Default: none.
    */
   readonly slidingWindow?: NewSlidingWindow | undefined;
@@ -113,6 +113,9 @@ function checkWindow(window: NewSlidingWindow | undefined): void {
   }
 }
 
+/** The models that may have a field. */
+const OWNERS = { queryScalar: ["gemma3_text"], localRope: ["gemma3_text", "olmo3"], rotaryDim: ["phi3"] } as const;
+
 function checkRope(rope: PlainRope | undefined, name: string): void {
   if (rope === undefined) return;
   if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
@@ -143,10 +146,13 @@ function checkTypes(c: NewModelConfig): void {
   if (c.multipliers !== undefined) checkMultipliers(c.multipliers, modelType);
   if (c.queryScalar !== undefined) checkInteger(c.queryScalar, "config.queryScalar", { min: 1 });
   if (c.rotaryDim !== undefined) checkInteger(c.rotaryDim, "config.rotaryDim", { min: 2 });
-  const of = { queryScalar: "gemma3_text", localRope: "gemma3_text", rotaryDim: "phi3" } as const;
   for (const name of ["queryScalar", "localRope", "rotaryDim"] as const) {
-    if (c[name] === undefined || modelType === of[name]) continue;
-    throw invalid(`nothing, but in a ${of[name]},`, `config.${name}`, c[name]);
+    if (c[name] === undefined || OWNERS[name].some((type) => type === modelType)) continue;
+    throw invalid(
+      `nothing, but in ${OWNERS[name].map((type) => `a ${type}`).join(" or ")},`,
+      `config.${name}`,
+      c[name],
+    );
   }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Architecture, RopeType } from "./architecture.js";
+import { ARCHITECTURES, type Architecture, type RopeType } from "./architecture.js";
 import type { NewConfig } from "./config.js";
 import type { Fields } from "./config-fields.js";
 import { type PlainRope, type RopeConfig, yarnScale } from "./rope.js";
@@ -182,13 +182,20 @@ export function parseRope(f: Fields, shape: RopeShape): RopeConfig {
   return rope;
 }
 
+function localThetaOf(f: Fields, { localTheta, localThetaField }: Architecture): number {
+  if (localThetaField !== undefined) return f.positive(localThetaField, localTheta);
+  // Some versions of transformers take rope_theta for layers that slide, newer ones their own default.
+  const theta = f.positive("rope_theta", localTheta);
+  if (theta === localTheta) return theta;
+  throw f.fail(`rope_theta ${theta} may or may not be meant for layers that slide: expected both in rope_parameters`);
+}
+
 /** Of layers that slide, where they have positions of their own; older files scale the others alone. */
 export function parseLocalRope(f: Fields, shape: RopeShape): RopeConfig | undefined {
-  const { localTheta } = shape.architecture;
-  if (localTheta === undefined) return undefined;
+  if (shape.architecture.localTheta === undefined) return undefined;
   const newer = f.object("rope_parameters")?.object("sliding_attention");
   const said = newer?.get("rope_theta") !== undefined;
-  const theta = said ? newer.positive("rope_theta") : f.positive("rope_local_base_freq", localTheta);
+  const theta = said ? newer.positive("rope_theta") : localThetaOf(f, shape.architecture);
   return newer === undefined ? { type: "default", theta } : ropeOf(newer, theta, placeIn(f, shape, true));
 }
 
@@ -212,9 +219,10 @@ function ropeParameters(rope: PlainRope): Record<string, unknown> {
 /** What config.json says of positions, in the newer form with the older form's names beside it. */
 export function ropeFields(c: NewConfig): Record<string, unknown> {
   const rope = ropeParameters(c.rope);
+  const { localThetaField } = ARCHITECTURES[c.modelType];
   const local = c.localRope && {
     rope_parameters: { full_attention: rope, sliding_attention: ropeParameters(c.localRope) },
-    rope_local_base_freq: c.localRope.theta,
+    ...(localThetaField !== undefined && { [localThetaField]: c.localRope.theta }),
   };
   return {
     no_rope_layers:
