@@ -145,9 +145,9 @@ describe("a new model", () => {
     }
   });
 
-  test("of phi3 holds what a llama holds in its matrices, and computes its bits", async () => {
-    await using llama = await createPolicy(TINY, { seed: 2, deviation: 0.3 });
-    await using phi = await createPolicy({ ...TINY, modelType: "phi3" }, { seed: 3 });
+  test.each(["f32", "bf16"] as const)("of phi3 has a llama's matrices, and its bits: products of %s", async (type) => {
+    await using llama = await createPolicy(TINY, { seed: 2, deviation: 0.3, matmulType: type });
+    await using phi = await createPolicy({ ...TINY, modelType: "phi3" }, { seed: 3, matmulType: type });
     const parts: Record<string, string[]> = {
       "self_attn.qkv_proj": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
       "mlp.gate_up_proj": ["mlp.gate_proj", "mlp.up_proj"],
@@ -219,7 +219,7 @@ describe("a new model", () => {
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
     [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
     [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
-    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text or a olmo3, for config.localRope/],
+    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text or an olmo3, for config.localRope/],
     [{ modelType: "qwen3", queryScalar: 3 }, /nothing, but in a gemma3_text, for config.queryScalar/],
     [{ modelType: "gemma3_text", queryScalar: 0 }, /at least 1 for config.queryScalar/],
     [{ modelType: "gemma3_text", localRope: { type: "default" } }, /config.localRope.theta/],

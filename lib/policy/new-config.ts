@@ -13,7 +13,10 @@ export interface NewSlidingWindow {
   readonly layers?: readonly boolean[] | undefined;
 }
 
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text, an olmo2 and an olmo3. */
+/**
+ * Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text, an olmo2 and an
+ * olmo3.
+ */
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
@@ -35,7 +38,7 @@ export interface NewModelConfig {
   readonly normEps?: number | undefined;
   /** Default false. */
   readonly tieEmbeddings?: boolean | undefined;
-  /** All but mistral and qwen2: biases on q, k, v and attention's output. Default false. */
+  /** All but mistral, qwen2 and phi3: biases on q, k, v and attention's output. Default false. */
   readonly attentionBias?: boolean | undefined;
   /** llama, smollm3 and granite: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
@@ -52,8 +55,8 @@ export interface NewModelConfig {
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
   readonly noRopeInterval?: number | undefined;
   /**
-   * All but llama, olmo2 and granite: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
-   * gemma3_text all but every sixth. Default: none.
+   * All but llama, olmo2 and granite: layers whose queries see `size` tokens, their own included. `layers` says which; default
+   * all, in a gemma3_text all but every sixth, in an olmo3 all but every fourth. Default: none.
    */
   readonly slidingWindow?: NewSlidingWindow | undefined;
   /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
@@ -148,11 +151,8 @@ function checkTypes(c: NewModelConfig): void {
   if (c.rotaryDim !== undefined) checkInteger(c.rotaryDim, "config.rotaryDim", { min: 2 });
   for (const name of ["queryScalar", "localRope", "rotaryDim"] as const) {
     if (c[name] === undefined || OWNERS[name].some((type) => type === modelType)) continue;
-    throw invalid(
-      `nothing, but in ${OWNERS[name].map((type) => `a ${type}`).join(" or ")},`,
-      `config.${name}`,
-      c[name],
-    );
+    const owners = OWNERS[name].map((type) => `${type.startsWith("o") ? "an" : "a"} ${type}`);
+    throw invalid(`nothing, but in ${owners.join(" or ")},`, `config.${name}`, c[name]);
   }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
