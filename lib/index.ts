@@ -62,7 +62,7 @@ export type {
   TokenLogProbsOptions,
 } from "./ops/token-log-probs-options.js";
 export type { ModelType } from "./policy/architecture.js";
-export type { ModelConfig } from "./policy/config.js";
+export type { ModelConfig, Multipliers } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {
   type CreateOptions,

@@ -120,8 +120,8 @@ test("llama 3 scaling: short waves kept, long ones slowed, the rest blended", ()
     rope_scaling: scaling,
   });
   expect(old.rope).toEqual(newer.rope);
-  const plain = inverseFrequencies({ type: "default", theta: 500000 }, 128);
-  const scaled = inverseFrequencies(newer.rope, 128);
+  const plain = inverseFrequencies({ type: "default", theta: 500000 }, 128, 64);
+  const scaled = inverseFrequencies(newer.rope, 128, 64);
   const ratio = Array.from(scaled, (f, i) => f / plain[i]!);
   const wavelength = Array.from(plain, (f) => (2 * Math.PI) / f);
   for (const [i, w] of wavelength.entries()) {
@@ -224,11 +224,11 @@ describe("a gemma3_text", () => {
     [{ use_bidirectional_attention: true }, /use_bidirectional_attention true is not supported/],
     [{ hidden_activation: "gelu" }, /hidden_activation "gelu" is not supported: expected "gelu_pytorch_tanh"/],
     [{ query_pre_attn_scalar: 0 }, /query_pre_attn_scalar but found 0/],
-    [{ rope_local_base_freq: -1 }, /expected a rope_local_base_freq above 0 but found -1/],
+    [{ rope_local_base_freq: -1 }, /expected a number above 0 for rope_local_base_freq but found -1/],
     [{ rope_parameters: { rope_type: "default", rope_theta: 1e4 } }, /rope_type "default" is not supported/],
     [
-      { rope_parameters: { sliding_attention: { rope_type: "yarn", factor: 4 } } },
-      /rope_parameters: sliding_attention: rope type "yarn" is not supported/,
+      { rope_parameters: { sliding_attention: { rope_type: "dynamic", factor: 4 } } },
+      /rope_parameters: sliding_attention: rope type "dynamic" is not supported/,
     ],
     [
       { model_type: "gemma3", text_config: {} },
@@ -254,8 +254,8 @@ describe("refused by name", () => {
     ],
     [
       "a scaling beside plain positions",
-      { rope_parameters: { rope_type: "default", rope_theta: 10000 }, rope_scaling: { type: "yarn", factor: 2 } },
-      /rope type "yarn" is not supported/,
+      { rope_parameters: { rope_type: "default", rope_theta: 10000 }, rope_scaling: { type: "dynamic", factor: 2 } },
+      /rope type "dynamic" is not supported/,
     ],
     [
       "another architecture",
@@ -266,11 +266,15 @@ describe("refused by name", () => {
     ["no model_type", { model_type: undefined }, /model_type/],
     ["another activation", { hidden_act: "gelu" }, /hidden_act "gelu" is not supported: expected "silu"/],
     [
-      "yarn",
-      { rope_parameters: { rope_type: "yarn", rope_theta: 1e4, factor: 4 } },
-      /rope type "yarn" is not supported/,
+      "frequencies that follow the sequence's length",
+      { rope_parameters: { rope_type: "dynamic", rope_theta: 1e4, factor: 4 } },
+      /rope type "dynamic" is not supported/,
     ],
-    ["older yarn", { rope_parameters: null, rope_scaling: { type: "yarn", factor: 4 } }, /rope type "yarn"/],
+    [
+      "the older form of that",
+      { rope_parameters: null, rope_scaling: { type: "dynamic", factor: 4 } },
+      /type "dynamic"/,
+    ],
     [
       "positions of their own for a llama's sliding layers",
       { rope_parameters: { full_attention: {}, sliding_attention: { rope_type: "default" } } },

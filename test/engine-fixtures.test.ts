@@ -36,9 +36,17 @@ const MODELS = [
   "mistral-window",
   "qwen3-window",
   "gemma3-window",
+  "qwen3-yarn",
+  "olmo2-gqa",
+  "granite-tied",
+  "phi3-longrope",
+  "olmo3-yarn",
   "qwen2-bias-lora",
   "qwen3-tied-lora",
   "gemma3-window-lora",
+  "olmo2-gqa-lora",
+  "granite-tied-lora",
+  "phi3-longrope-lora",
 ];
 
 describe.each(MODELS)("%s computes what transformers computes", (name) => {

@@ -11,7 +11,7 @@ import {
 } from "../lib/index.js";
 import { allOf } from "./support/lora.js";
 import { type HostTensor, readTensors, sameBits, writeTensors } from "./support/safetensors.js";
-import { GEMMA, prompts, TINY, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, GRANITE, OLMO2, PHI3, prompts, TINY, temporaryFolder, tinyPolicy } from "./support/small-policy.js";
 
 const WIDE: Partial<NewModelConfig> = { hiddenSize: 48, intermediateSize: 96, vocabSize: 301 };
 const STEP = { learningRate: 1e-2, weightDecay: 0.1 };
@@ -57,6 +57,9 @@ describe.each([
   ["bf16", "llama", WIDE],
   ["f16", "llama", WIDE],
   ["bf16", "gemma3", { ...WIDE, ...GEMMA }],
+  ["bf16", "olmo2", { ...WIDE, ...OLMO2 }],
+  ["f16", "granite", { ...WIDE, ...GRANITE }],
+  ["bf16", "phi3", { ...WIDE, ...PHI3 }],
 ] as const)("a checkpoint in %s: %s", (dtype, _, config) => {
   let folders: { narrow: string; wide: string };
   beforeAll(async () => {

@@ -1,8 +1,19 @@
 import { type EnginePolicy, type NewModelConfig, rlsd, rowCoefficient, type TrainBatch } from "../lib/index.js";
-import { LORA_TARGETS, type LoraOptions } from "../lib/policy/lora.js";
+import { type LoraOptions, targetsOf } from "../lib/policy/lora.js";
 import { adapted, allOf, biasedPolicy, chainRule } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { GEMMA, ids, prompts, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
+import {
+  GEMMA,
+  GRANITE,
+  ids,
+  OLMO2,
+  OLMO3,
+  PHI3,
+  prompts,
+  sixRequests,
+  tinyPolicy,
+  WINDOWED,
+} from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -35,6 +46,11 @@ const KINDS: [string, Partial<NewModelConfig>, LoraOptions, number][] = [
   ],
   ["a window in one layer of two", WINDOWED, { rank: 2 }, 2],
   ["gemma3", GEMMA, { rank: 3 }, 2],
+  ["olmo2", OLMO2, { rank: 2 }, 2],
+  ["olmo3", OLMO3, { rank: 2 }, 2],
+  ["granite", GRANITE, { rank: 2 }, 2],
+  ["phi3", PHI3, { rank: 2 }, 2],
+  ["phi3, some of its matrices", PHI3, { rank: 3, targets: ["gate_up_proj", "o_proj"] }, 2],
 ];
 
 describe.each(KINDS)("%s", (_, config, options, scale) => {
@@ -79,7 +95,7 @@ describe.each(KINDS)("%s", (_, config, options, scale) => {
     await policy.accumulate(batch, nll);
     await merged.accumulate(batch, nll);
     const rank = options.rank as number;
-    const targets = options.targets ?? LORA_TARGETS;
+    const targets = options.targets ?? targetsOf(config.modelType === "phi3");
     expect(policy.parameterNames.length).toBe(2 * 2 * targets.length);
     const errors: Record<string, number> = {};
     for (const name of policy.parameterNames.filter((n) => n.includes(".lora_A."))) {

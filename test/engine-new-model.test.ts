@@ -6,9 +6,12 @@ import {
   loadPolicy,
   type ModelConfig,
   type ModelType,
+  type Multipliers,
   type NewModelConfig,
 } from "../lib/index.js";
-import { GEMMA, ids, TINY, temporaryFolder } from "./support/small-policy.js";
+import { parseConfig } from "../lib/policy/config.js";
+import { completeConfig } from "../lib/policy/new-config.js";
+import { GEMMA, GRANITE, ids, OLMO2, PHI3, TINY, temporaryFolder } from "./support/small-policy.js";
 
 /** Its files say all of it: what is read from them has the same shape and computes the same bits. */
 async function expectKept(made: EnginePolicy): Promise<void> {
@@ -77,7 +80,10 @@ describe("a new model", () => {
     ["qwen2", [false, false, true, true], [false, false, true, true]],
     ["qwen3", [true, false, false, true], [true, false, false, true]],
     ["smollm3", [false, true, false, false], [false, true, false, false]],
+    ["phi3", undefined, [true, true, true, true]],
     ["gemma3_text", undefined, [true, true, true, true]],
+    ["olmo3", undefined, [true, true, true, false]],
+    ["olmo3", [false, true, true, false], [false, true, true, false]],
     ["gemma3_text", [false, true, true, false], [false, true, true, false]],
   ])("of %s with a window in layers %j is what its files say", async (modelType, layers, expected) => {
     const shape = { ...TINY, modelType, numLayers: 4, slidingWindow: { size: 3, layers } };
@@ -105,6 +111,73 @@ describe("a new model", () => {
     for (const name of norms) expect(new Set(await made.readParameter(name))).toEqual(new Set([0]));
     await expectKept(made);
   });
+
+  test.each<[string, Partial<NewModelConfig>, Partial<ModelConfig>, number]>([
+    ["olmo2", OLMO2, { qkNorm: true, qkvBias: false, normEps: 1e-6, numKvHeads: 2 }, 2 * 4 + 1],
+    [
+      "olmo2 with biases",
+      { ...OLMO2, attentionBias: true, numKvHeads: undefined },
+      { outputBias: true, numKvHeads: 4 },
+      9,
+    ],
+    ["granite", { ...GRANITE, mlpBias: true }, { mlpBias: true, multipliers: GRANITE.multipliers as Multipliers }, 5],
+    [
+      "granite by default",
+      { modelType: "granite", headDim: 16, multipliers: { residual: 0.5, logitsScaling: undefined } as never },
+      { multipliers: { embedding: 1, attention: 0.25, residual: 0.5, logitsScaling: 1 } },
+      5,
+    ],
+    ["phi3", PHI3, { rotaryDim: 6, qkvBias: false, tieEmbeddings: false }, 5],
+    ["phi3 by default", { ...PHI3, rotaryDim: undefined }, { rotaryDim: 10 }, 5],
+  ])("of %s is what its files say", async (_, change, expected, norms) => {
+    await using made = await createPolicy({ ...TINY, ...change }, { seed: 2, deviation: 0.3 });
+    expect(made.config).toMatchObject(expected);
+    expect(made.parameterNames.filter((name) => name.endsWith("norm.weight"))).toHaveLength(norms);
+    await expectKept(made);
+  });
+
+  test("of phi3 has rotated parts of every width that there is", async () => {
+    for (let headDim = 2; headDim <= 256; headDim += 2) {
+      for (let rotaryDim = 2; rotaryDim <= headDim; rotaryDim += 2) {
+        const json = completeConfig({ ...TINY, modelType: "phi3", headDim, rotaryDim });
+        expect(parseConfig(JSON.parse(JSON.stringify(json)) as Record<string, unknown>).rotaryDim).toBe(rotaryDim);
+      }
+    }
+  });
+
+  test.each(["f32", "bf16"] as const)("of phi3 has a llama's matrices, and its bits: products of %s", async (type) => {
+    await using llama = await createPolicy(TINY, { seed: 2, deviation: 0.3, matmulType: type });
+    await using phi = await createPolicy({ ...TINY, modelType: "phi3" }, { seed: 3, matmulType: type });
+    const parts: Record<string, string[]> = {
+      "self_attn.qkv_proj": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+      "mlp.gate_up_proj": ["mlp.gate_proj", "mlp.up_proj"],
+    };
+    for (const name of phi.parameterNames) {
+      const [, before, matrix] = /^(model\.layers\.\d+\.)?(.*)\.weight$/.exec(name) as unknown as [
+        string,
+        string,
+        string,
+      ];
+      const rows = (parts[matrix] ?? [matrix]).map((part) => llama.readParameter(`${before ?? ""}${part}.weight`));
+      await phi.writeParameter(name, Float32Array.from((await Promise.all(rows)).flatMap((values) => [...values])));
+    }
+    const tokens = ids(1, 2, 3, 4, 5, 6, 7, 8);
+    expect(await phi.logits(tokens)).toEqual(await llama.logits(tokens));
+    expect(phi.parameterCount).toBe(llama.parameterCount);
+  });
+
+  test.each(["embedding", "attention", "residual", "logitsScaling"] as const)(
+    "of granite has a multiplier %s that counts",
+    async (name) => {
+      const logits: Float32Array[] = [];
+      for (const value of [0.5, 0.8]) {
+        const multipliers = { ...GRANITE.multipliers, [name]: value };
+        await using policy = await createPolicy({ ...TINY, ...GRANITE, multipliers }, { seed: 2, deviation: 0.3 });
+        logits.push(await policy.logits(ids(1, 2, 3, 4)));
+      }
+      expect(logits[0]).not.toEqual(logits[1]);
+    },
+  );
 
   test("has no padding id in its files, for which a reader would take one beyond its vocabulary", async () => {
     await using made = await createPolicy({ ...TINY, modelType: "smollm3" });
@@ -146,11 +219,23 @@ describe("a new model", () => {
     [{ modelType: "gpt2" }, /model_type "gpt2"/],
     [{ noRopeInterval: 2 }, /nothing, but in a smollm3, for config.noRopeInterval/],
     [{ modelType: "smollm3", noRopeInterval: 1.5 }, /config.noRopeInterval/],
-    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text, for config.localRope/],
+    [{ localRope: { type: "default", theta: 3 } }, /nothing, but in a gemma3_text or an olmo3, for config.localRope/],
     [{ modelType: "qwen3", queryScalar: 3 }, /nothing, but in a gemma3_text, for config.queryScalar/],
     [{ modelType: "gemma3_text", queryScalar: 0 }, /at least 1 for config.queryScalar/],
     [{ modelType: "gemma3_text", localRope: { type: "default" } }, /config.localRope.theta/],
-    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in a llama/],
+    [{ rotaryDim: 4 }, /nothing, but in a phi3, for config.rotaryDim/],
+    [{ modelType: "phi3", rotaryDim: 3 }, /partial_rotary_factor 0.5 of head_dim 6 is not supported: expected an even/],
+    [{ modelType: "phi3", rotaryDim: 8 }, /expected an even number of 2 to 6 to be rotated/],
+    [{ modelType: "phi3", rope: { type: "linear", theta: 100, factor: 2 } }, /rope type "linear" is not supported/],
+    [{ modelType: "phi3", rope: { type: "longrope", theta: 1 } }, /another type for a new model for config.rope.type/],
+    [{ multipliers: { residual: 0.5 } }, /nothing, but in a granite, for config.multipliers/],
+    [{ modelType: "granite", multipliers: { logits: 8 } }, /Unknown field config.multipliers.logits/],
+    [{ modelType: "granite", multipliers: { residual: 0 } }, /above 0 for config.multipliers.residual/],
+    [
+      { modelType: "olmo2", slidingWindow: { size: 4 } },
+      /"sliding_attention" is not supported in models of type olmo2/,
+    ],
+    [{ slidingWindow: { size: 4 } }, /"sliding_attention" is not supported in models of type llama/],
     [
       { modelType: "mistral", slidingWindow: { size: 4, layers: [true, false] } },
       /layer_types and sliding_window say different things/,

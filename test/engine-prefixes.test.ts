@@ -1,5 +1,5 @@
 import { type Completion, type EnginePolicy, grpo, type NewModelConfig, type SamplingOptions } from "../lib/index.js";
-import { GEMMA, ids, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, GRANITE, ids, OLMO2, OLMO3, PHI3, tinyPolicy } from "./support/small-policy.js";
 
 const MODEL = { numLayers: 3, headDim: 16, maxLength: 900 } as const;
 const KINDS: [string, Partial<NewModelConfig>][] = [
@@ -9,6 +9,10 @@ const KINDS: [string, Partial<NewModelConfig>][] = [
     "a window over blocks, in some layers",
     { modelType: "qwen3", slidingWindow: { size: 150, layers: [true, false, true] } },
   ],
+  ["olmo2", OLMO2],
+  ["olmo3", { ...OLMO3, slidingWindow: { size: 70, layers: [true, true, false] } }],
+  ["granite", GRANITE],
+  ["phi3", { ...PHI3, slidingWindow: { size: 70 } }],
   ["gemma3", { ...GEMMA, slidingWindow: { size: 70, layers: [true, true, false] } }],
 ];
 

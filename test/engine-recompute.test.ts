@@ -4,7 +4,7 @@ import { exampleSettings } from "../lib/trainer/example/config.js";
 import type { MetricsLine } from "../lib/trainer/run-folder.js";
 import { train } from "../lib/trainer/train.js";
 import { adapted, allOf } from "./support/lora.js";
-import { GEMMA, sixRequests, TINY, temporaryFolder } from "./support/small-policy.js";
+import { GEMMA, GRANITE, OLMO2, OLMO3, PHI3, sixRequests, TINY, temporaryFolder } from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const advantages = Float32Array.of(1, -1, 0.5, 2, -0.25, 0);
@@ -38,6 +38,10 @@ test.each<[string, Partial<NewModelConfig>, number | undefined]>([
   ["smollm3, layers without positions", { modelType: "smollm3", noRopeInterval: 2 }, undefined],
   ["mistral, a window", { modelType: "mistral", slidingWindow: { size: 3 } }, undefined],
   ["gemma3, norms after each part too", { ...GEMMA, slidingWindow: { size: 3 } }, undefined],
+  ["olmo2, no norms before each part", { ...OLMO2, attentionBias: true }, undefined],
+  ["olmo3, positions of their own for layers that slide", { ...OLMO3, slidingWindow: { size: 3 } }, undefined],
+  ["granite, parts that are scaled", GRANITE, undefined],
+  ["phi3, fused matrices", { ...PHI3, slidingWindow: { size: 3 } }, undefined],
   ["one layer", { numLayers: 1 }, undefined],
   ["several passes", {}, 20],
 ])("layers that are computed again give the same bits: %s", async (_, config, batchTokens) => {

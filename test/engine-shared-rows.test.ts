@@ -11,7 +11,7 @@ import {
 import { randomStream } from "../lib/trainer/random.js";
 import { adapted } from "./support/lora.js";
 import { relativeError } from "./support/safetensors.js";
-import { GEMMA, gradientOf, KINDS, WINDOWED } from "./support/small-policy.js";
+import { GEMMA, GRANITE, gradientOf, KINDS, OLMO2, OLMO3, PHI3, WINDOWED } from "./support/small-policy.js";
 
 const random = randomStream(5);
 const ids = (n: number) => Int32Array.from({ length: n }, () => Math.floor(random() * 40));
@@ -73,6 +73,10 @@ test.each<[string, Partial<NewModelConfig>]>([
   ["biases everywhere", { attentionBias: true, mlpBias: true }],
   ["a window shorter than what is shared", WINDOWED],
   ["gemma3", GEMMA],
+  ["olmo2", OLMO2],
+  ["olmo3", OLMO3],
+  ["granite", GRANITE],
+  ["phi3", PHI3],
 ])("the gradient of completions that share a prompt is the sum of each one's: %s", async (_, config) => {
   await using alone = await tiny(config);
   await using shared = await tiny(config);

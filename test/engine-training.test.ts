@@ -10,7 +10,18 @@ import {
 } from "../lib/index.js";
 import { policyLossSync } from "../lib/ops/policy-loss.js";
 import { relativeError } from "./support/safetensors.js";
-import { GEMMA, gradientOf, ids, sixRequests, tinyPolicy, WINDOWED } from "./support/small-policy.js";
+import {
+  GEMMA,
+  GRANITE,
+  gradientOf,
+  ids,
+  OLMO2,
+  OLMO3,
+  PHI3,
+  sixRequests,
+  tinyPolicy,
+  WINDOWED,
+} from "./support/small-policy.js";
 
 const sequences = sixRequests();
 const N = 26;
@@ -199,6 +210,11 @@ describe.each<[string, Partial<NewModelConfig>]>([
   ],
   ["qwen3 with a head width of its own", { modelType: "qwen3", headDim: 10, numHeads: 3, numKvHeads: 1 }],
   ["a window in one layer of two", { ...WINDOWED, slidingWindow: { size: 20, layers: [true, false] } }],
+  ["olmo2 with biases", { ...OLMO2, attentionBias: true }],
+  ["olmo3", { ...OLMO3, slidingWindow: { size: 20, layers: [true, false] } }],
+  ["granite with biases everywhere", { ...GRANITE, attentionBias: true, mlpBias: true }],
+  ["phi3", { ...PHI3, slidingWindow: { size: 20 } }],
+  ["yarn", { rope: { type: "yarn", theta: 100, factor: 4, originalMaxLength: 40 } }],
   ["gemma3", { ...GEMMA, slidingWindow: { size: 20, layers: [true, false] } }],
   [
     "one query head a key head, linear rotary scaling",

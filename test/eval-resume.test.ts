@@ -173,6 +173,7 @@ describe("an evaluation that was interrupted", () => {
         message: expect.stringMatching(message),
       });
     await refused({ matmulType: "bf16" }, /differs from it in matmulType\./);
+    await refused({ maxLength: 100 }, /differs from it in maxLength\./);
     await refused({ seed: 4 }, /not finished, and this one differs from it in seed\. Choose another folder/);
     await refused({ eval: { samples: 2, passAt: [1] } }, /differs from it in eval\.samples, eval\.temperature\./);
     await refused(

@@ -31,8 +31,8 @@ LayerActivations take_layer(Arena* arena, const Config& c, int64_t n, bool gradi
   const bool keep_raw = c.qk_norm && gradients;
   l.q_raw = keep_raw ? arena->take(n * c.q_width()) : l.q;
   l.k_raw = keep_raw ? arena->take(n * c.kv_width()) : l.k;
-  l.q_rstd = arena->take(c.qk_norm ? n * c.heads : 0);
-  l.k_rstd = arena->take(c.qk_norm ? n * c.kv_heads : 0);
+  l.q_rstd = arena->take(c.qk_norm ? n * c.norms_of(c.heads) : 0);
+  l.k_rstd = arena->take(c.qk_norm ? n * c.norms_of(c.kv_heads) : 0);
   l.out = arena->take(n * c.q_width());
   l.lse = arena->take(n * c.heads);
   l.middle = gradients ? arena->take(n * c.hidden) : l.x;

@@ -2,10 +2,10 @@
  *
  * Kept per layer for the backward pass: what cannot be recomputed by a norm or a product of
  * elements. Floats per row and layer: 2 hidden + 2 q_width + 2 kv_width + 2 intermediate + heads +
- * 2, and with q/k norms another q_width + kv_width + heads + kv_heads, with norms behind the two
- * parts 2 hidden + 2. Adapters keep nothing:
- * x A^T is made anew by the backward pass. Where layers are computed again for it, their inputs
- * alone are kept, hidden floats a row and layer, and one layer's memory serves all, as it does
+ * 2, and with q/k norms another q_width + kv_width + heads + kv_heads (2 for these where one norm
+ * is over all heads), with norms behind the two parts 2 hidden + 2. Adapters keep nothing: x A^T is
+ * made anew by the backward pass. Where layers are computed again for it, their inputs alone are
+ * kept, hidden floats a row and layer, and one layer's memory serves all, as it does
  * without gradients. */
 #ifndef RLSD_MODEL_ACTIVATIONS_H_
 #define RLSD_MODEL_ACTIVATIONS_H_

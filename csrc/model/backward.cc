@@ -17,6 +17,7 @@ class Backward {
         a_(a) {}
 
   rlsd_status run() {
+    RLSD_CHECK(scale(a_->d_hidden, c_.logit_scale));
     RLSD_CHECK(norm_backward(a_->dx, m_->layout.final_norm, a_->d_hidden, a_->x_end, a_->final_rstd,
                              n_, c_.hidden));
     for (int64_t i = c_.layers - 1; i >= 0; --i) {
@@ -27,9 +28,7 @@ class Backward {
       RLSD_CHECK(attention(i));
     }
     if (c_.has_adapters()) return RLSD_OK;
-    if (c_.embedding_scale != 1.0) {
-      RLSD_CHECK(t_.scale(context(), vector(a_->dx, n_ * c_.hidden), c_.embedding_scale));
-    }
+    RLSD_CHECK(scale(a_->dx, c_.embedding_scale));
     return t_.embedding_backward(context(),
                                  matrix(gradient(m_->layout.embedding), c_.vocab, c_.hidden),
                                  matrix(a_->dx, n_, c_.hidden), rows_.ids);
@@ -38,6 +37,11 @@ class Backward {
  private:
   rlsd_context* context() { return m_->device.context(); }
   float* gradient(int64_t offset) { return m_->gradient_at(offset); }
+
+  /* x (N, H) *= factor */
+  rlsd_status scale(float* x, double factor) {
+    return factor == 1.0 ? RLSD_OK : t_.scale(context(), vector(x, n_ * c_.hidden), factor);
+  }
 
   rlsd_status norm_backward(float* d_x, int64_t weight, const float* d_out, const float* x,
                             const float* rstd, int64_t rows, int64_t columns) {
@@ -49,17 +53,25 @@ class Backward {
   }
 
   /* From dx, the gradient of what a part of a layer adds to the stream, to that of the part before
-   * its norm, if it has one: dx itself or d_hidden. */
-  rlsd_status through_post_norm(const float** d_part, int64_t weight, const float* part,
-                                const float* rstd) {
-    *d_part = a_->dx;
+   * its norm and scale, if it has any: dx itself or d_hidden. */
+  rlsd_status through_end(const float** d_part, int64_t weight, const float* part,
+                          const float* rstd) {
+    const bool scaled = c_.residual_scale != 1.0;
+    *d_part = scaled || c_.post_norms ? a_->d_hidden : a_->dx;
+    if (scaled) {
+      RLSD_CHECK(m_->device.copy(a_->d_hidden, a_->dx, n_ * c_.hidden));
+      RLSD_CHECK(scale(a_->d_hidden, c_.residual_scale));
+    }
     if (!c_.post_norms) return RLSD_OK;
-    *d_part = a_->d_hidden;
-    return norm_backward(a_->d_hidden, weight, a_->dx, part, rstd, n_, c_.hidden);
+    const float* const d_out = scaled ? a_->d_hidden : a_->dx;
+    return norm_backward(a_->d_hidden, weight, d_out, part, rstd, n_, c_.hidden);
   }
 
-  rlsd_status recompute_norm(float* to, const float* x, float* rstd, int64_t weight) {
-    return t_.rms_norm(context(), matrix(to, n_, c_.hidden), vector(rstd, n_),
+  /* What a part of a layer read: the norm of x, made again, or x itself where there is none. */
+  rlsd_status part_input(const float** input, const float* x, float* rstd, int64_t weight) {
+    *input = weight < 0 ? x : a_->norm;
+    if (weight < 0) return RLSD_OK;
+    return t_.rms_norm(context(), matrix(a_->norm, n_, c_.hidden), vector(rstd, n_),
                        matrix(x, n_, c_.hidden), vector(m_->at(weight), c_.hidden), c_.norm_offset,
                        c_.norm_eps);
   }
@@ -100,32 +112,36 @@ class Backward {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
     const int64_t width = c_.intermediate;
-    RLSD_CHECK(recompute_norm(a_->norm, l.middle, l.rstd2, w.norm2));
+    const float* input = nullptr;
+    RLSD_CHECK(part_input(&input, l.middle, l.rstd2, w.norm2));
     RLSD_CHECK(t_.glu(context(), matrix(a_->product, n_, width), matrix(l.gate, n_, width),
                       matrix(l.up, n_, width), c_.activation));
     const float* d_part = nullptr;
-    RLSD_CHECK(through_post_norm(&d_part, w.post_norm2, l.fed, l.fed_rstd));
+    RLSD_CHECK(through_end(&d_part, w.post_norm2, l.fed, l.fed_rstd));
     RLSD_CHECK(linear_backward(i, kDown, a_->d_product, 0.0, d_part, a_->product));
     RLSD_CHECK(t_.glu_backward(context(), matrix(a_->d_gate, n_, width),
                                matrix(a_->d_up, n_, width), matrix(a_->d_product, n_, width),
                                matrix(l.gate, n_, width), matrix(l.up, n_, width), c_.activation));
-    RLSD_CHECK(linear_backward(i, kGate, a_->d_norm, 0.0, a_->d_gate, a_->norm));
-    RLSD_CHECK(linear_backward(i, kUp, a_->d_norm, 1.0, a_->d_up, a_->norm));
-    return add_norm_gradient(w.norm2, l.middle, l.rstd2);
+    RLSD_CHECK(linear_backward(i, kGate, a_->d_norm, 0.0, a_->d_gate, input));
+    RLSD_CHECK(linear_backward(i, kUp, a_->d_norm, 1.0, a_->d_up, input));
+    return add_input_gradient(w.norm2, l.middle, l.rstd2);
   }
 
-  /* dx += the gradient of norm(x) from d_norm */
-  rlsd_status add_norm_gradient(int64_t weight, const float* x, const float* rstd) {
-    RLSD_CHECK(norm_backward(a_->d_hidden, weight, a_->d_norm, x, rstd, n_, c_.hidden));
-    return t_.residual_add(context(), matrix(a_->dx, n_, c_.hidden),
-                           matrix(a_->d_hidden, n_, c_.hidden));
+  /* dx += the gradient of x from d_norm, that of its norm or, where there is none, of x itself. */
+  rlsd_status add_input_gradient(int64_t weight, const float* x, const float* rstd) {
+    const float* d_x = a_->d_norm;
+    if (weight >= 0) {
+      RLSD_CHECK(norm_backward(a_->d_hidden, weight, a_->d_norm, x, rstd, n_, c_.hidden));
+      d_x = a_->d_hidden;
+    }
+    return t_.residual_add(context(), matrix(a_->dx, n_, c_.hidden), matrix(d_x, n_, c_.hidden));
   }
 
   rlsd_status attention(int64_t i) {
     const LayerOffsets& w = m_->layout.layers[static_cast<size_t>(i)];
     const LayerActivations& l = a_->layers[static_cast<size_t>(i)];
     const float* d_part = nullptr;
-    RLSD_CHECK(through_post_norm(&d_part, w.post_norm1, l.attended, l.attended_rstd));
+    RLSD_CHECK(through_end(&d_part, w.post_norm1, l.attended, l.attended_rstd));
     RLSD_CHECK(linear_backward(i, kO, a_->d_out, 0.0, d_part, l.out));
     RLSD_CHECK(attention_scores(i));
     if (c_.rotates(i)) {
@@ -133,16 +149,18 @@ class Backward {
       RLSD_CHECK(unrotate(i, a_->dk, c_.kv_heads));
     }
     if (c_.qk_norm) {
-      RLSD_CHECK(norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * c_.heads,
-                               c_.head_dim));
-      RLSD_CHECK(norm_backward(a_->dk_raw, w.k_norm, a_->dk, l.k_raw, l.k_rstd, n_ * c_.kv_heads,
-                               c_.head_dim));
+      const int64_t q = c_.norms_of(c_.heads), k = c_.norms_of(c_.kv_heads);
+      RLSD_CHECK(
+          norm_backward(a_->dq_raw, w.q_norm, a_->dq, l.q_raw, l.q_rstd, n_ * q, c_.q_width() / q));
+      RLSD_CHECK(norm_backward(a_->dk_raw, w.k_norm, a_->dk, l.k_raw, l.k_rstd, n_ * k,
+                               c_.kv_width() / k));
     }
-    RLSD_CHECK(recompute_norm(a_->norm, l.x, l.rstd1, w.norm1));
-    RLSD_CHECK(linear_backward(i, kQ, a_->d_norm, 0.0, a_->dq_raw, a_->norm));
-    RLSD_CHECK(linear_backward(i, kK, a_->d_norm, 1.0, a_->dk_raw, a_->norm));
-    RLSD_CHECK(linear_backward(i, kV, a_->d_norm, 1.0, a_->dv, a_->norm));
-    return add_norm_gradient(w.norm1, l.x, l.rstd1);
+    const float* input = nullptr;
+    RLSD_CHECK(part_input(&input, l.x, l.rstd1, w.norm1));
+    RLSD_CHECK(linear_backward(i, kQ, a_->d_norm, 0.0, a_->dq_raw, input));
+    RLSD_CHECK(linear_backward(i, kK, a_->d_norm, 1.0, a_->dk_raw, input));
+    RLSD_CHECK(linear_backward(i, kV, a_->d_norm, 1.0, a_->dv, input));
+    return add_input_gradient(w.norm1, l.x, l.rstd1);
   }
 
   rlsd_status attention_scores(int64_t i) {
@@ -165,8 +183,8 @@ class Backward {
   }
 
   rlsd_status unrotate(int64_t i, float* x, int64_t heads) {
-    return t_.rope(context(), cube(x, n_, heads, c_.head_dim), rows_.positions, m_->frequencies(i),
-                   c_.rope_factor, -1);
+    return t_.rope(context(), heads_up_to(cube(x, n_, heads, c_.head_dim), c_.rotary),
+                   rows_.positions, m_->frequencies(i), c_.rope_factor_of(i), -1);
   }
 
   Model* m_;

@@ -106,7 +106,7 @@ rlsd_status CachedPass::layer(int64_t i, Activations* a) {
   args.kv_heads = c.kv_heads;
   args.k_offset = m_->cache.keys_at(i);
   args.v_offset = m_->cache.values_at(i);
-  args.scale = attention_scale(c);
+  args.scale = c.attention_scale;
   args.window = c.window_of(i);
   RLSD_CHECK(m_->device.table().attention_decode(m_->device.context(), &args));
   return finish_layer(m_, i, own_.rows, l.x, a);

@@ -197,4 +197,9 @@ rlsd_tensor cube(const float* data, int64_t rows, int64_t heads, int64_t dim) {
   return contiguous(data, 3, shape);
 }
 
+rlsd_tensor heads_up_to(rlsd_tensor cube, int64_t most) {
+  cube.shape[2] = most;
+  return cube;
+}
+
 }  // namespace rlsd::model

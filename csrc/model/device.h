@@ -109,6 +109,8 @@ rlsd_tensor contiguous(const float* data, int32_t rank, const int64_t* shape);
 rlsd_tensor vector(const float* data, int64_t count);
 rlsd_tensor matrix(const float* data, int64_t rows, int64_t columns);
 rlsd_tensor cube(const float* data, int64_t rows, int64_t heads, int64_t dim);
+/* The first `most` numbers of each head of a cube. */
+rlsd_tensor heads_up_to(rlsd_tensor cube, int64_t most);
 
 }  // namespace rlsd::model
 

@@ -1,8 +1,9 @@
-/* Forward pass of a pre-norm decoder, layer by layer, over packed rows:
+/* Forward pass of a decoder, layer by layer, over packed rows:
  *   h = norm(x);  q, k, v = h W + b;  q, k normed per head where the model does;  rotated, where
  *   the layer knows positions
  *   m = x + attention(q, k, v) Wo;    x' = m + (a(norm(m) Wg) * norm(m) Wu) Wd
- * Where a model has post-norms, what is added to x and to m is normed before.
+ * Where a model has post-norms, what is added to x and to m is normed before; where it has no
+ * pre-norms, x and m are read as they are.
  * Where W has an adapter, y W^T + b gains scale (y A^T) B^T. */
 #include "model/model.h"
 
@@ -31,6 +32,13 @@ rlsd_status norm(Model* m, float* to, float* rstd, const float* x, int64_t rows,
       vector(m->at(weight), columns), m->config.norm_offset, m->config.norm_eps);
 }
 
+/* What a part of a layer reads: a->norm, the norm of x, or x itself where the model has none. */
+rlsd_status part_input(Model* m, const float** input, float* rstd, const float* x, int64_t rows,
+                       int64_t weight, Activations* a) {
+  *input = weight < 0 ? x : a->norm;
+  return weight < 0 ? RLSD_OK : norm(m, a->norm, rstd, x, rows, m->config.hidden, weight);
+}
+
 /* What a part of a layer adds to the stream, where that is normed: into a->norm, and before its
  * norm into `part`. */
 rlsd_status normed_part(Model* m, int64_t layer, Projection p, const float* from, float* part,
@@ -41,13 +49,21 @@ rlsd_status normed_part(Model* m, int64_t layer, Projection p, const float* from
               p == kO ? w.post_norm1 : w.post_norm2);
 }
 
-/* stream += that, or what it is without a norm. */
+/* stream += that times the model's scale, or what it is without a norm. */
 rlsd_status add_part(Model* m, int64_t layer, Projection p, float* stream, const float* from,
                      float* part, float* rstd, int64_t rows, Activations* a) {
-  if (!m->config.post_norms) return linear(m, layer, p, stream, from, rows, 1.0, a);
-  RLSD_CHECK(normed_part(m, layer, p, from, part, rstd, rows, a));
-  return m->device.table().residual_add(m->device.context(), matrix(stream, rows, m->config.hidden),
-                                        matrix(a->norm, rows, m->config.hidden));
+  const Config& c = m->config;
+  const bool scaled = c.residual_scale != 1.0;
+  if (!c.post_norms && !scaled) return linear(m, layer, p, stream, from, rows, 1.0, a);
+  RLSD_CHECK(c.post_norms ? normed_part(m, layer, p, from, part, rstd, rows, a)
+                          : linear(m, layer, p, a->norm, from, rows, 0.0, a));
+  const rlsd_backend_v1& table = m->device.table();
+  if (scaled) {
+    RLSD_CHECK(
+        table.scale(m->device.context(), vector(a->norm, rows * c.hidden), c.residual_scale));
+  }
+  return table.residual_add(m->device.context(), matrix(stream, rows, c.hidden),
+                            matrix(a->norm, rows, c.hidden));
 }
 
 /* a->product = activation(gate) up */
@@ -71,9 +87,10 @@ rlsd_status open_feed_forward(Model* m, int64_t layer, int64_t rows, Activations
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
   if (l.middle != l.x) RLSD_CHECK(m->device.copy(l.middle, l.x, rows * c.hidden));
   RLSD_CHECK(add_part(m, layer, kO, l.middle, l.out, l.attended, l.attended_rstd, rows, a));
-  RLSD_CHECK(norm(m, a->norm, l.rstd2, l.middle, rows, c.hidden, w.norm2));
-  RLSD_CHECK(linear(m, layer, kGate, l.gate, a->norm, rows, 0.0, a));
-  return linear(m, layer, kUp, l.up, a->norm, rows, 0.0, a);
+  const float* input = nullptr;
+  RLSD_CHECK(part_input(m, &input, l.rstd2, l.middle, rows, w.norm2, a));
+  RLSD_CHECK(linear(m, layer, kGate, l.gate, input, rows, 0.0, a));
+  return linear(m, layer, kUp, l.up, input, rows, 0.0, a);
 }
 
 }  // namespace
@@ -93,7 +110,7 @@ rlsd_status attention_of(Model* m, int64_t layer, const DeviceRows& rows, const 
   args->cu_seqlens = rows.cu_seqlens;
   args->cu_queries = s.cu_queries;
   args->sequences = rows.sequences;
-  args->scale = attention_scale(c);
+  args->scale = c.attention_scale;
   args->window = c.window_of(layer);
   if (s.count == 0) return RLSD_OK;
   RLSD_CHECK(m->device.gather(matrix(s.k, keys, width), matrix(l.k, rows.rows, width), s.row_of));
@@ -122,21 +139,25 @@ rlsd_status project(Model* m, int64_t layer, int64_t rows, const int32_t* positi
   const Config& c = m->config;
   const LayerOffsets& w = m->layout.layers[static_cast<size_t>(layer)];
   const LayerActivations& l = a->layers[static_cast<size_t>(layer)];
-  RLSD_CHECK(norm(m, a->norm, l.rstd1, l.x, rows, c.hidden, w.norm1));
-  RLSD_CHECK(linear(m, layer, kQ, l.q_raw, a->norm, rows, 0.0, a));
-  RLSD_CHECK(linear(m, layer, kK, l.k_raw, a->norm, rows, 0.0, a));
-  RLSD_CHECK(linear(m, layer, kV, l.v, a->norm, rows, 0.0, a));
+  const float* input = nullptr;
+  RLSD_CHECK(part_input(m, &input, l.rstd1, l.x, rows, w.norm1, a));
+  RLSD_CHECK(linear(m, layer, kQ, l.q_raw, input, rows, 0.0, a));
+  RLSD_CHECK(linear(m, layer, kK, l.k_raw, input, rows, 0.0, a));
+  RLSD_CHECK(linear(m, layer, kV, l.v, input, rows, 0.0, a));
   if (c.qk_norm) {
-    RLSD_CHECK(norm(m, l.q, l.q_rstd, l.q_raw, rows * c.heads, c.head_dim, w.q_norm));
-    RLSD_CHECK(norm(m, l.k, l.k_rstd, l.k_raw, rows * c.kv_heads, c.head_dim, w.k_norm));
+    const int64_t q = c.norms_of(c.heads), k = c.norms_of(c.kv_heads);
+    RLSD_CHECK(norm(m, l.q, l.q_rstd, l.q_raw, rows * q, c.q_width() / q, w.q_norm));
+    RLSD_CHECK(norm(m, l.k, l.k_rstd, l.k_raw, rows * k, c.kv_width() / k, w.k_norm));
   }
   if (!c.rotates(layer)) return RLSD_OK;
   const rlsd_backend_v1& table = m->device.table();
   const float* frequencies = m->frequencies(layer);
-  RLSD_CHECK(table.rope(m->device.context(), cube(l.q, rows, c.heads, c.head_dim), positions,
-                        frequencies, c.rope_factor, 1));
-  return table.rope(m->device.context(), cube(l.k, rows, c.kv_heads, c.head_dim), positions,
-                    frequencies, c.rope_factor, 1);
+  RLSD_CHECK(table.rope(m->device.context(),
+                        heads_up_to(cube(l.q, rows, c.heads, c.head_dim), c.rotary), positions,
+                        frequencies, c.rope_factor_of(layer), 1));
+  return table.rope(m->device.context(),
+                    heads_up_to(cube(l.k, rows, c.kv_heads, c.head_dim), c.rotary), positions,
+                    frequencies, c.rope_factor_of(layer), 1);
 }
 
 rlsd_status finish_layer(Model* m, int64_t layer, int64_t rows, float* x_next, Activations* a) {
@@ -159,7 +180,11 @@ rlsd_status compute_again(Model* m, int64_t layer, const DeviceRows& rows, Activ
 }
 
 rlsd_status final_norm(Model* m, int64_t rows, Activations* a) {
-  return norm(m, a->hidden, a->final_rstd, a->x_end, rows, m->config.hidden, m->layout.final_norm);
+  const Config& c = m->config;
+  RLSD_CHECK(norm(m, a->hidden, a->final_rstd, a->x_end, rows, c.hidden, m->layout.final_norm));
+  if (c.logit_scale == 1.0) return RLSD_OK;
+  return m->device.table().scale(m->device.context(), vector(a->hidden, rows * c.hidden),
+                                 c.logit_scale);
 }
 
 rlsd_status forward(Model* m, const DeviceRows& rows, bool gradients, Activations* a) {

@@ -9,7 +9,6 @@
 #define RLSD_MODEL_LAYOUT_H_
 
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,13 +17,20 @@ namespace rlsd::model {
 
 struct Config {
   int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, max_length;
+  int64_t rotary; /* numbers of each head that are rotated, its first ones: even */
   double norm_eps;
-  double norm_offset;     /* a norm multiplies by this + its weight */
-  double rope_factor;     /* multiplies cosines and sines */
-  double query_scalar;    /* scores of attention are divided by its square root */
-  double embedding_scale; /* multiplies what enters the first layer */
+  double norm_offset;       /* a norm multiplies by this + its weight */
+  double rope_factor;       /* multiplies cosines and sines */
+  double local_rope_factor; /* the same in layers that slide, where those have their own */
+  double attention_scale;   /* multiplies scores of attention */
+  double embedding_scale;   /* multiplies what enters the first layer */
+  double residual_scale;    /* multiplies what attention and feed-forward add to the stream */
+  double logit_scale;       /* multiplies logits, by way of the hidden states that the head reads */
   bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
-  bool post_norms;           /* attention and feed-forward are normed before they are added, too */
+  bool fused;                /* q, k and v are rows of one matrix, gate and up of another */
+  bool whole_qk_norm;        /* one norm over all heads of a query or key, not one for each */
+  bool pre_norms;            /* attention and feed-forward read the stream's norm, not itself */
+  bool post_norms;           /* what they add to it is normed before */
   bool local_rope;           /* sliding layers have rotary frequencies of their own */
   int32_t activation;        /* rlsd_activation */
   int64_t no_rope_interval;  /* every so manieth layer knows no positions (NoPE); 0: all do */
@@ -43,14 +49,18 @@ struct Config {
   }
   /* Of the layer's attention, as rlsd_attention_args has it. */
   int64_t window_of(int64_t layer) const { return slides(layer) ? window : 0; }
+  bool turns_locally(int64_t layer) const { return local_rope && slides(layer); }
+  double rope_factor_of(int64_t layer) const {
+    return turns_locally(layer) ? local_rope_factor : rope_factor;
+  }
+  /* Norms of a query or key of so many heads. */
+  int64_t norms_of(int64_t heads_normed) const { return whole_qk_norm ? 1 : heads_normed; }
   /* Floats of one set of rotary frequencies, and of all: those of sliding layers come second. */
-  int64_t frequency_count() const { return head_dim / 2; }
+  int64_t frequency_count() const { return rotary / 2; }
   int64_t frequencies() const { return (local_rope ? 2 : 1) * frequency_count(); }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
-
-inline double attention_scale(const Config& c) { return 1.0 / std::sqrt(c.query_scalar); }
 
 struct Parameter {
   std::string name;      /* Hugging Face's */
@@ -63,7 +73,7 @@ struct Parameter {
 /* A layer's matrices, in the order of their place in the block. */
 enum Projection { kQ, kK, kV, kO, kGate, kUp, kDown, kProjections };
 
-/* y (out) = W x (in) + b; -1: no bias. */
+/* y (out) = W x (in) + b; -1: no bias. W and b may be rows of a larger parameter. */
 struct LinearOffsets {
   int64_t weight = -1, bias = -1, out = 0, in = 0;
 };
@@ -91,7 +101,7 @@ struct Layout : ParameterBlock {
   int64_t embedding = -1, head = -1, final_norm = -1; /* a tied head is the embedding */
 };
 
-/* Offsets of an adapter; -1: the matrix has none. */
+/* Offsets of an adapter; -1: the matrix has none. Rows of one matrix have one A, and B's rows. */
 struct AdapterOffsets {
   int64_t a = -1, b = -1;
 };

@@ -40,8 +40,8 @@ struct Model {
   const float* adapter_at(int64_t offset) const { return adapter.floats() + offset; }
   /* (head_dim / 2): rotary frequencies of a layer. */
   const float* frequencies(int64_t layer) const {
-    const bool local = config.local_rope && config.slides(layer);
-    return weights->inverse_frequencies.floats() + (local ? config.frequency_count() : 0);
+    return weights->inverse_frequencies.floats() +
+           (config.turns_locally(layer) ? config.frequency_count() : 0);
   }
 
   /* What is trained: the adapters where there are any, else the weights. Gradient and moments have

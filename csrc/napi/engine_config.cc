@@ -8,7 +8,7 @@
 namespace rlsd::addon {
 namespace {
 
-constexpr size_t kConfigFields = 26; /* then, where there is a window, whether each layer slides */
+constexpr size_t kConfigFields = 33; /* then, where there is a window, whether each layer slides */
 
 model::Config decode_config(const double* f) {
   model::Config c;
@@ -36,8 +36,15 @@ model::Config decode_config(const double* f) {
   c.post_norms = f[21] != 0;
   c.activation = static_cast<int32_t>(f[22]);
   c.embedding_scale = f[23];
-  c.query_scalar = f[24];
+  c.attention_scale = f[24];
   c.local_rope = f[25] != 0;
+  c.local_rope_factor = f[26];
+  c.pre_norms = f[27] != 0;
+  c.whole_qk_norm = f[28] != 0;
+  c.residual_scale = f[29];
+  c.logit_scale = f[30];
+  c.rotary = static_cast<int64_t>(f[31]);
+  c.fused = f[32] != 0;
   return c;
 }
 

@@ -111,22 +111,24 @@ void unknown_gates() {
          0.0);
 }
 
-void rotations() {
+/* The first `dim` numbers of heads that are `width` wide; the others stay as they are. */
+void rotations(int64_t width) {
   const int64_t rows = 3, heads = 2, dim = 10, half = dim / 2;
   const std::vector<int32_t> positions = {0, 7, 31};
-  const Values frequencies = {1.0, 0.4, 0.11, 0.03, 0.002}, in = noise(rows * heads * dim, 8);
-  Values wanted(in.size());
+  const Values frequencies = {1.0, 0.4, 0.11, 0.03, 0.002}, in = noise(rows * heads * width, 8);
+  Values wanted = in;
   for (int64_t i = 0; i < rows * heads; ++i) {
     for (int64_t d = 0; d < half; ++d) {
       const double angle =
           positions[i / heads] * static_cast<double>(static_cast<float>(frequencies[d]));
-      const double a = in[i * dim + d], b = in[i * dim + d + half];
-      wanted[i * dim + d] = 1.5 * (a * std::cos(angle) - b * std::sin(angle));
-      wanted[i * dim + d + half] = 1.5 * (a * std::sin(angle) + b * std::cos(angle));
+      const double a = in[i * width + d], b = in[i * width + d + half];
+      wanted[i * width + d] = 1.5 * (a * std::cos(angle) - b * std::sin(angle));
+      wanted[i * width + d + half] = 1.5 * (a * std::sin(angle) + b * std::cos(angle));
     }
   }
   Context context;
-  Array x(in, {rows, heads, dim}), f(frequencies, {half});
+  Array x(in, {rows, heads, width}), f(frequencies, {half});
+  x.tensor.shape[2] = dim;
   backend->rope(context, x.tensor, positions.data(), f.data.data(), 1.5, 1);
   check_value("rope", x, wanted);
   backend->rope(context, x.tensor, positions.data(), f.data.data(), 1.0 / 1.5, -1);
@@ -191,7 +193,8 @@ int main(int argc, char** argv) {
   gates("glu by silu", RLSD_SILU, silu);
   gates("glu by gelu's approximation", RLSD_GELU_TANH, gelu_tanh);
   unknown_gates();
-  rotations();
+  rotations(10);
+  rotations(14);
   attention();
   for (int64_t window : {0, 3, 65, 130}) decoding(window);
   rows_without_a_block();

@@ -4,7 +4,7 @@ import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { hubCache, located } from "../hub-cache.js";
 import { exists } from "./folder.js";
-import { LORA_TARGETS, type LoraConfig, type LoraTarget, MOST_RANK, scaleFault } from "./lora.js";
+import { ALL_TARGETS, type LoraConfig, type LoraTarget, MOST_RANK, scaleFault } from "./lora.js";
 import {
   isWeightFile,
   type ParameterSource,
@@ -113,11 +113,11 @@ function renamed(sources: ReadonlyMap<string, ParameterSource>, file: string): M
 /** From the tensors themselves: `target_modules` may also be a pattern. */
 function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string): LoraTarget[] {
   const present = (target: LoraTarget) => [...sources.keys()].some((name) => name.includes(`.${target}.lora_`));
-  const targets = LORA_TARGETS.filter(present);
+  const targets = ALL_TARGETS.filter(present);
   if (targets.length > 0) return targets;
   const [first] = sources.keys();
   const found = first === undefined ? "holds no tensor" : `its first tensor is "${first}"`;
-  throw fileError(file, `has no adapter of ${LORA_TARGETS.join(", ")}: ${found}`);
+  throw fileError(file, `has no adapter of ${ALL_TARGETS.join(", ")}: ${found}`);
 }
 
 /** The folder of the model that adapters stand on, by what they say: as it is, from their own folder, or in the cache. */

@@ -27,6 +27,12 @@ export class Fields {
     throw this.fail(`expected a number for ${name} but found ${JSON.stringify(value)}`);
   }
 
+  positive(name: string, fallback?: number): number {
+    const value = this.number(name, fallback);
+    if (value > 0) return value;
+    throw this.fail(`expected a number above 0 for ${name} but found ${value}`);
+  }
+
   size(name: string, fallback?: number): number {
     const value = this.number(name, fallback);
     if (Number.isSafeInteger(value) && value >= 1 && value <= 0x7fffffff) return value;

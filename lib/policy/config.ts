@@ -1,9 +1,21 @@
 import { ACTIVATIONS, ARCHITECTURES, type Architecture, MODEL_TYPES, type ModelType } from "./architecture.js";
 import { Fields } from "./config-fields.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
-import type { RopeConfig } from "./rope.js";
-import { parseLocalRope, parseNoRope, parseRope, ropeFields } from "./rope-fields.js";
+import { type PlainRope, type RopeConfig, rotaryFactor } from "./rope.js";
+import { parseLocalRope, parseNoRope, parseRope, parseRotaryDim, ropeFields } from "./rope-fields.js";
 import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
+
+/** Numbers that the files of a granite have. */
+export interface Multipliers {
+  /** Multiplies what enters the first layer. */
+  readonly embedding: number;
+  /** Multiplies attention's scores. */
+  readonly attention: number;
+  /** Multiplies what attention and the feed-forward part add to the stream. */
+  readonly residual: number;
+  /** Divides the logits. */
+  readonly logitsScaling: number;
+}
 
 /** Shape of a decoder. */
 export interface ModelConfig {
@@ -20,7 +32,7 @@ export interface ModelConfig {
   readonly numKvHeads: number;
   /** Even, at most 256. */
   readonly headDim: number;
-  /** Longest sequence, prompt and completion together. */
+  /** Longest sequence, prompt and completion together. With "longrope" it decides by which factors positions are scaled. */
   readonly maxLength: number;
   /** Added to the mean square under the root of an RMSNorm. */
   readonly normEps: number;
@@ -32,20 +44,30 @@ export interface ModelConfig {
   readonly outputBias: boolean;
   /** On the three matrices of the feed-forward part. */
   readonly mlpBias: boolean;
-  /** RMSNorm on each head's queries and keys. */
+  /** RMSNorm on queries and keys: on each head, in an olmo2 on all heads together. */
   readonly qkNorm: boolean;
   /** Rotary positions (arXiv 2104.09864). */
   readonly rope: RopeConfig;
-  /** gemma3_text: of the layers that slide. Absent: `rope`. */
+  /** gemma3_text and olmo3: of the layers that slide. Absent: `rope`. */
   readonly localRope?: RopeConfig | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Absent: headDim. */
   readonly queryScalar?: number | undefined;
+  /** phi3: numbers of each head that are rotated, its first ones. Absent: headDim. */
+  readonly rotaryDim?: number | undefined;
+  /** granite alone. */
+  readonly multipliers?: Multipliers | undefined;
   /** smollm3: every so manieth layer has no rotary positions (NoPE). Absent: all have. */
   readonly noRopeInterval?: number | undefined;
   /** Absent: every layer sees all tokens before its own. */
   readonly slidingWindow?: SlidingWindow | undefined;
   /** Ids that end a completion. */
   readonly endTokenIds: readonly number[];
+}
+
+/** Of a model that is made here. */
+export interface NewConfig extends ModelConfig {
+  readonly rope: PlainRope;
+  readonly localRope?: PlainRope | undefined;
 }
 
 /** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
@@ -69,13 +91,19 @@ function endTokens(f: Fields, vocabSize: number): number[] {
   return ids as number[];
 }
 
-function refuseUnsupported(f: Fields, { activation: [field, name], refused }: Architecture): void {
+function refuseUnsupported(f: Fields, { activation: [field, name], refused, dropout }: Architecture): void {
   f.only(field, name);
   for (const feature of refused) f.only(feature, false);
-  f.only("attention_dropout", 0);
+  for (const rate of dropout) f.only(rate, 0);
   f.only("quantization_config");
-  f.only("partial_rotary_factor", 1);
 }
+
+const parseMultipliers = (f: Fields): Multipliers => ({
+  embedding: f.positive("embedding_multiplier", 1),
+  attention: f.positive("attention_multiplier", 1),
+  residual: f.positive("residual_multiplier", 1),
+  logitsScaling: f.positive("logits_scaling", 1),
+});
 
 function checkShape(f: Fields, c: ModelConfig): void {
   if (c.numHeads % c.numKvHeads !== 0 || c.numHeads / c.numKvHeads > 64) {
@@ -120,10 +148,13 @@ export function parseConfig(
   const numHeads = f.size("num_attention_heads");
   const hiddenSize = f.size("hidden_size");
   const vocabSize = f.size("vocab_size");
-  const maxLength = f.size("max_position_embeddings");
   const noRopeInterval = modelType === "smollm3" ? parseNoRope(f, numLayers) : undefined;
   const slidingWindow = parseWindow(f, modelType, numLayers, noRopeInterval);
-  const localRope = parseLocalRope(f, maxLength, architecture);
+  const headDim = f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads));
+  const rotaryDim = parseRotaryDim(f, headDim, architecture);
+  const shape = { architecture, rotaryDim, maxLength: f.size("max_position_embeddings") };
+  const rope = parseRope(f, shape);
+  const localRope = parseLocalRope(f, shape);
   const { queryScalar } = architecture;
   const config: ModelConfig = {
     modelType,
@@ -133,17 +164,19 @@ export function parseConfig(
     numLayers,
     numHeads,
     numKvHeads: f.size("num_key_value_heads", architecture.numKvHeads ?? numHeads),
-    headDim: f.size("head_dim", architecture.headDim ?? Math.floor(hiddenSize / numHeads)),
-    maxLength,
-    normEps: f.number("rms_norm_eps", 1e-6),
+    headDim,
+    maxLength: rope.type === "longrope" ? Math.min(shape.maxLength, rope.originalMaxLength) : shape.maxLength,
+    normEps: f.number("rms_norm_eps", architecture.normEps),
     tieEmbeddings: f.boolean("tie_word_embeddings", architecture.tied),
     qkvBias: architecture.attentionBias === "always" || attentionBias,
     outputBias: attentionBias,
     mlpBias: architecture.mlpBias && f.boolean("mlp_bias", false),
-    qkNorm: architecture.qkNorm,
-    rope: parseRope(f, maxLength, architecture),
+    qkNorm: architecture.qkNorm !== "none",
+    rope,
     ...(localRope !== undefined && { localRope }),
     ...(queryScalar !== undefined && { queryScalar: f.size("query_pre_attn_scalar", queryScalar) }),
+    ...(architecture.partialRotary && { rotaryDim }),
+    ...(architecture.multipliers && { multipliers: parseMultipliers(f) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
     endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
@@ -152,28 +185,39 @@ export function parseConfig(
   return config;
 }
 
+/** Readers multiply and cut to a whole number. */
+function rotaryShare(rotaryDim: number, headDim: number): number {
+  const share = rotaryDim / headDim;
+  return Math.trunc(headDim * share) === rotaryDim ? share : (rotaryDim + 0.5) / headDim;
+}
+
 /** config.json of a model that was made here, in the newer form with the older form's names beside it. */
-export function writeConfig(c: ModelConfig): Record<string, unknown> {
+export function writeConfig(c: NewConfig): Record<string, unknown> {
   const architecture = ARCHITECTURES[c.modelType];
   const [activation, name] = architecture.activation;
   return {
     architectures: [architecture.className],
     attention_bias: architecture.attentionBias === "always" ? undefined : c.outputBias,
     attention_dropout: 0,
+    attention_multiplier: c.multipliers?.attention,
     bos_token_id: null, // readers would take those of the published models, which a small vocabulary has not
     pad_token_id: null,
+    embedding_multiplier: c.multipliers?.embedding,
     eos_token_id: c.endTokenIds.length === 1 ? c.endTokenIds[0] : [...c.endTokenIds],
     head_dim: c.headDim,
     [activation]: name,
     hidden_size: c.hiddenSize,
     intermediate_size: c.intermediateSize,
+    logits_scaling: c.multipliers?.logitsScaling,
     max_position_embeddings: c.maxLength,
     mlp_bias: architecture.mlpBias ? c.mlpBias : undefined,
     model_type: c.modelType,
     num_attention_heads: c.numHeads,
     num_hidden_layers: c.numLayers,
     num_key_value_heads: c.numKvHeads,
+    partial_rotary_factor: c.rotaryDim && rotaryShare(c.rotaryDim, c.headDim),
     query_pre_attn_scalar: c.queryScalar,
+    residual_multiplier: c.multipliers?.residual,
     rms_norm_eps: c.normEps,
     ...ropeFields(c),
     ...windowFields(c),
@@ -184,7 +228,8 @@ export function writeConfig(c: ModelConfig): Record<string, unknown> {
 
 /** The numbers that csrc/napi/engine.cc reads, in its order. */
 export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
-  const { normOffset, postNorms, scaledEmbedding, activation } = ARCHITECTURES[c.modelType];
+  const { normOffset, norms, qkNorm, scaledEmbedding, activation, fused } = ARCHITECTURES[c.modelType];
+  const { embedding, attention, residual = 1, logitsScaling = 1 } = c.multipliers ?? {};
   return Float64Array.of(
     c.vocabSize,
     c.hiddenSize,
@@ -195,7 +240,7 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     c.headDim,
     c.maxLength,
     c.normEps,
-    1,
+    rotaryFactor(c.rope),
     Number(c.tieEmbeddings),
     Number(c.qkvBias),
     Number(c.outputBias),
@@ -205,11 +250,18 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     ...encodeLora(lora),
     c.slidingWindow?.size ?? 0,
     normOffset,
-    Number(postNorms),
+    Number(norms !== "before"),
     ACTIVATIONS.indexOf(activation[1]),
-    scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1,
-    c.queryScalar ?? c.headDim,
+    embedding ?? (scaledEmbedding ? Math.sqrt(c.hiddenSize) : 1),
+    attention ?? 1 / Math.sqrt(c.queryScalar ?? c.headDim),
     Number(c.localRope !== undefined),
+    rotaryFactor(c.localRope ?? c.rope),
+    Number(norms !== "behind"),
+    Number(qkNorm === "whole"),
+    residual,
+    1 / logitsScaling,
+    c.rotaryDim ?? c.headDim,
+    Number(fused),
     ...(c.slidingWindow?.layers ?? []).map(Number),
   );
 }

@@ -8,6 +8,7 @@ import type { PolicyResult } from "../tensor/results.js";
 import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
 import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "./adapters.js";
+import { ARCHITECTURES } from "./architecture.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { DISTILL_FIELDS, distill } from "./distill.js";
 import { generate, MAX_SEQUENCES } from "./generation.js";
@@ -197,7 +198,7 @@ export class EnginePolicy implements Policy {
   }
 
   async withLora(options: LoraOptions = {}): Promise<EnginePolicy> {
-    const lora = resolveLora(options);
+    const lora = resolveLora(options, ARCHITECTURES[this.config.modelType].fused);
     if (this.lora !== undefined) {
       const message = "The policy has adapters already: train those, or call merge() and put new ones on the result.";
       throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);

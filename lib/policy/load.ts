@@ -19,6 +19,11 @@ import { tokenizerIn } from "./tokenizer.js";
 export interface PolicyOptions extends Placement {
   /** Folder of the model that a folder of adapters stands on. Default: what its adapter_config.json says. */
   readonly base?: string | undefined;
+  /**
+   * Longest sequence, prompt and completion together. Default: the model's; of one whose positions are scaled by "longrope" the
+   * longest before scaling. Where it is longer, the factors for long sequences are taken for all.
+   */
+  readonly maxLength?: number | undefined;
   /** Sequences that are sampled at once, at most; bounds the cache. Default 256. */
   readonly maxSequences?: number | undefined;
 }
@@ -26,14 +31,23 @@ export interface PolicyOptions extends Placement {
 const PLACEMENT_SIZES = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
 const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute", "matmulType"] as const;
 export const MATMUL_TYPES = ["f32", "bf16"] as const;
-const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base"]);
+const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base", "maxLength"]);
 
-function checkPlacement(o: Omit<PolicyOptions, "base">): void {
+function checkPlacement(o: Omit<PolicyOptions, "base" | "maxLength">): void {
   for (const name of PLACEMENT_SIZES) {
     if (o[name] !== undefined) checkInteger(o[name], name, { min: 1 });
   }
   checkBoolean(o.recompute, "recompute");
   if (o.matmulType !== undefined) checkWord(o.matmulType, "matmulType", MATMUL_TYPES);
+}
+
+/** A model's folder as it is to be computed with. */
+async function readLimited(directory: string, maxLength: number | undefined) {
+  const { config, ...rest } = await readModelFolder(directory);
+  if (maxLength === undefined) return { config, ...rest };
+  const most = config.rope.type === "longrope" ? config.rope.scaledMaxLength : config.maxLength;
+  if (maxLength > most) throw invalid(`at most ${most}, which ${directory} reads,`, "maxLength", maxLength);
+  return { config: { ...config, maxLength }, ...rest };
 }
 
 function once<T>(make: () => T): () => T {
@@ -49,7 +63,7 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
   const folder = await readAdapterFolder(directory);
   const base = options.base === undefined ? await baseOf(directory, folder.named) : located(options.base);
   const home = new Home([await placeOf(base)]);
-  const { config, json, companions: theirs } = await readModelFolder(base);
+  const { config, json, companions: theirs } = await readLimited(base, options.maxLength);
   const weights = await findParameters(base, config, layoutOf(config));
   const adapters = adapterSources(directory, config, folder);
   const tokenizer = once(() => tokenizerIn(theirs, base)); // slow to make, and perhaps never asked for
@@ -86,12 +100,13 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
+  if (options.maxLength !== undefined) checkInteger(options.maxLength, "maxLength", { min: 1 });
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
   }
   const home = new Home([await placeOf(directory)]);
-  const { config, json, companions } = await readModelFolder(directory);
+  const { config, json, companions } = await readLimited(directory, options.maxLength);
   const sources = await findParameters(directory, config, layoutOf(config));
   const tokenizer = tokenizerIn(companions, directory);
   const weights = await readModel(config, options, sources);
@@ -99,7 +114,7 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
 }
 
 /** The first weights of a new model, and what lies beside them in its folder. */
-export interface CreateOptions extends Omit<PolicyOptions, "base"> {
+export interface CreateOptions extends Omit<PolicyOptions, "base" | "maxLength"> {
   /** The weights are a function of it. Default 0. */
   readonly seed?: number | undefined;
   /** Standard deviation of every matrix. Default 0.02. */

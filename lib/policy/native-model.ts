@@ -81,9 +81,9 @@ function openModel(config: ModelConfig, placement: Placement, lora?: LoraConfig)
 }
 
 /** Of all layers, then, where those that slide have their own, of these. */
-function frequenciesOf({ rope, localRope, headDim }: ModelConfig): Float32Array {
+function frequenciesOf({ rope, localRope, headDim, rotaryDim = headDim, maxLength }: ModelConfig): Float32Array {
   const kinds = localRope === undefined ? [rope] : [rope, localRope];
-  return Float32Array.from(kinds.flatMap((kind) => [...inverseFrequencies(kind, headDim)]));
+  return Float32Array.from(kinds.flatMap((kind) => [...inverseFrequencies(kind, rotaryDim, maxLength)]));
 }
 
 /** Memory for the weights, all 0; `dtype` is that of the matrices until one of them is changed. */

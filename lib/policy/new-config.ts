@@ -1,8 +1,8 @@
 import { checkBoolean, checkInteger, checkNumber, checkObject, invalid } from "../check.js";
 import { ARCHITECTURES, type ModelType } from "./architecture.js";
-import { modelTypeOf, writeConfig } from "./config.js";
+import { type Multipliers, modelTypeOf, writeConfig } from "./config.js";
 import { Fields } from "./config-fields.js";
-import type { RopeConfig } from "./rope.js";
+import type { PlainRope } from "./rope.js";
 import { newLayers } from "./window.js";
 
 /** Layers that see the tokens near their own alone. */
@@ -13,7 +13,10 @@ export interface NewSlidingWindow {
   readonly layers?: readonly boolean[] | undefined;
 }
 
-/** Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3 and a gemma3_text. */
+/**
+ * Shape of a new decoder. q, k and v have biases in a qwen2; queries and keys have norms in a qwen3, a gemma3_text, an olmo2 and an
+ * olmo3.
+ */
 export interface NewModelConfig {
   /** Default "llama". */
   readonly modelType?: ModelType | undefined;
@@ -35,21 +38,25 @@ export interface NewModelConfig {
   readonly normEps?: number | undefined;
   /** Default false. */
   readonly tieEmbeddings?: boolean | undefined;
-  /** llama, qwen3, smollm3 and gemma3_text: biases on q, k, v and attention's output. Default false. */
+  /** All but mistral, qwen2 and phi3: biases on q, k, v and attention's output. Default false. */
   readonly attentionBias?: boolean | undefined;
-  /** llama and smollm3: biases in the feed-forward part. Default false. */
+  /** llama, smollm3 and granite: biases in the feed-forward part. Default false. */
   readonly mlpBias?: boolean | undefined;
   /** Default { type: "default", theta: 10000 }. */
-  readonly rope?: RopeConfig | undefined;
-  /** gemma3_text: of the layers that slide. Default { type: "default", theta: 10000 }. */
-  readonly localRope?: RopeConfig | undefined;
+  readonly rope?: PlainRope | undefined;
+  /** gemma3_text and olmo3: of the layers that slide. Default { type: "default", theta: 10000 }. */
+  readonly localRope?: PlainRope | undefined;
   /** gemma3_text: attention's scores are divided by its square root. Default headDim. */
   readonly queryScalar?: number | undefined;
+  /** phi3: numbers of each head that are rotated, its first ones. Default headDim. */
+  readonly rotaryDim?: number | undefined;
+  /** granite alone. Default 1, attention 1 / sqrt(headDim). */
+  readonly multipliers?: Partial<Multipliers> | undefined;
   /** smollm3: every so manieth layer has no rotary positions; 0: all have. Default 4. */
   readonly noRopeInterval?: number | undefined;
   /**
-   * All but llama: layers whose queries see `size` tokens, their own included. `layers` says which; default all, in a
-   * gemma3_text all but every sixth. Default: none.
+   * All but llama, olmo2 and granite: layers whose queries see `size` tokens, their own included. `layers` says which; default
+   * all, in a gemma3_text all but every sixth, in an olmo3 all but every fourth. Default: none.
    */
   readonly slidingWindow?: NewSlidingWindow | undefined;
   /** Ids that end a completion. Default none. Those of a generation_config.json among the files go before them. */
@@ -73,6 +80,8 @@ const CONFIG_FIELDS = new Set([
   "rope",
   "localRope",
   "queryScalar",
+  "multipliers",
+  "rotaryDim",
   "noRopeInterval",
   "slidingWindow",
   "endTokenIds",
@@ -81,6 +90,17 @@ const CONFIG_FIELDS = new Set([
 const CONFIG_NUMBERS = ["vocabSize", "hiddenSize", "intermediateSize", "numLayers", "numHeads", "numKvHeads"] as const;
 const MORE_NUMBERS = ["headDim", "maxLength", "normEps"] as const;
 const CONFIG_FLAGS = ["tieEmbeddings", "attentionBias", "mlpBias"] as const;
+
+const MULTIPLIERS = ["embedding", "attention", "residual", "logitsScaling"] as const;
+const MULTIPLIER_FIELDS = new Set<string>(MULTIPLIERS);
+
+function checkMultipliers(multipliers: Partial<Multipliers>, modelType: unknown): void {
+  if (modelType !== "granite") throw invalid("nothing, but in a granite,", "config.multipliers", multipliers);
+  checkObject(multipliers, "config.multipliers", MULTIPLIER_FIELDS);
+  for (const name of MULTIPLIERS) {
+    if (multipliers[name] !== undefined) checkNumber(multipliers[name], `config.multipliers.${name}`, { above: 0 });
+  }
+}
 
 const WINDOW_FIELDS = new Set(["size", "layers"]);
 
@@ -96,12 +116,19 @@ function checkWindow(window: NewSlidingWindow | undefined): void {
   }
 }
 
-function checkRope(rope: RopeConfig | undefined, name: string): void {
+/** The models that may have a field. */
+const OWNERS = { queryScalar: ["gemma3_text"], localRope: ["gemma3_text", "olmo3"], rotaryDim: ["phi3"] } as const;
+
+function checkRope(rope: PlainRope | undefined, name: string): void {
   if (rope === undefined) return;
   if (typeof rope !== "object" || rope === null || typeof rope.type !== "string") {
     throw invalid("an object with type and theta", name, rope);
   }
-  for (const [field, value] of Object.entries(rope)) if (field !== "type") checkNumber(value, `${name}.${field}`);
+  if ((rope.type as string) === "longrope") throw invalid("another type for a new model", `${name}.type`, rope.type);
+  for (const [field, value] of Object.entries(rope)) {
+    if (field === "truncate") checkBoolean(value, `${name}.${field}`);
+    else if (field !== "type" && value !== undefined) checkNumber(value, `${name}.${field}`);
+  }
   checkNumber(rope.theta, `${name}.theta`, { above: 0 });
 }
 
@@ -119,10 +146,13 @@ function checkTypes(c: NewModelConfig): void {
     checkInteger(noRopeInterval, "config.noRopeInterval", { min: 0 });
     if (modelType !== "smollm3") throw invalid("nothing, but in a smollm3,", "config.noRopeInterval", noRopeInterval);
   }
+  if (c.multipliers !== undefined) checkMultipliers(c.multipliers, modelType);
   if (c.queryScalar !== undefined) checkInteger(c.queryScalar, "config.queryScalar", { min: 1 });
-  for (const name of ["queryScalar", "localRope"] as const) {
-    if (c[name] === undefined || modelType === "gemma3_text") continue;
-    throw invalid("nothing, but in a gemma3_text,", `config.${name}`, c[name]);
+  if (c.rotaryDim !== undefined) checkInteger(c.rotaryDim, "config.rotaryDim", { min: 2 });
+  for (const name of ["queryScalar", "localRope", "rotaryDim"] as const) {
+    if (c[name] === undefined || OWNERS[name].some((type) => type === modelType)) continue;
+    const owners = OWNERS[name].map((type) => `${type.startsWith("o") ? "an" : "a"} ${type}`);
+    throw invalid(`nothing, but in ${owners.join(" or ")},`, `config.${name}`, c[name]);
   }
   if (endTokenIds !== undefined) {
     if (!Array.isArray(endTokenIds)) throw invalid("an array of token ids", "config.endTokenIds", endTokenIds);
@@ -132,7 +162,12 @@ function checkTypes(c: NewModelConfig): void {
   checkRope(c.localRope, "config.localRope");
 }
 
-const PLAIN: RopeConfig = { type: "default", theta: 10000 };
+const PLAIN: PlainRope = { type: "default", theta: 10000 };
+
+function completeMultipliers(given: Partial<Multipliers> = {}, headDim: number): Multipliers {
+  const { embedding = 1, attention = 1 / Math.sqrt(headDim), residual = 1, logitsScaling = 1 } = given;
+  return { embedding, attention, residual, logitsScaling };
+}
 
 /** As config.json, so that a new model and a loaded one are checked by the same rules. */
 export function completeConfig(c: NewModelConfig): Record<string, unknown> {
@@ -140,7 +175,8 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
   const { attentionBias = false, modelType = "llama", intermediateSize = 4 * c.hiddenSize } = c;
   const { numKvHeads = c.numHeads, headDim = Math.floor(c.hiddenSize / c.numHeads), normEps = 1e-6 } = c;
   const { tieEmbeddings = false, mlpBias = false, rope = PLAIN, endTokenIds = [], slidingWindow } = c;
-  const { localTheta, queryScalar } = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
+  const architecture = ARCHITECTURES[modelTypeOf(new Fields({ model_type: modelType }, "config"))];
+  const { localTheta, queryScalar, multipliers, partialRotary } = architecture;
   return writeConfig({
     ...c,
     modelType,
@@ -153,6 +189,8 @@ export function completeConfig(c: NewModelConfig): Record<string, unknown> {
     rope,
     localRope: localTheta === undefined ? undefined : (c.localRope ?? PLAIN),
     queryScalar: queryScalar === undefined ? undefined : (c.queryScalar ?? headDim),
+    rotaryDim: partialRotary ? (c.rotaryDim ?? headDim) : undefined,
+    multipliers: multipliers ? completeMultipliers(c.multipliers, headDim) : undefined,
     endTokenIds,
     noRopeInterval: (c.noRopeInterval ?? 4) || undefined,
     slidingWindow: slidingWindow && {

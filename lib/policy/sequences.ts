@@ -46,9 +46,14 @@ function joined(lists: readonly Int32Array[], count: number): Int32Array {
 
 function checkLength(length: number, name: string, config: ModelConfig): void {
   if (length <= config.maxLength) return;
+  const { rope, maxLength } = config;
+  const mend =
+    rope.type === "longrope" && length <= rope.scaledMaxLength
+      ? ` With maxLength, up to ${rope.scaledMaxLength}, it is loaded for longer ones.`
+      : "";
   throw new RlsdError(
     "ERR_RLSD_TOO_LONG",
-    `${name} has ${length} tokens with all it may grow to, but the model's longest sequence is ${config.maxLength}.`,
+    `${name} has ${length} tokens with all it may grow to, but the model's longest sequence is ${maxLength}.${mend}`,
   );
 }
 

@@ -25,10 +25,18 @@ interface WindowRules {
   readonly layer: (f: Fields, i: number, rotates: boolean) => boolean;
   /** Whether its layers may differ, as `layer_types` says. */
   readonly mixed: boolean;
+  /** In a new model, where its maker names none, every so manieth layer sees all. */
+  readonly pattern?: number;
 }
 
-/** In a gemma3_text every so manieth layer sees all. */
-const GEMMA_PATTERN = 6;
+/** Every so manieth layer sees all, where the file does not say another number under the name that it may have. */
+const patterned = (pattern: number, field?: string): WindowRules => ({
+  size: 4096,
+  required: true,
+  layer: (f, i) => (i + 1) % (field === undefined ? pattern : f.size(field, pattern)) !== 0,
+  mixed: true,
+  pattern,
+});
 
 const aboveFirst = (f: Fields, i: number): boolean => i >= f.number("max_window_layers", 28);
 const QWEN: WindowRules = { enabledBy: "use_sliding_window", size: 4096, layer: aboveFirst, mixed: true };
@@ -36,14 +44,11 @@ const QWEN: WindowRules = { enabledBy: "use_sliding_window", size: 4096, layer: 
 /** Of the models that have windows. */
 const RULES: Readonly<Partial<Record<ModelType, WindowRules>>> = {
   mistral: { size: 4096, layer: () => true, mixed: false },
+  phi3: { size: null, layer: () => true, mixed: false },
   qwen2: QWEN,
   qwen3: QWEN,
-  gemma3_text: {
-    size: 4096,
-    required: true,
-    layer: (f, i) => (i + 1) % f.size("sliding_window_pattern", GEMMA_PATTERN) !== 0,
-    mixed: true,
-  },
+  olmo3: patterned(4),
+  gemma3_text: patterned(6, "sliding_window_pattern"),
   smollm3: { enabledBy: "use_sliding_window", size: null, layer: (_, __, rotates) => !rotates, mixed: true },
 };
 
@@ -72,7 +77,7 @@ export function parseWindow(
   const listed = listedLayers(f, layers);
   if (rules === undefined) {
     f.only("use_sliding_window", false);
-    if (listed?.includes(true)) throw f.fail(`layer_types "${SLIDING}" is not supported in a ${type}`);
+    if (listed?.includes(true)) throw f.fail(`layer_types "${SLIDING}" is not supported in models of type ${type}`);
     return undefined;
   }
   const counts = rules.enabledBy === undefined || f.boolean(rules.enabledBy, false);
@@ -93,8 +98,10 @@ export function parseWindow(
 }
 
 /** Those of a new model that slide, where its maker names none. */
-export const newLayers = (type: ModelType, layers: number): boolean[] =>
-  Array.from({ length: layers }, (_, i) => type !== "gemma3_text" || (i + 1) % GEMMA_PATTERN !== 0);
+export function newLayers(type: ModelType, layers: number): boolean[] {
+  const pattern = RULES[type]?.pattern ?? layers + 1;
+  return Array.from({ length: layers }, (_, i) => (i + 1) % pattern !== 0);
+}
 
 /** What config.json says of the window of a model that was made here; parseWindow refuses what its kind has not. */
 export function windowFields({ modelType, slidingWindow, numLayers }: ModelConfig): Record<string, unknown> {

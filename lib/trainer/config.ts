@@ -1,5 +1,5 @@
 import { MATMUL_TYPES } from "../policy/load.js";
-import { LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
+import { ALL_TARGETS, LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
 import { LEAST_EPS } from "../policy/step-options.js";
 import type { VerifyFunction } from "../verifiers/function.js";
 import type { VerifierSpec } from "../verifiers/registry.js";
@@ -62,6 +62,10 @@ export const trainSchema = {
   seed: integer(1, "of prompts, rollouts and intervals"),
   steps: integer(100, "updates of the policy", { min: 0 }),
   matmulType: oneOf(MATMUL_TYPES, "f32", "of the factors of matrix products; bf16: faster where `rlsd doctor` says so"),
+  maxLength: nullable(
+    integer(1, "", { min: 1 }),
+    "longest sequence, prompt and completion; null: the model's, or before a scaling by longrope",
+  ),
   data: {
     train: listOf(
       text("", ""),
@@ -143,7 +147,11 @@ export const trainSchema = {
     }),
     alpha: nullable(number(1, "", { min: 1e-6 }), "adapters are scaled by alpha / rank; null: 2 rank"),
     rankStabilized: flag(false, "scaled by alpha / sqrt(rank) instead"),
-    targets: listOf(oneOf(LORA_TARGETS, "q_proj", ""), LORA_TARGETS, "matrices of each layer that have one"),
+    targets: listOf(
+      oneOf(ALL_TARGETS, "q_proj", ""),
+      LORA_TARGETS,
+      "matrices of each layer that have one; in a phi3 qkv_proj holds the first three, gate_up_proj those of its name",
+    ),
   },
   teacher: {
     kind: oneOf(

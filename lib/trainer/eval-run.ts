@@ -81,7 +81,7 @@ function recordOf(
   },
   prompts: readonly Prompted[],
 ): EvaluationRecord {
-  const { seed, matmulType, reward, environment, overlong, rollout, eval: evaluation } = o.config;
+  const { seed, matmulType, maxLength, reward, environment, overlong, rollout, eval: evaluation } = o.config;
   const { topK, topP, minP, maxTokens, turns, stopStrings } = rollout;
   const { samples, temperature } = evaluation;
   return {
@@ -94,8 +94,8 @@ function recordOf(
     settings: {
       seed,
       matmulType,
+      maxLength,
       reward,
-      // Absent where nobody answers, as in records from before there was one.
       ...(environment !== null && { environment, turns }),
       overlong,
       rollout: { topK, topP, minP, maxTokens, stopStrings },

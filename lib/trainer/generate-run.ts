@@ -19,6 +19,7 @@ const { topK, topP, minP, maxTokens, turns, stopStrings } = trainSchema.rollout;
 const askSchema = {
   seed: trainSchema.seed,
   matmulType: trainSchema.matmulType,
+  maxLength: trainSchema.maxLength,
   data: { fields, system, templateVariables, invalid },
   rollout: { topK, topP, minP, maxTokens, turns, stopStrings },
   environment: trainSchema.environment,

@@ -130,13 +130,20 @@ export async function weightsFingerprint(model: string, base?: string): Promise<
 export const loaderOf = (
   { loadPolicy: hook, base }: ModelSource,
   { model }: ResolvedModel,
-  { matmulType }: Pick<ResolvedConfig, "matmulType">,
-): LoadPolicy => hook ?? ((folder) => loadPolicy(folder, folder === model ? { base, matmulType } : { matmulType }));
+  { matmulType, maxLength }: Pick<ResolvedConfig, "matmulType" | "maxLength">,
+): LoadPolicy =>
+  hook ??
+  ((folder) => {
+    const options = { matmulType, maxLength: maxLength ?? undefined };
+    return loadPolicy(folder, folder === model ? { base, ...options } : options);
+  });
 
 /** That model with the tokenizer and the chat template it is asked by. */
 export async function loadAsked(
   found: ResolvedModel,
-  settings: Pick<ResolvedConfig, "matmulType"> & { readonly data: Pick<ResolvedConfig["data"], "templateVariables"> },
+  settings: Pick<ResolvedConfig, "matmulType" | "maxLength"> & {
+    readonly data: Pick<ResolvedConfig["data"], "templateVariables">;
+  },
   source: ModelSource,
 ): Promise<{ readonly policy: Policy; readonly text: TextParts }> {
   const { model } = found;

@@ -1,12 +1,11 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { isDeepStrictEqual } from "node:util";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
 import { isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
-import { type LoraConfig, resolveLora } from "../policy/lora.js";
+import { type LoraConfig, sameAdapters } from "../policy/lora.js";
 import type { Policy } from "../policy/policy.js";
 import type { Checkpoint } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
@@ -24,10 +23,16 @@ const fail = (message: string): never => {
 };
 
 /** How a run's folders become policies: `hook`, else the built-in engine as the settings place it. */
-export function policyLoader({ update, matmulType }: ResolvedConfig, hook: LoadPolicy | undefined): LoadPolicy {
+export function policyLoader(
+  { update, matmulType, maxLength }: ResolvedConfig,
+  hook: LoadPolicy | undefined,
+): LoadPolicy {
   const { recompute } = update;
-  if (hook === undefined) return (directory) => loadPolicy(directory, { recompute, matmulType });
-  const name = recompute ? "update.recompute" : matmulType !== "f32" ? "matmulType" : undefined;
+  if (hook === undefined) {
+    return (directory) => loadPolicy(directory, { recompute, matmulType, maxLength: maxLength ?? undefined });
+  }
+  const own = { "update.recompute": recompute, matmulType: matmulType !== "f32", maxLength: maxLength !== null };
+  const name = Object.entries(own).find(([, set]) => set)?.[0];
   if (name !== undefined) return fail(`"${name}" is of the built-in engine, but hooks.loadPolicy makes the policy.`);
   return hook;
 }
@@ -40,10 +45,7 @@ const told = (lora: LoraConfig | undefined): string => {
   return `rank ${rank}, alpha ${alpha}${rankStabilized ? " (rank-stabilised)" : ""} on ${targets.join(", ")}`;
 };
 
-function adaptersOf({ lora }: ResolvedConfig): LoraConfig {
-  const { seed: _, ...adapters } = resolveLora({ ...lora, alpha: lora.alpha ?? undefined });
-  return adapters;
-}
+const adaptersOf = ({ lora }: ResolvedConfig): LoraConfig => ({ ...lora, alpha: lora.alpha ?? 2 * lora.rank });
 
 async function withNew(model: Policy, config: ResolvedConfig): Promise<Policy> {
   if (model.lora !== undefined) {
@@ -85,7 +87,7 @@ async function withSaved(model: Policy, folder: string, config: ResolvedConfig, 
   // A hook's policies may have adapters in a way of their own.
   const policy = await (model.withAdapters?.(folder) ?? load(folder));
   const wanted = config.lora.rank > 0 ? adaptersOf(config) : model.lora;
-  if (isDeepStrictEqual(policy.lora, wanted)) return policy;
+  if (sameAdapters(policy.lora, wanted)) return policy;
   await policy.dispose();
   return fail(
     `"lora": the run goes on with its adapters (${told(policy.lora)}), but the settings mean others (${told(wanted)}): leave them as they were, or begin a new run.`,

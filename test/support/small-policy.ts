@@ -35,11 +35,35 @@ export const GEMMA: Partial<NewModelConfig> = {
   slidingWindow: { size: 5, layers: [true, false] },
 };
 
+/** No norms before the parts of a layer, but behind them; one norm over all heads of a query or key. */
+export const OLMO2: Partial<NewModelConfig> = { modelType: "olmo2", headDim: 10 };
+
+/** That, with attention that slides in one layer of two, and positions that are scaled in the other. */
+export const OLMO3: Partial<NewModelConfig> = {
+  modelType: "olmo3",
+  rope: { type: "yarn", theta: 50, factor: 4, originalMaxLength: 16, attentionFactor: 1.2 },
+  slidingWindow: { size: 5, layers: [true, false] },
+};
+
+/** Each of its multipliers counts. */
+export const GRANITE: Partial<NewModelConfig> = {
+  modelType: "granite",
+  tieEmbeddings: true,
+  multipliers: { embedding: 2, attention: 0.3, residual: 0.6, logitsScaling: 0.7 },
+};
+
+/** Fused matrices, and heads that are rotated in part. */
+export const PHI3: Partial<NewModelConfig> = { modelType: "phi3", headDim: 10, rotaryDim: 6 };
+
 /** Decoders that differ in what a token's row depends on. */
 export const KINDS: [string, Partial<NewModelConfig>][] = [
   ["llama", {}],
   ["a window in one layer of two", WINDOWED],
   ["gemma3", GEMMA],
+  ["olmo2", OLMO2],
+  ["olmo3", OLMO3],
+  ["granite", GRANITE],
+  ["phi3", PHI3],
 ];
 
 /** A small random model whose distributions are far from flat. */

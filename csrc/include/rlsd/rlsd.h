@@ -390,7 +390,8 @@ typedef struct rlsd_backend_v1 {
   /* out = x * rstd * (offset + weight), rstd = 1 / sqrt(mean(x^2) + eps) per row of x (R, C); rstd (R) f32 */
   rlsd_status (*rms_norm)(rlsd_context*, rlsd_tensor out, rlsd_tensor rstd, rlsd_tensor x, rlsd_tensor weight,
                           double offset, double eps);
-  /* in place on x (N, heads, D), halves rotated; inverse_frequencies (D/2) f32; direction -1 is the backward */
+  /* in place on x (N, heads, D), which may be the first D numbers of wider heads, halves rotated;
+   * inverse_frequencies (D/2) f32; direction -1 is the backward */
   rlsd_status (*rope)(rlsd_context*, rlsd_tensor x, const int32_t* positions, const float* inverse_frequencies,
                       double attention_factor, int32_t direction);
   rlsd_status (*attention)(rlsd_context*, const rlsd_attention_args*);
