@@ -2,7 +2,8 @@
  * RLSD_EMULATION_DEVICES: how many devices (1). RLSD_EMULATION_COUNT_ERROR: what counting them answers (0).
  * RLSD_EMULATION_COMPUTE: the major number of their compute capability (9), or one each: "7,9"; RLSD_EMULATION_PTX: what
  * kernels were compiled for (ten times that number). RLSD_EMULATION_BROKEN_DEVICE: one that does not say what it is.
- * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1. RLSD_EMULATION_TRACE: a file that gets a line for
+ * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1, with the error RLSD_EMULATION_FAILURE
+ * (98; 700: the context is lost; -1: the process ends). RLSD_EMULATION_TRACE: a file that gets a line for
  * each kernel (with its cluster), each memset that is enqueued, and each question for occupancy. functions.cc: what launches are refused. */
 #include <unistd.h>
 
@@ -96,10 +97,21 @@ void trace(const char* what) {
   std::fclose(file);
 }
 
+namespace {
+
+/* As the test wants: a refusal, a context that is lost, or the end of the process. */
+cudaError_t fail_launch() {
+  const int failure = number_or("RLSD_EMULATION_FAILURE", cudaErrorInvalidDeviceFunction);
+  if (failure < 0) give_up("a launch ends the process");
+  return failure == cudaErrorIllegalAddress ? poison() : settle(static_cast<cudaError_t>(failure));
+}
+
+}  // namespace
+
 int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body) {
   use_device();
   trace(grid.cluster > 1 ? ("launch of " + std::to_string(grid.cluster)).c_str() : "launch");
-  if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return settle(cudaErrorInvalidDeviceFunction);
+  if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return fail_launch();
   const cudaError_t refused = refusal(grid);
   if (refused != cudaSuccess) return settle(refused);
   enqueue(stream, [=, held = hold(arguments)] {
