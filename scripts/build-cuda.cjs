@@ -16,21 +16,10 @@ const ARCHITECTURES = {
   ptx_80: ["-gencode", "arch=compute_80,code=compute_80"],
   ptx_90: ["-gencode", "arch=compute_90,code=compute_90"],
 };
-// Products and sums are rounded one by one, as on the host, so that branches on them agree; loops that gain from a fused
-// multiply-add ask for it by name.
-const FLAGS = [
-  "-std=c++17",
-  "-O3",
-  "--fmad=false",
-  "-Icsrc",
-  "-Icsrc/include",
-  "-Xptxas",
-  "-v",
-  "-Xcompiler",
-  "-fPIC,-fvisibility=hidden,-Wall",
-  "--Werror",
-  "cross-execution-space-call,reorder",
-];
+// --fmad=false: products and sums are rounded one by one, as on the host, so that branches on them agree; loops that gain
+// from a fused multiply-add ask for it by name.
+const { cudaFlags, cudaLinkFlags } = JSON.parse(readFileSync(path.join(root, "csrc/sources.json"), "utf8"));
+const FLAGS = [...cudaFlags, "-Xptxas", "-v", "--Werror", "cross-execution-space-call,reorder"];
 
 /** Path of nvcc, or undefined where there is none or RLSD_CUDA=0 says to do without. */
 function findNvcc() {
@@ -96,9 +85,8 @@ async function buildCuda({ architectures = Object.keys(ARCHITECTURES) } = {}) {
   };
   await Promise.all(Array.from({ length: Math.max(1, Math.floor(os.cpus().length / 2)) }, worker));
   const library = path.join(folder, "librlsd_cuda.so");
-  const link = ["-shared", "-cudart", "static", ...architectures.flatMap((name) => ARCHITECTURES[name])];
-  link.push("-Xlinker", "--version-script=csrc/cuda/exports.map", "-Xlinker", "--exclude-libs=ALL");
-  link.push("-Xlinker", "-z,nodelete", ...objects.sort(), "-o", library);
+  const link = [...cudaLinkFlags, ...architectures.flatMap((name) => ARCHITECTURES[name]), ...objects.sort()];
+  link.push("-o", library);
   const { status, output } = await run(nvcc, link);
   if (status !== 0) throw new Error(output);
   const place = path.join(root, "build", "Release");

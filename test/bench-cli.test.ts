@@ -193,6 +193,7 @@ if (cxx === undefined) process.stdout.write("not run: rlsd bench on an emulated 
       expect(one).toMatchObject({ device: "cuda:0", tokens: N });
       expect(one.copy ?? one.percentOfCopy ?? one.threads).toBeUndefined();
     }
+    expect(report.figures.map(({ rows }) => rows?.split(" ")[0])).toEqual([undefined, "rows-plain", undefined]);
   });
 
   test("is refused as any call is while the kernels have not passed on a GPU", () => {

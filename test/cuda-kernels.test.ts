@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -36,6 +36,37 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
   ["9.0, whole rows asked for ahead", { RLSD_CUDA_PREFETCH_KIB: "1024" }],
 ];
 
+/** Devices with less room than a whole one, by MIG, MPS or what else runs: the kernel before and after the first call. */
+const ROOMS: readonly (readonly [string, string, string, string, readonly string[]])[] = [
+  ["half a cluster", "RLSD_EMULATION_MOST_CLUSTER=2", "resident by 2", "resident by 2", ["launch of 2", "launch of 2"]],
+  ["one block", "RLSD_EMULATION_MOST_CLUSTER=1", "plain", "plain", []],
+  ["no block", "RLSD_EMULATION_MOST_CLUSTER=0", "plain", "plain", []],
+  ["no clusters at all", "RLSD_EMULATION_OCCUPANCY_ERROR=912", "plain", "plain", []],
+  ["no answer", "RLSD_EMULATION_OCCUPANCY_ERROR=999", "resident by 4", "resident by 4", ["launch of 4", "launch of 4"]],
+  [
+    "a refused launch",
+    "RLSD_EMULATION_REFUSE_CLUSTER=4",
+    "resident by 4",
+    "resident by 2",
+    ["launch of 4", "launch of 2", "launch of 2"],
+  ],
+  [
+    "every launch of clusters refused",
+    "RLSD_EMULATION_REFUSE_CLUSTER=2 RLSD_EMULATION_REFUSAL=912",
+    "resident by 4",
+    "plain",
+    ["launch of 4", "launch of 2"],
+  ],
+];
+
+interface RowsFound {
+  readonly kernel: string;
+  readonly blocks: number;
+}
+
+const rowsWord = ({ kernel, blocks }: RowsFound): string =>
+  kernel === "rows-plain" ? "plain" : `${kernel.replace("rows-", "")} by ${blocks}`;
+
 (possible ? describe : describe.skip)("the CUDA kernels over the C boundary, by emulation", () => {
   let library = "";
   beforeAll(async () => {
@@ -50,6 +81,22 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
       ({ stdout }) => stdout.trim(),
       (error: { stdout: string; stderr: string }) => `${error.stdout}${error.stderr}`.trim().split("\n").at(-1) ?? "",
     );
+  }
+
+  /** What the library says of rows of 151936 bf16 columns before and after each of two calls, and what these enqueued. */
+  async function keepRows(env: Record<string, string>): Promise<{ rows: RowsFound[]; trace: string[] }> {
+    const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
+    const script = `import json, sys; sys.path.insert(0, "bench/gpu"); import abi, batches, checks
+library, rows = abi.Library(sys.argv[1]), []
+try:
+  for _ in range(2):
+    batch = checks.random_batch(1, 2, 151936, "bf16")
+    batches.policy_loss(library, abi.objective(), rows=rows, **batch)
+except abi.RlsdError as error: rows.append(str(error))
+print(json.dumps(rows))`;
+    const all = { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_TRACE: trace, ...env };
+    const { stdout } = await run("python3", ["-c", script, library], { cwd: root, env: all });
+    return { rows: JSON.parse(stdout) as RowsFound[], trace: readFileSync(trace, "utf8").trim().split("\n") };
   }
 
   const passed = (names: readonly string[]): string => names.map((name) => `${name}: passed`).join("\n");
@@ -89,6 +136,31 @@ const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
     expect(await check(["wide_rows"], { ...kept, RLSD_EMULATION_COMPUTE: "8" })).toMatch(refusal);
     expect(await check(["wide_rows"], { ...kept, RLSD_EMULATION_PTX: "80" })).toMatch(refusal);
   }, 300_000);
+
+  it.each(ROOMS)(
+    "takes what a device has room for, from the call on that found it out: %s",
+    async (_, env, before, after, launches) => {
+      const variables = Object.fromEntries(env.split(" ").map((one) => one.split("=")));
+      const answer = await keepRows(variables);
+      expect(answer.rows.map(rowsWord)).toEqual([before, after, after, after]);
+      expect(answer.trace.filter((line) => line.startsWith("launch of "))).toEqual(launches);
+      const names = ["wide_rows", "equal_teacher", "in_place"];
+      expect(await check(names, variables)).toBe(passed(names));
+    },
+    300_000,
+  );
+
+  it("asks a device once for each shape of rows", async () => {
+    const { rows, trace } = await keepRows({});
+    expect(rows[0]).toEqual({ kernel: "rows-resident", blocks: 4, "preferred blocks": 4, "at once": 1 });
+    expect(trace.filter((line) => line === "occupancy")).toHaveLength(1);
+  });
+
+  it("finds out that rows asked for by name have no room before anything is enqueued", async () => {
+    const { rows, trace } = await keepRows({ RLSD_CUDA_ROWS: "resident", RLSD_EMULATION_MOST_CLUSTER: "1" });
+    expect(rows).toEqual([expect.stringMatching(/RLSD_CUDA_ROWS=resident: cuda:0 has no room .* 4 or fewer blocks/)]);
+    expect(trace).toEqual(["occupancy", "occupancy"]);
+  });
 
   it("refuses kernels that have not passed on a GPU unless told otherwise", async () => {
     const script = `import sys; sys.path.insert(0, "bench/gpu"); import abi, batches

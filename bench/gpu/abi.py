@@ -14,6 +14,8 @@ WIDTH = {"f32": 4, "f16": 2, "bf16": 2}
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 0, 1, 2
 LOG_PROBS, LOGITS = 1, 2
 
+ROW_KERNELS = ["none", "rows-plain", "rows-resident"]
+
 SURROGATES = ["ppo-clip", "gspo", "gspo-token", "cispo", "sapo", "luspo", "gmpo", "row-coefficient"]
 REDUCTIONS = ["token-mean", "sequence-mean", "sequence-sum", "token-sum"]
 CORRECTIONS = ["none", "token-truncate", "token-mask", "sequence-truncate", "sequence-mask"]
@@ -165,6 +167,17 @@ class DeviceInfo(c.Structure):
     ]
 
 
+class Rows(c.Structure):
+    _fields_ = [
+        ("struct_size", c.c_uint32),
+        ("kernel", c.c_int32),
+        ("cluster", c.c_int32),
+        ("preferred", c.c_int32),
+        ("at_once", c.c_int32),
+        ("reserved", c.c_int32),
+    ]
+
+
 def _entry(*arguments):
     return c.CFUNCTYPE(c.c_int32, c.POINTER(Context), *arguments)
 
@@ -174,7 +187,7 @@ _BATCH = (c.POINTER(PolicyBatch), c.POINTER(Objective), c.POINTER(PolicyOutputs)
 _TOKENS = (c.POINTER(TokenLogProbsArgs),)
 _BYTES = c.POINTER(c.c_uint64)
 
-# The table's entries up to the last that is called from here; the others are reached from Node.
+# The table's entries in order. Those that are only passed over on the way to the last are reached from Node.
 _ENTRIES = [
     ("device_count", _entry(c.POINTER(c.c_int32))),
     ("device_info", _entry(c.POINTER(DeviceInfo))),
@@ -199,7 +212,15 @@ _ENTRIES = [
     ("policy_loss", _entry(*_BATCH)),
     ("token_log_probs_workspace", _entry(*_TOKENS, _BYTES)),
     ("token_log_probs", _entry(*_TOKENS)),
-]
+    *((name, c.c_void_p) for name in (
+        "distill_loss_workspace distill_loss embedding rms_norm rope attention attention_decode cache_append glu "
+        "residual_add matmul matmul_workspace convert embedding_backward rms_norm_backward attention_backward "
+        "attention_backward_workspace glu_backward bias_backward adamw squared_norm scale sample_workspace sample "
+        "describe_outcome"
+    ).split()),
+    ("matmul_types", c.c_uint32),
+    ("policy_loss_rows", _entry(*_BATCH, c.POINTER(Rows))),
+]  # fmt: skip
 
 
 class Table(c.Structure):
@@ -273,6 +294,15 @@ class Library:
         self.call("policy_loss_workspace", *arguments, c.byref(size))
         self.reserve(size.value)
         self.call("policy_loss", *arguments)
+
+    def policy_loss_rows(self, batch, objective, outputs):
+        """Which kernel the rows of a policy loss get on this device, and by how many blocks; None: there is one way."""
+        if not self.table.policy_loss_rows:
+            return None
+        rows = Rows(struct_size=c.sizeof(Rows))
+        self.call("policy_loss_rows", c.byref(batch), c.byref(objective), c.byref(outputs), c.byref(rows))
+        return {"kernel": ROW_KERNELS[rows.kernel], "blocks": rows.cluster, "preferred blocks": rows.preferred,
+                "at once": rows.at_once}  # fmt: skip
 
     def token_log_probs(self, args):
         size = c.c_uint64()

@@ -90,10 +90,11 @@ def _f32(values):
 
 def policy_loss(library, objective, *, student, cu_seqlens, advantages, teacher=None, contrast=None, token_ids=None,
                 completion_mask=None, span_mask=None, old=None, ref=None, sampler=None, in_place=False, gradient=True,
-                loss_scale=1.0, skip_zero_rows=False, clear_other_rows=True):  # fmt: skip
+                loss_scale=1.0, skip_zero_rows=False, clear_other_rows=True, rows=None):  # fmt: skip
     """The results as a dict of NumPy arrays: log_probs, teacher_log_probs, token_advantages, evidence_weights,
     gradient_log_probs, gradient_logits (float32), gradient_bits, stats. Outputs are poisoned before the call. A failed
-    call's exception carries the results in `results`."""
+    call's exception carries the results in `results`. `rows`: a list that gets what the library says of the rows' kernel
+    before the call and after it."""
     cu = np.asarray(cu_seqlens, np.int32)
     tokens, sequences = int(len(token_ids) if token_ids is not None else len(student)), len(cu) - 1
     advantages = _f32(advantages)
@@ -118,8 +119,11 @@ def policy_loss(library, objective, *, student, cu_seqlens, advantages, teacher=
             data = batch.student.logits.data if in_place else m.write(bits, student.offset)
             out.gradient_logits = abi.Tensor.of(data, student.dtype, student.rows, student.columns, student.stride)
         failure = None
+        ask = lambda: rows is not None and rows.append(library.policy_loss_rows(batch, objective, out))
         try:
+            ask()
             library.policy_loss(batch, objective, out)
+            ask()
         except abi.RlsdError as error:
             failure = error
         results = {name: m.read(place, poison) for name, place in places.items()}

@@ -1,12 +1,16 @@
 """What a backend must do: the published vectors, properties over random batches, and the edges of docs/maths.md.
 
+    python3 bench/gpu/checks.py LIBRARY [NAME ...] [--after NAME]
+
 Each check is a function of a library that raises AssertionError; `run` calls them all. No GPU is needed: over
 librlsd_cpu.so they show that the harness and the CPU backend agree.
 """
 
+import argparse
 import json
 import os
 import pathlib
+import sys
 import traceback
 
 import numpy as np
@@ -451,24 +455,40 @@ def check_token_log_probs(library):
 CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]
 
 
-def run(library, names=None):
-    """[(name, None or what went wrong)] of every check, or of those named."""
-    found = []
+LOST = 3  # exit status: the device is lost to this process, and checks that are left want another
+
+
+def is_lost(error):
+    return isinstance(error, abi.RlsdError) and error.code == "DEVICE" and "start a new process" in str(error)
+
+
+def run(library, names, after=None):
+    """The exit status of every check, or of those named, from the one behind `after` on. Each is named as it begins and its
+    verdict told as it ends, so that a check which ends the process is known by its name."""
     known = {check.__name__.removeprefix("check_"): check for check in CHECKS}
-    for name in names or known:
-        check = known[name]
+    names = names or list(known)
+    failed = False
+    for name in names[names.index(after) + 1 if after else 0 :]:
+        print(f"{name}: ", end="", flush=True)
         try:
-            check(library)
-            found.append((name, None))
-        except Exception:
-            found.append((name, traceback.format_exc(limit=-3)))
-    return found
+            known[name](library)
+            print("passed", flush=True)
+        except Exception as error:
+            failed = True
+            print(traceback.format_exc(limit=-3), flush=True)
+            if is_lost(error):
+                return LOST
+    return int(failed)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--after")
+    options = parser.parse_args()
+    sys.exit(run(abi.Library(options.library), options.names, options.after))
 
 
 if __name__ == "__main__":
-    import sys
-
-    results = run(abi.Library(sys.argv[1]), sys.argv[2:])
-    for name, problem in results:
-        print(f"{name}: {'passed' if problem is None else problem}")
-    sys.exit(any(problem for _, problem in results))
+    main()

@@ -51,14 +51,18 @@ class Results:
 class Library(Contestant):
     """A call of the library on PyTorch's stream. `rows` is the kernel asked for, where there is a choice."""
 
-    peer = False
+    peer, suffix = False, ""
 
     def __init__(self, batch, library, rows):
         super().__init__(batch)
-        self.library, self.rows = library, rows
+        self.library, self.rows, self.name = library, rows, self.title(rows)
         self.outcome = torch.zeros(128, dtype=torch.uint8, device=batch.device)
         if batch.device.type == "cuda":
             library.context.stream = c.c_void_p(torch.cuda.current_stream().cuda_stream)
+
+    @classmethod
+    def title(cls, rows):
+        return f"rlsd, {rows} rows{cls.suffix}"
 
     def call(self, name, *arguments):
         os.environ["RLSD_CUDA_ROWS"] = self.rows
@@ -81,7 +85,6 @@ class Ours(Library):
 
     def __init__(self, batch, library, rows, case="step"):
         super().__init__(batch, library, rows)
-        self.name = f"rlsd, {rows} rows"
         self.ids, self.results = batch.ids.int(), Results(batch)
         mask = batch.mask if case == "step" else batch.all_but_last
         self.arguments = abi.PolicyBatch(
@@ -105,6 +108,10 @@ class Ours(Library):
         self.call("policy_loss", self.arguments, self.objective, self.outputs)
         self.gradient = self.place()
 
+    def kernel(self):
+        os.environ["RLSD_CUDA_ROWS"] = self.rows
+        return {"kernel": self.library.policy_loss_rows(self.arguments, self.objective, self.outputs)}
+
     def share_of_rows_with_gradient(self):
         return (self.results.gradient != 0).float().mean().item()
 
@@ -112,10 +119,11 @@ class Ours(Library):
 class InPlace(Ours):
     """The gradient over the logits, of a copy that is made anew before each run."""
 
+    suffix = ", in place"
+
     def __init__(self, batch, library, rows):
         self.own = batch.student.clone()
         super().__init__(batch, library, rows)
-        self.name += ", in place"
 
     def student(self):
         return self.own
@@ -130,11 +138,7 @@ class InPlace(Ours):
 class TeacherLogProbs(Ours):
     """The teacher given as log-probs: its logits are not read."""
 
-    bytes_per_element, job = 4, "part"
-
-    def __init__(self, batch, library, rows):
-        super().__init__(batch, library, rows)
-        self.name += ", teacher's log-probs given"
+    bytes_per_element, job, suffix = 4, "part", ", teacher's log-probs given"
 
     def teacher(self):
         return log_probs(self.batch.teacher_log_probs)
@@ -143,11 +147,10 @@ class TeacherLogProbs(Ours):
 class TokenLogProbs(Library):
     """The student's log-probs alone."""
 
-    bytes_per_element, job, case = 2, "part", "log-probs"
+    bytes_per_element, job, case, suffix = 2, "part", "log-probs", ", token_log_probs"
 
     def __init__(self, batch, library, rows):
         super().__init__(batch, library, rows)
-        self.name = f"rlsd, {rows} rows, token_log_probs"
         self.ids = batch.ids.int()
         self.found = torch.empty(batch.tokens, device=batch.device)
         self.arguments = abi.TokenLogProbsArgs(
@@ -162,10 +165,15 @@ class TokenLogProbs(Library):
         return self.found.clone()
 
 
+VARIANTS = [InPlace, TeacherLogProbs, TokenLogProbs]
+
+
 class FromLogProbs(Library):
     """The step where both views are (N) log-probs."""
 
-    name = "rlsd"
+    @classmethod
+    def title(cls, _):
+        return "rlsd"
 
     def __init__(self, batch, library):
         super().__init__(batch, library, "resident")

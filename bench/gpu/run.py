@@ -2,7 +2,7 @@
 
     python3 bench/gpu/run.py [--out FILE] [--library FILE] [--minutes 8] [--quick]
 
-Needs a GPU, nvcc, CMake, NumPy and PyTorch; no Node, no npm, no network. Where Node and the project's packages are too,
+Needs a GPU, nvcc, NumPy and PyTorch; no CMake, no Node, no npm, no network. Where Node and the project's packages are too,
 the public API is driven on the device as well. --library takes another build instead of making one: over librlsd_cpu.so
 the harness runs anywhere. What the machine refuses is reported in its own words as not run. The JSON is on disk after
 each part, whatever becomes of the next.
@@ -19,7 +19,8 @@ import sys
 
 import table
 import verdicts
-from session import ROOT, Session
+from build import build, driver, tool
+from session import ROOT, Session, Stopped
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENTAL = {"RLSD_CUDA_EXPERIMENTAL": "1"}
@@ -36,20 +37,15 @@ VARIANTS = {
 MODULES = ("torch", "triton", "numpy")
 
 
-def tool(name):
-    """A tool's path: CUDA's are often where CUDA is and not on the PATH."""
-    place = pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin", name)
-    return shutil.which(name) or (str(place) if place.is_file() else None)
-
-
 def machine(session):
     fields = "name,driver_version,clocks.max.sm,clocks.max.mem,clocks.sm,clocks.mem,power.limit,temperature.gpu"
     fields += ",memory.total,compute_cap"
-    status, gpu = session.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"])
+    status, gpu = session.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], limit=20)
     found = {"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()}
     found["gpu"] = dict(zip(fields.split(","), gpu.strip().split("\n")[0].split(", "))) if status == 0 else None
-    status, nvcc = session.run([tool("nvcc") or "nvcc", "--version"])
-    found["nvcc"] = nvcc.strip().split("\n")[-1] if status == 0 else None
+    found["driver"] = driver(session)
+    if found["gpu"] is None and "name" in (found["driver"] or {}):
+        found["gpu"] = {key: found["driver"][key] for key in ("name", "compute_cap")}
     script = "import importlib, sys\nfor name in sys.argv[1:]:\n try: print(name, importlib.import_module(name).__version__)"
     script += "\n except Exception: pass"
     _, versions = session.run([sys.executable, "-c", script, *MODULES])
@@ -66,39 +62,51 @@ def peers():
     return json.loads(origin.read_text()) if origin.is_file() else "a folder without ORIGIN.json"
 
 
-def build(session, folder):
-    """librlsd_cuda.so for this machine's device, or None and why not."""
-    nvcc, cmake = tool("nvcc"), tool("cmake")
-    if nvcc is None or cmake is None:
-        return None, "not run: no nvcc or no cmake"
-    status, capability = session.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
-    number = capability.strip().split("\n")[0].replace(".", "") if status == 0 else "90"
-    architecture = "90a" if number == "90" else number
-    configure = [cmake, "-S", str(ROOT), "-B", str(folder), "-DRLSD_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={architecture}",
-                 f"-DCMAKE_CUDA_COMPILER={nvcc}"]  # fmt: skip
-    for command in (configure, [cmake, "--build", str(folder), "--target", "rlsd_cuda", "-j", str(os.cpu_count() or 2)]):
-        status, output = session.run(command)
-        if status != 0:
-            return None, output[-4000:]
-    return folder / "librlsd_cuda.so", None
+# What a library is, and the device that it finds; as JSON.
+DESCRIBE = """import json, sys
+sys.path.insert(0, sys.argv[1])
+import abi
+library, device = abi.Library(sys.argv[2]), None
+try:
+    info = library.device_info() if library.device_count() > 0 else None
+    device = info and {"name": info.name.decode(), "compute_cap": f"{info.compute_major}.{info.compute_minor}",
+                       "memory": info.memory_bytes, "driver": info.driver_version, "runtime": info.runtime_version}
+except Exception as error:
+    device = {"problem": str(error)}
+print(json.dumps({"name": library.name, "device": device}))"""
 
 
 def backend(session, library):
-    script = f"import sys; sys.path.insert(0, {str(HERE)!r}); import abi; print(abi.Library({str(library)!r}).name)"
-    status, name = session.run([sys.executable, "-c", script])
-    return name.strip() if status == 0 else f"could not be opened: {name[-500:]}"
+    """{name, device} of the library, or why it cannot be opened for a name."""
+    status, words = session.run([sys.executable, "-c", DESCRIBE, str(HERE), str(library)], EXPERIMENTAL)
+    return json.loads(words) if status == 0 else {"name": f"could not be opened: {words[-500:]}", "device": None}
 
 
-def check(session, library, env, names):
-    command = [sys.executable, str(HERE / "checks.py"), str(library), *names]
-    status, output = session.run(command, {**EXPERIMENTAL, **env})
-    found = {}
-    for line in output.split("\n"):
-        name, _, verdict = line.partition(": ")
-        if verdict == "passed":
-            found[name] = "passed"
-    if status != 0:
-        found["failed"] = output[-6000:]
+CHECK_LINE = re.compile(r"^([a-z][a-z_]*): ?", re.MULTILINE)
+
+
+def verdicts_of(output):
+    """{check: what came of it} in the order in which they began."""
+    found = CHECK_LINE.split(output)
+    return {name: words.strip() for name, words in zip(found[1::2], found[2::2])}
+
+
+def check(session, library, env, names, tries=4):
+    """{check: "passed" or what went wrong}, under "failed" all that did. A check that ends its process, or loses it the
+    device, is one that failed; those after it have another process."""
+    found, words, after = {}, "", []
+    for _ in range(tries):
+        status, output = session.run([sys.executable, str(HERE / "checks.py"), str(library), *names, *after],
+                                     {**EXPERIMENTAL, **env})  # fmt: skip
+        verdicts = verdicts_of(output)
+        found.update(verdicts)
+        words = output
+        if status in (0, 1, None) or not verdicts:
+            break
+        after = ["--after", list(verdicts)[-1]]
+    failed = [f"{name}: {verdict[-1500:]}" for name, verdict in found.items() if verdict != "passed"]
+    if failed or status != 0:
+        found["failed"] = "\n".join(failed) or words[-6000:]
     return found
 
 
@@ -134,21 +142,25 @@ def public_api(session, library, backend_name):
     return found
 
 
-def time_everything(session, library, quick):
-    """The report of timing.py, of as much of it as was done. A peer that ends the process is left out of another try."""
-    out, skipped = session.out.with_suffix(".timing"), []
-    while True:
-        command = [sys.executable, str(HERE / "timing.py"), str(library), "--out", str(out)]
-        command += ["--seconds", str(max(1.0, session.left() - 30)), *(["--quick"] if quick else [])]
-        command += [word for name in skipped for word in ("--skip", name)]
-        status, output = session.run(command, EXPERIMENTAL)
+def time_everything(session, library, quick, tries=4):
+    """The report of timing.py, of as much of it as was done. It goes on from what is on disk: what ended the process, a
+    contestant or a part, is left out of the next try."""
+    out = session.out.with_suffix(".timing")
+    out.unlink(missing_ok=True)
+    status = output = None
+    try:
+        for _ in range(tries):
+            command = [sys.executable, str(HERE / "timing.py"), str(library), "--out", str(out)]
+            command += ["--seconds", str(max(1.0, session.left() - 30)), *(["--quick"] if quick else [])]
+            status, output = session.run(command, EXPERIMENTAL)
+            if status in (0, None) or not out.is_file():
+                break
+    finally:
         found = json.loads(out.read_text()) if out.is_file() else {}
         out.unlink(missing_ok=True)
-        culprit = found.get("entering")
-        if culprit is None or status is None or len(skipped) == 2:
-            break
-        skipped.append(culprit)
-    return found if status == 0 else {**found, "output": output[-4000:]}
+        if status != 0:
+            found["output"] = (output or "stopped")[-4000:]
+        session.report["timing"] = found
 
 
 def sanitized(report):
@@ -157,7 +169,8 @@ def sanitized(report):
 
 def keeps_rows(report):
     """Whether the device has clusters to keep rows with."""
-    return float((report["machine"]["gpu"] or {}).get("compute_cap", 9)) >= 9
+    capability = re.match(r"(\d+)\.", (report.get("device") or {}).get("compute_cap", "9.0"))
+    return capability is None or int(capability[1]) >= 9
 
 
 def sound(report):
@@ -192,9 +205,37 @@ def examine(session, library, quick):
     report["checks"]["public API"] = found or {"failed": "see errors"}
     report["passed"] = passed_kernels(report)
     session.save()
-    report["timing"] = session.part("timing", lambda: time_everything(session, library, quick)) or {}
-    report["verdicts"] = verdicts.verdicts(report["timing"])
+    session.part("timing", lambda: time_everything(session, library, quick))
+
+
+def place(report):
+    """A file of its own for each run, which says on what it was."""
+    gpu = (report["machine"]["gpu"] or {}).get("name", "no-gpu").replace(" ", "-").lower()
+    return ROOT / "bench/results" / f"{report['date'][:19].replace(':', '')}-{gpu}.json"
+
+
+def work(session, options):
+    """Everything in turn; what a part found is in the report before the next begins."""
+    report = session.report
+    report["machine"] = session.part("machine", lambda: machine(session)) or {"gpu": None}
+    session.out = session.out or place(report)
+    report["peers"] = peers()
+    library = options.library and options.library.resolve()
+    report["build"] = {"library": "given"}
+    if library is None:
+        built = session.part("build", lambda: build(session, options.build.resolve()))
+        library, report["build"] = built or (None, {"library": "none", "problem": "see errors"})
     session.save()
+    if library is None:
+        report["errors"]["build"] = report["build"]["problem"]
+        return
+    opened = session.part("backend", lambda: backend(session, library)) or {"name": "could not be opened", "device": None}
+    report["backend"], report["device"] = opened["name"], opened["device"]
+    if opened["name"] == "cuda" and "compute_cap" not in (opened["device"] or {}):
+        report["device"] = opened["device"] or {"problem": "The library finds no device."}
+        report["errors"]["backend"] = report["device"]["problem"]
+        return
+    examine(session, library, options.quick)
 
 
 def main():
@@ -206,23 +247,22 @@ def main():
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     session = Session(options.minutes)
+    session.heed_signals()
     report = session.report
-    report.update(machine=session.part("machine", lambda: machine(session)) or {"gpu": None}, checks={}, sanitizer={})
-    name = (report["machine"]["gpu"] or {}).get("name", "no-gpu").replace(" ", "-").lower()
-    session.out = (options.out or ROOT / "bench/results" / f"{report['date'][:10]}-{name}.json").resolve()
-    report["peers"] = peers()
-    given = options.library and options.library.resolve()
-    built = (given, None) if given else session.part("build", lambda: build(session, options.build.resolve()))
-    library, problem = built or (None, "failed: see errors")
-    report["build"] = problem or ("given" if given else "passed")
+    report.update(machine={"gpu": None}, checks={}, sanitizer={}, timing={}, verdicts={})
+    session.out = options.out and options.out.resolve()
+    stopped = False
+    try:
+        work(session, options)
+    except Stopped as signal:
+        stopped = True
+        report["cut"].append(f"{session.name}: the run was told to end by {signal}")
+    session.out = session.out or place(report)
+    report["verdicts"] = verdicts.verdicts(report["timing"])
     session.save()
-    if library is None:
-        sys.exit(f"no library: {problem}\nwritten to {session.out}")
-    report["backend"] = session.part("backend", lambda: backend(session, library))
-    examine(session, library, options.quick)
     print("\n".join(table.lines(report)))
     print(f"\nwritten to {session.out}; kernels passed: {', '.join(report['passed']) or 'none'}")
-    sys.exit(not sound(report) or bool(report["errors"]) or "ceilings" not in report["timing"])
+    sys.exit(stopped or not sound(report) or bool(report["errors"]) or "ceilings" not in report["timing"])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import datetime
 import json
+import math
 import os
 import pathlib
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -30,14 +32,46 @@ PARTS = {
 }
 
 
+# Seconds that a stopped command has to be gone. One that a driver holds cannot be ended: it is left behind.
+GRACE = 5
+
+
+class Stopped(BaseException):
+    """The run was told to end: what it has is to be written and said, and nothing more begun."""
+
+
+def end(process):
+    """Ends a command and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+
+
 class Session:
     def __init__(self, minutes):
         self.deadline = time.monotonic() + 60 * minutes
         self.share = minutes / 8
         self.until = self.deadline
         self.out = None
+        self.running = set()
         now = datetime.datetime.now(datetime.timezone.utc)
         self.report = {"date": now.isoformat(timespec="seconds"), "backend": None, "passed": [], "cut": [], "errors": {}}
+
+    def heed_signals(self):
+        """SIGTERM (a caller's timeout), SIGINT and SIGHUP end what runs, and then the run by way of Stopped."""
+
+        def stop(number, _):
+            for process in list(self.running):
+                end(process)
+            raise Stopped(signal.Signals(number).name)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, stop)
 
     def save(self):
         if self.out is None:
@@ -62,15 +96,17 @@ class Session:
         except Exception:
             self.report["errors"][name] = traceback.format_exc(limit=-3)
         finally:
-            self.report.setdefault("seconds", {})[name] = round(time.monotonic() - begin, 1)
+            seconds = round(time.monotonic() - begin, 1)
+            self.report.setdefault("seconds", {})[name] = seconds
+            print(f"{name}: {seconds} s", file=sys.stderr, flush=True)
             self.save()
 
     def left(self):
         return max(1.0, self.until - time.monotonic())
 
-    def run(self, command, env=None):
-        """(exit status or None, output). None: it could not start, or the part ran out of time."""
-        limit = self.left()
+    def run(self, command, env=None, limit=math.inf):
+        """(exit status or None, output). None: it could not start, or it or the part ran out of time."""
+        limit = min(limit, self.left())
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             try:
                 # A session of its own, output to a file: compilers that it started end with it, and none holds a pipe.
@@ -78,14 +114,16 @@ class Session:
                                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
             except OSError as error:
                 return None, str(error)
+            self.running.add(process)
             try:
                 status = process.wait(limit)
             except BaseException as error:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                end(process)
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 status = None
+            finally:
+                self.running.discard(process)
             output.seek(0)
             text = output.read()
         if status is None:

@@ -3,6 +3,20 @@
 import verdicts
 
 
+def last_line(text):
+    return (text.strip().splitlines() or ["no words"])[-1][:300]
+
+
+def build_lines(report):
+    build, device = report.get("build", {}), report.get("device") or {}
+    words = f"library                {build.get('library', 'none')}"
+    yield words + (f", nvcc {build['compilers'][build['nvcc']]}" if build.get("nvcc") else "")
+    if "problem" in build:
+        yield f"  not built here: {last_line(build['problem'])}"
+    if "problem" in device:
+        yield f"  no device for it: {device['problem'][:300]}"
+
+
 def check_lines(report):
     for name, checks in report["checks"].items():
         if "not_run" in checks:
@@ -11,9 +25,20 @@ def check_lines(report):
             yield f"{name:22} {checks['passed']} tests passed, {checks['failed']} failed"
         else:
             count = sum(verdict == "passed" for verdict in checks.values())
-            yield f"{name:22} {count} checks passed{', SOME FAILED' if checks.get('failed') else ''}"
+            failed = [check for check, verdict in checks.items() if verdict != "passed" and check != "failed"]
+            words = f", FAILED: {', '.join(failed) or 'see the report'}" if checks.get("failed") else ""
+            yield f"{name:22} {count} checks passed{words}"
     for name, verdict in report["sanitizer"].items():
         yield f"{name:22} {verdict if len(verdict) < 160 else 'FAILED, see the report'}"
+
+
+def kernel_words(row):
+    """By how many blocks a row was kept, and by how many it should be."""
+    kernel = row.get("kernel")
+    if not kernel or kernel["kernel"] != "rows-resident":
+        return ""
+    less = "" if kernel["blocks"] == kernel["preferred blocks"] else f" IN THE PLACE OF {kernel['preferred blocks']}"
+    return f"  {kernel['blocks']} blocks a row{less}"
 
 
 def shape_lines(shape):
@@ -24,7 +49,7 @@ def shape_lines(shape):
         against = f"{row['ms'] / ours:6.2f}x" if row["job"] == "step" else "   part"
         share = f"{100 * row['of_floor']:5.1f}% of copy at {row['bytes_per_element']:2} bytes"
         apart = "" if verdicts.agrees(row) else f"  ANOTHER GRADIENT: {row['difference']}"
-        yield f"  {row['name']:48} {row['ms']:9.3f} ms  {share}  {against}{apart}"
+        yield f"  {row['name']:48} {row['ms']:9.3f} ms  {share}  {against}{kernel_words(row)}{apart}"
     for name, why in shape["not_run"].items():
         yield f"  not run: {name}: {why[:120]}"
 
@@ -41,7 +66,7 @@ def token_lines(levels):
 
 def timing_lines(timing):
     if "ceilings" not in timing:
-        yield f"timing                 failed: {timing.get('output', '')[-300:].strip()}"
+        yield f"timing                 {'failed: ' + last_line(timing['output']) if timing.get('output') else 'not run'}"
         return
     if not timing["measured"]:
         yield "No GPU: the figures below only show that the harness runs."
@@ -56,10 +81,11 @@ def timing_lines(timing):
     for text in timing["not_run"]:
         yield f"not run: {text}"
     if "output" in timing:
-        yield f"timing stopped early: {timing['output'][-300:].strip()}"
+        yield f"timing stopped early: {last_line(timing['output'])}"
 
 
 def lines(report):
+    yield from build_lines(report)
     yield from check_lines(report)
     yield from timing_lines(report["timing"])
     yield ""
@@ -67,4 +93,4 @@ def lines(report):
     for text in report["cut"]:
         yield f"cut short: {text}"
     for name, text in report["errors"].items():
-        yield f"{name} FAILED: {text.strip().splitlines()[-1]}"
+        yield f"{name} FAILED: {last_line(text)}"

@@ -1,8 +1,9 @@
 """Times the contestants: device events, warm-up, medians, one call of each in turn so that clocks sag for all alike.
 
-    python3 bench/gpu/timing.py LIBRARY [--out FILE] [--quick] [--seconds N] [--skip NAME ...]
+    python3 bench/gpu/timing.py LIBRARY [--out FILE] [--quick] [--seconds N]
 
-Gives one JSON object, into FILE after each part where one is named: what was measured is there whatever comes later.
+Gives one JSON object, into FILE after each part where one is named: what was measured is there whatever comes later. A
+FILE that is there is gone on from (progress.py).
 Buffers are larger than any cache: one call moves gigabytes. Figures stand beside the two ceilings of the same run: a
 device-to-device copy (bytes read plus bytes written) and a large bf16 product. Without a GPU the same code runs on tiny
 shapes with the host's clock, to show that it runs; its figures mean nothing and are marked so.
@@ -13,6 +14,7 @@ import gc
 import json
 import os
 import pathlib
+import sys
 import time
 
 import torch
@@ -21,7 +23,8 @@ import abi
 import contestants
 import ours
 from ceilings import ceilings
-from clock import DEVICE, ON_GPU, Clocks, in_turn, reason, relative
+from clock import DEVICE, ON_GPU, Clocks, in_turn, reason, relative, synchronize
+from progress import Progress
 from token_level import token_level
 
 # The first is the shape of the targets: there peers run too.
@@ -32,68 +35,46 @@ PREFETCH = "RLSD_CUDA_PREFETCH_KIB"
 PREFETCH_KIB = (0, 8, 16, 32, 64)
 
 
-class Progress:
-    """The report, on disk after each part."""
-
-    def __init__(self, path, seconds):
-        self.path, self.deadline = path, time.monotonic() + seconds
-        self.found = {"measured": ON_GPU, "device": device(), "shapes": [], "not_run": []}
-
-    def save(self):
-        if self.path is not None:
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps(self.found))
-            partial.replace(self.path)
-
-    def part(self, name, work):
-        """Runs a part while there is time; whatever stops it is its reason for not running."""
-        if time.monotonic() > self.deadline:
-            self.found["not_run"].append(f"{name}: no time left")
-        else:
-            try:
-                work()
-            except Exception as error:
-                self.found["not_run"].append(f"{name}: {reason(error)}")
-        gc.collect()
-        if ON_GPU:
-            torch.cuda.empty_cache()
-        self.save()
-
-
 def device():
     if not ON_GPU:
         return None
     return {"name": torch.cuda.get_device_name(), "capability": list(torch.cuda.get_device_capability())}
 
 
-def enter(batch, library, with_peers, skip, progress):
-    """The contestants that can run here; a reason for each that cannot."""
-    kernels = ["resident", "plain"] if library.name == "cuda" else ["plain"]
-    field = [ours.Ours(batch, library, rows) for rows in kernels]
-    if not with_peers:
-        return field, {}
-    field += [kind(batch, library, kernels[0]) for kind in (ours.InPlace, ours.TeacherLogProbs, ours.TokenLogProbs)]
+def try_out(kind, name, progress, absent):
+    """A contestant that has run once and given its answer, or None and a reason in `absent`."""
+    if name in progress.found["left_out"]:
+        absent[name] = "ended the process in a run before this one"
+        return None
+    progress.enter(name)
+    try:
+        entrant = kind()
+        answer_of(entrant)
+        synchronize()
+        return entrant
+    except Exception as error:  # any failure of a contestant's own is its reason for not running
+        absent[name] = reason(error)
+        synchronize()  # a device that is lost says so here: nothing more can be timed
+        return None
+    finally:
+        gc.collect()
+
+
+def enter(batch, library, with_peers, progress):
+    """The contestants that can run here, ours first, and a reason for each that cannot."""
     absent = {}
-    for peer in contestants.PEERS:
-        if peer.name in skip:
-            absent[peer.name] = "ended the process in a run before this one"
-            continue
-        # A kernel that reads beyond its memory loses this process its device: its name is then on disk.
-        progress.found["entering"] = peer.name
-        progress.save()
-        try:
-            entrant = peer(batch)
-            entrant.run()
-            entrant.forget()
-            if ON_GPU:
-                torch.cuda.synchronize()
-            field.append(entrant)
-        except Exception as error:  # any failure of a peer's own code is its reason for not running
-            absent[peer.name] = reason(error)
-            if ON_GPU:
-                torch.cuda.synchronize()  # a device that is lost says so here: nothing more can be timed
-    del progress.found["entering"]
-    return field, absent
+    attempt = lambda name, kind: try_out(kind, name, progress, absent)
+    kernels = ["resident", "plain"] if library.name == "cuda" else ["plain"]
+    found = [attempt(ours.Ours.title(rows), lambda: ours.Ours(batch, library, rows)) for rows in kernels]
+    field = [entrant for entrant in found if entrant is not None]
+    if not field:
+        raise RuntimeError(f"no kernel of ours ran: {absent}")
+    if with_peers:
+        rows = field[0].rows
+        found += [attempt(kind.title(rows), lambda: kind(batch, library, rows)) for kind in ours.VARIANTS]
+        found += [attempt(peer.name, lambda: peer(batch)) for peer in contestants.PEERS]
+    progress.entered()
+    return [entrant for entrant in found if entrant is not None], absent
 
 
 def answer_of(entrant):
@@ -124,10 +105,10 @@ def agreement(field, absent, library, batch):
     return found
 
 
-def bench(progress, library, shape, peaked, with_peers, skip):
+def bench(progress, library, shape, peaked, with_peers):
     begin = time.monotonic()
     batch = contestants.Batch(*shape, torch.bfloat16, DEVICE, peaked)
-    field, absent = enter(batch, library, with_peers, skip, progress)
+    field, absent = enter(batch, library, with_peers, progress)
     differences = agreement(field, absent, library, batch)
     times = in_turn(field, ROUNDS)
     elements, rate = shape[0] * shape[1], progress.found["ceilings"]["copy"]["GB/s"]
@@ -137,7 +118,8 @@ def bench(progress, library, shape, peaked, with_peers, skip):
         floor = moved / rate / 1e6
         rows.append({"name": entrant.name, "peer": entrant.peer, "job": entrant.job, **found,
                      "bytes_per_element": entrant.bytes_per_element, "floor_ms": floor, "of_floor": floor / found["ms"],
-                     "GB/s": moved / found["ms"] / 1e6, "difference": differences[entrant.name]})  # fmt: skip
+                     "GB/s": moved / found["ms"] / 1e6, "difference": differences[entrant.name],
+                     **entrant.kernel()})  # fmt: skip
     progress.found["shapes"].append({
         "tokens": shape[0], "vocabulary": shape[1], "logits": "peaked" if peaked else "random", "rows": rows,
         "rows_with_gradient": field[0].share_of_rows_with_gradient(), "not_run": absent,
@@ -169,21 +151,27 @@ def prefetch(progress, library, shape):
                                   "rows": [{"KiB": kib, **found} for kib, found in times.items()]}  # fmt: skip
 
 
-def measure(progress, library, quick, skip):
+def measure(progress, library, quick):
     found = progress.found
-    found["ceilings"] = ceilings()
-    progress.save()
+    if "ceilings" not in found:
+        found["ceilings"] = ceilings()
+        progress.save()
     shapes = (SHAPES[:1] if quick else SHAPES) if ON_GPU else TINY
     names = {False: "random", True: "peaked"}
 
+    def part(name, work):
+        progress.part(name, work)
+        gc.collect()
+        if ON_GPU:
+            torch.cuda.empty_cache()
+
     def both(shape, with_peers):
         for peaked, kind in names.items():
-            work = lambda: bench(progress, library, shape, peaked, with_peers, skip)
-            progress.part(f"{shape[0]} x {shape[1]}, {kind}", work)
+            part(f"{shape[0]} x {shape[1]}, {kind}", lambda: bench(progress, library, shape, peaked, with_peers))
 
     both(shapes[0], True)
-    progress.part("prefetch", lambda: prefetch(progress, library, shapes[0]))
-    progress.part("log-prob level", lambda: found.update(log_prob_level=token_level(library)))
+    part("prefetch", lambda: prefetch(progress, library, shapes[0]))
+    part("log-prob level", lambda: found.update(log_prob_level=token_level(library)))
     for shape in shapes[1:]:
         both(shape, False)
 
@@ -194,12 +182,11 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float, default=200)
-    parser.add_argument("--skip", action="append", default=[])
     options = parser.parse_args()
-    progress = Progress(options.out, options.seconds)
+    progress = Progress(options.out, options.seconds, {"measured": ON_GPU, "device": device()})
     progress.clocks = Clocks()
     try:
-        measure(progress, abi.Library(options.library), options.quick, options.skip)
+        measure(progress, abi.Library(options.library), options.quick)
     finally:
         progress.clocks.stop()
         progress.save()

@@ -15,13 +15,18 @@ GOALS = {
 
 def reason(timing):
     """Why nothing counts, or None."""
-    if not timing.get("measured"):
+    if not timing.get("shapes"):
+        return "nothing was timed"
+    if not timing["measured"]:
         return "no GPU"
     if timing["device"]["capability"][0] < 9:
         return "no resident rows on this device"
     timed = {s["logits"] for s in at_shape(timing) if any(row["name"] == OURS for row in s["rows"])}
     if not timed.issuperset(LOGITS):
         return "resident rows were not timed at the target's shape with random and with peaked logits"
+    kernels = [row["kernel"] for s in at_shape(timing) for row in s["rows"] if row["name"] == OURS]
+    if any(kernel["blocks"] < kernel["preferred blocks"] for kernel in kernels):
+        return f"the device had no room for {kernels[0]['preferred blocks']} blocks a row: {kernels[0]['blocks']} were timed"
     return None
 
 

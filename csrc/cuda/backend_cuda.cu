@@ -16,6 +16,7 @@ rlsd_backend_v1 make_table() {
   table.token_log_probs_workspace = token_log_probs_workspace;
   table.token_log_probs = token_log_probs;
   table.describe_outcome = describe_outcome;
+  table.policy_loss_rows = policy_loss_rows;
   return table;
 }
 

@@ -50,8 +50,14 @@ bool may_use_resident_rows(const rlsd_context* context) {
   return major == 9 || (major > 9 && is_experimental());
 }
 
-rlsd_status refuse_plain_rows(rlsd_context* context) {
+rlsd_status refuse_plain_rows(rlsd_context* context, int preferred_cluster) {
   if (!is_set("RLSD_CUDA_ROWS", "resident")) return RLSD_OK;
+  if (preferred_cluster > 0) {
+    return fail(context, RLSD_UNSUPPORTED, -1,
+                "RLSD_CUDA_ROWS=resident: cuda:%d has no room for rows of this call in the shared memory of %d or fewer blocks "
+                "side by side, or this process's share of it (MIG, MPS) has none.",
+                context->device, preferred_cluster);
+  }
   return fail(context, RLSD_UNSUPPORTED, -1,
               "RLSD_CUDA_ROWS=resident: rows of this call cannot be kept in shared memory. That takes a device of compute "
               "capability 9.0 or newer, the gradient of logits, and rows that start at multiples of 16 bytes and fit.");

@@ -20,8 +20,8 @@ rlsd_status require(rlsd_context* context, Kernel kernel);
 bool may_use_resident_rows(const rlsd_context* context);
 
 /* What a call answers that keeps no rows though RLSD_CUDA_ROWS=resident asks for them by name: checks and benches learn
- * what they ran. RLSD_OK otherwise. */
-rlsd_status refuse_plain_rows(rlsd_context* context);
+ * what they ran. RLSD_OK otherwise. `preferred_cluster`: of how many blocks rows would be kept, had the device room; 0: of none. */
+rlsd_status refuse_plain_rows(rlsd_context* context, int preferred_cluster);
 
 }  // namespace rlsd::cuda
 

@@ -8,6 +8,8 @@ namespace rlsd::cuda {
 rlsd_status policy_loss_workspace(rlsd_context*, const rlsd_policy_batch*, const rlsd_objective*,
                                   const rlsd_policy_outputs*, uint64_t* bytes);
 rlsd_status policy_loss(rlsd_context*, const rlsd_policy_batch*, const rlsd_objective*, const rlsd_policy_outputs*);
+rlsd_status policy_loss_rows(rlsd_context*, const rlsd_policy_batch*, const rlsd_objective*, const rlsd_policy_outputs*,
+                             rlsd_rows*);
 rlsd_status token_log_probs_workspace(rlsd_context*, const rlsd_token_log_probs_args*, uint64_t* bytes);
 rlsd_status token_log_probs(rlsd_context*, const rlsd_token_log_probs_args*);
 

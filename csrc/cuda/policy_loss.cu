@@ -110,27 +110,42 @@ RowCall row_call(const rlsd_policy_batch& b, const rlsd_objective& o, const rlsd
   return call;
 }
 
-rlsd_status launch_rows(rlsd_context* context, const RowCall& call) {
-  return call.cluster > 0 ? launch_resident_rows(context, call) : launch_plain_rows(context, call);
+/* Allows the plain kernel, where rows are not kept. */
+rlsd_status require_plain_rows(rlsd_context* context, const RowCall& call) {
+  const rlsd_status status = refuse_plain_rows(context, call.preferred_cluster);
+  return status == RLSD_OK ? require(context, Kernel::kPlainRows) : status;
+}
+
+/* Which kernel the rows get: decided before anything is enqueued. */
+rlsd_status plan_rows(rlsd_context* context, RowCall* call) {
+  if (call->gradient != nullptr && may_use_resident_rows(context)) {
+    const rlsd_status status = plan_resident_rows(context, call);
+    if (status != RLSD_OK) return status;
+  }
+  return call->cluster > 0 ? RLSD_OK : require_plain_rows(context, *call);
+}
+
+rlsd_status launch_rows(rlsd_context* context, RowCall* call) {
+  if (call->cluster > 0) {
+    rlsd_status status = launch_resident_rows(context, call);
+    if (status == RLSD_OK && call->cluster == 0) status = require_plain_rows(context, *call);
+    if (status != RLSD_OK || call->cluster > 0) return status;
+  }
+  return launch_plain_rows(context, *call);
 }
 
 /* The rows, in one kernel or, under whole-sequence objectives, in two with the means between them. */
 rlsd_status enqueue_rows(rlsd_context* context, RowCall* call) {
-  rlsd_status status = RLSD_OK;
-  if (call->gradient != nullptr && may_use_resident_rows(context)) status = plan_resident_rows(context, call);
-  if (status == RLSD_OK && call->cluster == 0) status = refuse_plain_rows(context);
-  if (status == RLSD_OK && call->cluster == 0) status = require(context, Kernel::kPlainRows);
-  if (status != RLSD_OK) return status;
   if (call->gradient != nullptr && !call->whole_sequences) {
     call->mode = RowMode::kScoreAndGradient;
-    return launch_rows(context, *call);
+    return launch_rows(context, call);
   }
   call->mode = RowMode::kScore;
-  status = launch_rows(context, *call);
+  rlsd_status status = launch_rows(context, call);
   if (status != RLSD_OK || call->gradient == nullptr) return status;
   status = launch_means(context, *call);
   call->mode = RowMode::kGradient;
-  return status == RLSD_OK ? launch_rows(context, *call) : status;
+  return status == RLSD_OK ? launch_rows(context, call) : status;
 }
 
 rlsd_status enqueue_log_probs(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,
@@ -142,15 +157,32 @@ rlsd_status enqueue_log_probs(rlsd_context* context, const rlsd_policy_batch& b,
 
 rlsd_status enqueue_logits(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,
                            const rlsd_policy_outputs& out, const Arrays& a, const View* views, rlsd_outcome* outcome) {
+  RowCall call = row_call(b, o, out, a, views);
+  rlsd_status status = plan_rows(context, &call);
+  if (status != RLSD_OK) return status;
   RLSD_CUDA_CHECK(context, cudaMemsetAsync(a.control, 0xFF, sizeof(Control), stream_of(context)),
                   "Could not clear the workspace");
-  RowCall call = row_call(b, o, out, a, views);
   RowCall claims = call;
   claims.p.log_probs = nullptr; /* none is written yet: terms without means */
-  rlsd_status status = launch_claims(context, claims, outcome);
+  status = launch_claims(context, claims, outcome);
   if (status == RLSD_OK) status = enqueue_rows(context, &call);
   if (status != RLSD_OK) return status;
   return launch_policy_tokens(context, call.p, o, out, a.control, a.parts, outcome, true);
+}
+
+/* What the host can check before anything is enqueued; the views of those that are logits. */
+rlsd_status check_call(rlsd_context* context, const rlsd_policy_batch& b, const rlsd_objective& o,
+                       const rlsd_policy_outputs& out, View* views) {
+  const WrongArgument wrong = wrong_policy_arguments(b, o, out);
+  if (wrong.format != nullptr) return refuse(context, wrong);
+  rlsd_status status = check_level(context, b);
+  if (status == RLSD_OK) status = require(context, Kernel::kTokens);
+  for (int view = 0; view < kViews && status == RLSD_OK; ++view) {
+    if (!is_logits(b, view)) continue;
+    views[view] = view_of(scores_of(b, view));
+    status = check_view(context, name_of_view(view), views[view], b.tokens, b.token_ids);
+  }
+  return status;
 }
 
 }  // namespace
@@ -170,16 +202,8 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
   const rlsd_policy_outputs& out = *outputs;
   Arrays a{};
   View views[kViews]{};
-  const WrongArgument wrong = wrong_policy_arguments(b, *objective, out);
-  if (wrong.format != nullptr) return refuse(context, wrong);
-  rlsd_status status = check_level(context, b);
-  if (status == RLSD_OK) status = require(context, Kernel::kTokens);
+  rlsd_status status = check_call(context, b, *objective, out, views);
   if (status == RLSD_OK) status = check_workspace(context, cut_arrays(b, out, context->workspace, &a));
-  for (int view = 0; view < kViews && status == RLSD_OK; ++view) {
-    if (!is_logits(b, view)) continue;
-    views[view] = view_of(scores_of(b, view));
-    status = check_view(context, name_of_view(view), views[view], b.tokens, b.token_ids);
-  }
   if (status != RLSD_OK) return status;
   rlsd_outcome* const outcome = out.outcome != nullptr ? out.outcome : a.outcome;
   return on_device(context, [&]() -> rlsd_status {
@@ -189,6 +213,23 @@ rlsd_status policy_loss(rlsd_context* context, const rlsd_policy_batch* batch, c
     if (enqueued != RLSD_OK || out.outcome != nullptr) return enqueued;
     return await_outcome(context, outcome);
   });
+}
+
+rlsd_status policy_loss_rows(rlsd_context* context, const rlsd_policy_batch* batch, const rlsd_objective* objective,
+                             const rlsd_policy_outputs* outputs, rlsd_rows* rows) {
+  View views[kViews]{};
+  rlsd_status status = check_call(context, *batch, *objective, *outputs, views);
+  if (status != RLSD_OK) return status;
+  *rows = {rows->struct_size, RLSD_ROWS_NONE, 0, 0, 0, 0};
+  if (highest_level(*batch) < RLSD_LOGITS) return RLSD_OK;
+  RowCall call = row_call(*batch, *objective, *outputs, Arrays{}, views);
+  status = on_device(context, [&] { return plan_rows(context, &call); });
+  const bool kept = call.cluster > 0;
+  if (status == RLSD_OK) {
+    *rows = {rows->struct_size, kept ? RLSD_ROWS_RESIDENT : RLSD_ROWS_PLAIN, kept ? call.cluster : 1,
+             call.preferred_cluster, call.rows_at_once, 0};
+  }
+  return status;
 }
 
 }  // namespace rlsd::cuda

@@ -57,6 +57,7 @@ struct RowCall {
   int64_t rows; /* of the loop: the student's, or the tokens when the student has none */
   RowMode mode;
   int32_t cluster;        /* blocks that share a row resident in shared memory; 0: rows are not kept */
+  int32_t preferred_cluster; /* what `cluster` is where the device has room for it; 0: rows do not fit */
   int32_t rows_at_once;   /* resident rows: how many the device holds, so that row + rows_at_once comes next */
   int32_t prefetch_bytes; /* resident rows: what is asked of each view's slice of that row ahead; 0: nothing */
   bool skip_zero_rows, clear_other_rows, whole_sequences;
@@ -67,7 +68,7 @@ struct RowCall {
   }
 };
 
-/* Fills in how rows are kept in shared memory: `cluster` 0 where they cannot be. */
+/* Fills in how rows are kept in shared memory: `cluster` 0 where they cannot be. The device is asked once for each shape. */
 rlsd_status plan_resident_rows(rlsd_context* context, RowCall* call);
 
 /* Checks ids, rows and the small arrays; fills owner and tasks, and with terms also terms (without means) and skipped.
@@ -79,7 +80,9 @@ rlsd_status launch_means(rlsd_context* context, const RowCall& call);
 
 /* One team per row. */
 rlsd_status launch_plain_rows(rlsd_context* context, const RowCall& call);
-rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call);
+/* Of a planned call. A cluster that the device refuses after all is halved, for this call and those that follow; `cluster`
+ * is 0 afterwards, and nothing was launched, where none is left that holds a row. */
+rlsd_status launch_resident_rows(rlsd_context* context, RowCall* call);
 
 /* Writes the outcome of a call that has rows and no pass over tokens. */
 rlsd_status launch_row_outcome(rlsd_context* context, const RowCall& call, bool skip_bad, rlsd_outcome* outcome);

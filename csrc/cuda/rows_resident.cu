@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "cuda/placement.h"
 #include "cuda/run_row.cuh"
 
 namespace rlsd::cuda {
@@ -139,21 +140,95 @@ int32_t prefetch_bytes() {
   return static_cast<int32_t>(std::clamp(kib, 0L, kMostKib) * 1024);
 }
 
-struct DeviceLimits {
-  SharedLimits shared;
-  int processors;
-};
-
-rlsd_status read_limits(rlsd_context* context, DeviceLimits* limits) {
+rlsd_status read_limits(rlsd_context* context, SharedLimits* limits) {
   int per_processor = 0, per_block = 0;
   const auto ask = [&](cudaDeviceAttr attribute, int* value) {
     return to_status(context, cudaDeviceGetAttribute(value, attribute, context->device), "Could not read the device");
   };
   rlsd_status status = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &per_processor);
   if (status == RLSD_OK) status = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, &per_block);
-  if (status == RLSD_OK) status = ask(cudaDevAttrMultiProcessorCount, &limits->processors);
-  limits->shared = {per_processor, per_block};
+  *limits = {per_processor, per_block};
   return status;
+}
+
+/* The function's attributes are the device's limits, not this call's needs: other threads launch it with other sizes. Set
+ * by each call: another library of the process may have reset the device. */
+rlsd_status prepare_function(rlsd_context* context, const void* function, int64_t per_block) {
+  RLSD_CUDA_CHECK(context,
+                  cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(per_block)),
+                  "Could not reserve shared memory");
+  /* All of it: with the default split a multiprocessor may hold fewer blocks than its memory has room for. */
+  RLSD_CUDA_CHECK(context,
+                  cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                       cudaSharedmemCarveoutMaxShared),
+                  "Could not prefer shared memory");
+  return RLSD_OK;
+}
+
+Grid grid_of(const RowCall& call) {
+  return {static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared_bytes(call)};
+}
+
+/* Rows of call.cluster blocks that the device, or the part of it that this process has, holds at a time; 0: none. The
+ * runtime's answer; where it has none, an estimate that leaves the decision to the launch. */
+rlsd_status rows_at_once(rlsd_context* context, const RowCall& call, SharedLimits limits, int32_t* at_once) {
+  int processors = 0, found = 0;
+  RLSD_CUDA_CHECK(context, cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, context->device),
+                  "Could not read the device");
+  const cudaError_t error = active_clusters(kernel_of(call), grid_of(call), processors, &found);
+  if (error != cudaSuccess) cudaGetLastError();
+  if (poisons(error)) return to_status(context, error, "Could not ask how many rows fit");
+  const int64_t fit = limits.per_processor / (static_cast<int64_t>(shared_bytes(call)) + kSharedReserved);
+  const int64_t estimate = processors * std::clamp<int64_t>(fit, 1, kResidentBlocks) / call.cluster;
+  *at_once = error == cudaSuccess ? found : has_no_room(error) ? 0 : static_cast<int32_t>(std::max<int64_t>(1, estimate));
+  return RLSD_OK;
+}
+
+RowShape shape_of(const rlsd_context* context, const RowCall& call) {
+  const View& student = call.views[kStudent];
+  return {context->device, student.dtype, student.vocab, call.options.is_shaped()};
+}
+
+/* The largest cluster from `cluster` blocks down that the device has room for. */
+rlsd_status fit_cluster(rlsd_context* context, RowCall call, int cluster, SharedLimits limits, Placement* placement) {
+  const View& student = call.views[kStudent];
+  for (call.cluster = cluster; call.cluster > 0;
+       call.cluster = smaller_cluster(student.vocab, call.cluster, student.dtype, kControlBytes, limits)) {
+    const rlsd_status status = rows_at_once(context, call, limits, &placement->at_once);
+    if (status != RLSD_OK || placement->at_once > 0) {
+      placement->cluster = call.cluster;
+      return status;
+    }
+  }
+  placement->cluster = 0;
+  return RLSD_OK;
+}
+
+rlsd_status find_placement(rlsd_context* context, const RowCall& call, SharedLimits limits, Placement* placement) {
+  const View& student = call.views[kStudent];
+  *placement = {};
+  cudaFuncAttributes attributes{};
+  RLSD_CUDA_CHECK(context, cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel_of(call))),
+                  "Could not read what the kernel was compiled for");
+  if (attributes.ptxVersion < 90) return RLSD_OK; /* its body is empty: there were no clusters to compile for */
+  placement->preferred = cluster_for(student.vocab, student.dtype, kControlBytes, limits);
+  return fit_cluster(context, call, placement->preferred, limits, placement);
+}
+
+/* After a launch that was refused: what else the device may have room for, for this call and those that follow. */
+rlsd_status shrink_cluster(rlsd_context* context, RowCall* call) {
+  const View& student = call->views[kStudent];
+  SharedLimits limits;
+  rlsd_status status = read_limits(context, &limits);
+  if (status != RLSD_OK) return status;
+  const int smaller = smaller_cluster(student.vocab, call->cluster, student.dtype, kControlBytes, limits);
+  Placement placement{0, 0, call->preferred_cluster};
+  status = fit_cluster(context, *call, smaller, limits, &placement);
+  if (status != RLSD_OK) return status;
+  call->cluster = placement.cluster;
+  call->rows_at_once = placement.at_once;
+  remember_placement(shape_of(context, *call), placement);
+  return RLSD_OK;
 }
 
 }  // namespace
@@ -164,40 +239,35 @@ rlsd_status plan_resident_rows(rlsd_context* context, RowCall* call) {
   const View& student = call->views[kStudent];
   call->cluster = 0;
   if (student.data == nullptr || !student.aligned) return RLSD_OK;
-  cudaFuncAttributes attributes{};
-  RLSD_CUDA_CHECK(context, cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel_of(*call))),
-                  "Could not read what the kernel was compiled for");
-  if (attributes.ptxVersion < 90) return RLSD_OK; /* its body is empty: there were no clusters to compile for */
-  DeviceLimits limits;
-  const rlsd_status status = read_limits(context, &limits);
+  SharedLimits limits;
+  rlsd_status status = read_limits(context, &limits);
+  if (status == RLSD_OK) {
+    status = prepare_function(context, reinterpret_cast<const void*>(kernel_of(*call)), limits.per_block);
+  }
   if (status != RLSD_OK) return status;
-  call->cluster = cluster_for(student.vocab, student.dtype, kControlBytes, limits.shared);
-  if (call->cluster == 0) return RLSD_OK;
-  const int64_t fit = limits.shared.per_processor / (static_cast<int64_t>(shared_bytes(*call)) + kSharedReserved);
-  const int64_t blocks = limits.processors * std::clamp<int64_t>(fit, 1, kResidentBlocks);
-  call->rows_at_once = static_cast<int32_t>(std::max<int64_t>(1, blocks / call->cluster));
+  const RowShape shape = shape_of(context, *call);
+  Placement placement;
+  if (!recall_placement(shape, &placement)) {
+    status = find_placement(context, *call, limits, &placement);
+    if (status != RLSD_OK) return status;
+    remember_placement(shape, placement);
+  }
+  call->cluster = placement.cluster;
+  call->preferred_cluster = placement.preferred;
+  call->rows_at_once = placement.at_once;
   call->prefetch_bytes = prefetch_bytes();
   return RLSD_OK;
 }
 
-/* The function's attributes are the device's limits, not this call's needs: other threads launch it with other sizes. */
-rlsd_status launch_resident_rows(rlsd_context* context, const RowCall& call) {
-  const RowKernel kernel = kernel_of(call);
-  const auto* const function = reinterpret_cast<const void*>(kernel);
-  DeviceLimits limits;
-  const rlsd_status status = read_limits(context, &limits);
-  if (status != RLSD_OK) return status;
-  RLSD_CUDA_CHECK(context,
-                  cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(limits.shared.per_block)),
-                  "Could not reserve shared memory");
-  /* All of it: with the default split a multiprocessor may hold fewer blocks than its memory has room for. */
-  RLSD_CUDA_CHECK(context,
-                  cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                       cudaSharedmemCarveoutMaxShared),
-                  "Could not prefer shared memory");
-  const Grid grid{static_cast<unsigned>(call.rows * call.cluster), static_cast<unsigned>(call.cluster), shared_bytes(call)};
-  return launch(context, "resident_rows_kernel", grid, kernel, call);
+rlsd_status launch_resident_rows(rlsd_context* context, RowCall* call) {
+  while (call->cluster > 0) {
+    const cudaError_t error = try_launch(context, grid_of(*call), kernel_of(*call), *call);
+    if (!has_no_room(error)) return to_status(context, error, "resident_rows_kernel");
+    cudaGetLastError();
+    const rlsd_status status = shrink_cluster(context, call);
+    if (status != RLSD_OK) return status;
+  }
+  return RLSD_OK;
 }
 
 }  // namespace rlsd::cuda

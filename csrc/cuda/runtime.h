@@ -40,6 +40,13 @@ inline bool poisons(cudaError_t error) {
   }
 }
 
+/* Answers of a launch that the device, or the part of it that this process has (MIG, MPS), has no room for, or no clusters.
+ * Nothing was run, and the context is as good as before. */
+inline bool has_no_room(cudaError_t error) {
+  return error == cudaErrorLaunchOutOfResources || error == cudaErrorInvalidClusterSize ||
+         error == cudaErrorInvalidConfiguration || error == cudaErrorNotSupported;
+}
+
 /* RLSD_OK, or a status with `what` failed and CUDA's own name and number for why. */
 inline rlsd_status to_status(rlsd_context* context, cudaError_t error, const char* what) {
   if (error == cudaSuccess) return RLSD_OK;
@@ -105,23 +112,52 @@ struct Grid {
   size_t shared = 0;
 };
 
+/* A grid as the runtime takes it. Not copied: the configuration points at the attribute. */
+struct LaunchConfig {
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t config{};
+
+  LaunchConfig(Grid grid, cudaStream_t stream) {
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = grid.cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(grid.blocks);
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = grid.shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = grid.cluster > 1 ? 1 : 0;
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
+};
+
+template <class... Parameters, class... Arguments>
+cudaError_t try_launch(rlsd_context* context, Grid grid, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  if (grid.blocks == 0) return cudaSuccess;
+  const LaunchConfig launch(grid, stream_of(context));
+  return cudaLaunchKernelEx(&launch.config, kernel, static_cast<Arguments&&>(arguments)...);
+}
+
 template <class... Parameters, class... Arguments>
 rlsd_status launch(rlsd_context* context, const char* name, Grid grid, void (*kernel)(Parameters...),
                    Arguments&&... arguments) {
-  if (grid.blocks == 0) return RLSD_OK;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = grid.cluster;
-  attribute.val.clusterDim.y = 1;
-  attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(grid.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = grid.shared;
-  config.stream = stream_of(context);
-  config.attrs = &attribute;
-  config.numAttrs = grid.cluster > 1 ? 1 : 0;
-  return to_status(context, cudaLaunchKernelEx(&config, kernel, static_cast<Arguments&&>(arguments)...), name);
+  return to_status(context, try_launch(context, grid, kernel, static_cast<Arguments&&>(arguments)...), name);
+}
+
+/* Clusters of the grid that fit on the device at a time. */
+template <class... Parameters>
+cudaError_t active_clusters(void (*kernel)(Parameters...), Grid grid, int processors, int* count) {
+  const auto* const function = reinterpret_cast<const void*>(kernel);
+  if (grid.cluster > 1) {
+    grid.blocks = grid.cluster;
+    const LaunchConfig launch(grid, nullptr);
+    return cudaOccupancyMaxActiveClusters(count, function, &launch.config);
+  }
+  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(count, function, kThreads, grid.shared);
+  *count *= processors;
+  return error;
 }
 
 }  // namespace rlsd::cuda

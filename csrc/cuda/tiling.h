@@ -62,15 +62,27 @@ RLSD_HD Slice piece_of(Slice slice, int step, int piece) {
   return {begin, begin + share < slice.end ? begin + share : slice.end};
 }
 
+/* Whether one block's slice of a row fits in its shared memory beside `control` bytes. */
+inline bool holds_slice(int64_t vocab, int cluster, int32_t dtype, int64_t control, SharedLimits shared) {
+  return slice_bytes(vocab, cluster, dtype) + control <= shared.per_block;
+}
+
 /* Blocks that share a row resident in shared memory beside `control` bytes each: the fewest that leave room for
  * kResidentBlocks on a multiprocessor, else the most; 0 when even those cannot hold it. */
 inline int cluster_for(int64_t vocab, int32_t dtype, int64_t control, SharedLimits shared) {
   const int64_t comfortable = shared.per_processor / kResidentBlocks - kSharedReserved;
   for (int cluster = 1; cluster <= kLargestCluster; cluster *= 2) {
-    const int64_t bytes = slice_bytes(vocab, cluster, dtype) + control;
-    if (bytes <= comfortable && bytes <= shared.per_block) return cluster;
+    const bool fits = holds_slice(vocab, cluster, dtype, control, shared);
+    if (fits && slice_bytes(vocab, cluster, dtype) + control <= comfortable) return cluster;
   }
-  return slice_bytes(vocab, kLargestCluster, dtype) + control <= shared.per_block ? kLargestCluster : 0;
+  return holds_slice(vocab, kLargestCluster, dtype, control, shared) ? kLargestCluster : 0;
+}
+
+/* Where a device has no room for `cluster` blocks side by side: half of them, with larger slices; 0 where those do not
+ * fit in a block. */
+inline int smaller_cluster(int64_t vocab, int cluster, int32_t dtype, int64_t control, SharedLimits shared) {
+  const int half = cluster / 2;
+  return half > 0 && holds_slice(vocab, half, dtype, control, shared) ? half : 0;
 }
 
 /* True when every row starts at a multiple of 16 bytes. */

@@ -14,6 +14,7 @@
 #include "napi/device_copy.h"
 #include "napi/device_object.h"
 #include "napi/device_policy_loss.h"
+#include "napi/device_rows.h"
 #include "napi/device_token_log_probs.h"
 #include "napi/op_call.h"
 
@@ -292,6 +293,7 @@ void init_device(napi_env env, napi_value exports) {
   define(env, exports, "streamWait", stream_wait);
   init_device_copy(env, exports);
   init_device_policy_loss(env, exports);
+  init_device_rows(env, exports);
   init_device_token_log_probs(env, exports);
 }
 

@@ -1,7 +1,9 @@
 import { cpus, totalmem } from "node:os";
+import { RlsdError } from "../errors.js";
 import { rlsd } from "../objectives/presets.js";
 import { groupAdvantages } from "../ops/advantages.js";
 import { type BackendInfo, backendInfo } from "../ops/backend-info.js";
+import { type DeviceRows, deviceRows, deviceRowsText } from "../ops/device-rows.js";
 import { policyLossSync } from "../ops/policy-loss.js";
 import { print } from "./command.js";
 
@@ -16,6 +18,11 @@ const EXAMPLE = {
 /** What docs/maths.md works out by hand for the example: c = clip(exp(sign(A) delta), 0.8, 1.2). */
 const EXPECTED_WEIGHTS = [1, 1, 1.2, 1, 1, 1.2];
 
+/** Rows that are too wide for one multiprocessor. */
+const ROWS = { vocab: 151936, dtype: "bf16" } as const;
+
+type RowsOfDevice = typeof ROWS & { readonly device: string } & (DeviceRows | { readonly message: string });
+
 export interface DoctorReport {
   readonly node: string;
   readonly platform: string;
@@ -23,6 +30,8 @@ export interface DoctorReport {
   readonly cores: number;
   readonly memoryGiB: number;
   readonly backends: Readonly<Record<string, BackendInfo>>;
+  /** Which kernel each device has for rows of a Qwen vocabulary, or why none; a device that may use none is left out. */
+  readonly rows: readonly RowsOfDevice[];
   readonly example: {
     readonly loss: number;
     readonly tokens: { token: string; advantage: number; weight: number; gradient: number }[];
@@ -51,15 +60,31 @@ function workedExample(): DoctorReport["example"] {
   return { loss: result.loss, tokens, correct };
 }
 
+function rowsOfDevices(cuda: BackendInfo): RowsOfDevice[] {
+  return (cuda.devices ?? []).flatMap(({ message }, ordinal): RowsOfDevice[] => {
+    const device = `cuda:${ordinal}`;
+    if (message !== undefined) return [];
+    try {
+      return [{ device, ...ROWS, ...deviceRows(device, ROWS.vocab, ROWS.dtype, rlsd()) }];
+    } catch (error) {
+      if (!(error instanceof RlsdError)) throw error;
+      // Of kernels that have not passed on a GPU the report speaks already.
+      return error.code === "ERR_RLSD_UNSUPPORTED" ? [] : [{ device, ...ROWS, message: error.message }];
+    }
+  });
+}
+
 /** Everything that `rlsd doctor` says. Throws ERR_RLSD_LOAD, with the way out, where the addon cannot be loaded. */
 export function examine(): DoctorReport {
+  const backends = backendInfo();
   return {
     node: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
     cpu: cpus()[0]?.model ?? "unknown",
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
-    backends: backendInfo(),
+    backends,
+    rows: rowsOfDevices(backends.cuda),
     example: workedExample(),
   };
 }
@@ -83,6 +108,10 @@ function printBackend(backend: BackendInfo): void {
 export function printReport(report: DoctorReport): void {
   print(`Node ${report.node} on ${report.platform}, ${report.cpu}, ${report.cores} cores, ${report.memoryGiB} GiB`);
   for (const backend of Object.values(report.backends)) printBackend(backend);
+  for (const { device, vocab, dtype, ...rows } of report.rows) {
+    const text = "message" in rows ? rows.message : deviceRowsText(rows);
+    print(`${device}: rows of ${vocab} ${dtype} columns: ${text}`);
+  }
   print("\nThe loss on a worked example: two answers to one prompt, the first right.");
   print("token  advantage  evidence weight  dL/dlogP");
   for (const t of report.example.tokens) {

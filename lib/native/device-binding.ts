@@ -79,6 +79,14 @@ export interface DeviceBinding {
   /** How many devices, or -1 and lastError. */
   deviceCount(backend: number): number;
   deviceInfo(backend: number, ordinal: number): FoundDevice | number;
+  /** Kernel, blocks a row, those that are best, rows at a time: rlsd_rows of csrc/include/rlsd/rlsd.h. */
+  deviceRows(
+    backend: number,
+    ordinal: number,
+    vocab: number,
+    dtype: number,
+    objective: Float64Array,
+  ): readonly [kernel: number, blocks: number, preferredBlocks: number, atOnce: number] | number;
   deviceAllocate(backend: number, ordinal: number, bytes: number): DeviceHandle | number;
   /** Memory that another library owns; bytes below 0: a stream. */
   deviceBorrow(backend: number, ordinal: number, bytes: number, pointer: bigint): DeviceHandle | number;

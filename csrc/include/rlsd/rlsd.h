@@ -343,6 +343,18 @@ typedef struct rlsd_device_info {
   int32_t driver_version, runtime_version;
 } rlsd_device_info;
 
+typedef enum rlsd_row_kernel { RLSD_ROWS_NONE = 0, RLSD_ROWS_PLAIN = 1, RLSD_ROWS_RESIDENT = 2 } rlsd_row_kernel;
+
+/* Which kernel a policy loss gets for its rows of logits. */
+typedef struct rlsd_rows {
+  uint32_t struct_size;
+  int32_t kernel;    /* rlsd_row_kernel; RLSD_ROWS_NONE: the call has no logits */
+  int32_t cluster;   /* blocks that share a row */
+  int32_t preferred; /* what `cluster` is where the device has room for it; 0: rows of this call cannot be kept */
+  int32_t at_once;   /* rows that the device holds at a time, of those that are kept; 0: none is */
+  int32_t reserved;
+} rlsd_rows;
+
 typedef struct rlsd_ipc_handle {
   uint8_t bytes[64];
   uint64_t offset;
@@ -436,6 +448,10 @@ typedef struct rlsd_backend_v1 {
 
   /* Bit 1 << dtype: what context.matmul_dtype may ask for with effect on this machine. 0: float32 alone. */
   uint32_t matmul_types;
+
+  /* What policy_loss does with the same arguments on this device as it is now. NULL where there is one way. */
+  rlsd_status (*policy_loss_rows)(rlsd_context*, const rlsd_policy_batch*, const rlsd_objective*,
+                                  const rlsd_policy_outputs*, rlsd_rows*);
 } rlsd_backend_v1;
 
 /* The one export. NULL when this build cannot serve abi_version. */

@@ -64,6 +64,7 @@ uint64_t shuffle_xor(uint64_t bits, int mask);
 int run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared, const std::function<void()>& body);
 
 struct Launch {
+  const void* kernel;
   unsigned blocks, threads, cluster;
   size_t shared;
 };
@@ -132,7 +133,9 @@ enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorDeviceUninitialized = 201,
@@ -152,7 +155,8 @@ enum cudaError_t : int {
   cudaErrorNotSupported = 801,
   cudaErrorSystemNotReady = 802,
   cudaErrorMpsClientTerminated = 810,
-  cudaErrorExternalDevice = 911
+  cudaErrorExternalDevice = 911,
+  cudaErrorInvalidClusterSize = 912
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr {
@@ -232,9 +236,9 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t*, void*);
 cudaError_t cudaIpcOpenMemHandle(void**, cudaIpcMemHandle_t, unsigned);
 cudaError_t cudaIpcCloseMemHandle(void*);
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*);
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
-  return bytes <= 227 * 1024 ? cudaSuccess : cudaErrorInvalidValue;
-}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value);
+cudaError_t cudaOccupancyMaxActiveClusters(int*, const void*, const cudaLaunchConfig_t*);
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int*, const void*, int threads, size_t shared);
 
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
@@ -242,7 +246,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const std::tuple<std::decay_t<Parameters>...> all(arguments...);
   std::vector<const void*> words;
   std::apply([&](const auto&... each) { (emulation::collect_words(each, &words), ...); }, all);
-  const emulation::Launch grid = {config->gridDim.x, config->blockDim.x, cluster, config->dynamicSmemBytes};
+  const emulation::Launch grid = {reinterpret_cast<const void*>(kernel), config->gridDim.x, config->blockDim.x, cluster,
+                                  config->dynamicSmemBytes};
   const auto body = [kernel, all] { std::apply(kernel, all); };
   return static_cast<cudaError_t>(emulation::launch(config->stream, grid, words, body));
 }

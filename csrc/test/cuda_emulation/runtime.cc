@@ -2,13 +2,15 @@
  * RLSD_EMULATION_DEVICES: how many devices (1). RLSD_EMULATION_COUNT_ERROR: what counting them answers (0).
  * RLSD_EMULATION_COMPUTE: the major number of their compute capability (9), or one each: "7,9"; RLSD_EMULATION_PTX: what
  * kernels were compiled for (ten times that number). RLSD_EMULATION_BROKEN_DEVICE: one that does not say what it is.
- * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1. RLSD_EMULATION_TRACE: a file that gets a line for
- * each kernel and each memset that is enqueued. */
+ * RLSD_EMULATION_FAIL_LAUNCH: which launch of the process fails, from 1, with the error RLSD_EMULATION_FAILURE
+ * (98; 700: the context is lost; -1: the process ends). RLSD_EMULATION_TRACE: a file that gets a line for
+ * each kernel (with its cluster), each memset that is enqueued, and each question for occupancy. functions.cc: what launches are refused. */
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <thread>
 
 #include "state.h"
@@ -34,13 +36,6 @@ struct Unloading {
   }
 } unloading;
 
-int compute_major(int ordinal) {
-  const char* given = std::getenv("RLSD_EMULATION_COMPUTE");
-  if (given == nullptr) return 9;
-  for (const char* comma; ordinal > 0 && (comma = std::strchr(given, ',')) != nullptr; --ordinal) given = comma + 1;
-  return std::atoi(given);
-}
-
 int device_count() { return std::min(number_or("RLSD_EMULATION_DEVICES", 1), kMostDevices); }
 
 /* CUresult cuMemGetAddressRange(CUdeviceptr*, size_t*, CUdeviceptr) */
@@ -59,6 +54,13 @@ int context_state(int ordinal, unsigned* flags, int* is_it) {
 }
 
 }  // namespace
+
+int compute_major(int ordinal) {
+  const char* given = std::getenv("RLSD_EMULATION_COMPUTE");
+  if (given == nullptr) return 9;
+  for (const char* comma; ordinal > 0 && (comma = std::strchr(given, ',')) != nullptr; --ordinal) given = comma + 1;
+  return std::atoi(given);
+}
 
 void give_up(const char* why) {
   std::fprintf(stderr, "cuda emulation: %s\n", why);
@@ -95,10 +97,23 @@ void trace(const char* what) {
   std::fclose(file);
 }
 
+namespace {
+
+/* As the test wants: a refusal, a context that is lost, or the end of the process. */
+cudaError_t fail_launch() {
+  const int failure = number_or("RLSD_EMULATION_FAILURE", cudaErrorInvalidDeviceFunction);
+  if (failure < 0) give_up("a launch ends the process");
+  return failure == cudaErrorIllegalAddress ? poison() : settle(static_cast<cudaError_t>(failure));
+}
+
+}  // namespace
+
 int launch(Stream* stream, const Launch& grid, const std::vector<const void*>& arguments, std::function<void()> body) {
   use_device();
-  trace("launch");
-  if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return settle(cudaErrorLaunchOutOfResources);
+  trace(grid.cluster > 1 ? ("launch of " + std::to_string(grid.cluster)).c_str() : "launch");
+  if (++launches == number_or("RLSD_EMULATION_FAIL_LAUNCH", 0)) return fail_launch();
+  const cudaError_t refused = refusal(grid);
+  if (refused != cudaSuccess) return settle(refused);
   enqueue(stream, [=, held = hold(arguments)] {
     alone([&] {
       const int error = run(grid.blocks, grid.threads, grid.cluster, grid.shared, body);
@@ -174,28 +189,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal) {
   properties->major = compute_major(ordinal);
   properties->totalGlobalMem = memory_bytes();
   return settle(cudaSuccess);
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ordinal) {
-  const int major = compute_major(ordinal), shared = major == 9 || major == 10 ? 228 : major == 8 ? 164 : 100;
-  switch (attribute) {
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = major;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      *value = shared * 1024;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = (shared - 1) * 1024;
-      break;
-    case cudaDevAttrMultiProcessorCount:
-      *value = 2; /* few, so that small batches have rows that come next */
-      break;
-  }
-  return cudaSuccess;
-}
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
-  attributes->ptxVersion = number_or("RLSD_EMULATION_PTX", 10 * compute_major(use_device()));
-  return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   use_device();

@@ -24,6 +24,12 @@ bool is_poisoned();
 /* The thread's device, whose primary context becomes active and this thread's: what a call does that works on a device. */
 int use_device();
 
+/* Of an ordinal's compute capability. */
+int compute_major(int ordinal);
+
+/* What a launch answers at once, cudaSuccess when it is enqueued. */
+cudaError_t refusal(const Launch& grid);
+
 /* Of the device's memory. */
 size_t free_bytes();
 size_t memory_bytes();

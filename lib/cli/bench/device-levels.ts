@@ -1,6 +1,7 @@
 /** What is timed on a device: by the wall clock, around calls that are enqueued together and awaited together. */
 import { rlsd } from "../../objectives/presets.js";
 import type { PolicyBatch } from "../../ops/batch.js";
+import { deviceRows, deviceRowsText } from "../../ops/device-rows.js";
 import { policyLoss } from "../../ops/policy-loss.js";
 import { tokenLogProbs } from "../../ops/token-log-probs.js";
 import { createStream } from "../../tensor/device.js";
@@ -90,7 +91,8 @@ async function* benchDtype(plan: LogitsPlan, dtype: DType, terms: DeviceTerms): 
     const times = await interleave(`logits, ${dtype}`, contestants, limits(quick), pace);
     const subject = { level: "logits", device, dtype, tokens, vocab } as const;
     const bytes = tokens * vocab * bytesPerElement(dtype);
-    const whole = { call: "policyLoss", variant: "teacher logits, into out", bytesMoved: 3 * bytes };
+    const rows = deviceRowsText(deviceRows(device, vocab, dtype, objective)); // after the calls: what they found is known
+    const whole = { call: "policyLoss", variant: "teacher logits, into out", rows, bytesMoved: 3 * bytes };
     yield figure({ ...subject, ...whole, callsPerRound: loss.calls }, times.loss);
     const scores = { call: "tokenLogProbs", variant: "scores alone", bytesMoved: bytes };
     yield figure({ ...subject, ...scores, callsPerRound: score.calls }, times.score);

@@ -17,6 +17,8 @@ export interface Figure {
   readonly call: string;
   /** How it was called. */
   readonly variant: string;
+  /** Which kernel a device had for the rows. */
+  readonly rows?: string;
   readonly device: string;
   readonly dtype?: DType;
   readonly tokens: number;

@@ -31,7 +31,11 @@ export function bar(percent: number | undefined): string {
 }
 
 const CALL: Column = { title: "call", left: true, cell: ({ call }) => call };
-const VARIANT: Column = { title: "how", left: true, cell: ({ variant }) => variant };
+const VARIANT: Column = {
+  title: "how",
+  left: true,
+  cell: ({ variant, rows }) => (rows === undefined ? variant : `${variant}; ${rows}`),
+};
 const DTYPE: Column = { title: "dtype", left: true, cell: ({ dtype }) => dtype ?? "-" };
 const MS: Column = { title: "ms", cell: ({ timeMilliseconds }) => digits(timeMilliseconds.median) };
 const MS_RANGE: Column = { title: "quartiles", cell: ({ timeMilliseconds }) => rangeText(timeMilliseconds, 1) };
