@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Script } from "node:vm";
@@ -149,6 +149,8 @@ describe("chat template", () => {
   test("older folders keep the template in tokenizer_config.json; none is undefined", async () => {
     const dir = mkdtempSync(join(tmpdir(), "rlsd-chat-"));
     expect(await loadChatTemplate(dir)).toBeUndefined();
+    mkdirSync(join(dir, "none", "chat_template.jinja"), { recursive: true });
+    await expect(loadChatTemplate(join(dir, "none"))).rejects.toMatchObject({ code: "ERR_RLSD_CHAT_TEMPLATE" });
     const named = [
       { name: "tool_use", template: "no" },
       { name: "default", template: "yes {{ messages[0].content }}" },
