@@ -51,6 +51,7 @@ export type {
   TokenLogProbsOptions,
 } from "./ops/token-log-probs-options.js";
 export type { ModelType } from "./policy/architecture.js";
+export type { CachedDraw } from "./policy/cache-bytes.js";
 export type { ModelConfig } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {
