@@ -20,6 +20,8 @@ const METRICS_FILE = "metrics.json";
 export interface EvaluationRecord {
   /** Of rlsd. */
   readonly version: string;
+  /** Of the CPU: others draw other tokens where two are almost as likely. */
+  readonly instructionSet: string;
   readonly model: string;
   readonly data: readonly string[];
   /** Of the weights; null: a hook loads them, and only it knows what they are. */
@@ -53,6 +55,9 @@ function differences(before: EvaluationRecord, now: EvaluationRecord): string[] 
       ? []
       : ["the tokens that end a completion"]),
     ...settings,
+    ...(before.instructionSet === now.instructionSet
+      ? []
+      : [`the instructions of the processor (${before.instructionSet}; RLSD_ISA asks for them where it has them)`]),
     ...(before.version === now.version ? [] : [`the version of rlsd (${before.version})`]),
   ];
 }
