@@ -115,7 +115,7 @@ describe("settings", () => {
       /star\.yaml: .*alias.* A text that begins with \* stands in quotes\.$/,
     );
     await expect(readConfigFile(folder)).rejects.toThrow(`${folder} is a folder, not settings (YAML or JSON).`);
-    for (const data of [json, "rows.jsonl", "rows.csv", "rows.jsonl.gz", "shards/*.parquet"]) {
+    for (const data of [json, "rows.jsonl", "rows.csv", "rows.tsv", "rows.jsonl.gz", "shards/*.parquet"]) {
       await expect(readConfigFile(data)).rejects.toMatchObject({
         code: "ERR_RLSD_CONFIG",
         message: `${data} is data, not settings (YAML or JSON): give it as --set data.train=${data}, with --set model=FOLDER, or name both in a file of settings.`,

@@ -2,7 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { extname } from "node:path";
 import { RlsdError } from "../../errors.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
-import { CsvRecords } from "./csv.js";
+import { CsvRecords, type Separator } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
 import { parseExact } from "./json.js";
 
@@ -112,8 +112,27 @@ async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
   }
 }
 
+/** What separates fields, and how a file with it is read. */
+const SEPARATORS = [
+  { separator: ",", named: "comma", several: "commas", mend: "name it .csv" },
+  { separator: "\t", named: "tab", several: "tabs", mend: "name it .tsv" },
+  {
+    separator: ";",
+    named: "semicolon",
+    several: "semicolons",
+    mend: "save it with commas, or with tabs as .tsv",
+  },
+] as const;
+
+const nameOf = (separator: Separator): string => SEPARATORS.find((one) => one.separator === separator)!.named;
+
 /** Columns by the names of a header, which are all different. */
-function headerOf(file: string, names: readonly string[]): readonly string[] {
+function headerOf(file: string, names: readonly string[], separator: Separator): readonly string[] {
+  const other = SEPARATORS.find((one) => names.length === 1 && names[0]!.includes(one.separator));
+  if (other !== undefined && other.separator !== separator) {
+    const message = `${file}: its first line has no ${nameOf(separator)}, but ${other.several}, and looks as if these separated its columns: ${other.mend}.`;
+    throw new RlsdError("ERR_RLSD_DATA", message);
+  }
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice === undefined) return names;
   throw new RlsdError(
@@ -122,17 +141,20 @@ function headerOf(file: string, names: readonly string[]): readonly string[] {
   );
 }
 
-function csvRow(names: readonly string[], fields: readonly string[]): Row | string {
+function csvRow(names: readonly string[], fields: readonly string[], separator: Separator): Row | string {
   if (fields.length === names.length) return Object.fromEntries(names.map((name, i) => [name, fields[i]!]));
-  return `it has ${fields.length} fields, but the first line names ${names.length} columns: a field with a comma in it stands in quotes`;
+  return `it has ${fields.length} fields, but the first line names ${names.length} columns: a field with a ${nameOf(separator)} in it stands in quotes`;
 }
 
 /** Characters of one field: where a quote is forgotten, it takes in all that follows. */
 const MOST_OF_FIELD = 2 ** 28;
 
 /** The records of a file, each with the line where it begins; a text: what is wrong with one. */
-async function* csvRecords(file: string): AsyncGenerator<{ where: string; record: readonly string[] | string }> {
-  const records = new CsvRecords();
+async function* csvRecords(
+  file: string,
+  separator: Separator,
+): AsyncGenerator<{ where: string; record: readonly string[] | string }> {
+  const records = new CsvRecords(separator);
   let [number, begun] = [0, 1];
   for await (const line of linesIn(fileBytes(file), file)) {
     number++;
@@ -145,7 +167,7 @@ async function* csvRecords(file: string): AsyncGenerator<{ where: string; record
       yield { where, record: ENCODING };
       continue;
     }
-    if (records.open === undefined && text.trim() === "") continue;
+    if (records.open === undefined && text.trim() === "" && !text.includes(separator)) continue;
     const record = records.add(text);
     if (record !== undefined) yield { where, record: "problem" in record ? record.problem : record.fields };
     if ((records.open ?? 0) > MOST_OF_FIELD) break;
@@ -157,28 +179,33 @@ async function* csvRecords(file: string): AsyncGenerator<{ where: string; record
   );
 }
 
-async function* readCsv(file: string): AsyncGenerator<PlacedRow> {
+async function* readSeparated(file: string, separator: Separator): AsyncGenerator<PlacedRow> {
   let names: readonly string[] | undefined;
-  for await (const { where, record } of csvRecords(file)) {
+  for await (const { where, record } of csvRecords(file, separator)) {
     if (names === undefined) {
       if (typeof record === "string") throw new RlsdError("ERR_RLSD_DATA", `${where}: ${record}.`);
-      names = headerOf(file, record);
+      names = headerOf(file, record, separator);
       continue;
     }
-    const row = typeof record === "string" ? record : csvRow(names, record);
+    const row = typeof record === "string" ? record : csvRow(names, record, separator);
     yield typeof row === "string" ? { where, problem: row } : { where, row };
   }
 }
+
+const readCsv = (file: string) => readSeparated(file, ",");
+const readTsv = (file: string) => readSeparated(file, "\t");
 
 const READERS: Readonly<Record<string, (file: string) => AsyncGenerator<PlacedRow>>> = {
   ".jsonl": readJsonLines,
   ".ndjson": readJsonLines,
   ".json": readJson,
   ".csv": readCsv,
+  ".tsv": readTsv,
   ".jsonl.gz": readJsonLines,
   ".ndjson.gz": readJsonLines,
   ".json.gz": readJson,
   ".csv.gz": readCsv,
+  ".tsv.gz": readTsv,
   ".parquet": readParquet,
 };
 
@@ -190,7 +217,7 @@ export function kindOf(file: string): string | undefined {
   return Object.hasOwn(READERS, kind) ? kind : undefined;
 }
 
-/** The rows of a JSONL, JSON, CSV or Parquet file, with every column, in order. */
+/** The rows of a JSONL, JSON, CSV, TSV or Parquet file, with every column, in order. */
 export async function* readRows(file: string): AsyncGenerator<PlacedRow> {
   const kind = kindOf(file);
   if (kind === undefined) {
