@@ -2,10 +2,13 @@ import { type Context, createContext, Script } from "node:vm";
 import { Template } from "@huggingface/jinja";
 import { Environment, interpret, type Scope, Spent, type Value } from "./interpreter.js";
 import { pythonText } from "./python-text.js";
+import { withStandIns } from "./stand-ins.js";
+
+type Variables = Readonly<Record<string, unknown>>;
 
 /** Jinja, which comes with models and runs of others and may not be trusted to end: one that does not is stopped. */
 export interface JinjaTemplate {
-  render(variables: Readonly<Record<string, unknown>>): string;
+  render(variables: Variables): string;
 }
 
 const DEADLINE_MS = 10_000;
@@ -74,7 +77,7 @@ function libraryFunctions(): ReadonlyMap<string, Value> {
 }
 
 /** What a template may name: what the library gives it, with another `range`, and these variables. */
-function scopeOf(variables: Readonly<Record<string, unknown>>): Scope {
+function scopeOf(variables: Variables): Scope {
   const scope = new Environment();
   const constants = { true: true, True: true, false: false, False: false, none: null, None: null };
   functions ??= libraryFunctions();
@@ -88,19 +91,19 @@ function scopeOf(variables: Readonly<Record<string, unknown>>): Scope {
 export function createTemplate(source: string, deadlineMs = DEADLINE_MS): JinjaTemplate {
   const { parsed } = within(deadlineMs, () => new Template(source));
   withStrings(parsed);
-  const render = (variables: Readonly<Record<string, unknown>>, bounded: boolean) =>
-    interpret(parsed, scopeOf(variables), { bounded });
+  const render = (variables: Variables, bounded: boolean) => interpret(parsed, scopeOf(variables), { bounded });
   let late: TooLong | undefined;
   return {
-    render(variables) {
+    render(given) {
       if (late !== undefined) throw late;
+      const { variables, restored } = withStandIns(given, source);
       try {
-        return render(variables, true);
+        return restored(render(variables, true));
       } catch (error) {
         if (!(error instanceof Spent)) throw error;
       }
       try {
-        return within(deadlineMs, () => render(variables, false));
+        return restored(within(deadlineMs, () => render(variables, false)));
       } catch (error) {
         if (error instanceof TooLong) late = error;
         throw error;

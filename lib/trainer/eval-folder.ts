@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
+import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
 import { makeFolder } from "../policy/folder.js";
 import { giveUpAll, releasing, writeWhole, writing } from "./durable.js";
@@ -37,7 +38,7 @@ export interface EvaluationRecord {
 export function rowsFingerprint(prompts: readonly Prompted[]): string {
   const hash = createHash("sha256");
   for (const { ids, text, example } of prompts) {
-    hash.update(JSON.stringify([example.id, text, [...ids], example.messages, example.answer, example.row]));
+    hash.update(exactJson([example.id, text, [...ids], example.messages, example.answer, example.row]));
   }
   return hash.digest("hex");
 }

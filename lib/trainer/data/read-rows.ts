@@ -1,18 +1,20 @@
 import { isUtf8 } from "node:buffer";
 import { extname } from "node:path";
 import { RlsdError } from "../../errors.js";
+import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
 import { CsvRecords, type Separator } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
-import { parseExact } from "./json.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
 /** A row and where it stands, as `file:line` (or `file:row` for files without lines). */
 export interface PlacedRow {
   readonly where: string;
-  /** A row that could not be read has a problem in place of columns. */
+  /** A row that could not be read has a problem in place of columns. An integer beyond 2^53 is a text of its digits. */
   readonly row?: Row;
+  /** The row with those as BigInt, where it has any: for calls of tools, which are told as they are. */
+  readonly exact?: Row;
   readonly problem?: string;
 }
 
@@ -22,7 +24,10 @@ const typeName = (value: unknown): string =>
   value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
 
 function placed(where: string, value: unknown): PlacedRow {
-  if (isRow(value)) return { where, row: value };
+  if (isRow(value)) {
+    const row = withTexts(value);
+    return row === value ? { where, row } : { where, row, exact: value };
+  }
   return { where, problem: `expected an object but found ${typeName(value)}` };
 }
 
@@ -71,12 +76,12 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
 }
 
 /**
- * Parquet's 64-bit integers come as BigInt: numbers where that is exact, else text. Dates become ISO text. A field of an object
+ * Parquet's 64-bit integers come as BigInt: numbers where that is exact. Dates become ISO text. A field of an object
  * inside a column cannot be missing there, only null: such as arguments of other rows' tool calls.
  */
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") {
-    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value.toString();
+    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
   }
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.map(plain);
