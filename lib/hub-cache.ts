@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { RlsdError } from "./errors.js";
 
 /** Hugging Face's rule: at most one slash; a name begins with no dot or dash. */
 const NAME = /^\w[\w.-]{0,95}(\/\w[\w.-]{0,95})?$/;
@@ -26,3 +27,17 @@ function cachedModel(name: string): string | undefined {
 
 /** The folder that is meant: the one of that path, else the one that the cache has under that name, else the path. */
 export const located = (model: string): string => (existsSync(model) ? model : (cachedModel(model) ?? model));
+
+/** What a model may be, for an error that says that one is missing. */
+export const modelExpected = (): string =>
+  `expected a Hugging Face model folder, or the name of a model in ${hubCache()}. ` +
+  "Nothing is downloaded; `hf download NAME` fetches one there, with --local-dir FOLDER into a folder";
+
+/** As located; throws ERR_RLSD_MODEL_FILE where that is no folder. */
+export function locatedFolder(model: string): string {
+  const directory = located(model);
+  const found = statSync(directory, { throwIfNoEntry: false });
+  if (found?.isDirectory()) return directory;
+  const what = found === undefined ? "does not exist" : "is a file";
+  throw new RlsdError("ERR_RLSD_MODEL_FILE", `${directory}: ${what}: ${modelExpected()}`);
+}

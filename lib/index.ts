@@ -62,6 +62,7 @@ export type {
   TokenLogProbsOptions,
 } from "./ops/token-log-probs-options.js";
 export type { ModelType } from "./policy/architecture.js";
+export type { CachedDraw } from "./policy/cache-bytes.js";
 export type { ModelConfig, Multipliers } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
 export {

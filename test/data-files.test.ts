@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 import { loadDataset } from "../lib/trainer/data/dataset.js";
 import { findDataFiles } from "../lib/trainer/data/find-files.js";
@@ -295,6 +295,56 @@ describe("CSV", () => {
     await expect(csv('p,a\nq,1\n"q,2\nr,3\n')).rejects.toThrow(/a\.csv:3: the row has a quote that begins a field/);
     await expect(csv("p,a,p\n1,2,3\n")).rejects.toThrow(/a\.csv: its first line names two columns "p"/);
   });
+});
+
+describe("TSV", () => {
+  const tsv = async (content: string | Buffer) => rowsOf(join(folderOf({ "a.tsv": content }), "a.tsv"));
+
+  test("is CSV with tabs in the place of commas, also compressed and in folders", async () => {
+    const table = ["question\tanswer\tnote", "2, 3 and 4?\t9\t", '"a\t""b""', 'c"\t1,000\t""', "", "\t\t", "  "].join(
+      "\r\n",
+    );
+    const rows = [
+      { question: "2, 3 and 4?", answer: "9", note: "" },
+      { question: 'a\t"b"\r\nc', answer: "1,000", note: "" },
+      { question: "", answer: "", note: "" },
+    ];
+    expect(await tsv(table)).toEqual(rows);
+    const folder = folderOf({ "part-1.tsv": table, "part-2.tsv.gz": gzipSync(table), "README.md": "" });
+    const files = await findDataFiles([folder]);
+    expect(files.map((file) => basename(file))).toEqual(["part-1.tsv", "part-2.tsv.gz"]);
+    expect(await rowsOf(files[1]!)).toEqual(rows);
+  });
+
+  test("rows with another number of fields are named, with what a field with a tab in it needs", async () => {
+    const [row] = await tsv("prompt\tanswer\nq\t1\t2\n");
+    expect(row).toMatch(/^it has 3 fields, .*: a field with a tab in it stands in quotes$/);
+  });
+});
+
+test("a first line that another separator divides says which, and what to do", async () => {
+  const refused = async (name: string, header: string, message: string) => {
+    const file = join(folderOf({ [name]: `${header}\nq;1,2\t3\n` }), name);
+    await expect(rowsOf(file)).rejects.toMatchObject({
+      code: "ERR_RLSD_DATA",
+      message: `${file}: its first line ${message}`,
+    });
+  };
+  const looks = "and looks as if these separated its columns";
+  await refused(
+    "a.csv",
+    "prompt;answer",
+    `has no comma, but semicolons, ${looks}: save it with commas, or with tabs as .tsv.`,
+  );
+  await refused("a.csv", "prompt\tanswer", `has no comma, but tabs, ${looks}: name it .tsv.`);
+  await refused("a.tsv", "prompt,answer", `has no tab, but commas, ${looks}: name it .csv.`);
+  await refused(
+    "a.tsv",
+    "prompt;answer",
+    `has no tab, but semicolons, ${looks}: save it with commas, or with tabs as .tsv.`,
+  );
+  const one = join(folderOf({ "a.csv": '"prompt, or question"\nq\n' }), "a.csv");
+  expect(await rowsOf(one)).toEqual([{ "prompt, or question": "q" }]);
 });
 
 test("the fixtures' lists are read as they were before", async () => {

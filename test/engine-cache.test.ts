@@ -211,6 +211,7 @@ describe("memory", () => {
 
   /** What is seen lies in two blocks at most. */
   const SLIDING = { modelType: "mistral", slidingWindow: { size: 32 } } as const;
+  const MIXED = { slidingWindow: { size: 32, layers: [true, false, true, true] } };
   const grown = async (config: Partial<NewModelConfig>, maxTokens: number) =>
     peak([text(70, 2)], sampling({ count: 1, maxTokens, stopTokenIds: [] }), config);
 
@@ -222,9 +223,32 @@ describe("memory", () => {
     expect((await grown(wide, 600)) - (await grown(wide, 70))).toBe(2 * BLOCK_BYTES);
   });
 
+  test("cacheBytes says what drawing takes, whatever slides", async () => {
+    const draws = [
+      { prompts: 1, count: 1, promptTokens: 70, maxTokens: 600 },
+      { prompts: 1, count: 3, promptTokens: 330, maxTokens: 8 },
+      { prompts: 2, count: 3, promptTokens: 200, maxTokens: 130 },
+      { prompts: 2, count: 3, promptTokens: 128, maxTokens: 300 },
+    ];
+    for (const config of [{}, SLIDING, { ...SLIDING, slidingWindow: { size: 200 } }, MIXED]) {
+      await using policy = await tinyPolicy({ ...MODEL, ...config });
+      for (const draw of draws) {
+        // The last token is drawn from what was cached before it; nothing else that is held depends on how many there are.
+        const { prompts, count, promptTokens, maxTokens } = draw;
+        const drawn = async (most: number) =>
+          peak(
+            [1, 2].slice(0, prompts).map((key) => text(promptTokens, key)),
+            sampling({ count, maxTokens: most, stopTokenIds: [] }),
+            config,
+          );
+        const said = (most: number) => policy.cacheBytes({ ...draw, maxTokens: most });
+        expect((await drawn(maxTokens + 1)) - (await drawn(1))).toBe(said(maxTokens) - said(0));
+      }
+    }
+  });
+
   test("where some layers slide, the blocks of the others alone grow", async () => {
-    const mixed = { slidingWindow: { size: 32, layers: [true, false, true, true] } };
-    expect((await grown(mixed, 600)) - (await grown(mixed, 70))).toBe((8 * BLOCK_BYTES) / 4);
+    expect((await grown(MIXED, 600)) - (await grown(MIXED, 70))).toBe((8 * BLOCK_BYTES) / 4);
   });
 
   test("what sliding layers give up is room for other sequences", async () => {

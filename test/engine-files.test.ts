@@ -206,7 +206,8 @@ describe("a save that fails leaves the old files whole", () => {
 
 describe("files that cannot be loaded name the file, the tensor, what was expected and what came", () => {
   const cases: [string, (directory: string) => void, RegExp][] = [
-    ["no folder", (d) => rmSync(d, { recursive: true }), /config\.json: does not exist/],
+    ["no folder", (d) => rmSync(d, { recursive: true }), /[^/]: does not exist: expected a Hugging Face model folder/],
+    ["no config.json", (d) => rmSync(join(d, "config.json")), /config\.json: does not exist/],
     ["no weights", (d) => rmSync(join(d, "model.safetensors")), /has neither model\.safetensors nor/],
     ["config.json that is not JSON", (d) => writeFileSync(join(d, "config.json"), "{"), /config\.json: is not JSON/],
     [

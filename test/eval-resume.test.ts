@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { backendInfo } from "../lib/ops/backend-info.js";
 import { loadPolicy } from "../lib/policy/load.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { LineFile } from "../lib/trainer/durable.js";
@@ -184,6 +185,9 @@ describe("an evaluation that was interrupted", () => {
     const record = JSON.parse(read(at("begun"), "evaluation.json"));
     writeFileSync(join(at("begun"), "evaluation.json"), JSON.stringify({ ...record, version: "0.0.0" }));
     await refused({}, /in the version of rlsd \(0\.0\.0\)/);
+    writeFileSync(join(at("begun"), "evaluation.json"), JSON.stringify({ ...record, instructionSet: "avx" }));
+    await refused({}, /in the instructions of the processor \(avx; RLSD_ISA asks for them where it has them\)/);
+    expect(record.instructionSet).toBe(backendInfo().cpu.instructionSet);
     writeFileSync(join(at("begun"), "evaluation.json"), JSON.stringify(record));
     const rows = read(folder, "train.jsonl");
     writeFileSync(join(folder, "train.jsonl"), rows.replace('"answer":"a"', '"answer":"b"'));

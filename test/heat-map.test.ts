@@ -1,6 +1,7 @@
 import { createBeforeAfter } from "../lib/cli/before-after.js";
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import { captionOf } from "../lib/report/picture.js";
 import type { Prediction } from "../lib/trainer/predict.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 
@@ -77,6 +78,23 @@ test("a completion that the student imitated its teacher on is shown by what the
     '  1      " +"   -1.000  -1.600   −0.600  -0.600',
   ]);
   expect(heatMapLegend(sampled, colour)).toContain("log P teacher - log P student");
+});
+
+test("the legend of a page has the values of that in a terminal", () => {
+  const imitated = { evidenceWeights: [], tokenAdvantages: [0] };
+  const samples = [
+    sample(["a"], [1]),
+    sample(["a"], [], { ...imitated, teacherLogProbs: [], divergences: [0.1] }),
+    sample(["a"], [], imitated),
+  ];
+  for (const one of samples) {
+    const page = [...captionOf([one], 1, 0.2).about.text.matchAll(/<span class="t"[^>]*>([^<]*)</g)];
+    const terminal = heatMapLegend(one, plain)
+      .match(/:( [\d. -]+ ) /)?.[1]
+      ?.match(/-?[\d.]+/g);
+    expect(terminal!.length).toBeGreaterThan(2);
+    expect(page.map(([, text]) => Number(text!.replace("\u2212", "-")))).toEqual(terminal!.map(Number));
+  }
 });
 
 test("colours are warm above 1 and cool below, in four strengths, with black text", () => {

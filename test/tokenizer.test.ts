@@ -1,6 +1,7 @@
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Script } from "node:vm";
 import { createTokenizer, loadTokenizer, type Tokenizer } from "../lib/policy/tokenizer.js";
 import { createChatTemplate, loadChatTemplate } from "../lib/prompt/chat-template.js";
 import { createTemplate } from "../lib/prompt/template.js";
@@ -148,6 +149,8 @@ describe("chat template", () => {
   test("older folders keep the template in tokenizer_config.json; none is undefined", async () => {
     const dir = mkdtempSync(join(tmpdir(), "rlsd-chat-"));
     expect(await loadChatTemplate(dir)).toBeUndefined();
+    mkdirSync(join(dir, "none", "chat_template.jinja"), { recursive: true });
+    await expect(loadChatTemplate(join(dir, "none"))).rejects.toMatchObject({ code: "ERR_RLSD_CHAT_TEMPLATE" });
     const named = [
       { name: "tool_use", template: "no" },
       { name: "default", template: "yes {{ messages[0].content }}" },
@@ -183,5 +186,28 @@ describe("chat template", () => {
     expect(() => template.render({})).toThrow("it takes longer than 0.2 s");
     expect(performance.now() - again).toBeLessThan(100);
     expect(createTemplate("{{ a }}").render({ a: 1 })).toBe("1");
+  });
+
+  test("a prompt takes no watch of the clock, a long one does, and both are written alike", () => {
+    const source =
+      "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ strftime_now('%Y') | length }}";
+    const template = createTemplate(source);
+    const watched = jest.spyOn(Script.prototype, "runInContext");
+    const written = (count: number) => {
+      const messages = Array.from({ length: count }, (_, i) => ({ role: "user", content: `words ${i}` }));
+      expect(template.render({ messages })).toBe(`${messages.map((m) => `user: ${m.content}\n`).join("")}4`);
+      return watched.mock.calls.length;
+    };
+    expect([written(20), written(20), written(20_000)]).toEqual([0, 0, 1]);
+    watched.mockRestore();
+  });
+
+  test("a list that is in itself twice, again and again, is not written for ever", () => {
+    const doubled = `{% set l = [1] %}${"{% set l = [l, l] %}".repeat(60)}`;
+    for (const write of ["l", "l | tojson", "l | string", "{'a': l} | tojson"]) {
+      expect(() => createTemplate(`${doubled}{{ ${write} }}`, 200).render({})).toThrow("it takes longer than 0.2 s");
+    }
+    const itself = "{% set n = namespace() %}{% set n.n = n %}{{ n.n.n is defined }}";
+    expect(createTemplate(itself).render({})).toBe("true");
   });
 });

@@ -1,9 +1,22 @@
 import { join } from "node:path";
+import { exactJson } from "../lib/exact-json.js";
 import { createChatTemplate } from "../lib/prompt/chat-template.js";
 import { type ChatMessage, turnText } from "../lib/prompt/messages.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { loadDataset } from "../lib/trainer/data/dataset.js";
-import { ask, call, fixtures, result, rowsFile, template, tokenizer, toolsOf, weather } from "./support/tools.js";
+import {
+  ask,
+  call,
+  conversations,
+  expected,
+  fixtures,
+  result,
+  rowsFile,
+  template,
+  tokenizer,
+  toolsOf,
+  weather,
+} from "./support/tools.js";
 
 describe("rows with tools", () => {
   const one = async (row: object) => {
@@ -66,6 +79,24 @@ describe("rows with tools", () => {
     expect(empty.messages?.[1]?.tool_calls).toEqual([
       { id: "c", type: "function", function: { name: "now", arguments: {} } },
     ]);
+  });
+
+  test("keep the digits of integers beyond 2^53 in calls and tools; the row that a verifier sees has them as texts", async () => {
+    const { messages, tools } = conversations["integers beyond 2^53"]!;
+    const reply = { role: "assistant", content: null, tool_calls: [{ name: "order", arguments: { id: 2n ** 60n } }] };
+    const all = [...messages, reply];
+    for (const row of [
+      { messages: all, tools, id: 2n ** 60n },
+      { messages: exactJson(all), tools: exactJson(tools), id: 2n ** 60n },
+    ]) {
+      const read = await one(row);
+      expect(template("tagged").render(read.messages!, { tools: read.tools!, addGenerationPrompt: true })).toBe(
+        expected.tagged!["integers beyond 2^53"]![0],
+      );
+      expect(read.trace).toBe('{"name":"order","arguments":{"id":1152921504606846976}}');
+      expect([read.id, read.row!.id]).toEqual(["1152921504606846976", "1152921504606846976"]);
+      expect(JSON.parse(JSON.stringify(read.row))).toEqual(read.row);
+    }
   });
 
   test("of a Parquet file lack what is null there: arguments of other rows' calls", async () => {

@@ -1,7 +1,7 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPolicy, creditCompletions } from "../lib/index.js";
+import { createPolicy, creditCompletions, evaluateModel, type Sample } from "../lib/index.js";
 import { createPrivilegedBlock } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
@@ -11,10 +11,12 @@ import { exampleSettings } from "../lib/trainer/example/config.js";
 import { promptsIn } from "../lib/trainer/generate-run.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
+import { sampleJson } from "../lib/verifiers/sample-json.js";
 import { TINY } from "./support/small-policy.js";
 import {
   ask,
   call,
+  conversations,
   readFixture,
   result,
   rowsFile,
@@ -45,6 +47,32 @@ describe("a run on rows with tools", () => {
     const run = { model: join(folder, "model"), output: join(folder, "run"), data: { train: [rowsFile(rows)] } };
     return { ...run, steps: 2, log: { samples: 100 }, ...o };
   }
+
+  test("is trained, evaluated, credited and asked with integers beyond 2^53 in calls, which verifiers see as texts", async () => {
+    const { messages, tools = [] } = conversations["integers beyond 2^53"]!;
+    const rows = [0, 1].map((i) => ({ messages, tools, answer: `${i}`, id: `r${i}` }));
+    const seen: unknown[] = [];
+    const reward = (sample: Sample) => {
+      seen.push(sample.messages?.[1]?.tool_calls?.[0]?.function.arguments.id);
+      expect(JSON.parse(sampleJson(sample)).messages).toEqual(sample.messages);
+      return (sample.completion.length % 3) / 2;
+    };
+    const o = await settings(rows, { rollout: { prompts: 2, count: 2, maxTokens: 4 }, reward, steps: 1 });
+    const calls =
+      "{% for m in messages %}{% for c in m.tool_calls or [] %} {{ c.function.arguments.id }}{% endfor %}{% endfor %}";
+    const privileged = { template: `{{ content }} {{ privileged }}${calls}` };
+    expect((await dryRun({ ...o, privileged })).asked.teacher).toContain("0 12345678901234567890 9007199254740992");
+    await train({ ...o, privileged });
+    const file = rowsFile(rows);
+    const evaluated = await evaluateModel(o.model!, [file], join(o.output!, "..", "eval"), { ...o, output: undefined });
+    expect(evaluated.skipped).toBe(0);
+    expect(new Set(seen)).toEqual(new Set(["12345678901234567890"]));
+    const answered = rowsFile(rows.map((row) => ({ ...row, completion: "none" })));
+    const lines = [];
+    for await (const { prompt } of creditCompletions(o.model!, [answered], { ...o, output: undefined }))
+      lines.push(prompt);
+    expect(lines).toEqual(rows.map(() => expect.stringContaining('"id": 12345678901234567890,')));
+  });
 
   test("draws single turns after calls and results, and its teacher is shown the tools too", async () => {
     const rows = [

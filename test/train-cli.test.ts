@@ -195,6 +195,7 @@ describe("progress", () => {
     skipped: { train: 1, eval: 0 },
     heldOutInTraining: 0,
     withoutPrivileged: 2,
+    earlierInstructionSet: null,
     disk: { total: 3000, present: 0, free: 3000 },
     step: 0,
   } as RunStart;
@@ -217,6 +218,11 @@ describe("progress", () => {
     now = 1000;
     progress.step(step(1));
     expect(text.split("\n").at(-1)).toBe("step 1/4  reward 0.500  accuracy 50.0%  0:03 left");
+    expect(text).not.toContain("instructions");
+    progress.start({ ...start, step: 1, earlierInstructionSet: "avx2" });
+    expect(text).toContain(
+      "its earlier steps were computed with avx2 instructions, which is the same to float32 tolerance",
+    );
     progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
     progress.end();
     expect(text).toContain("\r\u001b[2Kstep 1: held-out accuracy 50.0% (95 %: 40.0% to 60.0%)\n");

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadPolicy } from "../lib/index.js";
+import { createPolicy, loadPolicy } from "../lib/index.js";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
@@ -115,7 +115,7 @@ describe("settings", () => {
       /star\.yaml: .*alias.* A text that begins with \* stands in quotes\.$/,
     );
     await expect(readConfigFile(folder)).rejects.toThrow(`${folder} is a folder, not settings (YAML or JSON).`);
-    for (const data of [json, "rows.jsonl", "rows.csv", "rows.jsonl.gz", "shards/*.parquet"]) {
+    for (const data of [json, "rows.jsonl", "rows.csv", "rows.tsv", "rows.jsonl.gz", "shards/*.parquet"]) {
       await expect(readConfigFile(data)).rejects.toMatchObject({
         code: "ERR_RLSD_CONFIG",
         message: `${data} is data, not settings (YAML or JSON): give it as --set data.train=${data}, with --set model=FOLDER, or name both in a file of settings.`,
@@ -302,7 +302,7 @@ describe("a dry run", () => {
     );
     expect(existsSync(settings.output)).toBe(false);
     expect([plan.heldOutInTraining, plan.memory.activations]).toEqual([0, undefined]);
-    expect(dryRunText(plan)).toMatch(/, and activations$/m);
+    expect(dryRunText(plan)).toMatch(/, and activations and keyValueCache$/m);
   });
 
   test("shows a teacher the choice that the number of an answer means", async () => {
@@ -396,6 +396,28 @@ describe("a dry run", () => {
     const [short, long] = [await cached(1), await cached(6)];
     expect([short[0], long[0]]).toEqual([14, 74]);
     expect([short[1], long[1]]).toEqual([6 * block, (2 + 6) * block]);
+  });
+
+  test("counts what layers that slide see, and of the others everything", async () => {
+    const settings = exampleSettings();
+    const names = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+    const files = Object.fromEntries(names.map((name) => [name, readFileSync(join(settings.model ?? "", name))]));
+    const shape = { vocabSize: 64, hiddenSize: 64, numLayers: 6, numHeads: 4, numKvHeads: 2, maxLength: 1000 };
+    const cached = async (modelType: "llama" | "gemma3_text") => {
+      const model = mkdtempSync(join(tmpdir(), "rlsd-plan-"));
+      const slides = modelType === "gemma3_text";
+      await using policy = await createPolicy(
+        { ...shape, modelType, ...(slides && { slidingWindow: { size: 100 } }) },
+        { files },
+      );
+      await policy.save(model);
+      const { memory } = await dryRun({ ...settings, model, rollout: { prompts: 2, count: 3, maxTokens: 800 } });
+      const sequences = 2 * 3;
+      return (memory.keyValueCache ?? 0) / (sequences * 64 * 2 * policy.config.numKvHeads * policy.config.headDim * 4);
+    };
+    // A prompt of a block's part and 800 tokens in 13 blocks; five of six layers see 100 tokens, in three blocks at most.
+    expect(await cached("llama")).toBe(6 * 13);
+    expect(await cached("gemma3_text")).toBe(1 * 13 + 5 * 3);
   });
 });
 

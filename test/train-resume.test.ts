@@ -4,10 +4,12 @@ import { join, relative } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { RlsdError } from "../lib/errors.js";
+import { backendInfo } from "../lib/ops/backend-info.js";
 import { randomStream } from "../lib/trainer/random.js";
 import { type MetricsLine, readRunConfig } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
+import type { RunStart } from "../lib/trainer/train-hooks.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
@@ -228,6 +230,33 @@ test("a run that ends where it was saved is not saved twice", async () => {
   };
   const { checkpoint } = await train(settings, { loadPolicy: load });
   expect(saves.filter((folder) => folder.startsWith(checkpoint))).toHaveLength(1);
+});
+
+test("a run that goes on under other instructions of the processor says so, and config.json has them", async () => {
+  const { settings } = longTask();
+  const file = join(settings.output, "config.json");
+  const stopAt = (last: number, starts: RunStart[], resume?: string) => {
+    const control = new AbortController();
+    return train(settings, {
+      loadPolicy: TinyPolicy.load,
+      signal: control.signal,
+      onStart: (start) => starts.push(start),
+      onStep: ({ step }) => step === last && control.abort(),
+      resume,
+    });
+  };
+  const starts: RunStart[] = [];
+  await stopAt(2, starts);
+  const record = JSON.parse(readFileSync(file, "utf8"));
+  expect(record.instructionSet).toBe(backendInfo().cpu.instructionSet);
+  writeFileSync(file, JSON.stringify({ ...record, instructionSet: "avx" }));
+  await stopAt(4, starts, settings.output);
+  expect(await readRunConfig(settings.output)).toEqual(record);
+  await stopAt(5, starts, settings.output);
+  // Earlier versions did not tell.
+  writeFileSync(file, JSON.stringify({ ...record, instructionSet: undefined }));
+  await stopAt(6, starts, settings.output);
+  expect(starts.map((start) => start.earlierInstructionSet)).toEqual([null, "avx", null, null]);
 });
 
 test("a run that already is there is not overwritten", async () => {

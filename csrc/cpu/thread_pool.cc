@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "core/stay_loaded.h"
@@ -28,16 +32,19 @@ int32_t available_cpus() {
   return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
 }
 
-int32_t wanted_threads() {
-  const char* text = std::getenv("RLSD_NUM_THREADS");
-  if (text != nullptr) {
-    char* end = nullptr;
-    const long value = std::strtol(text, &end, 10);
-    if (end != text && *end == '\0' && value >= 1) {
-      return static_cast<int32_t>(std::min<long>(value, kMaxThreads));
-    }
+ThreadChoice choose_threads() {
+  ThreadChoice c = {std::min(available_cpus(), kMaxThreads), ""};
+  const char* const wanted = std::getenv("RLSD_NUM_THREADS");
+  if (wanted == nullptr || *wanted == '\0') return c;
+  const char* const end = wanted + std::strlen(wanted);
+  int32_t value = 0;
+  const auto [stopped, error] = std::from_chars(wanted, end, value);
+  if (error == std::errc() && stopped == end && value >= 1 && value <= kMaxThreads) {
+    c.threads = value;
+  } else {
+    std::snprintf(c.refused, sizeof(c.refused), "%s", wanted);
   }
-  return std::min(available_cpus(), kMaxThreads);
+  return c;
 }
 
 struct Loop {
@@ -66,7 +73,7 @@ thread_local bool inside_loop = false;
 /* Never destroyed: a thread that waits on a static condition variable would hang the exit of the process. */
 class Pool {
  public:
-  Pool() : size_(wanted_threads()) {}
+  Pool() : size_(thread_choice().threads) {}
 
   int32_t size() const { return size_; }
 
@@ -150,6 +157,11 @@ Pool& pool() {
 }
 
 }  // namespace
+
+const ThreadChoice& thread_choice() {
+  static const ThreadChoice choice = choose_threads();
+  return choice;
+}
 
 int32_t pool_size() { return pool().size(); }
 

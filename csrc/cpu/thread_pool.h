@@ -17,7 +17,15 @@ using TaskFn = void (*)(void* body, int64_t task);
 /* Run body(task) for task in [0, tasks) and wait. Polls context->cancel before each task. */
 rlsd_status run_tasks(rlsd_context* context, int64_t tasks, TaskFn fn, void* body);
 
-/* Threads that a loop may use, the caller included: RLSD_NUM_THREADS, else the CPUs this process may run on. */
+struct ThreadChoice {
+  int32_t threads;
+  char refused[64]; /* what RLSD_NUM_THREADS says where that is no number from 1 to 256 and not used; else empty */
+};
+
+/* RLSD_NUM_THREADS, else the CPUs this process may run on; read once. */
+const ThreadChoice& thread_choice();
+
+/* Threads that a loop may use, the caller included. */
 int32_t pool_size();
 
 template <class Body>

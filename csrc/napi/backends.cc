@@ -129,26 +129,37 @@ napi_value describe_backend(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value to_text(napi_env env, const char* words) {
+  napi_value value = nullptr;
+  napi_create_string_utf8(env, words, NAPI_AUTO_LENGTH, &value);
+  return value;
+}
+
+/* undefined where a setting of the environment was taken, and else what it says */
+napi_value to_refused(napi_env env, const char* words) {
+  napi_value value = nullptr;
+  napi_get_undefined(env, &value);
+  return *words == '\0' ? value : to_text(env, words);
+}
+
+/* refusedThreads(): what RLSD_NUM_THREADS says where that is no number of threads */
+napi_value refused_threads(napi_env env, napi_callback_info) {
+  return to_refused(env, cpu::thread_choice().refused);
+}
+
 /* instructionSets(): [chosen, [those that this processor has, the widest first], refused or undefined] */
 napi_value instruction_sets(napi_env env, napi_callback_info) {
   const cpu::IsaChoice& c = cpu::isa_choice();
-  const auto text = [env](const char* words) {
-    napi_value value = nullptr;
-    napi_create_string_utf8(env, words, NAPI_AUTO_LENGTH, &value);
-    return value;
-  };
-  napi_value result, sets, refused;
+  napi_value result, sets;
   napi_create_array_with_length(env, 3, &result);
   napi_create_array(env, &sets);
   uint32_t count = 0;
   for (const cpu::Isa set : {cpu::Isa::kAvx512, cpu::Isa::kAvx2, cpu::Isa::kPortable}) {
-    if (set <= c.widest) napi_set_element(env, sets, count++, text(cpu::isa_name(set)));
+    if (set <= c.widest) napi_set_element(env, sets, count++, to_text(env, cpu::isa_name(set)));
   }
-  napi_get_undefined(env, &refused);
-  if (c.refused[0] != '\0') refused = text(c.refused);
-  napi_set_element(env, result, 0, text(cpu::isa_name(c.chosen)));
+  napi_set_element(env, result, 0, to_text(env, cpu::isa_name(c.chosen)));
   napi_set_element(env, result, 1, sets);
-  napi_set_element(env, result, 2, refused);
+  napi_set_element(env, result, 2, to_refused(env, c.refused));
   return result;
 }
 
@@ -163,6 +174,7 @@ void init_backends(napi_env env, napi_value exports) {
   define(env, exports, "loadBackend", load_backend);
   define(env, exports, "describeBackend", describe_backend);
   define(env, exports, "instructionSets", instruction_sets);
+  define(env, exports, "refusedThreads", refused_threads);
 }
 
 }  // namespace rlsd::addon

@@ -1,5 +1,6 @@
 import { type Bounds, boundsText, isNumber } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { exactJson } from "../exact-json.js";
 import { visible } from "../report/html.js";
 
 /** What `rlsd` returns to the shell. */
@@ -34,7 +35,7 @@ export const readable = (text: string): string => text.replaceAll(/[^\n\t]+/g, v
 
 /** JSON in one line in which every control character is escaped: what is read from it is the same. */
 export const jsonLine = (value: unknown): string =>
-  JSON.stringify(value).replaceAll(
+  exactJson(value).replaceAll(
     /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

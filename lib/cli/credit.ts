@@ -163,7 +163,7 @@ export function registerCredit(program: Command): void {
     .command("credit")
     .description("which tokens the teacher blames and praises: of a run's log, or of completions in a file")
     .argument("<directory>", "run; with rows also a checkpoint or a model folder")
-    .argument("[rows...]", "files with completions: JSONL, JSON, CSV or Parquet, folders or patterns")
+    .argument("[rows...]", "files with completions: JSONL, JSON, CSV, TSV or Parquet, folders or patterns")
     .option("--step <n>", "logged completions of this step")
     .option("--id <id>", "logged completions of this row")
     .option("--limit <n>", "completions at most; default: 4 of a log, all rows")

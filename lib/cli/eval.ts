@@ -79,7 +79,7 @@ export function registerEval(program: Command): void {
     .argument("<directory>", "run, checkpoint or model folder")
     .argument(
       "[data...]",
-      "JSONL, JSON, CSV or Parquet files, folders or patterns; default: the run's own held-out rows",
+      "JSONL, JSON, CSV, TSV or Parquet files, folders or patterns; default: the run's own held-out rows",
     )
     .option("--samples <k>", "draw k completions a row besides the greedy one, for avg@k and pass@k")
     .option("--set <key=value>", "one setting, as --set reward=math; repeatable", collect)

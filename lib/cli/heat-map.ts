@@ -1,6 +1,6 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
-import { deltaAt, strengthOf, type View, viewOf, wasRead } from "../report/picture.js";
+import { deltaAt, LEAST_STRENGTH, legendValues, strengthOf, type View, viewOf, wasRead } from "../report/picture.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
@@ -16,7 +16,7 @@ export interface HeatMapOptions {
 const MORE = [223, 216, 209, 202];
 const LESS = [195, 153, 111, 69];
 /** Shares of the clip from which each shade is used. */
-const SHADES = [0.05, 0.25, 0.5, 0.85];
+const SHADES = [LEAST_STRENGTH, 0.25, 0.5, 0.85];
 /** Lines of the table of strongest tokens. */
 const STRONGEST = 5;
 
@@ -97,25 +97,17 @@ function strongest(sample: SampleLine, shown: readonly Shown[]): string[] {
   return tableLines([["place", "token", ...columns.map(([name]) => name)], ...rows]).map((line) => `  ${line}`);
 }
 
-/** Shares of the range of colours that the legend shows, and what the ends of it mean. */
-const LEGENDS: Readonly<Record<View["name"], { readonly shares: readonly number[]; readonly about: string }>> = {
-  weight: {
-    shares: [-1, -0.5, 0, 0.5, 1],
-    about: "above 1: blamed where A < 0, praised where A > 0; below 1: spared, passed over",
-  },
-  divergence: { shares: [0.1, 0.5, 1], about: "nats: how far the student's distribution is from the teacher's" },
-  delta: {
-    shares: [-1, -0.5, 0, 0.5, 1],
-    about: "log P teacher - log P student: what the student is taught of the token",
-  },
+/** What the ends of a legend mean. */
+const ABOUT: Readonly<Record<View["name"], string>> = {
+  weight: "above 1: blamed where A < 0, praised where A > 0; below 1: spared, passed over",
+  divergence: "nats: how far the student's distribution is from the teacher's",
+  delta: "log P teacher - log P student: what the student is taught of the token",
 };
 
 /** What the colours mean; once above all heat maps, which are of completions like this one. */
 export function heatMapLegend(sample: SampleLine, { color, clip }: HeatMapOptions): string {
   const view = viewOf(sample);
-  const { shares, about } = LEGENDS[view.name];
-  const scale = shares.map((share) => {
-    const value = view.neutral + share * view.full(clip);
+  const scale = legendValues(view, clip).map((value) => {
     const shade = shadeOf(value, view, clip);
     const text = ` ${Number(value.toPrecision(3))} `;
     return color && shade !== undefined ? paint(text, shade) : text;
@@ -123,7 +115,7 @@ export function heatMapLegend(sample: SampleLine, { color, clip }: HeatMapOption
   const how = color
     ? `${view.name} of a token:`
     : `{${view.name}} follows a token whose ${view.name} is not about ${view.neutral}:`;
-  return `${how}${scale.join("")} ${about}`;
+  return `${how}${scale.join("")} ${ABOUT[view.name]}`;
 }
 
 /** A completion with every token marked by what the teacher made of it, then the strongest of them in numbers. */

@@ -141,6 +141,13 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
       const missing = missingPrivilege(start);
       if (missing !== undefined) stay(missing);
       if (start.heldOutInTraining > 0) stay(heldOutText(start));
+      const earlier = start.earlierInstructionSet;
+      if (earlier !== null) {
+        stay(
+          `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone ` +
+            `(RLSD_ISA=${earlier} asks for them where the processor has them)`,
+        );
+      }
       const short = diskShortage(start.disk);
       if (short !== undefined) stay(short);
     },

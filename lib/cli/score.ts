@@ -227,7 +227,7 @@ Examples:
   rlsd score data.jsonl --verifier math --field answer=solution --explain
   rlsd score data.jsonl --verifier '{"type": "numeric", "relative": 0.01}' --json
 
-Each row of the files (JSONL, JSON, CSV or Parquet; folders and patterns such as 'shards/*.jsonl' too) has "completion" or "completions" and the fields that the verifier reads.
+Each row of the files (JSONL, JSON, CSV, TSV or Parquet; folders and patterns such as 'shards/*.jsonl' too) has "completion" or "completions" and the fields that the verifier reads.
 
 Verifiers:
 ${listVerifiers()
@@ -239,7 +239,7 @@ export function registerScore(program: Command): void {
   program
     .command("score")
     .description("judge completions in files with a verifier")
-    .argument("<data...>", "JSONL, JSON, CSV or Parquet files, folders or patterns")
+    .argument("<data...>", "JSONL, JSON, CSV, TSV or Parquet files, folders or patterns")
     .requiredOption("--verifier <name|json|@file>", "which verifier")
     .option("--field <name=column>", "read a field from a column of another name (repeatable)", collect)
     .option("--explain", "print what was extracted, from where, and what it was compared with")

@@ -120,6 +120,8 @@ export interface NativeBinding extends EngineBinding, DeviceBinding {
   describeBackend(index: number): BackendDescription | undefined;
   /** `refused`: what RLSD_ISA asks for where that is none of those that this processor has. */
   instructionSets(): [chosen: string, has: readonly string[], refused: string | undefined];
+  /** What RLSD_NUM_THREADS says where that is no number from 1 to 256; undefined: it was taken, or says nothing. */
+  refusedThreads(): string | undefined;
   /** A status: the synchronous call on log-probs, with few arguments to read. */
   policyTokens(...args: PolicyTokensArguments): number;
   /** A status, or a promise of an outcome when meta asks for a queued call. */

@@ -35,6 +35,15 @@ export function checkInstructionSet([, has, refused]: ReturnType<NativeBinding["
   );
 }
 
+/** ERR_RLSD_LOAD where RLSD_NUM_THREADS is no number of threads: who sets it relies on it. */
+function checkThreads(refused: string | undefined): void {
+  if (refused === undefined) return;
+  throw new RlsdError(
+    "ERR_RLSD_LOAD",
+    `RLSD_NUM_THREADS is "${refused}": expected an integer from 1 to 256, or no RLSD_NUM_THREADS for the CPUs that this process may run on.`,
+  );
+}
+
 function loadBinding(): NativeBinding {
   let path: string;
   try {
@@ -54,6 +63,7 @@ function loadBinding(): NativeBinding {
 /** The addon. Loaded once, when this module is. */
 export const native: NativeBinding = loadBinding();
 checkInstructionSet(native.instructionSets());
+checkThreads(native.refusedThreads());
 
 // process.exit and uncaught errors leave out an environment's clean-up, after which the process's exit handlers would take
 // down what a queued call that still runs needs.

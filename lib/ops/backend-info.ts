@@ -36,16 +36,18 @@ function cudaInfo(): BackendInfo {
   return { name: "cuda", available: true, operations, devices, kernels };
 }
 
+/** Instructions that the CPU's kernels use. Others agree with them to float32 tolerance. */
+export const instructionSet = (): string => native.instructionSets()[0];
+
 /** What is available on this machine and, where not, why. Asking does not fail. */
 export function backendInfo(): Readonly<Record<"cpu" | "cuda", BackendInfo>> {
   const { threads = 1, bf16Products = false, entries: operations = {} } = native.describeBackend(0) ?? {};
-  const [instructionSet] = native.instructionSets();
   return {
     cpu: {
       name: "cpu",
       available: true,
       threads,
-      instructionSet,
+      instructionSet: instructionSet(),
       matmulTypes: bf16Products ? ["f32", "bf16"] : ["f32"],
       operations,
     },

@@ -9,6 +9,7 @@ import { accumulate } from "./accumulate.js";
 import { readAdapterFolder } from "./adapter-folder.js";
 import { checkAlike, copiedModel, mergedModel, newAdapters, putAdapters } from "./adapters.js";
 import { ARCHITECTURES } from "./architecture.js";
+import { type CachedDraw, cacheBytes, checkedDraw } from "./cache-bytes.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { DISTILL_FIELDS, distill } from "./distill.js";
 import { generate, MAX_SEQUENCES } from "./generation.js";
@@ -188,6 +189,10 @@ export class EnginePolicy implements Policy {
     return gradients
       ? trainingBytes(config, tokens, this.#model.placement)
       : native.engineActivationBytes(config, tokens, 0);
+  }
+
+  cacheBytes(draw: CachedDraw): number {
+    return cacheBytes(this.config, checkedDraw(draw), this.maxSequences);
   }
 
   async snapshot(): Promise<EnginePolicy> {

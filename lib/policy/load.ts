@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { located } from "../hub-cache.js";
+import { locatedFolder } from "../hub-cache.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
@@ -61,7 +61,7 @@ function once<T>(make: () => T): () => T {
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
-  const base = options.base === undefined ? await baseOf(directory, folder.named) : located(options.base);
+  const base = options.base === undefined ? await baseOf(directory, folder.named) : locatedFolder(options.base);
   const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readLimited(base, options.maxLength);
   const weights = await findParameters(base, config, layoutOf(config));
@@ -96,7 +96,7 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
 export async function loadPolicy(model: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  const directory = located(checkPath(model, "model"));
+  const directory = locatedFolder(checkPath(model, "model"));
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");

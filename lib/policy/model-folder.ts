@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { hubCache } from "../hub-cache.js";
+import { modelExpected } from "../hub-cache.js";
 import type { EngineLayout } from "../native/engine-binding.js";
 import { type ModelConfig, parseConfig } from "./config.js";
 import { exists } from "./folder.js";
@@ -83,13 +83,7 @@ export function generationOf(files: ReadonlyMap<string, Uint8Array>, directory: 
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
-  if (bytes === undefined) {
-    throw fileError(
-      file,
-      `does not exist: expected a Hugging Face model folder, or the name of a model in ${hubCache()}. ` +
-        "Nothing is downloaded; `hf download NAME` fetches one there, with --local-dir FOLDER into a folder",
-    );
-  }
+  if (bytes === undefined) throw fileError(file, `does not exist: ${modelExpected()}`);
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
   return { config: parseConfig(json, generationOf(companions, directory), file), json, companions };

@@ -2,6 +2,7 @@ import type { DistillLossOptions } from "../objectives/distill-options.js";
 import type { Objective } from "../objectives/objective.js";
 import type { DType } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
+import type { CachedDraw } from "./cache-bytes.js";
 import type { LoraConfig, LoraOptions } from "./lora.js";
 
 /** How tokens are drawn. Truncation (`topK`, `topP`, `minP`) changes what is drawn, never the log-probs reported. */
@@ -190,6 +191,11 @@ export interface Policy {
   heldType?(): Promise<DType>;
   /** Bytes of activations that one pass over `tokens` tokens needs; `gradients`: for training. Absent: not known. */
   activationBytes?(tokens: number, gradients: boolean): number;
+  /**
+   * Bytes of keys and values while `generate` draws, where every completion has its full length and prompts have nothing in
+   * common. Absent: not known.
+   */
+  cacheBytes?(draw: CachedDraw): number;
   /** Overwrite the weights: other * (1 - rate) + own * rate with rate 0 by default. Of adapters: those on the same weights. */
   copyFrom(other: Policy, rate?: number): Promise<void>;
   /**

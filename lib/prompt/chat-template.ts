@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { located } from "../hub-cache.js";
+import { locatedFolder } from "../hub-cache.js";
 import type { ChatMessage, Tool } from "./messages.js";
 import { createTemplate } from "./template.js";
 
@@ -81,7 +81,8 @@ async function readOptional(file: string): Promise<Uint8Array | undefined> {
     return await readFile(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} could not be read: ${why}`);
   }
 }
 
@@ -131,10 +132,15 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
   return forTools === undefined ? template : withToolUse(template, forTools, config);
 }
 
-/** The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`); undefined: it has none. */
+/**
+ * The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`), or of a model in Hugging Face's
+ * cache, by its name; undefined: it has none.
+ *
+ * @throws RlsdError ERR_RLSD_MODEL_FILE where there is no such folder, ERR_RLSD_CHAT_TEMPLATE where its files cannot be read
+ */
 export async function loadChatTemplate(model: string): Promise<ChatTemplate | undefined> {
   const files = new Map<string, Uint8Array>();
-  const directory = located(checkPath(model, "model"));
+  const directory = locatedFolder(checkPath(model, "model"));
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
     if (content !== undefined) files.set(name, content);

@@ -1,7 +1,10 @@
+import { exactJson } from "../exact-json.js";
+
 /** What a turn of the assistant calls. */
 export interface ToolCall {
   readonly id?: string | undefined;
   readonly type: "function";
+  /** Arguments are what JSON holds, or a BigInt: an integer beyond 2^53, which templates write with all of its digits. */
   readonly function: { readonly name: string; readonly arguments: Readonly<Record<string, unknown>> };
 }
 
@@ -23,4 +26,4 @@ export interface ChatMessage {
 
 /** An assistant's turn as one text: its content, and each call as a line of JSON. */
 export const turnText = ({ content, tool_calls: calls = [] }: ChatMessage): string =>
-  [...(content === "" ? [] : [content]), ...calls.map((call) => JSON.stringify(call.function))].join("\n");
+  [...(content === "" ? [] : [content]), ...calls.map((call) => exactJson(call.function))].join("\n");

@@ -1,17 +1,19 @@
 import { type Context, createContext, Script } from "node:vm";
 import { Template } from "@huggingface/jinja";
+import { Environment, interpret, type Scope, Spent, type Value } from "./interpreter.js";
 import { pythonText } from "./python-text.js";
+import { withStandIns } from "./stand-ins.js";
+
+type Variables = Readonly<Record<string, unknown>>;
 
 /** Jinja, which comes with models and runs of others and may not be trusted to end: one that does not is stopped. */
 export interface JinjaTemplate {
-  render(variables: Readonly<Record<string, unknown>>): string;
+  render(variables: Variables): string;
 }
 
-/** A prompt takes about one millisecond. */
 const DEADLINE_MS = 10_000;
 /** Numbers of a `range`, as in the sandbox in which templates run elsewhere. Longer lists can end the process. */
 const MAX_RANGE = 100_000;
-const RANGE = "rlsd_range";
 const STRING = "rlsd_string";
 
 interface Node {
@@ -60,17 +62,48 @@ function within<T>(ms: number, call: () => T): T {
   }
 }
 
+let functions: ReadonlyMap<string, Value> | undefined;
+
+/** The functions that the library gives to the templates which it renders itself. */
+function libraryFunctions(): ReadonlyMap<string, Value> {
+  const names = ["raise_exception", "strftime_now"];
+  let taken: readonly Value[] = [];
+  const take = (list: readonly Value[]) => {
+    taken = list;
+  };
+  // In a list they come as they are, and not as bare values.
+  new Template(`{{ take([${names}]) }}`).render({ take });
+  return new Map(names.map((name, i) => [name, taken[i]!]));
+}
+
+/** What a template may name: what the library gives it, with another `range`, and these variables. */
+function scopeOf(variables: Variables): Scope {
+  const scope = new Environment();
+  const constants = { true: true, True: true, false: false, False: false, none: null, None: null };
+  functions ??= libraryFunctions();
+  for (const [name, value] of functions) scope.setVariable(name, value);
+  const own = { ...constants, range, [STRING]: pythonText };
+  for (const [name, value] of [...Object.entries(own), ...Object.entries(variables)]) scope.set(name, value);
+  return scope;
+}
+
 /** A template from its source; throws where that is no Jinja. One that took too long is refused from then on, at once. */
 export function createTemplate(source: string, deadlineMs = DEADLINE_MS): JinjaTemplate {
-  const template = within(deadlineMs, () => new Template(source));
-  withStrings(template.parsed);
-  template.parsed.body.unshift(...new Template(`{% set range = ${RANGE} %}`).parsed.body);
+  const { parsed } = within(deadlineMs, () => new Template(source));
+  withStrings(parsed);
+  const render = (variables: Variables, bounded: boolean) => interpret(parsed, scopeOf(variables), { bounded });
   let late: TooLong | undefined;
   return {
-    render(variables) {
+    render(given) {
       if (late !== undefined) throw late;
+      const { variables, restored } = withStandIns(given, source);
       try {
-        return within(deadlineMs, () => template.render({ ...variables, [RANGE]: range, [STRING]: pythonText }));
+        return restored(render(variables, true));
+      } catch (error) {
+        if (!(error instanceof Spent)) throw error;
+      }
+      try {
+        return restored(within(deadlineMs, () => render(variables, false)));
       } catch (error) {
         if (error instanceof TooLong) late = error;
         throw error;

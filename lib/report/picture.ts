@@ -21,6 +21,8 @@ export interface View {
   readonly neutral: number;
   /** How far from there colours are full. `clip`: objective.evidenceClip. */
   readonly full: (clip: number) => number;
+  /** Shares of that distance which a legend shows. */
+  readonly shares: readonly number[];
   /** undefined: nothing is known of the token, or it was not in the loss. */
   readonly valueAt: (sample: SampleLine, t: number) => number | undefined;
 }
@@ -28,10 +30,13 @@ export interface View {
 const asNumber = (value: number | null | undefined): number | undefined =>
   typeof value === "number" ? value : undefined;
 
+const BOTH_WAYS = [-1, -0.5, 0, 0.5, 1];
+
 const weight: View = {
   name: "weight",
   neutral: 1,
   full: (clip) => clip,
+  shares: BOTH_WAYS,
   valueAt: ({ teacherLogProbs, evidenceWeights, tokenAdvantages }, t) =>
     teacherLogProbs.length === 0 || tokenAdvantages[t] === 0 ? undefined : asNumber(evidenceWeights[t]),
 };
@@ -41,17 +46,25 @@ const divergence: View = {
   name: "divergence",
   neutral: 0,
   full: () => 0.3,
+  shares: [0.1, 0.5, 1],
   valueAt: (sample, t) => (wasRead(sample, t) ? undefined : asNumber(sample.divergences?.[t])),
 };
 
 /** In nats. */
-const delta: View = { name: "delta", neutral: 0, full: () => 1, valueAt: deltaAt };
+const delta: View = { name: "delta", neutral: 0, full: () => 1, shares: BOTH_WAYS, valueAt: deltaAt };
 
 /** What there is to be seen in a completion. */
 export function viewOf({ divergences, teacherLogProbs, evidenceWeights }: SampleLine): View {
   if (divergences !== undefined) return divergence;
   return teacherLogProbs.length > 0 && evidenceWeights.length === 0 ? delta : weight;
 }
+
+/** What a legend shows of a view: values over its range of colours. */
+export const legendValues = ({ neutral, full, shares }: View, clip: number): number[] =>
+  shares.map((share) => neutral + share * full(clip));
+
+/** Strengths below it have no colour, which would be noise. */
+export const LEAST_STRENGTH = 0.05;
 
 /** From -1 to 1: how strongly a value is coloured, cool or warm. */
 export function strengthOf(value: number, { neutral, full }: View, clip: number): number {
@@ -60,8 +73,7 @@ export function strengthOf(value: number, { neutral, full }: View, clip: number)
 
 /** The style of a strength; empty: none. */
 function tint(strength: number): string {
-  // Below a twentieth a colour would be noise.
-  if (Math.abs(strength) < 0.05) return "";
+  if (Math.abs(strength) < LEAST_STRENGTH) return "";
   return `background:rgb(var(${strength > 0 ? "--more" : "--less"})/${(0.12 + 0.63 * Math.abs(strength)).toFixed(2)})`;
 }
 
@@ -71,10 +83,9 @@ export function styleAt(sample: SampleLine, t: number, clip: number): string {
   return value === undefined ? "" : tint(strengthOf(value, view, clip));
 }
 
-/** Values over a view's range, each in its colour. */
-function scale(view: View, shares: readonly number[], clip: number, text: (value: number) => string): Html[] {
-  const values = shares.map((share) => view.neutral + share * view.full(clip));
-  return values.map(
+/** The values of a legend, each in its colour. */
+function scale(view: View, clip: number, text: (value: number) => string): Html[] {
+  return legendValues(view, clip).map(
     (value) => html` <span class="t" style="${tint(strengthOf(value, view, clip))}">${text(value)}</span>`,
   );
 }
@@ -93,20 +104,20 @@ export function captionOf(
   }
   const views = new Set(samples.map(viewOf));
   if (views.has(divergence)) {
-    const shown = scale(divergence, [0.1, 0.5, 1], clip, short);
+    const shown = scale(divergence, clip, short);
     return {
       title: "Divergence from the teacher, token by token",
       about: html`The deeper the colour, the further the student's distribution is from the teacher's:${shown} nats and more. The update brings it nearer at every token, whatever the verdict.`,
     };
   }
   if (views.has(delta)) {
-    const shown = scale(delta, [-1, -0.5, 0.5, 1], clip, (value) => signed(value, 1));
+    const shown = scale(delta, clip, (value) => signed(value, 1));
     return {
       title: "What the teacher says of the drawn tokens",
       about: html`log P teacher \u2212 log P student of each token, which is its advantage or a part of it:${shown}.`,
     };
   }
-  const shown = scale(weight, [-1, -0.5, 0, 0.5, 1], clip, short);
+  const shown = scale(weight, clip, short);
   return {
     title: "Credit, token by token",
     about:

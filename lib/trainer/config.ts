@@ -70,7 +70,7 @@ export const trainSchema = {
     train: listOf(
       text("", ""),
       [],
-      "JSONL, JSON, CSV or Parquet files, folders of them, or patterns such as shards/*.jsonl.gz",
+      "JSONL, JSON, CSV, TSV or Parquet files, folders of them, or patterns such as shards/*.jsonl.gz",
     ),
     eval: listOf(text("", ""), [], "held-out files of the same kind; empty: no evaluation"),
     fields,

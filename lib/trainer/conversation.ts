@@ -1,4 +1,5 @@
 import type { CheckedReply, Environment, EnvironmentFault } from "../environments/environment.js";
+import { withTexts } from "../exact-json.js";
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import { continuation } from "../prompt/continuation.js";
@@ -130,7 +131,7 @@ class Conversations {
       {
         id: one.first.id,
         turn: one.turns,
-        messages: [...example.messages, ...one.messages],
+        messages: [...withTexts(example.messages), ...one.messages],
         completion: one.messages.at(-1)!.content,
         raw: this.tokenizer.decode(drawn),
         row: example.row,

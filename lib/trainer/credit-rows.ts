@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { exactJson } from "../exact-json.js";
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { Verifier } from "../verifiers/verifier.js";
@@ -77,7 +78,7 @@ export async function readCompletions(
       const count = completionsOf(example.row).length;
       verifier.check?.(example.row);
       const asked = offering(example, text.talk);
-      const key = JSON.stringify([asked.messages, asked.tools]);
+      const key = exactJson([asked.messages, asked.tools]);
       const group = groups.get(key) ?? [];
       // A later row may still belong to a group that is wanted.
       if (group.length === 0 && found >= limit) return;

@@ -101,6 +101,8 @@ export function dryRunText(plan: DryRun): string {
   const { config, rows, memory } = plan;
   const total = Object.values(memory).reduce((a, b) => a + b, 0);
   const shares = Object.entries(memory).filter(([, n]) => n > 0);
+  // What the policy does not tell.
+  const unknown = ["activations", "keyValueCache"].filter((name) => !(name in memory));
   const short = diskShortage(plan.disk);
   return [
     `model      ${config.model}: ${parametersText(plan)}, ${plan.maxLength} tokens`,
@@ -114,7 +116,7 @@ export function dryRunText(plan: DryRun): string {
     ...environmentText(plan),
     ...stepText(plan),
     `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +
-      ("activations" in memory ? "" : ", and activations"),
+      (unknown.length === 0 ? "" : `, and ${unknown.join(" and ")}`),
     `disk       ${diskText(plan.disk)}`,
     ...(short === undefined ? [] : [`           ${short}`]),
     ...successText(plan),

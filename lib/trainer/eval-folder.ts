@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
+import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
 import { makeFolder } from "../policy/folder.js";
 import { giveUpAll, releasing, writeWhole, writing } from "./durable.js";
@@ -20,6 +21,8 @@ const METRICS_FILE = "metrics.json";
 export interface EvaluationRecord {
   /** Of rlsd. */
   readonly version: string;
+  /** Of the CPU: others draw other tokens where two are almost as likely. */
+  readonly instructionSet: string;
   readonly model: string;
   readonly data: readonly string[];
   /** Of the weights; null: a hook loads them, and only it knows what they are. */
@@ -35,7 +38,7 @@ export interface EvaluationRecord {
 export function rowsFingerprint(prompts: readonly Prompted[]): string {
   const hash = createHash("sha256");
   for (const { ids, text, example } of prompts) {
-    hash.update(JSON.stringify([example.id, text, [...ids], example.messages, example.answer, example.row]));
+    hash.update(exactJson([example.id, text, [...ids], example.messages, example.answer, example.row]));
   }
   return hash.digest("hex");
 }
@@ -53,6 +56,9 @@ function differences(before: EvaluationRecord, now: EvaluationRecord): string[] 
       ? []
       : ["the tokens that end a completion"]),
     ...settings,
+    ...(before.instructionSet === now.instructionSet
+      ? []
+      : [`the instructions of the processor (${before.instructionSet}; RLSD_ISA asks for them where it has them)`]),
     ...(before.version === now.version ? [] : [`the version of rlsd (${before.version})`]),
   ];
 }

@@ -1,5 +1,6 @@
 import { checkFunction, checkObject, checkPath, checkPaths, checkSignal } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { instructionSet } from "../ops/backend-info.js";
 import type { Policy } from "../policy/policy.js";
 import { startVerifier } from "../verifiers/start.js";
 import { packageVersion } from "../version.js";
@@ -86,6 +87,7 @@ function recordOf(
   const { samples, temperature } = evaluation;
   return {
     version: packageVersion(),
+    instructionSet: instructionSet(),
     model: o.model,
     data: o.held,
     weights: o.weights,

@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { withTexts } from "../exact-json.js";
 import { toVerdict } from "../verifiers/function.js";
 import type { Verdict, Verifier } from "../verifiers/verifier.js";
 import type { ResolvedConfig } from "./config.js";
@@ -38,7 +39,7 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
   const sample = {
     id: rollout.id,
     prompt: conversation?.prompt ?? text,
-    messages: example.messages,
+    messages: withTexts(example.messages),
     completion: rollout.text,
     finish: rollout.finish,
     row: example.row,

@@ -1,7 +1,8 @@
 /** What the largest step of a run takes in memory. */
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
+import type { CachedDraw } from "../policy/cache-bytes.js";
 import { isWeightFile } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { ALGORITHMS, asksTeacher, imitates } from "./algorithms.js";
@@ -12,34 +13,6 @@ import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import { parametersOf } from "./student.js";
 
-/** Bytes of one token in the key and value cache, from the model's own configuration. */
-async function cacheBytesPerToken(model: string): Promise<number> {
-  const file = join(await modelUnder(model), "config.json");
-  const json = JSON.parse(await readFile(file, "utf8")) as Record<string, number | undefined>;
-  const heads = json.num_attention_heads ?? 1;
-  const headDim = json.head_dim ?? (json.hidden_size ?? 0) / heads;
-  return 2 * (json.num_hidden_layers ?? 0) * (json.num_key_value_heads ?? heads) * headDim * 4;
-}
-
-/** Prompts of one call, completions of each, tokens of the longest of both. */
-interface Drawn {
-  readonly prompts: number;
-  readonly count: number;
-  readonly promptTokens: number;
-  readonly maxTokens: number;
-}
-
-/** Tokens of a block of the cache (docs/engine.md, "Sampling"). */
-const BLOCK_TOKENS = 64;
-
-/** Tokens in the cache where every completion has its full length: the blocks that a prompt fills are there once. */
-function cachedTokens({ prompts, count, promptTokens, maxTokens }: Drawn, maxSequences: number): number {
-  const sequences = Math.min(prompts * count, maxSequences);
-  const shared = promptTokens - (promptTokens % BLOCK_TOKENS);
-  const own = Math.ceil((promptTokens - shared + maxTokens) / BLOCK_TOKENS) * BLOCK_TOKENS;
-  return Math.ceil(sequences / count) * shared + sequences * own;
-}
-
 /** The largest step that there may be, in tokens. */
 export interface StepShape {
   readonly sequences: number;
@@ -48,7 +21,7 @@ export interface StepShape {
   readonly tokens: number;
   /** Those that are computed: a prompt once for its completions. */
   readonly computed: number;
-  readonly drawn: Drawn;
+  readonly drawn: CachedDraw;
 }
 
 export function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials): StepShape {
@@ -103,9 +76,6 @@ export async function memoryOf(
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
   const algorithm = ALGORITHMS[config.algorithm]!;
-  // Of conversations all stay in the cache until the last of them has ended.
-  const atOnce = config.environment === null ? policy.maxSequences : undefined;
-  const cached = cachedTokens(shape.drawn, atOnce ?? Number.POSITIVE_INFINITY);
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,
@@ -116,9 +86,17 @@ export async function memoryOf(
         ]
       : 0,
     reference: algorithm.objective(config).klCoef > 0 ? copy : 0,
-    keyValueCache: cached * (await cacheBytesPerToken(config.model)),
+    ...(policy.cacheBytes !== undefined && {
+      keyValueCache: policy.cacheBytes(shape.drawn) * timesKept(config, policy, shape),
+    }),
     ...activationsOf(config, policy, shape),
   };
+}
+
+/** Of conversations all stay in the cache until the last of them has ended, also those that are not drawn at once. */
+function timesKept({ environment }: ResolvedConfig, { maxSequences }: Policy, { drawn }: StepShape): number {
+  if (environment === null || maxSequences === undefined) return 1;
+  return Math.max(1, (drawn.prompts * drawn.count) / maxSequences);
 }
 
 /** A chunk of logits, of a vocabulary of any size (docs/engine.md, "Memory"). */

@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { instructionSet } from "../ops/backend-info.js";
 import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
@@ -53,9 +54,12 @@ export interface SampleLine {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
-/** config.json: every setting, and which version wrote it. */
+/** config.json: every setting, and what computes the steps to come. */
 export interface RunConfig {
+  /** Of rlsd. */
   readonly version: string;
+  /** Instructions of the CPU, as `rlsd doctor` names them. Absent in runs of earlier versions. */
+  readonly instructionSet?: string | undefined;
   readonly config: Readonly<Record<string, unknown>>;
 }
 
@@ -118,10 +122,11 @@ export class RunFolder {
     );
   }
 
-  /** config.json says the settings of the steps to come: a run that is stopped again goes on with them. */
+  /** config.json is of the steps to come: a run that is stopped again goes on with those settings. */
   private async settle(config: RunConfig): Promise<void> {
-    const before = JSON.stringify((await readRunConfig(this.path)).config);
-    if (recorded(config.config) === before) return;
+    const before = await readRunConfig(this.path);
+    const same = before.instructionSet === config.instructionSet;
+    if (same && recorded(config.config) === JSON.stringify(before.config)) return;
     await writeWhole(join(this.path, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
   }
 
@@ -192,13 +197,20 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
     const read = JSON.parse(await readFile(file, "utf8")) as Partial<RunConfig> | null;
     // A model's folder has a config.json too.
     if (typeof read?.version === "string" && typeof read.config === "object" && read.config !== null) {
-      return { version: read.version, config: read.config };
+      const { version, instructionSet, config } = read;
+      return { version, ...(instructionSet !== undefined && { instructionSet }), config };
     }
     throw new Error("no run wrote its config.json");
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${path} is not a run folder: ${why}`, { cause: error });
   }
+}
+
+/** The instructions that computed a run until now, where they are not those of this process; null: they are, or are not known. */
+export async function otherInstructions(run: string): Promise<string | null> {
+  const { instructionSet: earlier } = await readRunConfig(run);
+  return earlier === undefined || earlier === instructionSet() ? null : earlier;
 }
 
 /** Puts a page into a run's folder or beside it, in one stroke: a reader sees the old page or the new one. */

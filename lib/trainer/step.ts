@@ -62,13 +62,12 @@ async function askTeacher(
   { config, materials, privileged, teacher, signal }: StepContext,
   step: number,
   collected: Collected,
-  advantages: Float32Array,
+  worth: Float32Array,
 ): Promise<EvidenceResult> {
   const view = ALGORITHMS[config.algorithm]!.teacherView(config, step);
   if (teacher === undefined || view === "none") return NO_EVIDENCE;
   const { block, prompter } = materials;
   const { rollouts, verdicts } = collected;
-  const worth = worthOf(collected, advantages, config);
   const options = { config, block, prompter, privileged, signal };
   if (view === "log-probs") return gatherEvidence(teacher.policy, rollouts, verdicts, worth, options);
   return { ...NO_EVIDENCE, ...teacherPrompts(teacher.policy, rollouts, verdicts, worth, options) };
@@ -162,23 +161,18 @@ function sampleLines(
   });
 }
 
-function groupMetrics(
-  collected: Collected,
-  advantages: Float32Array,
-  evidence: EvidenceResult,
-  config: ResolvedConfig,
-): Numbers {
+function groupMetrics(collected: Collected, worth: Float32Array, evidence: EvidenceResult): Numbers {
   const rewards = collected.verdicts.map((verdict) => verdict.reward);
   const { groups, zeroVariance, unjudged } = summarizeGroups(
     rewards,
     collected.rollouts.map((one) => one.group),
   );
-  const worth = worthOf(collected, advantages, config).filter((one) => one !== 0).length;
+  const asked = worth.filter((one) => one !== 0).length;
   return {
     groups,
     zeroVarianceFraction: zeroVariance / groups,
     unjudgedGroups: unjudged,
-    noPrivilegeFraction: worth === 0 ? 0 : evidence.withoutPrivilege / worth,
+    noPrivilegeFraction: asked === 0 ? 0 : evidence.withoutPrivilege / asked,
     teacherSequences: evidence.prompts.filter((prompt) => prompt !== undefined).length,
     truncatedPrivilege: evidence.prompts.filter((prompt) => prompt?.truncated).length,
     ...(evidence.withoutContrast > 0 && { withoutContrast: evidence.withoutContrast }),
@@ -227,7 +221,8 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
 
   const total = collected.rollouts.length;
   context.onStage?.({ step, doing: "teacher", total });
-  const evidence = await askTeacher(context, step, collected, advantages);
+  const worth = worthOf(collected, advantages, config);
+  const evidence = await askTeacher(context, step, collected, worth);
   watch.lap("teacher");
 
   context.onStage?.({ step, doing: "update", total });
@@ -253,7 +248,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
       step,
       kind: "train",
       ...rollouts,
-      ...groupMetrics(collected, advantages, evidence, config),
+      ...groupMetrics(collected, worth, evidence),
       ...learned.metrics,
       learningRate: learningRateOf(step, config.steps, config.optimizer),
       time: { ...watch.times, total: watch.total, tokensPerSecond: rollouts.tokens! / seconds },

@@ -56,6 +56,8 @@ export interface RunStart extends ParameterCounts {
   readonly disk: DiskPlan;
   /** Updates made before, in a run that goes on. */
   readonly step: number;
+  /** The CPU's instructions that made those, where they are others now: what follows agrees with them to float32 tolerance. */
+  readonly earlierInstructionSet: string | null;
 }
 
 export interface TrainSummary {

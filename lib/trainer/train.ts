@@ -1,52 +1,29 @@
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { performance } from "node:perf_hooks";
-import { packageVersion } from "../version.js";
 import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
-  INITIAL_STATE,
   isPruned,
   lastCheckpoint,
   pruneCheckpoints,
   type RunState,
-  removePartials,
   saveCheckpoint,
-  tellingMend,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { type DiskPlan, planDisk, requireRoom } from "./disk.js";
-import { giveUpAll, releasing } from "./durable.js";
+import { releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
-import { newFolder } from "./new-folder.js";
+import { closeRun, openRun, type Run } from "./open-run.js";
 import type { Prediction } from "./predict.js";
-import { disposeMaterials, heldOutInTraining, type Materials, prepare } from "./prepare.js";
+import { heldOutInTraining } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
-import { type MetricsLine, RunFolder, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
-import { lockRun } from "./run-lock.js";
+import { type MetricsLine, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
 import { sftStep } from "./sft.js";
-import { type StepContext, trainStep } from "./step.js";
-import { parametersOf, textFolder } from "./student.js";
+import { trainStep } from "./step.js";
+import { parametersOf } from "./student.js";
 import { checkHooks, type TrainHooks, type TrainSummary } from "./train-hooks.js";
-import { VerdictJournal } from "./verdict-journal.js";
-import { disposeWeights, loadWeights, saveConstants, type Weights } from "./weights.js";
-
-/** The run between its steps. */
-interface Run {
-  readonly config: ResolvedConfig;
-  readonly hooks: TrainHooks;
-  readonly folder: RunFolder;
-  readonly weights: Weights;
-  readonly materials: Materials;
-  readonly context: StepContext;
-  readonly journal: VerdictJournal;
-  readonly disk: DiskPlan;
-  readonly accuracies: number[];
-  /** The last checkpoint. */
-  saved: { readonly state: RunState; readonly path: string } | undefined;
-}
 
 /** What the model answers to the first held-out rows, where steps have no completions to log. */
 function heldOutSamples({ config, materials }: Run, step: number, predictions: readonly Prediction[]): SampleLine[] {
@@ -115,101 +92,6 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
   }
 }
 
-type Unlock = () => Promise<void>;
-
-async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Checkpoint | undefined, unlock?: Unlock) {
-  const settings = { version: packageVersion(), config };
-  if (hooks.resume === undefined || unlock === undefined) {
-    return RunFolder.create(config.output || newFolder(config.algorithm), settings);
-  }
-  const offsets = from?.offsets ?? { metrics: 0, samples: 0 };
-  const folder = await RunFolder.resume(hooks.resume, settings, offsets, unlock);
-  return releasing(
-    () => folder.close(),
-    async () => {
-      await removePartials(folder);
-      return folder;
-    },
-  );
-}
-
-/** What a run works with, in its folder; the folder is closed again where that fails. */
-async function openIn(
-  folder: RunFolder,
-  { reward }: ResolvedConfig,
-  weights: Weights,
-  from: Checkpoint | undefined,
-): Promise<VerdictJournal> {
-  return releasing(
-    () => folder.close(),
-    async () => {
-      // Of a run without steps it may be that nothing had been kept: no step asked for it.
-      if (from === undefined || from.state.step === 0) await saveConstants(folder, weights);
-      return VerdictJournal.open(join(folder.checkpoints, "verdicts.jsonl"), reward);
-    },
-  );
-}
-
-async function openPrepared(o: {
-  readonly config: ResolvedConfig;
-  readonly hooks: TrainHooks;
-  readonly from: Checkpoint | undefined;
-  readonly weights: Weights;
-  readonly materials: Materials;
-  readonly unlock: Unlock | undefined;
-}): Promise<{ run: Run; state: RunState }> {
-  const { config, hooks, from, weights, materials, unlock } = o;
-  const text = await textFolder(config, from);
-  const disk = await planDisk(config, weights.policy, text, hooks.resume);
-  // What a hook's policies write is not known.
-  if (hooks.loadPolicy === undefined) requireRoom(disk);
-  const folder = await openFolder(config, hooks, from, unlock);
-  const journal = await openIn(folder, config, weights, from);
-  const signal = hooks.signal ?? new AbortController().signal;
-  const context: StepContext = {
-    config,
-    materials,
-    ...weights,
-    journal,
-    privileged: hooks.privileged,
-    signal,
-    onStage: hooks.onStage,
-  };
-  const run: Run = { config, hooks, folder, weights, materials, context, journal, disk, accuracies: [], saved: from };
-  return { run, state: from?.state ?? INITIAL_STATE };
-}
-
-async function openLocked(config: ResolvedConfig, hooks: TrainHooks, unlock?: Unlock) {
-  const run = hooks.resume === undefined ? undefined : resolve(hooks.resume);
-  const from = run === undefined ? undefined : await lastCheckpoint(run);
-  const load = () => loadWeights(config, from, hooks.loadPolicy);
-  const weights = await (run === undefined ? load() : tellingMend(run, load));
-  return releasing(
-    () => disposeWeights(weights),
-    async () => {
-      const materials = await prepare(config, weights.policy, hooks.signal, await textFolder(config, from));
-      const begin = () => openPrepared({ config, hooks, from, weights, materials, unlock });
-      return releasing(() => disposeMaterials(materials), begin);
-    },
-  );
-}
-
-async function openRun(config: ResolvedConfig, hooks: TrainHooks): Promise<{ run: Run; state: RunState }> {
-  if (hooks.resume === undefined) return openLocked(config, hooks);
-  // Before the checkpoint is read: what another process adds until then must not be cut off.
-  const unlock = await lockRun(hooks.resume);
-  return releasing(unlock, () => openLocked(config, hooks, unlock));
-}
-
-async function close({ folder, journal, materials, weights }: Run): Promise<void> {
-  await giveUpAll(
-    () => disposeMaterials(materials),
-    () => disposeWeights(weights),
-    () => journal.close(),
-    () => folder.close(),
-  );
-}
-
 /** All of a run that is open, and what it came to. `start` is when it was called. */
 async function complete(run: Run, begin: RunState, start: number): Promise<TrainSummary> {
   const { config, hooks, folder, materials, accuracies } = run;
@@ -221,7 +103,7 @@ async function complete(run: Run, begin: RunState, start: number): Promise<Train
     skipped: materials.skipped,
     heldOutInTraining: heldOutInTraining(materials),
     withoutPrivileged: rowsWithoutPrivilege(materials.train, config, hooks.privileged),
-    disk: run.disk,
+    ...run.begun,
     step: begin.step,
   });
   const { state, interrupted } = await loop(run, begin);
@@ -280,9 +162,9 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
   }
   const { run, state: begin } = await openRun(config, hooks);
   const summary = await releasing(
-    () => close(run),
+    () => closeRun(run),
     () => complete(run, begin, start),
   );
-  await close(run);
+  await closeRun(run);
   return summary;
 }

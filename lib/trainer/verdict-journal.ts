@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
+import { exactJson } from "../exact-json.js";
 import type { RewardSetting } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import { LineFile } from "./durable.js";
@@ -119,5 +120,4 @@ export class VerdictJournal {
   }
 }
 
-const hash = (value: unknown): string =>
-  createHash("sha256").update(JSON.stringify(value)).digest("base64url").slice(0, 22);
+const hash = (value: unknown): string => createHash("sha256").update(exactJson(value)).digest("base64url").slice(0, 22);

@@ -15,3 +15,9 @@ export type FromWorker =
   | { readonly kind: "ready" }
   | { readonly kind: "failed"; readonly code: `ERR_RLSD_${string}`; readonly message: string }
   | { readonly kind: "verdict"; readonly id: number; readonly verdict: unknown };
+
+/**
+ * Descriptor, in a worker process, of a pipe that nothing is written to. It closes when the process that started the worker
+ * ends, and when the thread of it that did so ends.
+ */
+export const LIFELINE = 4;

@@ -1,11 +1,13 @@
 /**
  * One child process and everything in its process group. It is killed by SIGKILL, which no code inside can catch, and it
- * kills itself when this process is gone (see worker.ts), so none outlives its parent.
+ * kills itself when this process or this thread is gone (see watchdog.ts), so none outlives its parent.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
+import { killGroup } from "./kill-group.js";
+import { type FromWorker, LIFELINE, type ToWorker, type WorkerSpec } from "./wire.js";
 
 const STDERR_KEPT = 4000;
 const PAGE_BYTES = 4096;
@@ -17,14 +19,6 @@ export function workerModule(room: string, name: string): URL {
 }
 
 const alive = new Set<number>();
-
-function killGroup(pid: number): void {
-  try {
-    process.kill(process.platform === "win32" ? pid : -pid, "SIGKILL");
-  } catch {
-    // ESRCH: the whole group has gone already.
-  }
-}
 
 function killAll(): void {
   for (const pid of alive) killGroup(pid);
@@ -68,8 +62,10 @@ export class WorkerProcess {
       detached: true,
       execArgv: [`--max-old-space-size=${oldSpaceMb}`],
       serialization: "advanced",
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
+      stdio: ["ignore", "ignore", "pipe", "ipc", "pipe"],
     });
+    const lifeline = this.#child.stdio?.[LIFELINE] as Socket | null | undefined;
+    lifeline?.on("error", () => {}).unref();
     const { pid } = this.#child;
     if (pid !== undefined) {
       if (alive.size === 0) process.on("exit", killAll);
@@ -89,6 +85,7 @@ export class WorkerProcess {
         if (alive.size === 0) process.off("exit", killAll);
       }
       this.#child.stderr?.destroy();
+      lifeline?.destroy();
       this.#disconnected ||= !this.#child.connected;
       settle();
     };

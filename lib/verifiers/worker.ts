@@ -6,21 +6,9 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { RlsdError } from "../errors.js";
 import { withPlace } from "./error-place.js";
+import { killGroup } from "./kill-group.js";
 import { createJudge } from "./registry.js";
 import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
-
-/**
- * A thread that kills this process group once the parent is gone. The main thread cannot do that itself: it may be in a loop
- * that never ends.
- */
-const WATCHDOG = `
-const { workerData: parent } = require("node:worker_threads");
-setInterval(() => {
-  if (process.ppid === parent) return;
-  try { process.kill(-process.pid, "SIGKILL"); } catch {}
-  process.kill(process.pid, "SIGKILL");
-}, 500);
-`;
 
 function send(message: FromWorker): void {
   process.send?.(message);
@@ -62,14 +50,12 @@ async function start({ maker, spec }: WorkerSpec): Promise<WorkerJudge | undefin
   }
 }
 
-const watchdog = new Worker(WATCHDOG, {
-  eval: true,
-  workerData: process.ppid,
+const watchdog = new Worker(new URL("./watchdog.js", import.meta.url), {
   resourceLimits: { maxOldGenerationSizeMb: 16 },
 });
 const watched = once(watchdog, "online");
 watchdog.unref();
-process.on("disconnect", () => process.exit());
+process.on("disconnect", () => killGroup(process.pid));
 
 let made: Promise<WorkerJudge | undefined> = Promise.resolve(undefined);
 let last: Promise<void> = Promise.resolve();

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { exactJson, parseExact } from "../../lib/exact-json.js";
 import { createTokenizer } from "../../lib/policy/tokenizer.js";
 import { type ChatTemplate, createChatTemplate } from "../../lib/prompt/chat-template.js";
 import type { ChatMessage, Tool, ToolCall } from "../../lib/prompt/messages.js";
@@ -15,7 +16,7 @@ interface Given {
   readonly messages: readonly unknown[];
   readonly tools?: readonly unknown[];
 }
-export const conversations = JSON.parse(readFixture("tools/conversations.json")) as Record<string, Given>;
+export const conversations = parseExact(readFixture("tools/conversations.json")) as Record<string, Given>;
 type Rendered = string | { readonly error: string };
 /** What transformers makes of each conversation by each template, with the words that open a turn and without. */
 export const expected = JSON.parse(readFixture("tools/expected.json")) as Record<
@@ -43,6 +44,6 @@ export const result = { role: "tool", content: "3" };
 /** A new file with these rows. */
 export function rowsFile(rows: readonly unknown[]): string {
   const file = join(mkdtempSync(join(tmpdir(), "rlsd-tools-")), "rows.jsonl");
-  writeFileSync(file, rows.map((row) => JSON.stringify(row)).join("\n"));
+  writeFileSync(file, rows.map((row) => exactJson(row)).join("\n"));
   return file;
 }

@@ -1,9 +1,11 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { readConfigFile } from "../../lib/trainer/config-file.js";
 import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
-import { ensureBuilt, fixture, isAlive, never, sample, until } from "./support.js";
+import { ensureBuilt, fixture, hasEnded, isAlive, never, root, sample, until } from "./support.js";
 
 const PROGRAM = fixture("grade.py");
 const made: WorkerVerifier[] = [];
@@ -69,6 +71,21 @@ test("a program that hangs, fails or grows costs one sample, and is started agai
   });
   if (process.platform === "linux") expect(await ask(verifier, "grow")).toMatchObject({ reason: "out-of-memory" });
   expect((await ask(verifier, "right")).reward).toBe(1);
+});
+
+test("a program that hangs does not outlive a process that was killed", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-command-"));
+  const pidFile = join(folder, "pid");
+  const code = "import os,sys\nopen(sys.argv[1],'w').write(str(os.getpid()))\nwhile True: pass";
+  const spec = { type: "command", command: ["python3", "-c", code, pidFile], deadlineMs: 600_000 };
+  const source = `
+    import { createVerifier } from ${JSON.stringify(pathToFileURL(join(root, "dist/verifiers/registry.js")).href)};
+    createVerifier(${JSON.stringify(spec)}).verify({ id: "a", prompt: "", completion: "", finish: "stop", row: {} });`;
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", source], { stdio: "inherit" });
+  await until(() => existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "");
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  parent.kill("SIGKILL");
+  await until(() => hasEnded(pid));
 });
 
 test("a program that is not there, or that ends at once, is told before anything is judged", async () => {

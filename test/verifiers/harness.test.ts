@@ -1,7 +1,9 @@
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict } from "../../lib/verifiers/verifier.js";
 import {
@@ -10,6 +12,7 @@ import {
   ensureBuilt,
   fixture,
   harness,
+  hasEnded,
   isAlive,
   MISBEHAVE,
   never,
@@ -128,9 +131,7 @@ test("a killed worker takes the processes it started with it", async () => {
   const verdict = await harness().verify(sample("spawn", { pidFile }), never);
   expect(verdict.reason).toBe("timeout");
   const pid = Number(readFileSync(pidFile, "utf8"));
-  // An orphan that was killed may wait for a while until the system's first process reaps it.
-  const ended = () => !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  await until(ended);
+  await until(() => hasEnded(pid));
   rmSync(folder, { recursive: true });
 });
 
@@ -222,5 +223,13 @@ test("a worker in an endless loop does not outlive a parent that was killed", as
   });
   expect(isAlive(pid)).toBe(true);
   parent.kill("SIGKILL");
-  await until(() => !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1")));
+  await until(() => hasEnded(pid));
+});
+
+test("a worker in an endless loop does not outlive the thread that started it", async () => {
+  const thread = new Worker(fixture("orphan.mjs"), { argv: [MISBEHAVE] });
+  const [pid] = (await once(thread, "message")) as [number];
+  expect(isAlive(pid)).toBe(true);
+  await thread.terminate();
+  await until(() => hasEnded(pid));
 });

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createVerifier, type VerifierSpec, type WorkerVerifier } from "../../lib/verifiers/registry.js";
 import type { Sample, Verdict } from "../../lib/verifiers/verifier.js";
@@ -93,6 +93,10 @@ export function isAlive(pid: number): boolean {
     return false;
   }
 }
+
+/** Gone, or an orphan that waits until the system's first process reaps it. */
+export const hasEnded = (pid: number): boolean =>
+  !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
 
 /** Until `done` holds; fails after `ms`. */
 export async function until(done: () => boolean, ms = 60_000): Promise<void> {

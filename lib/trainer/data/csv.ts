@@ -1,4 +1,9 @@
-/** CSV as RFC 4180 has it: commas, records that end at a line break, fields in quotes that hold both, a quote in them twice. */
+/**
+ * CSV as RFC 4180 has it, and the same with tabs: records that end at a line break, fields in quotes that hold that and the
+ * separator, a quote in them twice.
+ */
+
+export type Separator = "," | "\t";
 
 /** What a record comes to: its fields, or what is wrong with it. */
 export type CsvRecord = { readonly fields: readonly string[] } | { readonly problem: string };
@@ -8,6 +13,11 @@ export class CsvRecords {
   #fields: string[] = [];
   /** What a field in quotes has so far; undefined: none is open. */
   #quoted: string | undefined;
+  readonly #separator: Separator;
+
+  constructor(separator: Separator) {
+    this.#separator = separator;
+  }
 
   /** Characters of a field in quotes that goes on in the next line; undefined: none does. */
   get open(): number | undefined {
@@ -31,11 +41,11 @@ export class CsvRecords {
     }
   }
 
-  /** A field without quotes; where it ends: at a comma, or where the line does. */
+  /** A field without quotes; where it ends: at a separator, or where the line does. */
   #plain(line: string, at: number): number {
-    const comma = line.indexOf(",", at);
-    this.#fields.push(comma < 0 ? line.slice(at).replace(/\r$/, "") : line.slice(at, comma));
-    return comma < 0 ? line.length : comma;
+    const end = line.indexOf(this.#separator, at);
+    this.#fields.push(end < 0 ? line.slice(at).replace(/\r$/, "") : line.slice(at, end));
+    return end < 0 ? line.length : end;
   }
 
   /** The same of a field in quotes; undefined: it goes on in the next line. */
@@ -56,7 +66,7 @@ export class CsvRecords {
   #closed(line: string, at: number): number | CsvRecord {
     this.#fields.push(this.#quoted!);
     this.#quoted = undefined;
-    if (line[at] === ",") return at;
+    if (line[at] === this.#separator) return at;
     const rest = line.slice(at);
     if (rest === "" || rest === "\r") return line.length;
     return {

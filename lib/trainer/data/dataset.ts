@@ -46,8 +46,12 @@ function textAt(row: Row, path: string | null): string | null {
 }
 
 /** A row's own answer: that of its trace's column, or the conversation's. A text: what is wrong with it. */
-function replyAt(row: Row, path: string | null, own: ChatMessage | null): ChatMessage | null | string {
-  const turns = path === null ? undefined : toReply(valueAt(row, path), path);
+function replyAt(
+  { row, exact }: { readonly row: Row; readonly exact: Row },
+  path: string | null,
+  own: ChatMessage | null,
+): ChatMessage | null | string {
+  const turns = path === null ? undefined : toReply(valueAt(exact, path), path);
   if (turns !== undefined) return turns ?? own;
   const text = textAt(row, path);
   return text === null ? own : { role: "assistant", content: text };
@@ -59,16 +63,17 @@ function toExample(
   fields: FieldMap | null,
   system: string | null,
 ): Example | Problem {
-  const { where, row } = placed;
+  const { where, row, exact = row } = placed;
   // Where no row of a file can be read, there are no columns.
-  if (row === undefined || fields === null) return { where, problem: placed.problem ?? "unreadable" };
+  if (row === undefined || exact === undefined || fields === null)
+    return { where, problem: placed.problem ?? "unreadable" };
   const column = fields.messages ?? fields.prompt!;
-  const asked = valueAt(row, column);
+  const asked = valueAt(exact, column);
   const conversation = toConversation(fields.messages === null ? asked : messagesAt(asked), column);
   if (typeof conversation === "string") return { where, problem: conversation };
-  const tools = fields.tools === null ? [] : toTools(valueAt(row, fields.tools));
+  const tools = fields.tools === null ? [] : toTools(valueAt(exact, fields.tools));
   if (typeof tools === "string") return { where, problem: `column "${fields.tools}": ${tools}` };
-  const reply = replyAt(row, fields.trace, conversation.reply);
+  const reply = replyAt({ row, exact }, fields.trace, conversation.reply);
   if (typeof reply === "string") return { where, problem: reply };
   const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
   return {

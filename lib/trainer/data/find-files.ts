@@ -42,7 +42,7 @@ async function filesOf(folder: string): Promise<string[]> {
   const files = paths.flat();
   if (files.length === 0) {
     fail(
-      `${folder} has no data files (JSONL, JSON, CSV or Parquet): it ${holds(names)}. Folders in it are for a pattern: ${join(folder, "**", "*.jsonl")}.`,
+      `${folder} has no data files (JSONL, JSON, CSV, TSV or Parquet): it ${holds(names)}. Folders in it are for a pattern: ${join(folder, "**", "*.jsonl")}.`,
     );
   }
   // Kinds that differ in their compression are one; a file that is there twice would be read twice.

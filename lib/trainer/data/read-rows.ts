@@ -1,18 +1,20 @@
 import { isUtf8 } from "node:buffer";
 import { extname } from "node:path";
 import { RlsdError } from "../../errors.js";
+import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
-import { CsvRecords } from "./csv.js";
+import { CsvRecords, type Separator } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
-import { parseExact } from "./json.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
 /** A row and where it stands, as `file:line` (or `file:row` for files without lines). */
 export interface PlacedRow {
   readonly where: string;
-  /** A row that could not be read has a problem in place of columns. */
+  /** A row that could not be read has a problem in place of columns. An integer beyond 2^53 is a text of its digits. */
   readonly row?: Row;
+  /** The row with those as BigInt, where it has any: for calls of tools, which are told as they are. */
+  readonly exact?: Row;
   readonly problem?: string;
 }
 
@@ -22,7 +24,10 @@ const typeName = (value: unknown): string =>
   value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
 
 function placed(where: string, value: unknown): PlacedRow {
-  if (isRow(value)) return { where, row: value };
+  if (isRow(value)) {
+    const row = withTexts(value);
+    return row === value ? { where, row } : { where, row, exact: value };
+  }
   return { where, problem: `expected an object but found ${typeName(value)}` };
 }
 
@@ -71,12 +76,12 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
 }
 
 /**
- * Parquet's 64-bit integers come as BigInt: numbers where that is exact, else text. Dates become ISO text. A field of an object
+ * Parquet's 64-bit integers come as BigInt: numbers where that is exact. Dates become ISO text. A field of an object
  * inside a column cannot be missing there, only null: such as arguments of other rows' tool calls.
  */
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") {
-    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value.toString();
+    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
   }
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.map(plain);
@@ -112,8 +117,27 @@ async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
   }
 }
 
+/** What separates fields, and how a file with it is read. */
+const SEPARATORS = [
+  { separator: ",", named: "comma", several: "commas", mend: "name it .csv" },
+  { separator: "\t", named: "tab", several: "tabs", mend: "name it .tsv" },
+  {
+    separator: ";",
+    named: "semicolon",
+    several: "semicolons",
+    mend: "save it with commas, or with tabs as .tsv",
+  },
+] as const;
+
+const nameOf = (separator: Separator): string => SEPARATORS.find((one) => one.separator === separator)!.named;
+
 /** Columns by the names of a header, which are all different. */
-function headerOf(file: string, names: readonly string[]): readonly string[] {
+function headerOf(file: string, names: readonly string[], separator: Separator): readonly string[] {
+  const other = SEPARATORS.find((one) => names.length === 1 && names[0]!.includes(one.separator));
+  if (other !== undefined && other.separator !== separator) {
+    const message = `${file}: its first line has no ${nameOf(separator)}, but ${other.several}, and looks as if these separated its columns: ${other.mend}.`;
+    throw new RlsdError("ERR_RLSD_DATA", message);
+  }
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice === undefined) return names;
   throw new RlsdError(
@@ -122,17 +146,20 @@ function headerOf(file: string, names: readonly string[]): readonly string[] {
   );
 }
 
-function csvRow(names: readonly string[], fields: readonly string[]): Row | string {
+function csvRow(names: readonly string[], fields: readonly string[], separator: Separator): Row | string {
   if (fields.length === names.length) return Object.fromEntries(names.map((name, i) => [name, fields[i]!]));
-  return `it has ${fields.length} fields, but the first line names ${names.length} columns: a field with a comma in it stands in quotes`;
+  return `it has ${fields.length} fields, but the first line names ${names.length} columns: a field with a ${nameOf(separator)} in it stands in quotes`;
 }
 
 /** Characters of one field: where a quote is forgotten, it takes in all that follows. */
 const MOST_OF_FIELD = 2 ** 28;
 
 /** The records of a file, each with the line where it begins; a text: what is wrong with one. */
-async function* csvRecords(file: string): AsyncGenerator<{ where: string; record: readonly string[] | string }> {
-  const records = new CsvRecords();
+async function* csvRecords(
+  file: string,
+  separator: Separator,
+): AsyncGenerator<{ where: string; record: readonly string[] | string }> {
+  const records = new CsvRecords(separator);
   let [number, begun] = [0, 1];
   for await (const line of linesIn(fileBytes(file), file)) {
     number++;
@@ -145,7 +172,7 @@ async function* csvRecords(file: string): AsyncGenerator<{ where: string; record
       yield { where, record: ENCODING };
       continue;
     }
-    if (records.open === undefined && text.trim() === "") continue;
+    if (records.open === undefined && text.trim() === "" && !text.includes(separator)) continue;
     const record = records.add(text);
     if (record !== undefined) yield { where, record: "problem" in record ? record.problem : record.fields };
     if ((records.open ?? 0) > MOST_OF_FIELD) break;
@@ -157,28 +184,33 @@ async function* csvRecords(file: string): AsyncGenerator<{ where: string; record
   );
 }
 
-async function* readCsv(file: string): AsyncGenerator<PlacedRow> {
+async function* readSeparated(file: string, separator: Separator): AsyncGenerator<PlacedRow> {
   let names: readonly string[] | undefined;
-  for await (const { where, record } of csvRecords(file)) {
+  for await (const { where, record } of csvRecords(file, separator)) {
     if (names === undefined) {
       if (typeof record === "string") throw new RlsdError("ERR_RLSD_DATA", `${where}: ${record}.`);
-      names = headerOf(file, record);
+      names = headerOf(file, record, separator);
       continue;
     }
-    const row = typeof record === "string" ? record : csvRow(names, record);
+    const row = typeof record === "string" ? record : csvRow(names, record, separator);
     yield typeof row === "string" ? { where, problem: row } : { where, row };
   }
 }
+
+const readCsv = (file: string) => readSeparated(file, ",");
+const readTsv = (file: string) => readSeparated(file, "\t");
 
 const READERS: Readonly<Record<string, (file: string) => AsyncGenerator<PlacedRow>>> = {
   ".jsonl": readJsonLines,
   ".ndjson": readJsonLines,
   ".json": readJson,
   ".csv": readCsv,
+  ".tsv": readTsv,
   ".jsonl.gz": readJsonLines,
   ".ndjson.gz": readJsonLines,
   ".json.gz": readJson,
   ".csv.gz": readCsv,
+  ".tsv.gz": readTsv,
   ".parquet": readParquet,
 };
 
@@ -190,7 +222,7 @@ export function kindOf(file: string): string | undefined {
   return Object.hasOwn(READERS, kind) ? kind : undefined;
 }
 
-/** The rows of a JSONL, JSON, CSV or Parquet file, with every column, in order. */
+/** The rows of a JSONL, JSON, CSV, TSV or Parquet file, with every column, in order. */
 export async function* readRows(file: string): AsyncGenerator<PlacedRow> {
   const kind = kindOf(file);
   if (kind === undefined) {

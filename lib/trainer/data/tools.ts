@@ -1,5 +1,5 @@
+import { parseExact } from "../../exact-json.js";
 import type { Tool, ToolCall } from "../../prompt/messages.js";
-import { parseExact } from "./json.js";
 
 type Tree = Readonly<Record<string, unknown>>;
 
@@ -7,7 +7,7 @@ const isTree = (value: unknown): value is Tree => typeof value === "object" && v
 
 const isNothing = (value: unknown): boolean => value === undefined || value === null || value === "";
 
-/** A value that may be there as JSON text; undefined: the text is none. */
+/** A value that may be there as JSON text, with its integers as they are; undefined: the text is none. */
 export function parsed(value: unknown): unknown {
   if (typeof value !== "string") return value;
   try {
