@@ -96,6 +96,7 @@ const PACKAGES: Record<string, RegExp> = {
 const SHARED = [
   "lib/check.js",
   "lib/errors.js",
+  "lib/exact-json.js",
   "lib/file-lines.js",
   "lib/hub-cache.js",
   "lib/leaves.js",
