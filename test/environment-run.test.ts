@@ -124,6 +124,17 @@ describe("a run with tools", () => {
   });
 });
 
+test.each(["opsd", "grpo+opsd"])(
+  "algorithm %s imitates the teacher where the model drew, and nowhere else",
+  async (algorithm) => {
+    const samples = await run({ environment: { type: "tools", tools }, algorithm });
+    expect(samples.some(({ mask }) => mask!.includes(0))).toBe(true);
+    for (const { mask, divergences } of samples) {
+      expect(divergences!.map((value) => Number(value !== 0))).toEqual(mask);
+    }
+  },
+);
+
 test("paths of a file of settings are meant from there, in a run, in what it is asked later and in what is credited", async () => {
   const folder = mkdtempSync(join(tmpdir(), "rlsd-environment-yaml-"));
   const parameters = JSON.stringify(tools.add.parameters);
