@@ -84,6 +84,7 @@ export function checkContinues(
           { role: "assistant", content: "", tool_calls: [call] },
           [{ role: "tool", content: "b", name: "lookup", tool_call_id: call.id }],
         ];
-  prompter.checkTools([...messages, turn, ...replies], tools);
+  const missing = prompter.leavesOut([...messages, turn, ...replies], tools);
+  if (missing !== undefined) throw new RlsdError("ERR_RLSD_PROMPT", missing);
   continuation(prompter, { before: messages, turn, replies, tools }, ends, true);
 }

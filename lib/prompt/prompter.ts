@@ -21,7 +21,9 @@ export interface Prompter extends Encoder {
   ids(messages: readonly ChatMessage[], tools?: readonly Tool[]): Int32Array;
   /** The conversation with the assistant's reply to it, as a template writes both; undefined: there is none. */
   answered(messages: readonly ChatMessage[], reply: ChatMessage, tools?: readonly Tool[]): string | undefined;
-  /** Throws ERR_RLSD_PROMPT where tools, calls or tools' turns would not be in the prompt. */
+  /** What would not be in the prompt of tools, calls and tools' turns, in words; undefined: nothing. */
+  leavesOut(messages: readonly ChatMessage[], tools: readonly Tool[]): string | undefined;
+  /** Throws ERR_RLSD_PROMPT where that is anything. */
   checkTools(messages: readonly ChatMessage[], tools: readonly Tool[]): void;
 }
 
@@ -36,14 +38,6 @@ function begun(encoder: Encoder, text: string): { readonly text: string; readonl
     return { text: encoder.decode(whole.subarray(0, first)) + text, ids: whole.slice(0, first + ids.length) };
   }
   return { text, ids };
-}
-
-function requireNoTools(messages: readonly ChatMessage[], tools: readonly Tool[]): void {
-  if (tools.length === 0 && messages.every((message) => message.tool_calls === undefined)) return;
-  throw new RlsdError(
-    "ERR_RLSD_PROMPT",
-    "the model has no chat template, without which tools and their calls are not told",
-  );
 }
 
 /**
@@ -66,19 +60,27 @@ export function createPrompter(
     }
     return { text, ids };
   };
+  const leavesOut = (messages: readonly ChatMessage[], tools: readonly Tool[]): string | undefined => {
+    if (template !== undefined) {
+      const missing = leftOut(template, messages, tools, variables);
+      return missing && `the model's chat template leaves out ${missing}`;
+    }
+    const none = tools.length === 0 && messages.every((message) => message.tool_calls === undefined);
+    return none ? undefined : "the model has no chat template, without which tools and their calls are not told";
+  };
   return {
     chat: template !== undefined,
     prompt,
     ids: (messages, tools) => prompt(messages, tools).ids,
     answered: (messages, reply, tools = []) =>
       template?.render([...messages, reply], { addGenerationPrompt: false, variables, tools }),
+    leavesOut,
     checkTools(messages, tools) {
-      if (template === undefined) return requireNoTools(messages, tools);
-      const missing = leftOut(template, messages, tools, variables);
+      const missing = leavesOut(messages, tools);
       if (missing === undefined) return;
       const mend =
         'write what it should say into the contents of the messages, leave the row out, or, where tools are no part of the task, set data.fields.tools to ""';
-      throw new RlsdError("ERR_RLSD_PROMPT", `the model's chat template leaves out ${missing}: ${mend}`);
+      throw new RlsdError("ERR_RLSD_PROMPT", template === undefined ? missing : `${missing}: ${mend}`);
     },
     encode: (s) => encoder.encode(s),
     decode: (ids) => encoder.decode(ids),

@@ -225,7 +225,7 @@ export async function* creditCompletions(
     const block = createPrivilegedBlock(config.privileged.template);
     verifier = judged ? createReward(config.reward) : fromColumn();
     // Prompts offer its tools; nothing is called.
-    if (isStored(config.environment)) talk = await startTalk(config, text.prompter, signal);
+    if (isStored(config.environment)) talk = await startTalk(config, { ...text, policy: student }, signal);
     // A standard deviation over the batch needs every reward.
     const read = config.advantage.scale === "batch" ? Number.POSITIVE_INFINITY : limit;
     const { tokenizer, prompter, rollouts, skipped } = await readCompletions(

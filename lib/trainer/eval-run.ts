@@ -15,7 +15,7 @@ import { createReward, disposeMaterials, loadPrompts } from "./prepare.js";
 import { loadAsked, type ModelSource, type ResolvedModel, weightsFingerprint, withModel } from "./resolve-model.js";
 import type { Prompted } from "./rollout.js";
 import type { OnStage } from "./stage.js";
-import { checkTalk, startTalk } from "./talk.js";
+import { startTalk } from "./talk.js";
 
 export interface EvalSummary {
   readonly model: string;
@@ -65,7 +65,7 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
     async () => {
       const weights = source.loadPolicy === undefined ? await weightsFingerprint(model, source.base) : null;
       const verifier = createReward(config.reward);
-      const talk = await startTalk(config, text.prompter, source.signal);
+      const talk = await startTalk(config, { ...text, policy }, source.signal);
       return { model, config, held, policy, text, weights, verifier, talk };
     },
   );
@@ -135,7 +135,6 @@ export async function evaluateModel(
       maxLength: policy.maxLength,
       limit: config.eval.limit,
     });
-    checkTalk(talk, prompts, text.tokenizer, policy);
     const record = recordOf(opened, prompts);
     await startVerifier(verifier, hooks.signal);
     const folder = await (output === null ? EvalFolder.find(record) : EvalFolder.open(output, record));

@@ -59,7 +59,7 @@ export async function openAsked(directory: string, given: AskSettings = {}, sour
     return releasing(
       () => policy.dispose(),
       async () => {
-        const talk = await startTalk(settings, text.prompter);
+        const talk = await startTalk(settings, { ...text, policy });
         return { ...text, policy, model: found.model, settings, talk };
       },
     );

@@ -19,7 +19,7 @@ import { giveUpAll, releasing } from "./durable.js";
 import { createLeakDetector, type LeakDetector } from "./metrics.js";
 import type { Prompted } from "./rollout.js";
 import { extremes } from "./statistics.js";
-import { checkTalk, offering, startTalk } from "./talk.js";
+import { offering, startTalk } from "./talk.js";
 import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 
 /** What a run needs besides weights. Made once, changed never. */
@@ -207,14 +207,13 @@ export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: str
 async function loadRows(
   config: ResolvedConfig,
   policy: Policy,
-  { tokenizer, prompter, verifier, talk }: TextParts & Pick<Materials, "verifier" | "talk">,
+  { prompter, verifier, talk }: Pick<Materials, "prompter" | "verifier" | "talk">,
 ): Promise<Pick<Materials, "train" | "eval" | "columns" | "skipped">> {
   const imitated = imitates(config);
   const parts = { prompter, verifier, talk, maxLength: policy.maxLength, imitated };
   const train = await (imitated
     ? loadDemonstrations(config, prompter, policy, talk)
     : loadPrompts("data.train", config.data.train, config, parts));
-  checkTalk(talk, train.prompts, tokenizer, policy);
   const heldParts = {
     ...parts,
     limit: config.eval.limit,
@@ -257,11 +256,11 @@ export async function prepare(
   await checkTeacherVocabulary({ ...config, model });
   const verifier = createReward(config.reward);
   // What may be called is a part of every prompt.
-  const talk = await startTalk(config, text.prompter, signal);
+  const talk = await startTalk(config, { ...text, policy }, signal);
   return releasing(
     () => disposeMaterials({ verifier, talk }),
     async () => {
-      const rows = await loadRows(config, policy, { ...text, verifier, talk });
+      const rows = await loadRows(config, policy, { prompter: text.prompter, verifier, talk });
       await startVerifier(verifier, signal);
       return { ...text, block, verifier, talk, leaks: createLeakDetector(config.leak.patterns), ...rows };
     },

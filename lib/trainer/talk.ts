@@ -10,10 +10,28 @@ import type { ResolvedConfig } from "./config.js";
 import type { Talk } from "./conversation.js";
 import type { Example } from "./data/dataset.js";
 import { releasing } from "./durable.js";
-import type { Prompted } from "./rollout.js";
 
 /** What the model talks to: an environment by its spec, a function, or one of one's own. */
 export type EnvironmentSetting = EnvironmentSpec | EnvironmentFunction | Environment;
+
+/** What a model reads and writes. */
+interface Reader {
+  readonly prompter: Prompter;
+  readonly tokenizer: Tokenizer;
+  readonly policy: Pick<Policy, "endTokenIds">;
+}
+
+/** Throws ERR_RLSD_ENVIRONMENT where the model's template cannot write what the environment offers or answers. */
+function requireWords(environment: Environment, { prompter, tokenizer, policy: { endTokenIds = [] } }: Reader): void {
+  const ends = endTokenIds.map((id) => tokenizer.decode([id]));
+  try {
+    checkContinues(prompter, { messages: [{ role: "user", content: "a" }], tools: environment.tools }, ends);
+  } catch (error) {
+    if (!(error instanceof RlsdError)) throw error;
+    const message = `"environment": a conversation cannot be written in the words of this model: ${error.message}`;
+    throw new RlsdError("ERR_RLSD_ENVIRONMENT", message, { cause: error });
+  }
+}
 
 /** Who the model talks to in a run, ready to answer; undefined: it speaks once. */
 export async function startTalk(
@@ -21,7 +39,7 @@ export async function startTalk(
     environment: setting,
     rollout,
   }: Pick<ResolvedConfig, "environment"> & { rollout: Pick<ResolvedConfig["rollout"], "turns"> },
-  prompter: Prompter,
+  reader: Reader,
   signal?: AbortSignal,
 ): Promise<Talk | undefined> {
   if (setting === null) return undefined;
@@ -36,7 +54,8 @@ export async function startTalk(
     () => environment.dispose(),
     async () => {
       await environment.start(signal);
-      return { environment, prompter, turns: rollout.turns };
+      requireWords(environment, reader);
+      return { environment, prompter: reader.prompter, turns: rollout.turns };
     },
   );
 }
@@ -53,23 +72,4 @@ export function offering(example: Example, talk: Talk | undefined): Example {
   if (offered.length === 0) return example;
   const names = new Set(offered.map(toolName));
   return { ...example, tools: [...example.tools.filter((tool) => !names.has(toolName(tool))), ...offered] };
-}
-
-/** Throws ERR_RLSD_ENVIRONMENT where the model's template cannot write what the environment answers. */
-export function checkTalk(
-  talk: Talk | undefined,
-  prompts: readonly Prompted[],
-  tokenizer: Tokenizer,
-  { endTokenIds = [] }: Pick<Policy, "endTokenIds">,
-): void {
-  const [first] = prompts;
-  if (talk === undefined || first === undefined) return;
-  const ends = endTokenIds.map((id) => tokenizer.decode([id]));
-  try {
-    checkContinues(talk.prompter, first.example, ends);
-  } catch (error) {
-    if (!(error instanceof RlsdError)) throw error;
-    const message = `"environment": a conversation cannot go on in the words of this model: ${error.message}`;
-    throw new RlsdError("ERR_RLSD_ENVIRONMENT", message, { cause: error });
-  }
 }
