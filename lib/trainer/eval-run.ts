@@ -91,7 +91,8 @@ function recordOf(
     settings: {
       seed,
       matmulType,
-      maxLength,
+      // Absent where it is not set, as in records from before there was one.
+      ...(maxLength !== null && { maxLength }),
       reward,
       overlong,
       rollout: { topK, topP, minP, maxTokens, stopStrings },
