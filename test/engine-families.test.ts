@@ -62,7 +62,7 @@ const GRANITE_2B: Json = {
   vocab_size: 49159,
 };
 
-/** What microsoft/Phi-4-mini-reasoning says, with its long factors made up. */
+/** What microsoft/Phi-4-mini-instruct says, with its long factors made up. */
 const PHI_4_MINI: Json = {
   architectures: ["Phi3ForCausalLM"],
   attention_bias: false,

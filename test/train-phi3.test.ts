@@ -4,6 +4,7 @@ import { createPolicy, evaluateModel, loadPolicy } from "../lib/index.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { MODEL, MODEL_FILES } from "../lib/trainer/example/clock-model.js";
+import { openAsked } from "../lib/trainer/generate-run.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { clockTask } from "./support/clock-task.js";
@@ -71,6 +72,9 @@ test("a run's maxLength is that of its policies, also when it is evaluated", asy
   await evaluateModel(long.output, data, at, change);
   const record = readFileSync(join(at, "evaluation.json"), "utf8");
   expect(JSON.parse(record)).toMatchObject({ settings: { maxLength: 100 } });
+  const { policy } = await openAsked(long.output);
+  expect(policy.maxLength).toBe(100);
+  await policy.dispose();
 });
 
 test("a longer one than the model's is refused before there is a folder, and so is one beside a hook", async () => {

@@ -96,7 +96,8 @@ function recordOf(
     settings: {
       seed,
       matmulType,
-      maxLength,
+      // Absent where it is not set, as in records from before there was one.
+      ...(maxLength !== null && { maxLength }),
       reward,
       ...(environment !== null && { environment, turns }),
       overlong,
