@@ -30,6 +30,11 @@ describe("calls of tools in what a model wrote", () => {
       '<think>\nI <tool_call>\n</think>\n\n<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>',
       "<think>\nI <tool_call>\n</think>",
     ],
+    ["OLMo 3", 'Let me see.\n<function_calls>\nweather(city="Bern")\n</function_calls>', "Let me see."],
+    ["LFM 2", "<|tool_call_start|>[weather(city='Bern')]<|tool_call_end|>Well.", ""],
+    ["Llama 3.2 in a list", '[weather(city="Bern")]', ""],
+    ["Granite 3", '<|tool_call|>[{"name": "weather", "arguments": {"city": "Bern"}}]', ""],
+    ["Phi 4 mini", '<|tool_call|>[{"name": "weather", "arguments": {"city": "Bern"}}]<|/tool_call|>', ""],
   ])("%s", (_, raw, content) => {
     expect(readCalls(raw)).toEqual({ content, calls: [weather] });
   });
@@ -42,6 +47,9 @@ describe("calls of tools in what a model wrote", () => {
     ["Mistral", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}, {"name": "time", "arguments": {}}]'],
     ["later Mistral", '[TOOL_CALLS]weather[ARGS]{"city": "Bern"}[TOOL_CALLS]time[ARGS]{}'],
     ["Llama 3", '{"name": "weather", "parameters": {"city": "Bern"}}; {"name": "time", "parameters": {}}'],
+    ["OLMo 3", '<function_calls>\nweather(city="Bern")\ntime()\n</function_calls>'],
+    ["LFM 2", '<|tool_call_start|>[weather(city="Bern"), time()]<|tool_call_end|>'],
+    ["Llama 3.2", '[weather(city="Bern"), time()]'],
   ])("several of %s, in their order", (_, raw) => {
     expect(readCalls(raw)?.calls).toEqual([weather, time]);
   });
@@ -70,8 +78,34 @@ describe("calls of tools in what a model wrote", () => {
     ],
     ["[TOOL_CALLS] nonsense", undefined, /^it is not JSON/],
     ["<|python_tag|>print(1)", undefined, /^it is not JSON/],
+    ["<function_calls>weather(Bern)</function_calls>", undefined, /^it is not a call: expected "=" but found "\)"/],
+    ["<function_calls>weather(city=Bern)</function_calls>", undefined, /^it is not a call: expected a text, a number/],
+    ["[weather(", undefined, /^it is not a call: expected an argument's name but found the end/],
+    ["[weather()] or so", undefined, /^it is not a call: expected the end but found "or so"/],
+    ["<|tool_call|>weather", undefined, /^it is not JSON/],
   ])("what cannot be read is a call with a fault: %s", (raw, name, fault) => {
     expect(readCalls(raw)?.calls).toEqual([{ name, fault: expect.stringMatching(fault) }]);
+  });
+
+  test.each<[string, unknown]>([
+    ['"a \\"b\\" \\n\\u00e9\\x41"', 'a "b" \n\u00e9A'],
+    ["'it''s'", undefined],
+    ["-1.5e3", -1500],
+    ["1_000", 1000],
+    [".5", 0.5],
+    ["True", true],
+    ["None", null],
+    ["[1, [2, 'x'], ]", [1, [2, "x"]]],
+    ["(1, 2)", [1, 2]],
+    ['{"a": {"b": []}, 1: False}', { a: { b: [] }, 1: false }],
+    ["{'__proto__': 1}", JSON.parse('{"__proto__": 1}')],
+    ["nonsense", undefined],
+    ["[".repeat(65), undefined],
+    ["[".repeat(1e5), undefined],
+  ])("a value as Python writes it: %s", (written, value) => {
+    const [call] = readCalls(`<function_calls>f(x=${written})</function_calls>`)!.calls;
+    if (value === undefined) expect(call).toHaveProperty("fault");
+    else expect(call).toEqual({ name: "f", arguments: { x: value } });
   });
 
   test("a hundred thousand brackets end no process", () => {

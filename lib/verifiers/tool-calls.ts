@@ -1,4 +1,5 @@
 /** Calls of tools in what a model wrote, by the formats that models are trained to write. */
+import { pythonCalls } from "./python-calls.js";
 
 /** A call as it was read, or why it could not be. */
 export type ReadCall =
@@ -84,6 +85,40 @@ function hermes(text: string): Found | undefined {
   return { at: first, calls };
 }
 
+/** Pairs of tags around calls as Python writes them: OLMo 3, LFM 2. */
+const PYTHON_TAGS = [
+  ["<function_calls>", "</function_calls>"],
+  ["<|tool_call_start|>", "<|tool_call_end|>"],
+] as const;
+
+function fromPython(text: string): ReadCall[] {
+  try {
+    return pythonCalls(text);
+  } catch (error) {
+    return [{ name: undefined, fault: `it is not a call: ${(error as Error).message}` }];
+  }
+}
+
+function python(text: string): Found | undefined {
+  for (const [open, close] of PYTHON_TAGS) {
+    const at = text.indexOf(open);
+    if (at < 0) continue;
+    const start = at + open.length;
+    return { at, calls: fromPython(text.slice(start, placeOf(text, close, start)).trim()) };
+  }
+  return undefined;
+}
+
+/** A list of JSON behind a tag, which may close: Granite 3, Phi 4 mini. */
+const LISTED = "<|tool_call|>";
+
+function listed(text: string): Found | undefined {
+  const at = text.indexOf(LISTED);
+  if (at < 0) return undefined;
+  const start = at + LISTED.length;
+  return { at, calls: fromJson(text.slice(start, placeOf(text, "<|/tool_call|>", start)).trim()) };
+}
+
 const MISTRAL = "[TOOL_CALLS]";
 
 /** [TOOL_CALLS] [{name, arguments}, ...]; of later models [TOOL_CALLS]name[ARGS]{...} for each. */
@@ -100,11 +135,15 @@ function mistral(text: string): Found | undefined {
 
 const PYTHON = "<|python_tag|>";
 
-/** Llama 3: the turn is nothing but {name, parameters}, or several with a semicolon between. */
+/** [weather(city="Bern")]: nothing else looks so. */
+const PYTHON_LIST = /^\[\s*[A-Za-z_][\w.]*\s*\(/;
+
+/** Llama 3: the turn is nothing but {name, parameters}, or several with a semicolon between; or a list as Python writes it. */
 function llama(text: string): Found | undefined {
   const marked = text.indexOf(PYTHON);
   const body = (marked < 0 ? text : text.slice(marked + PYTHON.length)).trim();
   if (marked < 0 && !/^[{[]/.test(body)) return undefined;
+  if (PYTHON_LIST.test(body)) return { at: Math.max(0, marked), calls: fromPython(body) };
   const calls = body.split(/(?<=\})\s*;\s*(?=\{)/).flatMap(fromJson);
   // JSON that is no call is an answer, unless the model said that it calls.
   if (marked < 0 && calls.some((call) => call.name === undefined)) return undefined;
@@ -131,7 +170,7 @@ export function readCalls(raw: string): ReadCalls | undefined {
   const open = raw.lastIndexOf("<think>");
   if (open > thought) return undefined;
   const start = thought < 0 ? 0 : thought + THOUGHT.length;
-  for (const read of [hermes, mistral, llama]) {
+  for (const read of [hermes, python, listed, mistral, llama]) {
     const found = read(raw.slice(start));
     if (found !== undefined) return { content: raw.slice(0, start + found.at).trim(), calls: found.calls };
   }
