@@ -5,6 +5,8 @@ import { train as trainTable } from "../examples/plain-arrays/grpo.js";
 import * as fused from "../examples/tfjs/fused.js";
 import * as byHand from "../examples/tfjs/grpo.js";
 import { createEnvironment, grpo, rlsd, rlsdCredit, tensor, tokenLogProbsSync } from "../lib/index.js";
+import { resolveConfig } from "../lib/trainer/config.js";
+import { readConfigFile } from "../lib/trainer/config-file.js";
 import { randomLogits, randomNumbers } from "./support/logits.js";
 import { relativeError } from "./support/vectors.js";
 
@@ -84,6 +86,14 @@ describe("the trainer of plain arrays", () => {
 });
 
 describe("the calculator that a model may call", () => {
+  it("is offered by a run whose settings are settings", async () => {
+    const folder = join(__dirname, "../examples/tools");
+    const config = resolveConfig(await readConfigFile(join(folder, "run.yaml")));
+    expect(config.environment).toEqual({ type: "tools", path: join(folder, "calculator.mjs") });
+    const rows = readFileSync(config.data.train[0]!, "utf8").trim().split("\n");
+    expect(rows.map((row) => typeof JSON.parse(row).answer)).toEqual(rows.map(() => "string"));
+  });
+
   it("reads what it should, and says what is wrong with the rest", async () => {
     const environment = createEnvironment({ type: "tools", path: join(__dirname, "../examples/tools/calculator.mjs") });
     const expressions = [
