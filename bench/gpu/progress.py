@@ -1,7 +1,11 @@
 """A report of timings that is on disk after each part, and that another process goes on from."""
 
 import json
+import os
+import threading
 import time
+
+HUNG = 4  # exit status: a contestant did not come back from its first run
 
 
 class Progress:
@@ -9,7 +13,7 @@ class Progress:
     is tried: where a process ended in the middle, these say what is left out of the next one."""
 
     def __init__(self, path, seconds, new):
-        self.path, self.deadline = path, time.monotonic() + seconds
+        self.path, self.deadline, self.watch = path, time.monotonic() + seconds, None
         self.found = {**new, "shapes": [], "not_run": [], "parts": [], "left_out": []}
         if path is not None and path.is_file():
             self.found.update(json.loads(path.read_text()))
@@ -29,13 +33,20 @@ class Progress:
             partial.write_text(json.dumps(self.found))
             partial.replace(self.path)
 
-    def enter(self, name):
-        """A contestant's first run begins: a kernel that reads beyond its memory loses this process its device."""
+    def enter(self, name, seconds):
+        """A contestant's first run begins, which ends the process after so many seconds: a kernel that reads beyond its memory
+        loses this process its device, and one whose threads wait for each other never ends."""
+        self.entered()
         self.found["entering"] = name
         self.save()
+        self.watch = threading.Timer(seconds, os._exit, [HUNG])
+        self.watch.daemon = True
+        self.watch.start()
 
     def entered(self):
         self.found.pop("entering", None)
+        if self.watch is not None:
+            self.watch.cancel()
 
     def part(self, name, work):
         """Runs a part while there is time, once; what stops it is its reason for not running. Gives its value or None."""
