@@ -83,15 +83,18 @@ const rowsWord = ({ kernel, blocks }: RowsFound): string =>
     );
   }
 
-  /** What the library says of rows of 151936 bf16 columns before and after each of two calls, and what these enqueued. */
-  async function keepRows(env: Record<string, string>): Promise<{ rows: RowsFound[]; trace: string[] }> {
+  /** What the library says of rows of 151936 bf16 columns before and after a call on each device, and what these enqueued. */
+  async function keepRows(
+    env: Record<string, string>,
+    devices = [0, 0],
+  ): Promise<{ rows: RowsFound[]; trace: string[] }> {
     const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
     const script = `import json, sys; sys.path.insert(0, "bench/gpu"); import abi, batches, checks
-library, rows = abi.Library(sys.argv[1]), []
+rows = []
 try:
-  for _ in range(2):
+  for device in ${JSON.stringify(devices)}:
     batch = checks.random_batch(1, 2, 151936, "bf16")
-    batches.policy_loss(library, abi.objective(), rows=rows, **batch)
+    batches.policy_loss(abi.Library(sys.argv[1], device), abi.objective(), rows=rows, **batch)
 except abi.RlsdError as error: rows.append(str(error))
 print(json.dumps(rows))`;
     const all = { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_TRACE: trace, ...env };
@@ -189,6 +192,13 @@ print(np.array_equal(got["log_probs"], wanted["log_probs"]), np.array_equal(np.s
     const { rows, trace } = await keepRows({});
     expect(rows[0]).toEqual({ kernel: "rows-resident", blocks: 4, "preferred blocks": 4, "at once": 1 });
     expect(trace.filter((line) => line === "occupancy")).toHaveLength(1);
+  });
+
+  it("asks each device for itself", async () => {
+    const env = { RLSD_EMULATION_DEVICES: "2", RLSD_EMULATION_COMPUTE: "9,12" }; // the second has less shared memory
+    expect((await keepRows(env, [0, 1])).rows.map(rowsWord)).toEqual(
+      [4, 4, 8, 8].map((blocks) => `resident by ${blocks}`),
+    );
   });
 
   it("finds out that rows asked for by name have no room before anything is enqueued", async () => {
