@@ -47,7 +47,7 @@ FIRST_RUN = {True: 90, False: 30}  # seconds at most, of a peer, which may have 
 def try_out(kind, name, progress, absent, is_peer):
     """A contestant that has run once and given its answer, or None and a reason in `absent`."""
     if name in progress.found["left_out"]:
-        absent[name] = "ended the process in a run before this one"
+        absent[name] = f"in a process before this one: {progress.found['left_out'][name]}"
         return None
     progress.enter(name, FIRST_RUN[is_peer])
     try:
