@@ -83,15 +83,18 @@ const rowsWord = ({ kernel, blocks }: RowsFound): string =>
     );
   }
 
-  /** What the library says of rows of 151936 bf16 columns before and after each of two calls, and what these enqueued. */
-  async function keepRows(env: Record<string, string>): Promise<{ rows: RowsFound[]; trace: string[] }> {
+  /** What the library says of rows of 151936 bf16 columns before and after a call on each device, and what these enqueued. */
+  async function keepRows(
+    env: Record<string, string>,
+    devices = [0, 0],
+  ): Promise<{ rows: RowsFound[]; trace: string[] }> {
     const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
     const script = `import json, sys; sys.path.insert(0, "bench/gpu"); import abi, batches, checks
-library, rows = abi.Library(sys.argv[1]), []
+rows = []
 try:
-  for _ in range(2):
+  for device in ${JSON.stringify(devices)}:
     batch = checks.random_batch(1, 2, 151936, "bf16")
-    batches.policy_loss(library, abi.objective(), rows=rows, **batch)
+    batches.policy_loss(abi.Library(sys.argv[1], device), abi.objective(), rows=rows, **batch)
 except abi.RlsdError as error: rows.append(str(error))
 print(json.dumps(rows))`;
     const all = { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1", RLSD_EMULATION_TRACE: trace, ...env };
@@ -105,7 +108,16 @@ print(json.dumps(rows))`;
     "computes what the CPU does: %s",
     async (_, env) => {
       const edges = ["equal_teacher", "extreme_rows", "bad_rows", "refusals", "skipped_rows"];
-      const shapes = ["alignments", "in_place", "rows_argument", "wide_rows", "log_probs_level", "token_log_probs"];
+      const shapes = [
+        "alignments",
+        "in_place",
+        "rows_argument",
+        "wide_rows",
+        "too_wide_rows",
+        "mixed_dtypes",
+        "log_probs_level",
+        "token_log_probs",
+      ];
       const names = ["objectives", "repeats", ...edges, ...shapes];
       if (Object.keys(env).length === 0) names.push("vectors");
       names.push("stale_workspace");
@@ -150,15 +162,50 @@ print(json.dumps(rows))`;
     300_000,
   );
 
+  it.each(["resident", "plain"])("finds rows that lie beyond 2^31 elements: %s rows", async (kernel) => {
+    const script = `import mmap, sys; sys.path.insert(0, "bench/gpu"); import abi, batches, numpy as np
+library, V, stride = abi.Library(sys.argv[1]), 151936, 2**31 + 128
+pages = mmap.mmap(-1, 2 * (2 * stride + V), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000) # MAP_NORESERVE
+far = np.frombuffer(pages, np.uint16)
+rows = [far[r * stride : r * stride + V] for r in range(3)]
+near = batches.Logits(2 * np.random.default_rng(0).standard_normal((3, V)), "bf16", rows_of=np.array([2, 0, 1], np.int32))
+for row, bits in zip(rows, near.bits): row[:] = bits
+batch = dict(student=near, token_ids=np.array([5, 151935, 77777], np.int32), cu_seqlens=[0, 3], advantages=[1.0])
+wanted = batches.policy_loss(library, abi.objective(), in_place=True, **batch)
+scores, read, of = batches.scores, batches.Memory.read, abi.Tensor.of
+there = of(far.ctypes.data, "bf16", 3, V, stride)
+def far_scores(memory, view):
+  found = scores(memory, view)
+  if view is near: found.logits = there
+  return found
+batches.scores = far_scores
+abi.Tensor.of = lambda data, *layout: there if data == there.data else of(data, *layout)
+batches.Memory.read = lambda self, data, like: np.stack(rows) if data == there.data else read(self, data, like)
+got = batches.policy_loss(library, abi.objective(), in_place=True, **batch)
+print(np.array_equal(got["log_probs"], wanted["log_probs"]), np.array_equal(np.stack(rows), wanted["gradient_bits"]))`;
+    const env = { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1", RLSD_CUDA_ROWS: kernel };
+    const { stdout } = await run("python3", ["-c", script, library], { cwd: root, env });
+    expect(stdout.trim()).toBe("True True");
+  });
+
   it("asks a device once for each shape of rows", async () => {
     const { rows, trace } = await keepRows({});
     expect(rows[0]).toEqual({ kernel: "rows-resident", blocks: 4, "preferred blocks": 4, "at once": 1 });
     expect(trace.filter((line) => line === "occupancy")).toHaveLength(1);
   });
 
+  it("asks each device for itself", async () => {
+    const env = { RLSD_EMULATION_DEVICES: "2", RLSD_EMULATION_COMPUTE: "9,12" }; // the second has less shared memory
+    expect((await keepRows(env, [0, 1])).rows.map(rowsWord)).toEqual(
+      [4, 4, 8, 8].map((blocks) => `resident by ${blocks}`),
+    );
+  });
+
   it("finds out that rows asked for by name have no room before anything is enqueued", async () => {
     const { rows, trace } = await keepRows({ RLSD_CUDA_ROWS: "resident", RLSD_EMULATION_MOST_CLUSTER: "1" });
-    expect(rows).toEqual([expect.stringMatching(/RLSD_CUDA_ROWS=resident: cuda:0 has no room .* 4 or fewer blocks/)]);
+    expect(rows).toEqual([
+      expect.stringMatching(/^RLSD_CUDA_ROWS=resident: cuda:0.* has no room .* 4 or fewer for a row/),
+    ]);
     expect(trace).toEqual(["occupancy", "occupancy"]);
   });
 

@@ -119,8 +119,11 @@ emulated("an emulated device", () => {
     expect(toHost(half).data).toEqual(Float32Array.of(3, 4));
     half[Symbol.dispose]();
     expect(toHost(owner).data).toEqual(Float32Array.of(1, 2, 3, 4));
-    using stream = streamFromPointer(0n, "cuda:0");
-    expect(toHost(owner, stream).data).toEqual(Float32Array.of(1, 2, 3, 4));
+    // The default stream, and CUDA's names for the legacy and the per-thread one.
+    for (const name of [0n, 1n, 2n]) {
+      using stream = streamFromPointer(name, "cuda:0");
+      expect(toHost(owner, stream).data).toEqual(Float32Array.of(1, 2, 3, 4));
+    }
     expect(() => pointerOf(tensor(new Float32Array(1), [1]))).toThrow(
       expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT" }),
     );

@@ -207,7 +207,7 @@ path = pathlib.Path("${folder}/timing.json")
 def again(): return progress.Progress(path, 60, {"measured": True})
 def lose(): raise RuntimeError("CUDA error: an illegal memory access was encountered")
 def crash(p, name, entrant=None):
-    try: p.part(name, lambda: (entrant and p.enter(entrant), lose()))
+    try: p.part(name, lambda: (entrant and p.enter(entrant, 60), lose()))
     except RuntimeError: pass
 p = again()
 p.part("first", lambda: p.found["shapes"].append(1))
@@ -224,10 +224,29 @@ p = again()`;
       {
         measured: true,
         shapes: [1],
-        not_run: ["odd: ZeroDivisionError: division by zero", "third: ended the process"],
+        not_run: [
+          "odd: ZeroDivisionError: division by zero",
+          "third: CUDA error: an illegal memory access was encountered",
+        ],
         parts: ["first", "odd", "second", "third"],
-        left_out: ["a peer"],
+        left_out: { "a peer": "CUDA error: an illegal memory access was encountered" },
       },
+    ]);
+  });
+
+  it("ends a process of timings whose contestant does not come back", async () => {
+    const wait = `import pathlib, progress, subprocess
+path = "${folder}/hung.json"
+script = f"""import sys, time; sys.path[:0] = {sys.path!r}
+import pathlib, progress
+p = progress.Progress(pathlib.Path({path!r}), 60, {{}})
+p.part("first", lambda: (p.enter("quick", 5), p.entered(), p.enter("slow", 0.2), time.sleep(20)))"""
+status = subprocess.run([sys.executable, "-c", script]).returncode
+p = progress.Progress(pathlib.Path(path), 60, {})`;
+    expect(await ask('[status == progress.HUNG, p.found["left_out"], p.found["parts"]]', wait)).toEqual([
+      true,
+      { slow: "ended the process" },
+      [],
     ]);
   });
 

@@ -200,6 +200,28 @@ def check_wide_rows(library):
             expect_rows(batches.policy_loss(library, objective, loss_scale=scale, **batch), batch, objective)
 
 
+def check_too_wide_rows(library):
+    """Rows that no cluster keeps, of a width that no vector divides as well."""
+    for columns in (1_000_000, 1_000_003):
+        for dtype in ("f32", "bf16"):  # most of such a gradient is below what f16 holds
+            batch = random_batch(columns, 2, columns, dtype, sequences=1)
+            batch.update(completion_mask=None, advantages=[-1.0, 1.0], old=None)
+            objective = abi.objective(credit_mix=1.0)
+            expect_rows(batches.policy_loss(library, objective, **batch), batch, objective)
+
+
+def check_mixed_dtypes(library):
+    """Student and teacher of every two dtypes."""
+    objective = abi.objective(credit_mix=1.0)
+    for student in abi.DTYPES:
+        for teacher in abi.DTYPES:
+            batch = random_batch(17, 4, 520, student)
+            values = batches.to_floats(batch["teacher"].bits, student)
+            batch["teacher"] = Logits(values, teacher)
+            scale = 2.0**14 if student == "f16" else 1.0
+            expect_rows(batches.policy_loss(library, objective, loss_scale=scale, **batch), batch, objective)
+
+
 def check_alignments(library):
     """Rows that start off a multiple of 16 bytes, rows farther apart than they are long, padding columns."""
     objective = abi.objective(credit_mix=1.0)
@@ -450,6 +472,14 @@ def check_token_log_probs(library):
             close(got["log_probs"][i], log_p if mask[i] else 0.0, 1e-5, 1.0)
             close(got["entropy"][i], entropy if mask[i] else 0.0, 1e-5, 1.0)
         expect_failure("NON_FINITE", lambda: batches.token_log_probs(library, view, ids), 2, "(1 in all)")
+    if library.name != "cuda":
+        return  # there a call waits, and returns what it found
+    with batches.Memory(library) as m:
+        stale = np.full(48, 0xEE, np.uint8)
+        args = abi.TokenLogProbsArgs(scores=batches.scores(m, Logits(np.zeros((0, 8)), "f32")), temperature=1.0,
+                                     token_ids=m.write(ids), outcome=m.write(stale))  # fmt: skip
+        library.token_log_probs(args)
+        assert not np.any(m.read(args.outcome, stale)), "without tokens the outcome is that nothing is wrong"
 
 
 CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]

@@ -41,12 +41,15 @@ def device():
     return {"name": torch.cuda.get_device_name(), "capability": list(torch.cuda.get_device_capability())}
 
 
-def try_out(kind, name, progress, absent):
+FIRST_RUN = {True: 90, False: 30}  # seconds at most, of a peer, which may have to be compiled, and of ours
+
+
+def try_out(kind, name, progress, absent, is_peer):
     """A contestant that has run once and given its answer, or None and a reason in `absent`."""
     if name in progress.found["left_out"]:
-        absent[name] = "ended the process in a run before this one"
+        absent[name] = f"in a process before this one: {progress.found['left_out'][name]}"
         return None
-    progress.enter(name)
+    progress.enter(name, FIRST_RUN[is_peer])
     try:
         entrant = kind()
         answer_of(entrant)
@@ -63,7 +66,7 @@ def try_out(kind, name, progress, absent):
 def enter(batch, library, with_peers, progress):
     """The contestants that can run here, ours first, and a reason for each that cannot."""
     absent = {}
-    attempt = lambda name, kind: try_out(kind, name, progress, absent)
+    attempt = lambda name, kind, is_peer=False: try_out(kind, name, progress, absent, is_peer)
     kernels = ["resident", "plain"] if library.name == "cuda" else ["plain"]
     found = [attempt(ours.Ours.title(rows), lambda: ours.Ours(batch, library, rows)) for rows in kernels]
     field = [entrant for entrant in found if entrant is not None]
@@ -72,7 +75,7 @@ def enter(batch, library, with_peers, progress):
     if with_peers:
         rows = field[0].rows
         found += [attempt(kind.title(rows), lambda: kind(batch, library, rows)) for kind in ours.VARIANTS]
-        found += [attempt(peer.name, lambda: peer(batch)) for peer in contestants.PEERS]
+        found += [attempt(peer.name, lambda: peer(batch), True) for peer in contestants.PEERS]
     progress.entered()
     return [entrant for entrant in found if entrant is not None], absent
 

@@ -54,8 +54,8 @@ rlsd_status refuse_plain_rows(rlsd_context* context, int preferred_cluster) {
   if (!is_set("RLSD_CUDA_ROWS", "resident")) return RLSD_OK;
   if (preferred_cluster > 0) {
     return fail(context, RLSD_UNSUPPORTED, -1,
-                "RLSD_CUDA_ROWS=resident: cuda:%d has no room for rows of this call in the shared memory of %d or fewer blocks "
-                "side by side, or this process's share of it (MIG, MPS) has none.",
+                "RLSD_CUDA_ROWS=resident: cuda:%d, or this process's share of it (MIG, MPS), has no room for blocks that keep "
+                "rows of this call, %d or fewer for a row.",
                 context->device, preferred_cluster);
   }
   return fail(context, RLSD_UNSUPPORTED, -1,

@@ -18,10 +18,9 @@ namespace {
 
 #if RLSD_HAS_CLUSTERS
 
-/* Bytes of the row's vectors [begin, end) that are columns of it. */
+/* Of a slice that fits in shared memory. */
 __device__ __forceinline__ int bytes_of(const View& v, Slice slice) {
-  const int64_t width = element_bytes(v.dtype), begin = int64_t{slice.begin} * kVector, end = int64_t{slice.end} * kVector;
-  return end <= begin ? 0 : static_cast<int>(((end < v.vocab ? end : v.vocab) - begin) * width);
+  return static_cast<int>(column_bytes(v.vocab, slice, v.dtype));
 }
 
 __device__ __forceinline__ int64_t vector_bytes(const View& v) { return kVector * element_bytes(v.dtype); }
@@ -97,8 +96,7 @@ struct ResidentTeam : Team<true, kShaped> {
     if (view < 0 || view >= kViews || Base::shared()->next_rows[view] < 0) return;
     const View& v = c.views[view];
     const Slice slice = Base::slice_of(c, v.vocab);
-    const int bytes = bytes_of(v, slice) / 16 * 16;
-    const auto ahead = static_cast<uint32_t>(bytes < c.prefetch_bytes ? bytes : c.prefetch_bytes);
+    const uint32_t ahead = bytes_ahead(v.vocab, slice, v.dtype, c.prefetch_bytes);
     if (ahead > 0) bulk_prefetch(row_address(v, Base::shared()->next_rows[view]) + slice.begin * vector_bytes(v), ahead);
   }
 };

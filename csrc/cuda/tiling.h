@@ -50,6 +50,18 @@ RLSD_HD int64_t slice_bytes(int64_t vocab, int cluster, int32_t dtype) {
   return static_cast<int64_t>((vectors_of(vocab) + cluster - 1) / cluster) * kVector * element_bytes(dtype);
 }
 
+/* Bytes of a slice's vectors that are columns of the row. */
+RLSD_HD int64_t column_bytes(int64_t columns, Slice slice, int32_t dtype) {
+  const int64_t begin = int64_t{slice.begin} * kVector, end = int64_t{slice.end} * kVector;
+  return end <= begin ? 0 : ((end < columns ? end : columns) - begin) * element_bytes(dtype);
+}
+
+/* What of them is asked for ahead, at most `most`: whole lines of 16 bytes. */
+RLSD_HD uint32_t bytes_ahead(int64_t columns, Slice slice, int32_t dtype, int32_t most) {
+  const int64_t bytes = column_bytes(columns, slice, dtype) / 16 * 16;
+  return static_cast<uint32_t>(bytes < most ? bytes : most);
+}
+
 /* Vectors of each piece of a slice but the last: a multiple of `step`, so that the pieces deal a thread the vectors that
  * the whole slice would. */
 RLSD_HD int piece_vectors(Slice slice, int step) {

@@ -45,6 +45,15 @@ RowCall row_call(const rlsd_token_log_probs_args& args, const View& view, const 
   return call;
 }
 
+/* Of a call that has nothing to do; NULL: it waits, and has. */
+rlsd_status clear_outcome(rlsd_context* context, rlsd_outcome* outcome) {
+  static_assert(RLSD_OK == 0 && static_cast<int>(Reason::kNone) == 0, "all zeros say that nothing is wrong");
+  if (outcome == nullptr) return RLSD_OK;
+  return on_device(context, [&] {
+    return to_status(context, cudaMemsetAsync(outcome, 0, sizeof(*outcome), stream_of(context)), "Could not clear memory");
+  });
+}
+
 }  // namespace
 
 rlsd_status token_log_probs_workspace(rlsd_context* context, const rlsd_token_log_probs_args* args, uint64_t* bytes) {
@@ -65,7 +74,8 @@ rlsd_status token_log_probs(rlsd_context* context, const rlsd_token_log_probs_ar
   if (status != RLSD_OK) return status;
   const View view = view_of(args->scores);
   status = check_view(context, "scores", view, args->tokens, args->token_ids);
-  if (status != RLSD_OK || args->tokens == 0) return status;
+  if (status != RLSD_OK) return status;
+  if (args->tokens == 0) return clear_outcome(context, args->outcome);
   rlsd_outcome* const outcome = args->outcome != nullptr ? args->outcome : a.outcome;
   return on_device(context, [&]() -> rlsd_status {
     const RowCall call = row_call(*args, view, a);

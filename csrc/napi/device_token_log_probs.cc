@@ -49,9 +49,7 @@ class TokenLogProbsCall final : public DeviceCall {
   }
   rlsd_status op_enqueue() override {
     args_.outcome = &device_report()->outcome;
-    /* Without tokens the op writes nothing. */
-    const rlsd_status status = backend->fill_zero(&context, args_.outcome, sizeof(rlsd_outcome));
-    return status == RLSD_OK ? backend->token_log_probs(&context, &args_) : status;
+    return backend->token_log_probs(&context, &args_);
   }
 
  private:

@@ -74,6 +74,30 @@ void test_pieces(int64_t width, int cluster) {
   }
 }
 
+/* What is read ahead lies in the slice, also in rows of more bytes than an int counts. */
+void test_bytes_ahead(int64_t width, int32_t dtype, int cluster) {
+  int64_t all = 0;
+  for (int rank = 0; rank < cluster; ++rank) {
+    const Slice slice = slice_of(width, rank, cluster);
+    const int64_t bytes = column_bytes(width, slice, dtype);
+    const int64_t ahead = bytes_ahead(width, slice, dtype, 1 << 20);
+    all += bytes;
+    expect(ahead % 16 == 0 && ahead <= bytes && (ahead > bytes - 16 || ahead == 1 << 20), "what is read ahead", width, cluster);
+  }
+  expect(all == width * rlsd::element_bytes(dtype), "slices have the row's bytes", width, cluster);
+}
+
+/* Where a device has no room for a cluster, half of it holds the row or nothing does. */
+void test_smaller_clusters(int64_t width, int32_t dtype, SharedLimits shared) {
+  for (int cluster = kLargestCluster; cluster > 0;) {
+    const int smaller = smaller_cluster(width, cluster, dtype, kControl, shared);
+    expect(smaller == 0 || smaller == cluster / 2, "half a cluster", width, cluster);
+    const bool fits = cluster > 1 && slice_bytes(width, cluster / 2, dtype) + kControl <= shared.per_block;
+    expect((smaller > 0) == fits, "half a cluster holds the row", width, cluster);
+    cluster = smaller;
+  }
+}
+
 void test_known_clusters() {
   expect(cluster_for(32000, RLSD_BF16, kControl, kHopperShared) == 1, "32000 bf16 columns", 32000, 1);
   expect(cluster_for(128256, RLSD_BF16, kControl, kHopperShared) == 4, "128256 bf16 columns", 128256, 4);
@@ -96,10 +120,14 @@ int main() {
       test_pieces(width, cluster);
     }
     for (int32_t dtype : kDtypes) {
+      for (int cluster : {1, 4, 8}) test_bytes_ahead(width, dtype, cluster);
+      test_smaller_clusters(width, dtype, kHopperShared);
       test_slices_fit(width, dtype, kHopperShared);
       test_slices_fit(width, dtype, {100 * 1024, 99 * 1024}); /* compute capability 12.0 */
     }
   }
+  test_bytes_ahead(600000000, RLSD_F32, 1);
+  test_bytes_ahead(kMostColumns, RLSD_F32, 1);
   test_known_clusters();
   test_alignment();
   std::printf("%s\n", failures == 0 ? "passed" : "failed");

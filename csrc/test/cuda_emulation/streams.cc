@@ -39,7 +39,8 @@ Device& device() {
   return *instance;
 }
 
-Stream* or_default(Stream* stream) { return stream != nullptr ? stream : &device().standard; }
+/* 1 and 2 are CUDA's names for the legacy and the per-thread default stream, which other libraries may use. */
+Stream* or_default(Stream* stream) { return reinterpret_cast<uintptr_t>(stream) > 2 ? stream : &device().standard; }
 
 /* A gate that says "made" holds the streams that were made, not the default one. */
 bool is_held(const char* gate, const Stream* stream) {
