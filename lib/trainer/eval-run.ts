@@ -8,7 +8,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { merge } from "./config-file.js";
 import { findDataFiles } from "./data/find-files.js";
 import { releasing } from "./durable.js";
-import { EvalFolder, type EvaluationRecord, refuseFinished, rowsFingerprint } from "./eval-folder.js";
+import { EvalFolder, type EvaluationRecord, refuseUnknown, rowsFingerprint } from "./eval-folder.js";
 import { evaluate } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
 import { createReward, loadPrompts } from "./prepare.js";
@@ -22,13 +22,13 @@ export interface EvalSummary {
   readonly metrics: Numbers;
   /** Rows left out because they do not fit. */
   readonly skipped: number;
-  /** Predictions that were there from before an interruption. */
+  /** Predictions that were there before this call, of one that was interrupted or finished. */
   readonly kept: number;
 }
 
 export interface EvalStart {
   readonly folder: string;
-  /** Predictions that are there from before an interruption, and how many there will be. */
+  /** Predictions that are there before this call, of one that was interrupted or finished, and how many there will be. */
   readonly kept: number;
   readonly total: number;
 }
@@ -103,7 +103,8 @@ function recordOf(
 
 /**
  * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction in `predictions.jsonl` as soon as it is judged;
- * `metrics.json` comes last. The same call goes on where an earlier one was interrupted, with the results of one that was not.
+ * `metrics.json` comes last. The same call goes on where an earlier one was interrupted, with the results of one that was not;
+ * after one that was finished it draws and judges nothing, and makes the metrics of what is there.
  *
  * @param files held-out rows; none: those of the run
  * @param output folder of the results; null: that of the same evaluation under runs/ where it was not finished, or a new one
@@ -119,7 +120,7 @@ export async function evaluateModel(
   checkPath(directory, "directory");
   checkPaths(files, "files");
   checkHooks(hooks);
-  if (output !== null) await refuseFinished(checkPath(output, "output"));
+  if (output !== null) await refuseUnknown(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier } = opened;
   try {
