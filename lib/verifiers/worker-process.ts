@@ -37,6 +37,14 @@ function residentPages(pid: number): number | undefined {
   }
 }
 
+const forked = (oldSpaceMb: number): ChildProcess =>
+  fork(entry(), [], {
+    detached: true,
+    execArgv: [`--max-old-space-size=${oldSpaceMb}`],
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "pipe", "ipc", "pipe"],
+  });
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -58,12 +66,7 @@ export class WorkerProcess {
   #disconnected = false;
 
   constructor(spec: Readonly<Record<string, unknown>>, oldSpaceMb: number, events: WorkerEvents) {
-    this.#child = fork(entry(), [], {
-      detached: true,
-      execArgv: [`--max-old-space-size=${oldSpaceMb}`],
-      serialization: "advanced",
-      stdio: ["ignore", "ignore", "pipe", "ipc", "pipe"],
-    });
+    this.#child = forked(oldSpaceMb);
     const lifeline = this.#child.stdio?.[LIFELINE] as Socket | null | undefined;
     lifeline?.on("error", () => {}).unref();
     const { pid } = this.#child;
