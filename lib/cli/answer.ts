@@ -23,7 +23,7 @@ export function answerLine({ id, prompt, text, tokenIds, logProbs, finish }: Rol
   return { ...drawn, ...Object.fromEntries(rest) };
 }
 
-export interface LiveText {
+interface LiveText {
   /** What is shown by now. */
   readonly shown: string;
   token(id: number): void;

@@ -16,7 +16,7 @@ const EXAMPLE = {
 /** What docs/maths.md works out by hand for the example: c = clip(exp(sign(A) delta), 0.8, 1.2). */
 const EXPECTED_WEIGHTS = [1, 1, 1.2, 1, 1, 1.2];
 
-export interface DoctorReport {
+interface DoctorReport {
   readonly node: string;
   readonly platform: string;
   readonly cpu: string;

@@ -24,7 +24,7 @@ export interface Progress {
 }
 
 /** Where progress is shown: a terminal takes live lines, anything else plain ones. */
-export interface Screen {
+interface Screen {
   readonly live: boolean;
   /** At present: a window may be drawn wider or narrower. */
   readonly columns: number;
@@ -48,7 +48,7 @@ const fixed = (value: number | undefined, digits: number): string =>
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
 /** "reward 0.52  accuracy 52.0%  loss ..." of one step; what it does not have is left out. */
-export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
+function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
   const shares = (name: string, low: string, high: string): string[] => {
     const both = [numberIn(metrics, low), numberIn(metrics, high)];
     return both[0] === undefined ? [] : [`${name} ${both.map(percent).join("/")}`];
@@ -95,7 +95,7 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
 const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
 
 /** A step's line without what is missed least, until it fits: how long the run will take is at its end. */
-export const fitted = (text: string, width: number): string =>
+const fitted = (text: string, width: number): string =>
   LEAST.reduce((line, part) => (line.length <= width ? line : line.replace(part, "")), text);
 
 /** One line of a screen that changes, below lines that stay. */

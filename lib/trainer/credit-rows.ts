@@ -9,7 +9,7 @@ import { loadDataset, settleProblems } from "./data/dataset.js";
 import { prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 
-export interface ReadCompletions extends TextParts {
+interface ReadCompletions extends TextParts {
   /** Whole groups, one after the other. Log-probs are not there yet. */
   readonly rollouts: readonly Rollout[];
   /** Rows left out because they do not fit. */

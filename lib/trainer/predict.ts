@@ -57,7 +57,7 @@ export interface KeptPredictions {
 }
 
 /** Completions of one kind. */
-export interface Kind {
+interface Kind {
   readonly name: "greedy" | "sampled";
   readonly count: number;
   readonly temperature: number;

@@ -40,7 +40,7 @@ export function spanOf(
 /** Prompts of one call where there are many: enough to keep the cores busy, few enough to keep the key-value cache small. */
 export const PROMPTS_A_CALL = 128;
 
-export interface RolloutOptions {
+interface RolloutOptions {
   readonly sampling: Pick<ResolvedConfig["rollout"], "topK" | "topP" | "minP" | "maxTokens" | "stopStrings">;
   readonly count: number;
   readonly temperature: number;

@@ -53,7 +53,7 @@ export interface Ended {
   readonly heapExhausted: boolean;
 }
 
-export interface WorkerEvents {
+interface WorkerEvents {
   message(message: FromWorker): void;
   /** Once, after the last message was delivered and the process was reaped. */
   ended(how: Ended): void;
