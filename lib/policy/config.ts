@@ -7,6 +7,7 @@ import { parseWindow, type SlidingWindow, windowFields } from "./window.js";
 
 /** Shape of a decoder. */
 export interface ModelConfig {
+  /** `model_type` of config.json. */
   readonly modelType: ModelType;
   /** V: rows of the embedding and of the head. */
   readonly vocabSize: number;
@@ -15,6 +16,7 @@ export interface ModelConfig {
   /** Width of the feed-forward part. */
   readonly intermediateSize: number;
   readonly numLayers: number;
+  /** Query heads of a layer. */
   readonly numHeads: number;
   /** Divides numHeads: each key and value head serves numHeads / numKvHeads queries. */
   readonly numKvHeads: number;

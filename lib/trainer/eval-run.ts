@@ -16,9 +16,17 @@ import { loadAsked, type ModelSource, type ResolvedModel, weightsFingerprint, wi
 import type { Prompted } from "./rollout.js";
 import type { OnStage } from "./stage.js";
 
+/** What `evaluateModel` found. */
 export interface EvalSummary {
+  /** Folder of the weights: of a run those of its best checkpoint. */
   readonly model: string;
+  /** Where predictions.jsonl, evaluation.json and metrics.json are. */
   readonly folder: string;
+  /**
+   * By name: `accuracy` of greedy completions with its 95 % interval (`accuracyLow`, `accuracyHigh`), `reward`, `rows`, `unjudged`,
+   * `length` (tokens), `truncatedFraction`, `leakRate`; with `eval.samples` `avg@k` and `pass@k`, each with its bounds; `loss` where
+   * rows have traces to learn. Shares are from 0 to 1.
+   */
   readonly metrics: Numbers;
   /** Rows left out because they do not fit. */
   readonly skipped: number;
@@ -26,13 +34,17 @@ export interface EvalSummary {
   readonly kept: number;
 }
 
+/** An evaluation that is about to begin, or to go on. */
 export interface EvalStart {
+  /** Where predictions.jsonl, evaluation.json and metrics.json are, or will be. */
   readonly folder: string;
-  /** Predictions that are there before this call, of one that was interrupted or finished, and how many there will be. */
+  /** Predictions that are there before this call, of one that was interrupted or finished. */
   readonly kept: number;
+  /** Predictions that there will be: for each row a greedy one, and `eval.samples`. */
   readonly total: number;
 }
 
+/** What `evaluateModel` takes besides settings, all of it optional. */
 export interface EvalHooks extends ModelSource {
   /** Stops: what was judged is kept, and the same call goes on from there. It rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;

@@ -33,8 +33,11 @@ export interface Place {
   readonly sample: number;
 }
 
+/** A held-out completion and its verdict. */
 export interface Prediction extends Place {
+  /** What was drawn, and the prompt that it answers. */
   readonly rollout: Rollout;
+  /** After the fine of `overlong`, where there is one. */
   readonly verdict: Judged;
 }
 
