@@ -16,7 +16,7 @@ function repeat(call: () => unknown): () => void {
   };
 }
 
-export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
+function calls(quick: boolean): Bench {
   const { teacher, ...plain } = logProbBatch(TOKENS, 8);
   const batch = { ...plain, teacher };
   const call = { out: logProbOut(TOKENS) };
@@ -54,6 +54,11 @@ export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> 
       repeat(() => rlsdCredit(credit)),
     )
     .add("rlsd(), queued and awaited", queued, { async: true });
+  return bench;
+}
+
+export async function* run({ quick }: BenchOptions): AsyncGenerator<BenchTable> {
+  const bench = calls(quick);
   await bench.run();
   const microseconds = (milliseconds: number | undefined) => ((milliseconds ?? Number.NaN) * 1000) / CALLS;
   const rows = bench.tasks.map((task) => {

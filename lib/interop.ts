@@ -17,6 +17,7 @@ import type { Tensor } from "./tensor/tensor.js";
 export interface Layout {
   /** Contiguous, row-major. */
   readonly shape: readonly number[];
+  /** Of its elements. */
   readonly dtype: DType;
   /** "cuda:0" */
   readonly device: string;

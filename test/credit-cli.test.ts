@@ -56,6 +56,27 @@ describe("of a run's log", () => {
     expect(shown[0]).toEqual(samples[places[0]!]);
   });
 
+  test("where there is nothing to show it says why", () => {
+    const bare = path("bare");
+    const set = ["--set", "algorithm=grpo", "--set", "steps=1", "--set", "data.eval=[]"];
+    expect(rlsd("train", "--no-report", "--output", bare, ...set).status).toBe(0);
+    const whys: [string[], string][] = [
+      [
+        [bare],
+        `its steps (algorithm grpo) ask no teacher, so that no token has credit: name completions that are to have it, rlsd credit ${bare} ROWS.`,
+      ],
+      [[initial], "no logged completion has credit (log.samples says how many are logged a step)."],
+      [
+        [logged, "--step", "9"],
+        "no completion of that step or id was logged (log.samples says how many are logged a step).",
+      ],
+    ];
+    for (const [args, why] of whys) {
+      const { status, stderr } = rlsd("credit", ...args);
+      expect([status, stderr]).toEqual([1, `rlsd: ${args[0]}: ${why}\n`]);
+    }
+  });
+
   test("--step, --id and --limit choose", () => {
     const { id } = samples.find((sample) => sample.step === 1 && sample.evidenceWeights.length > 0)!;
     const question = id.split("#")[0]!;

@@ -163,6 +163,31 @@ describe("an evaluation that was interrupted", () => {
     expect(read(at("whole"), "predictions.jsonl")).toBe(before);
   });
 
+  test("that is finished is told again: nothing is drawn or judged, and metrics are made as they are asked for now", async () => {
+    const { run, at } = tinyEvaluation();
+    const first = await run("done");
+    const before = resultsOf(at("done"));
+    let policy: TinyPolicy | undefined;
+    const loadPolicy = async (directory: string) => {
+      policy = await TinyPolicy.load(directory);
+      return policy;
+    };
+    const reward = async (): Promise<number> => {
+      throw new Error("asked again");
+    };
+    expect(await run("done", { reward }, { loadPolicy })).toEqual({ ...first, kept: 48 });
+    expect(policy!.probe.generated).toBe(0);
+    expect(resultsOf(at("done"))).toEqual(before);
+    const evaluation = { samples: 3, passAt: [2], temperature: 1.3, successThreshold: 0.4 };
+    const { metrics } = await run("done", { eval: evaluation });
+    expect(Object.keys(metrics)).toContain("pass@2");
+    expect(JSON.parse(read(at("done"), "metrics.json"))).toMatchObject(metrics);
+    await expect(run("done", { seed: 4 })).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringContaining("holds an evaluation that is finished, and this one differs from it in seed."),
+    });
+  });
+
   test("goes on with the same weights, rows, settings and version alone, and says what differs", async () => {
     const { folder, run, at } = tinyEvaluation();
     await run("begun");
@@ -199,11 +224,10 @@ describe("an evaluation that was interrupted", () => {
     expect((await run("begun", { eval: evaluation })).metrics["pass@2"]).toBeDefined();
   });
 
-  test("that is damaged, or finished, or of an earlier version, is an error and left as it is", async () => {
+  test("that is damaged, or of an earlier version, is an error and left as it is", async () => {
     const { run, at } = tinyEvaluation();
     await run("broken");
-    await expect(run("broken")).rejects.toThrow("holds an evaluation already");
-    rmSync(join(at("broken"), "metrics.json"));
+    const metrics = read(at("broken"), "metrics.json");
     const [first, ...rest] = linesOf(at("broken"));
     writeFileSync(join(at("broken"), "predictions.jsonl"), `${first}\n{"id":\n${rest.join("\n")}\n`);
     const error = {
@@ -212,8 +236,12 @@ describe("an evaluation that was interrupted", () => {
     };
     await expect(run("broken")).rejects.toMatchObject(error);
     rmSync(join(at("broken"), "evaluation.json"));
-    await expect(run("broken")).rejects.toThrow("holds an evaluation already");
-    expect(readdirSync(at("broken"))).toEqual(["predictions.jsonl"]);
+    await expect(run("broken")).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringContaining("has predictions.jsonl without evaluation.json"),
+    });
+    expect(readdirSync(at("broken")).sort()).toEqual(["metrics.json", "predictions.jsonl"]);
+    expect(read(at("broken"), "metrics.json")).toBe(metrics);
   });
 
   test("asks again for all of it where the verifier judged nothing", async () => {
@@ -300,10 +328,7 @@ describe("rlsd eval, killed", () => {
       counts.push(existsSync(file) ? readFileSync(file, "utf8").split("\n").length - 1 : 0);
     }
     const last = runCli([...args, "--output", "killed"], folder);
-    expect({ seed, status: last.status === 0 || /holds an evaluation already/.test(last.stderr) }).toEqual({
-      seed,
-      status: true,
-    });
+    expect({ seed, status: last.status }).toEqual({ seed, status: 0 });
     expect(counts).toEqual(counts.toSorted((a, b) => a - b));
     expect({ seed, results: resultsOf(join(folder, "killed")) }).toEqual({
       seed,

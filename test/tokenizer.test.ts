@@ -207,6 +207,13 @@ describe("chat template", () => {
     for (const write of ["l", "l | tojson", "l | string", "{'a': l} | tojson"]) {
       expect(() => createTemplate(`${doubled}{{ ${write} }}`, 200).render({})).toThrow("it takes longer than 0.2 s");
     }
+    const names = Array.from({ length: 60 }, (_, k) => k);
+    const empty = names.map((k) => `{% set n${k} = namespace(l=[]) %}`).join("");
+    const filled = names.slice(1).map((k) => `{% set n${k}.l = [n${k - 1}, n${k - 1}] %}`);
+    for (const order of [filled, filled.toReversed()]) {
+      const template = createTemplate(`${empty}${order.join("")}{{ n59 | tojson }}`, 200);
+      expect(() => template.render({})).toThrow("it takes longer than 0.2 s");
+    }
     const itself = "{% set n = namespace() %}{% set n.n = n %}{{ n.n.n is defined }}";
     expect(createTemplate(itself).render({})).toBe("true");
   });

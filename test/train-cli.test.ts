@@ -181,7 +181,16 @@ describe("rlsd eval", () => {
     expect(predictions).toHaveLength(10 + 20);
     expect(existsSync(join(output, "metrics.json"))).toBe(true);
     const again = rlsd(...args);
-    expect([again.status, again.stderr]).toEqual([1, expect.stringContaining("holds an evaluation already")]);
+    expect([again.status, again.stderr]).toEqual([
+      0,
+      `rlsd: ${output} has all 30 completions: none is drawn or judged again; another --output makes new ones\n`,
+    ]);
+    expect(JSON.parse(again.stdout)).toEqual({ ...JSON.parse(stdout), kept: 30 });
+    const other = rlsd(...args, "--set", "seed=7");
+    expect([other.status, other.stderr]).toEqual([
+      1,
+      expect.stringMatching(/holds an evaluation that is finished, and this one differs from it in seed\. Choose/),
+    ]);
     expect(readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n")).toEqual(predictions);
   });
 });

@@ -182,13 +182,7 @@ static void call_spread(const char* name, int distills, int64_t from_stride, int
 #define LOGITS_CALL(change) (reset(), use_logits(), (void)(change), call(#change))
 #define HIDDEN_CALL(change) (reset(), use_hidden(), (void)(change), call(#change))
 
-int main(int argc, char** argv) {
-  rlsd_backend_get_fn get;
-  void* library = dlopen(argv[argc - 1], RTLD_NOW);
-  if (library == NULL) return 1;
-  *(void**)&get = dlsym(library, "rlsd_backend_get");
-  if (get(RLSD_ABI_VERSION + 1) != NULL) return 2;
-  table = get(RLSD_ABI_VERSION);
+static void call_policy_loss(void) {
   CALL(0);
   LOGITS_CALL(1);
   CALL(objective.struct_size = 8);
@@ -221,6 +215,9 @@ int main(int argc, char** argv) {
   CALL(outputs.stats = NULL);
   CALL(outputs.token_advantages = NULL);
   CALL(outputs.evidence_weights = NULL);
+}
+
+static void call_with_logits_and_hidden(void) {
   LOGITS_CALL(batch.token_ids = NULL);
   LOGITS_CALL(batch.student.logits.rank = 3);
   LOGITS_CALL(batch.student.logits.stride[1] = 2);
@@ -235,6 +232,9 @@ int main(int argc, char** argv) {
   HIDDEN_CALL(outputs.gradient_hidden.stride[0] = V - 1);
   HIDDEN_CALL(outputs.gradient_head.stride[1] = 2);
   HIDDEN_CALL(outputs.gradient_bias.shape[1] = V - 1);
+}
+
+static void call_distillation_and_scoring(void) {
   DISTILL_CALL(2);
   DISTILL_CALL(distill.tokens = -1);
   DISTILL_CALL(distill.sequences = -1);
@@ -258,6 +258,18 @@ int main(int argc, char** argv) {
   call_spread("both apart", 0, V + 3, V + 1);
   call_spread("in place, apart", 0, 0, V + 3);
   call_spread("distilled, apart", 1, V + 3, V + 1);
+}
+
+int main(int argc, char** argv) {
+  rlsd_backend_get_fn get;
+  void* library = dlopen(argv[argc - 1], RTLD_NOW);
+  if (library == NULL) return 1;
+  *(void**)&get = dlsym(library, "rlsd_backend_get");
+  if (get(RLSD_ABI_VERSION + 1) != NULL) return 2;
+  table = get(RLSD_ABI_VERSION);
+  call_policy_loss();
+  call_with_logits_and_hidden();
+  call_distillation_and_scoring();
   dlclose(library); /* not its last use: threads of its own are in it */
   library = dlopen(argv[argc - 1], RTLD_NOW | RTLD_NOLOAD);
   printf("closed: %s\t0\t0\t\n", library == NULL ? "gone" : "there");

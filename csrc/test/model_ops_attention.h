@@ -178,6 +178,13 @@ inline void fill(const Cache& cache, int64_t s, Array& k, Array& v, Context& con
                         cache.k_offset, cache.v_offset);
 }
 
+/* The whole blocks among the first tokens of a sequence, whose blocks begin at `first`, are not
+ * there. */
+inline void forget(Cache& cache, int64_t first, int64_t tokens) {
+  for (int64_t j = 0; (j + 1) * RLSD_KEY_BLOCK <= tokens; ++j)
+    cache.blocks[static_cast<size_t>(first + j)] = nullptr;
+}
+
 /* Whether the last rows of sequences, decoded together from the caches of several that are alike,
  * have the bits that attention gave them. Blocks that none of them sees are not there. */
 inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window, int32_t threads) {
@@ -204,9 +211,7 @@ inline bool decodes(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window
     for (int64_t i = lengths.back() - queries; i < lengths.back(); ++i)
       rows.push_back(static_cast<int32_t>(i));
     cu_queries.push_back(static_cast<int32_t>(rows.size()));
-    const int64_t seen = window > 0 ? lengths.back() - queries + 1 - window : 0;
-    for (int64_t j = 0; (j + 1) * RLSD_KEY_BLOCK <= seen; ++j)
-      cache.blocks[static_cast<size_t>(s * each + j)] = nullptr;
+    if (window > 0) forget(cache, s * each, lengths.back() - queries + 1 - window);
   }
   const auto count = static_cast<int64_t>(rows.size());
   Array some({count, heads, dim}), decoded({count, heads, dim}, 7.0);

@@ -29,7 +29,7 @@ export function answerLine(rollout: Rollout): Record<string, unknown> {
   return { ...drawn, ...Object.fromEntries(rest) };
 }
 
-export interface LiveText {
+interface LiveText {
   /** What is shown by now. */
   readonly shown: string;
   token(id: number): void;

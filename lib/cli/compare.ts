@@ -6,9 +6,10 @@ import { RlsdError } from "../errors.js";
 import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
 import type { Arm, ComparedRun } from "../trainer/compare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
-import type { RunStart } from "../trainer/train-hooks.js";
+import type { RunStart, TrainSummary } from "../trainer/train-hooks.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { comparisonText } from "./comparison-text.js";
+import type { Progress } from "./progress.js";
 
 interface CompareFlags {
   readonly arm?: readonly string[];
@@ -64,51 +65,60 @@ async function loadRun(folder: string, name: string, from: string): Promise<Logg
   return { name, link, config, metrics };
 }
 
-/** Trains what is to be compared, run by run; says what became of each. */
-async function trainAll(runs: readonly ComparedRun[], json: boolean, logged: boolean): Promise<void> {
+interface Compared {
+  readonly json: boolean;
+  /** Whether TensorBoard's event files are written. */
+  readonly logged: boolean;
+}
+
+/** Trains one run, with what is told of it while it goes on. */
+async function trainOne(
+  run: ComparedRun,
+  progress: Progress,
+  signal: AbortSignal,
+  { json, logged }: Compared,
+): Promise<TrainSummary> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { createProgress, missingPrivilege, TICK_MS } = await import("./progress.js");
+  const { missingPrivilege } = await import("./progress.js");
+  const { tensorBoard } = await import("../report/tensorboard.js");
+  const events = logged ? tensorBoard() : undefined;
+  const onStep = (metrics: MetricsLine) => {
+    events?.onStep(metrics);
+    if (isLive(json)) progress.step(metrics);
+  };
+  const onStart = (start: RunStart) => {
+    events?.onStart(start);
+    progress.expect(start);
+    const missing = missingPrivilege(start);
+    if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
+  };
+  const onStage = progress.stage;
+  const summary = await trainCompared(run, { signal, onStart, onStep, onEval: events?.onEval, onStage });
+  progress.end();
+  return summary;
+}
+
+const isLive = (json: boolean): boolean => process.stdout.isTTY === true && !json;
+
+function outcomeText({ arm, seed }: ComparedRun, { accuracy, seconds, step, stopped }: TrainSummary): string {
+  const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
+  return `${arm}, seed ${seed}: ${stopped} at step ${step}${told}, ${seconds.toFixed(1)} s`;
+}
+
+/** Trains what is to be compared, run by run; says what became of each. */
+async function trainAll(runs: readonly ComparedRun[], o: Compared): Promise<void> {
+  const { createProgress, stdoutScreen, TICK_MS } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
-  const { tensorBoard } = await import("../report/tensorboard.js");
-  const live = process.stdout.isTTY === true && !json;
-  const write = (text: string) => void process.stdout.write(text);
-  const progress = createProgress({
-    live,
-    get columns() {
-      return process.stdout.columns ?? 80;
-    },
-    write,
-  });
-  const { signal, dispose } = onInterrupt((text) => json || progress.note(text), { saves: true });
-  const ticking = setInterval(() => json || progress.tick(), TICK_MS);
+  const progress = createProgress(stdoutScreen(isLive(o.json)));
+  const { signal, dispose } = onInterrupt((text) => o.json || progress.note(text), { saves: true });
+  const ticking = setInterval(() => o.json || progress.tick(), TICK_MS);
   try {
     for (const [i, run] of runs.entries()) {
-      const events = logged ? tensorBoard() : undefined;
-      const onStep = (metrics: MetricsLine) => {
-        events?.onStep(metrics);
-        if (live) progress.step(metrics);
-      };
-      const onStart = (start: RunStart) => {
-        events?.onStart(start);
-        progress.expect(start);
-        const missing = missingPrivilege(start);
-        if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
-      };
-      const summary = await trainCompared(run, {
-        signal,
-        onStart,
-        onStep,
-        onEval: events?.onEval,
-        onStage: progress.stage,
-      });
-      progress.end();
-      const { accuracy, seconds, step, stopped } = summary;
-      const told = accuracy === null ? "" : `, held-out accuracy ${(100 * accuracy.last).toFixed(1)}%`;
-      const place = `[${i + 1}/${runs.length}] ${run.arm}, seed ${run.seed}`;
-      if (json) printJson({ kind: "run", arm: run.arm, seed: run.seed, ...summary });
-      else progress.note(`${place}: ${stopped} at step ${step}${told}, ${seconds.toFixed(1)} s`);
-      if (stopped === "interrupted") throw new Interrupted();
+      const summary = await trainOne(run, progress, signal, o);
+      if (o.json) printJson({ kind: "run", arm: run.arm, seed: run.seed, ...summary });
+      else progress.note(`[${i + 1}/${runs.length}] ${outcomeText(run, summary)}`);
+      if (summary.stopped === "interrupted") throw new Interrupted();
       await reportAfterTraining(run.folder);
     }
   } finally {
@@ -150,7 +160,7 @@ async function compareSettings(file: string | undefined, flags: CompareFlags): P
   const loss = byDefault === undefined ? "" : `, both with the loss of objective.preset=${byDefault.preset}`;
   if (!json) print(`${arms.map((arm) => arm.name).join(", ")}: ${runs.length} runs in ${output}${loss}`);
   try {
-    await trainAll(runs, json, flags.tensorboard ?? false);
+    await trainAll(runs, { json, logged: flags.tensorboard ?? false });
   } catch (error) {
     if (error instanceof Interrupted && !json) print(`go on by the same command with --output ${output}`);
     throw error;

@@ -6,7 +6,7 @@ import type { Message } from "../verifiers/verifier.js";
 import { answerLine, createLiveText, type Speed } from "./answer.js";
 import { Interrupted, printJson, tell } from "./command.js";
 
-export interface ConversationOptions {
+interface ConversationOptions {
   readonly temperature: number;
   readonly json: boolean;
   readonly speed: Speed;

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
+import type { ResolvedConfig } from "../trainer/config.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
 import { collect, print, printColoured, printJson, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
@@ -96,6 +97,18 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
   };
 }
 
+/** Why a run's log has nothing to be shown. */
+async function whyNothing(run: string, config: RunConfig["config"], flags: CreditFlags): Promise<string> {
+  const { ALGORITHMS, asksTeacher } = await import("../trainer/algorithms.js");
+  const { algorithm, steps = 0 } = config as Partial<ResolvedConfig>;
+  const logged = "(log.samples says how many are logged a step)";
+  if (flags.step !== undefined || flags.id !== undefined)
+    return `no completion of that step or id was logged ${logged}`;
+  const known = algorithm !== undefined && Object.hasOwn(ALGORITHMS, algorithm);
+  if (!known || steps < 1 || asksTeacher(config as ResolvedConfig)) return `no logged completion has credit ${logged}`;
+  return `its steps (algorithm ${algorithm}) ask no teacher, so that no token has credit: name completions that are to have it, rlsd credit ${run} ROWS`;
+}
+
 async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const { readRunConfig } = await import("../trainer/run-folder.js");
   const { ADAPTER_CONFIG } = await import("../policy/adapter-folder.js");
@@ -112,9 +125,7 @@ async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const limit = flags.limit === undefined ? LOGGED : wholeNumber(flags.limit, "--limit");
   const samples = await loggedSamples(run, flags, limit);
   if (samples.length === 0) {
-    const why =
-      (flags.step ?? flags.id) ? "no completion of that step or id was logged" : "no logged completion has credit";
-    throw new RlsdError("ERR_RLSD_DATA", `${run}: ${why} (log.samples says how many are logged a step).`);
+    throw new RlsdError("ERR_RLSD_DATA", `${run}: ${await whyNothing(run, config.config, flags)}.`);
   }
   const show = await createShow(basename(resolve(run)), config, flags);
   for (const sample of samples) show.add(sample);

@@ -23,7 +23,7 @@ const ROWS = { vocab: 151936, dtype: "bf16" } as const;
 
 type RowsOfDevice = typeof ROWS & { readonly device: string } & (DeviceRows | { readonly message: string });
 
-export interface DoctorReport {
+interface DoctorReport {
   readonly node: string;
   readonly platform: string;
   readonly cpu: string;

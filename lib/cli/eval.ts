@@ -53,8 +53,14 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
   };
   const onStart = (start: EvalStart) => {
     begun = start;
-    if (start.kept > 0)
-      tell(`rlsd: going on in ${start.folder}: ${start.kept} of ${start.total} completions are there`);
+    const { folder, kept, total } = start;
+    if (kept === total) {
+      tell(
+        `rlsd: ${folder} has all ${total} completions: none is drawn or judged again; another --output makes new ones`,
+      );
+    } else if (kept > 0) {
+      tell(`rlsd: going on in ${folder}: ${kept} of ${total} completions are there`);
+    }
   };
   try {
     const hooks = { signal, base: flags.base, onStart, onStage };

@@ -24,12 +24,21 @@ export interface Progress {
 }
 
 /** Where progress is shown: a terminal takes live lines, anything else plain ones. */
-export interface Screen {
+interface Screen {
   readonly live: boolean;
   /** At present: a window may be drawn wider or narrower. */
   readonly columns: number;
   write(text: string): void;
 }
+
+/** Standard output; `live`: lines of it may change. */
+export const stdoutScreen = (live: boolean): Screen => ({
+  live,
+  get columns() {
+    return process.stdout.columns ?? 80;
+  },
+  write: (text) => void process.stdout.write(text),
+});
 
 /** Between two looks at a stage that may last. */
 export const TICK_MS = 1000;
@@ -39,7 +48,7 @@ const fixed = (value: number | undefined, digits: number): string =>
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
 /** "reward 0.52  accuracy 52.0%  loss ..." of one step; what it does not have is left out. */
-export function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
+function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number): string {
   const shares = (name: string, low: string, high: string): string[] => {
     const both = [numberIn(metrics, low), numberIn(metrics, high)];
     return both[0] === undefined ? [] : [`${name} ${both.map(percent).join("/")}`];
@@ -86,7 +95,7 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
 const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
 
 /** A step's line without what is missed least, until it fits: how long the run will take is at its end. */
-export const fitted = (text: string, width: number): string =>
+const fitted = (text: string, width: number): string =>
   LEAST.reduce((line, part) => (line.length <= width ? line : line.replace(part, "")), text);
 
 /** One line of a screen that changes, below lines that stay. */
@@ -111,6 +120,26 @@ function createLiveLine(screen: Screen, write: Screen["write"]) {
   return { clear, show, stay };
 }
 
+/** What is told of a run that begins, a line each. */
+function startLines(start: RunStart): string[] {
+  const { config, rows, skipped, step, folder, earlierInstructionSet: earlier } = start;
+  const left = skipped.train + skipped.eval;
+  const others = [
+    missingPrivilege(start),
+    start.heldOutInTraining > 0 ? heldOutText(start) : undefined,
+    earlier === null
+      ? undefined
+      : `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone (RLSD_ISA=${earlier} asks for them where the processor has them)`,
+    diskShortage(start.disk),
+  ];
+  return [
+    `${config.algorithm}: ${parametersText(start)}, ${rows.train} rows, ${rows.eval} held out${left > 0 ? `, ${left} rows left out` : ""}`,
+    folder,
+    ...(step > 0 ? [`going on after step ${step}`] : []),
+    ...others.filter((line) => line !== undefined),
+  ];
+}
+
 /** Progress for people. Without a terminal a line appears at most once a second, so that a log stays readable. */
 export function createProgress(screen: Screen, now = () => performance.now()): Progress {
   let steps = 0;
@@ -131,25 +160,8 @@ export function createProgress(screen: Screen, now = () => performance.now()): P
   return {
     expect,
     start(start) {
-      const { config, rows, skipped, step, folder } = start;
       expect(start);
-      const left = skipped.train + skipped.eval;
-      stay(
-        `${config.algorithm}: ${parametersText(start)}, ${rows.train} rows, ${rows.eval} held out` +
-          `${left > 0 ? `, ${left} rows left out` : ""}\n${folder}${step > 0 ? `\ngoing on after step ${step}` : ""}`,
-      );
-      const missing = missingPrivilege(start);
-      if (missing !== undefined) stay(missing);
-      if (start.heldOutInTraining > 0) stay(heldOutText(start));
-      const earlier = start.earlierInstructionSet;
-      if (earlier !== null) {
-        stay(
-          `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone ` +
-            `(RLSD_ISA=${earlier} asks for them where the processor has them)`,
-        );
-      }
-      const short = diskShortage(start.disk);
-      if (short !== undefined) stay(short);
+      for (const line of startLines(start)) stay(line);
     },
     step(metrics) {
       stages.leave();

@@ -21,6 +21,7 @@ export interface ReportOptions {
 export interface RunReport extends RunFacts {
   /** Where the page is. */
   readonly report: string;
+  /** What to look at, as the page says it. */
   readonly warnings: readonly Warning[];
 }
 

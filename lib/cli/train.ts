@@ -5,9 +5,8 @@ import type { TrainHooks, TrainSummary } from "../trainer/train-hooks.js";
 import type { createBeforeAfter } from "./before-after.js";
 import { collect, Interrupted, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
-import type { createProgress } from "./progress.js";
+import type { Progress } from "./progress.js";
 
-type Progress = ReturnType<typeof createProgress>;
 type BeforeAfter = ReturnType<typeof createBeforeAfter>;
 
 interface TrainFlags {
@@ -126,16 +125,8 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   const settings = await settingsOf(file, flags);
   if (flags.dryRun) return showPlan(settings, flags);
   const { train } = await import("../trainer/train.js");
-  const { createProgress, TICK_MS } = await import("./progress.js");
-  const progress = flags.json
-    ? undefined
-    : createProgress({
-        live: process.stdout.isTTY === true,
-        get columns() {
-          return process.stdout.columns ?? 80;
-        },
-        write: (text) => void process.stdout.write(text),
-      });
+  const { createProgress, stdoutScreen, TICK_MS } = await import("./progress.js");
+  const progress = flags.json ? undefined : createProgress(stdoutScreen(process.stdout.isTTY === true));
   const { createBeforeAfter } = await import("./before-after.js");
   const compared = createBeforeAfter();
   const events = flags.tensorboard ? (await import("../report/tensorboard.js")).tensorBoard() : undefined;

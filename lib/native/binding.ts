@@ -2,7 +2,7 @@ import type { DeviceBinding } from "./device-binding.js";
 import type { EngineBinding } from "./engine-binding.js";
 
 /** Every argument of the native `policyLoss`, in order. Absent arrays are undefined; statistics are written at meta's end. */
-export type PolicyLossArguments = [
+type PolicyLossArguments = [
   meta: Float64Array,
   objective: Float64Array,
   tokenIds: Int32Array | undefined,
@@ -38,7 +38,7 @@ export type PolicyLossArguments = [
 ];
 
 /** Every argument of the native `policyTokens`, in order: log-probs alone. */
-export type PolicyTokensArguments = [
+type PolicyTokensArguments = [
   meta: Float64Array,
   objective: Float64Array,
   cuSeqlens: Int32Array,
@@ -59,7 +59,7 @@ export type PolicyTokensArguments = [
 ];
 
 /** Every argument of the native `tokenLogProbs`, in order. */
-export type TokenLogProbsArguments = [
+type TokenLogProbsArguments = [
   meta: Float64Array,
   tokenIds: Int32Array,
   completionMask: Uint8Array | undefined,
@@ -73,7 +73,7 @@ export type TokenLogProbsArguments = [
 ];
 
 /** Every argument of the native `distillLoss`, in order. Its statistics are written at the end of meta. */
-export type DistillLossArguments = [
+type DistillLossArguments = [
   meta: Float64Array,
   cuSeqlens: Int32Array,
   completionMask: Uint8Array | undefined,
@@ -94,7 +94,7 @@ export type DistillLossArguments = [
 ];
 
 /** What a backend can do. `entries` names each operation of the backend table. */
-export interface BackendDescription {
+interface BackendDescription {
   readonly name: string;
   readonly abiVersion: number;
   /** Threads a loop may use; 0 where the backend is not the CPU. */

@@ -4,7 +4,7 @@ import type { DeviceDescription } from "./device-binding.js";
 import { CUDA_BUILD, libraryFolders, native } from "./load.js";
 
 /** Why CUDA cannot be used. */
-export type CudaReason =
+type CudaReason =
   | "not-built"
   | "not-loadable"
   | "no-driver"
@@ -13,7 +13,7 @@ export type CudaReason =
   | "device-too-old"
   | "not-usable";
 
-export type CudaState =
+type CudaState =
   | { readonly available: true; readonly backend: number; readonly devices: number }
   | { readonly available: false; readonly reason: CudaReason; readonly message: string };
 

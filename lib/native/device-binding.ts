@@ -8,7 +8,7 @@ export interface DeviceHandle {
 /** Bytes of a handle that another process can open: rlsd_ipc_handle. */
 export const IPC_HANDLE_BYTES = 72;
 
-export interface FoundDevice {
+interface FoundDevice {
   readonly name: string;
   /** Compute capability, "9.0". */
   readonly compute: string;
@@ -26,13 +26,13 @@ export type DeviceDescription =
   | ({ readonly [Name in keyof FoundDevice]?: undefined } & { readonly message: string });
 
 /** A view of host memory that native code reads or writes. */
-export type HostBytes = Float32Array | Uint16Array | Uint8Array;
+type HostBytes = Float32Array | Uint16Array | Uint8Array;
 
 /** (N) values: of the host, copied up when the call is made, or on the call's device. */
 export type DeviceValues = Float32Array | DeviceHandle;
 
 /** Every argument of `devicePolicyLoss`, in order. Its results lie where they are to be written: host or device. */
-export type DevicePolicyLossArguments = [
+type DevicePolicyLossArguments = [
   meta: Float64Array,
   objective: Float64Array,
   stream: DeviceHandle | undefined,
@@ -60,7 +60,7 @@ export type DevicePolicyLossArguments = [
 ];
 
 /** Every argument of `deviceTokenLogProbs`, in order. */
-export type DeviceTokenLogProbsArguments = [
+type DeviceTokenLogProbsArguments = [
   meta: Float64Array,
   stream: DeviceHandle | undefined,
   tokenIds: Int32Array,

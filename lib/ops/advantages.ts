@@ -134,6 +134,7 @@ export function groupAdvantages(
 
 /** How groups of rewards look: what a trainer logs and drops. */
 export interface GroupSummary {
+  /** All of them, those of the next two included. */
   readonly groups: number;
   /** Groups whose judged rewards are all equal, up to rounding: no gradient. */
   readonly zeroVariance: number;

@@ -7,6 +7,7 @@ import { native } from "../native/load.js";
 export interface BackendInfo {
   /** "cpu" or "cuda" */
   readonly name: string;
+  /** Whether calls can run there now. */
   readonly available: boolean;
   /** Why it is not available: a word of docs/cuda.md's table. */
   readonly reason?: string;

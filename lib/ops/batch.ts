@@ -51,7 +51,7 @@ const FIELDS: ReadonlySet<string> = new Set([
 
 type Memory = "advantages" | "oldLogProbs" | "refLogProbs" | "samplerLogProbs";
 /** A batch with the memory of its tensors of N or B numbers. */
-export type HostBatch = Omit<PolicyBatch, Memory> & {
+type HostBatch = Omit<PolicyBatch, Memory> & {
   readonly [K in Memory]: Exclude<PolicyBatch[K], Tensor>;
 };
 

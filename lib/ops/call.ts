@@ -60,7 +60,9 @@ export type DevicePolicyOut = { readonly [K in Exclude<keyof PolicyOut, "hidden"
 
 /** A call on device tensors whose results stay there: it is enqueued, and nothing waits for it. */
 export interface DeviceCall extends Omit<Call, "results" | "out"> {
+  /** Results stay on the device, and nothing waits for them. */
   readonly results: "device";
+  /** Written instead of allocated. None may overlap another, or what is read. */
   readonly out?: DevicePolicyOut | undefined;
 }
 

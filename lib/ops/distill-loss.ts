@@ -33,6 +33,7 @@ export interface DistillLossBatch {
 
 /** As `Call`, on the CPU. Of the results only gradients of tensors can be written elsewhere. */
 export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
+  /** Written instead of allocated. None may overlap another, or what is read. */
   readonly out?: Pick<PolicyOut, "logits" | "hidden" | "head" | "bias"> | undefined;
 }
 
@@ -40,7 +41,9 @@ export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
 export interface DistillLossStats {
   /** Unmasked tokens. */
   readonly tokens: number;
+  /** B, empty ones included. */
   readonly sequences: number;
+  /** As `DistillLossResult.loss`. */
   readonly loss: number;
   /** Mean of the tokens' values, whatever the reduction; absent when no row could be read. */
   readonly mean?: number;
@@ -50,11 +53,15 @@ export interface DistillLossStats {
   readonly clampedFraction?: number;
 }
 
-/** To the student's scores, times lossScale. */
+/** dL / dx times lossScale, of what the student was given as. Each has the shape of what it is the gradient of. */
 export interface DistillLossGradient {
+  /** Where the student was given as logits. */
   readonly logits?: Tensor;
+  /** Where it was given as hidden states and a head, as the two below. */
   readonly hidden?: Tensor;
+  /** Absent with `frozenHead`. */
   readonly head?: Tensor;
+  /** Where the head has one. */
   readonly bias?: Tensor;
 }
 
@@ -64,7 +71,9 @@ export interface DistillLossResult {
   readonly loss: number;
   /** (N): each token's value; 0 where masked. */
   readonly tokenLosses: Float32Array;
+  /** Nothing for the teacher. */
   readonly gradient: DistillLossGradient;
+  /** Of the whole call. */
   readonly stats: DistillLossStats;
 }
 

@@ -9,7 +9,7 @@ import { invalid } from "./check.js";
 import { type CheckedScores, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
 
 /** (N) arrays that a call writes. */
-export interface TokenOutputs {
+interface TokenOutputs {
   readonly logProbs: Float32Array;
   readonly teacherLogProbs: Float32Array | undefined;
   readonly tokenAdvantages: Float32Array;

@@ -28,7 +28,7 @@ export const statsOf = (meta: Float64Array): Stats => toStats(meta, STATS);
 const MAX_THREADS = 1024;
 
 /** A call whose arguments have been checked. */
-export interface Plan {
+interface Plan {
   readonly checked: CheckedBatch;
   readonly call: Call;
   readonly objective: Float64Array;
@@ -116,7 +116,7 @@ export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {
 }
 
 /** (N) arrays to write; without gradientLogProbs only the credit is computed. */
-export interface TokenTargets {
+interface TokenTargets {
   readonly logProbs?: Float32Array | undefined;
   readonly teacherLogProbs?: Float32Array | undefined;
   readonly tokenAdvantages: Float32Array;

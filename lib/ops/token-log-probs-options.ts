@@ -30,12 +30,15 @@ export interface TokenLogProbsOptions {
 
 /** Scores on a device whose results stay there: the call is enqueued, and nothing waits for it. */
 export interface DeviceTokenLogProbsOptions extends Omit<TokenLogProbsOptions, "results"> {
+  /** Results stay on the device, and nothing waits for them. */
   readonly results: "device";
 }
 
 /** As TokenLogProbs, each a tensor on the call's device. */
 export interface DeviceTokenLogProbs extends Disposable {
+  /** (N), f32 */
   readonly logProbs: Tensor;
+  /** (N), f32; with `entropy`. */
   readonly entropy?: Tensor;
   /** Waits for the call without blocking this thread. Throws what it found wrong, as `toHost` of its results does. */
   check(): Promise<void>;

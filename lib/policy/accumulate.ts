@@ -54,6 +54,32 @@ function ownArrays(batch: TrainBatch, objective: Objective, sequences: number, n
   ] as const;
 }
 
+/** What the native call fills, for N tokens. */
+function resultArrays(n: number, taught: boolean) {
+  return [
+    new Float32Array(n),
+    taught ? new Float32Array(n) : undefined,
+    new Float32Array(n),
+    new Float32Array(n),
+    new Float32Array(n),
+    new Float64Array(STAT_NAMES.length),
+  ] as const;
+}
+
+function toResult(results: ReturnType<typeof resultArrays>): PolicyResult {
+  const [logProbs, teacherLogProbs, tokenAdvantages, evidenceWeights, gradient, numbers] = results;
+  const stats = toStats(numbers);
+  return {
+    loss: stats.loss,
+    logProbs,
+    ...(teacherLogProbs !== undefined && { teacherLogProbs }),
+    tokenAdvantages,
+    evidenceWeights,
+    gradient: { logProbs: gradient },
+    stats,
+  };
+}
+
 /** Checks and copies a batch; the returned function makes the one native call. See Policy.accumulate. */
 export function accumulate(
   model: NativeModel,
@@ -72,12 +98,7 @@ export function accumulate(
   const arrays = ownArrays(batch, objective, promptLengths.length, n);
   const taught = batch.teacherLogProbs !== undefined;
   return async () => {
-    const logProbs = new Float32Array(n);
-    const teacherLogProbs = taught ? new Float32Array(n) : undefined;
-    const tokenAdvantages = new Float32Array(n);
-    const evidenceWeights = new Float32Array(n);
-    const gradient = new Float32Array(n);
-    const stats = new Float64Array(STAT_NAMES.length);
+    const results = resultArrays(n, taught);
     await cancellable(signal, (id) =>
       settled(
         native.engineAccumulate(
@@ -89,25 +110,11 @@ export function accumulate(
           lossScale,
           id,
           ...arrays,
-          logProbs,
-          teacherLogProbs,
-          tokenAdvantages,
-          evidenceWeights,
-          gradient,
-          stats,
+          ...results,
         ),
         signal,
       ),
     );
-    const readable = toStats(stats);
-    return {
-      loss: readable.loss,
-      logProbs,
-      ...(teacherLogProbs !== undefined && { teacherLogProbs }),
-      tokenAdvantages,
-      evidenceWeights,
-      gradient: { logProbs: gradient },
-      stats: readable,
-    };
+    return toResult(results);
   };
 }

@@ -19,6 +19,7 @@ export interface Multipliers {
 
 /** Shape of a decoder. */
 export interface ModelConfig {
+  /** `model_type` of config.json. */
   readonly modelType: ModelType;
   /** V: rows of the embedding and of the head. */
   readonly vocabSize: number;
@@ -27,6 +28,7 @@ export interface ModelConfig {
   /** Width of the feed-forward part. */
   readonly intermediateSize: number;
   readonly numLayers: number;
+  /** Query heads of a layer. */
   readonly numHeads: number;
   /** Divides numHeads: each key and value head serves numHeads / numKvHeads queries. */
   readonly numKvHeads: number;

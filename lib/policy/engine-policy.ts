@@ -51,8 +51,10 @@ export class EnginePolicy implements Policy {
   readonly trainedParameterCount: number;
   readonly batchTokens: number;
   readonly maxSequences: number;
+  /** Shape of the model. */
   readonly config: ModelConfig;
   readonly lora: LoraConfig | undefined;
+  /** undefined: its folder, or the files that it was created with, have none. */
   readonly tokenizer: Tokenizer | undefined;
   /** Settles when the last call so far has. */
   #turn: Promise<unknown> = Promise.resolve();

@@ -33,6 +33,7 @@ export interface LoraConfig {
   readonly rank: number;
   /** scale = alpha / rank; rank-stabilised (arXiv 2312.03732): alpha / sqrt(rank). */
   readonly alpha: number;
+  /** Which of the two. */
   readonly rankStabilized: boolean;
   /** In the order of the layer. */
   readonly targets: readonly LoraTarget[];

@@ -32,7 +32,7 @@ export interface ParameterSource {
   readonly entry: TensorEntry;
 }
 
-export interface ModelFolder {
+interface ModelFolder {
   readonly config: ModelConfig;
   /** config.json as it was read. */
   readonly json: Readonly<Record<string, unknown>>;

@@ -43,9 +43,11 @@ export interface Completion {
   readonly finish: "stop" | "length";
 }
 
-/** One sequence: the tokens of `completion` are scored after `prompt`, which has at least one. */
+/** One sequence: the tokens of `completion` are scored after `prompt`. */
 export interface ScoreRequest {
+  /** Token ids, at least one. */
   readonly prompt: Int32Array;
+  /** Token ids, possibly none. */
   readonly completion: Int32Array;
 }
 
@@ -53,6 +55,7 @@ export interface ScoreRequest {
 export interface ScoreOptions {
   /** Default 1. */
   readonly temperature?: number | undefined;
+  /** Stops between operations; the call rejects with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -60,6 +63,7 @@ export interface ScoreOptions {
 export interface PassOptions {
   /** Multiplies the gradient, not the loss. Default 1. */
   readonly lossScale?: number | undefined;
+  /** Stops between operations; the call rejects with its reason, and the gradient that was added up is 0. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -104,7 +108,9 @@ export interface DistillBatch {
 export interface DistillStats {
   /** Unmasked tokens. */
   readonly tokens: number;
+  /** B, empty ones included. */
   readonly sequences: number;
+  /** As `DistillResult.loss`. */
   readonly loss: number;
   /** Mean divergence of a token, in nats. */
   readonly mean: number;
@@ -116,14 +122,17 @@ export interface DistillStats {
 
 /** What `Policy.distill` returns; the gradient stays in the policy. */
 export interface DistillResult {
+  /** The reduced divergence, in nats; not multiplied by lossScale. */
   readonly loss: number;
   /** (N): each token's divergence; 0 where masked. */
   readonly tokenLosses: Float32Array;
+  /** Of the whole batch. */
   readonly stats: DistillStats;
 }
 
 /** One AdamW update (arXiv 1711.05101): w -= learningRate (m / (sqrt(v) + eps) + weightDecay w), moments without their bias. */
 export interface StepOptions {
+  /** At least 0; 0 moves the moments alone. */
   readonly learningRate: number;
   /** Decoupled; not applied to norms and biases. Default 0. */
   readonly weightDecay?: number | undefined;
@@ -148,9 +157,11 @@ export interface StepResult {
  * first out. Every error is an RlsdError.
  */
 export interface Policy {
+  /** V: ids are below it. */
   readonly vocabSize: number;
   /** Longest sequence, prompt and completion together. */
   readonly maxLength: number;
+  /** Of the model and its adapters. */
   readonly parameterCount: number;
   /** Of them, those that `step` changes. Absent: all. */
   readonly trainedParameterCount?: number | undefined;

@@ -7,6 +7,7 @@ import { settledValue } from "./native-model.js";
 export interface PrefixUse {
   /** Of keys and values that it keeps now. */
   readonly bytes: number;
+  /** Whose keys and values those are. */
   readonly sequences: number;
   /** Tokens of prompts, in all calls so far, whose keys and values were there. */
   readonly reusedTokens: number;

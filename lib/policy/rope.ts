@@ -1,5 +1,6 @@
 /**
- * How positions turn into angles: position * theta^(-2 i / headDim) of pair i. "linear": divided by `factor`. "llama3": pairs of
+ * How positions turn into angles: position * theta^(-2 i / headDim) of pair i, as `rope_theta` and `rope_scaling` of config.json
+ * say. "linear": divided by `factor`. "llama3": pairs of
  * long waves are (beyond originalMaxLength / lowFreqFactor), those of short ones are not, and between the two they are blended.
  * "yarn" (arXiv 2309.00071): those that turn less than betaSlow times in originalMaxLength are, those that turn more than betaFast
  * times are not, and between the two they are blended; cosines and sines are multiplied by attentionFactor. "longrope" (arXiv

@@ -28,7 +28,7 @@ export interface SaveOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface SaveOrigin extends PolicyOrigin {
+interface SaveOrigin extends PolicyOrigin {
   /** Folder that has the weights under the adapters. */
   readonly under: string | undefined;
 }

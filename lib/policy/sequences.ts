@@ -5,7 +5,7 @@ import type { ModelConfig } from "./config.js";
 import type { ScoreRequest } from "./policy.js";
 
 /** Sequences as the engine takes them: prompts and completions one after another. */
-export interface PackedSequences {
+interface PackedSequences {
   readonly ids: Int32Array;
   /** (B + 1) */
   readonly cuSeqlens: Int32Array;

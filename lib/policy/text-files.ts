@@ -68,7 +68,7 @@ export function adaptedOrigin(under: PolicyOrigin, adapters: Files, directory: s
   return { json: model.json, companions, tokenizer, maxSequences: model.maxSequences, model };
 }
 
-export interface TextFiles {
+interface TextFiles {
   readonly files: Files;
   /** Where the tokenizer lies, or is missing. */
   readonly directory: string;

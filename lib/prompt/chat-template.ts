@@ -9,6 +9,7 @@ import { createTemplate } from "./template.js";
 const TEMPLATE = "chat_template.jinja";
 const CONFIG = "tokenizer_config.json";
 
+/** How a conversation is written. */
 export interface RenderOptions {
   /** End with the words that open the assistant's turn. Default true. */
   readonly addGenerationPrompt?: boolean | undefined;
@@ -22,7 +23,9 @@ const RENDER_FIELDS = new Set(["addGenerationPrompt", "variables", "tools"]);
 
 /** Writes a conversation as the model was trained to read it. */
 export interface ChatTemplate {
+  /** In Jinja; that for conversations without tools, where there are two. */
   readonly source: string;
+  /** Throws ERR_RLSD_CHAT_TEMPLATE where the template refuses the conversation, fails on it or takes more than 10 s. */
   render(messages: readonly ChatMessage[], o?: RenderOptions): string;
 }
 

@@ -9,7 +9,7 @@ export interface Demonstration {
 }
 
 /** A conversation, and what the assistant is to say then. */
-export interface Shown {
+interface Shown {
   readonly messages: readonly ChatMessage[];
   readonly tools?: readonly Tool[] | undefined;
   readonly reply: ChatMessage;

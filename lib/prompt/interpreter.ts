@@ -43,8 +43,14 @@ function itemsIn(value: unknown, most: number, depth = 0): number {
   return count;
 }
 
-const sizeOf = ({ value }: Value, most: number): number =>
-  typeof value === "string" ? value.length : itemsIn(value, most);
+/** Characters, or items without those in them. */
+function lengthOf(value: unknown): number {
+  if (typeof value === "string" || Array.isArray(value)) return value.length;
+  return value instanceof Map ? value.size : 0;
+}
+
+/** Nodes whose value was there before: what is in it was counted when it was made. */
+const FOUND: ReadonlySet<unknown> = new Set(["Identifier", "MemberExpression"]);
 
 /**
  * Interprets what costs little. As every step is counted with the size of what it makes, nothing that it does takes long,
@@ -52,10 +58,15 @@ const sizeOf = ({ value }: Value, most: number): number =>
  */
 class BoundedInterpreter extends Interpreter {
   #left = MOST;
+  /** Whether there is a value that may have changed since it was made. */
+  #changing = false;
 
   override evaluate(node: unknown, scope: Scope): Value {
     const made = super.evaluate(node, scope);
-    this.#left -= 1 + sizeOf(made, this.#left);
+    this.#changing ||= made.type === "NamespaceValue";
+    const counted = !this.#changing && FOUND.has((node as { readonly type?: unknown } | undefined)?.type);
+    const flat = counted || typeof made.value === "string";
+    this.#left -= 1 + (flat ? lengthOf(made.value) : itemsIn(made.value, this.#left));
     if (this.#left < 0) throw new Spent();
     return made;
   }

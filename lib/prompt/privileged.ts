@@ -4,7 +4,7 @@ import type { Prompter } from "./prompter.js";
 import { createTemplate, type JinjaTemplate } from "./template.js";
 
 /** What the Jinja template of the privileged block may name. */
-export interface PrivilegedVariables {
+interface PrivilegedVariables {
   /** The student's last user message. */
   readonly content: string;
   readonly privileged: string;
@@ -43,7 +43,7 @@ export function createPrivilegedBlock(source: string): PrivilegedBlock {
   return { render };
 }
 
-export interface PrivilegedRequest {
+interface PrivilegedRequest {
   readonly messages: readonly ChatMessage[];
   readonly tools?: readonly Tool[] | undefined;
   readonly privileged: string;

@@ -4,7 +4,7 @@ import { leftOut } from "./left-out.js";
 import type { ChatMessage, Tool } from "./messages.js";
 
 /** The part of a tokenizer that prompts need. */
-export interface Encoder {
+interface Encoder {
   encode(text: string, o?: { readonly addSpecialTokens?: boolean }): Int32Array;
   decode(ids: ArrayLike<number>): string;
 }

@@ -1,6 +1,6 @@
 import type { Numbers } from "./batch.js";
 
-export interface AdvantageOptions {
+interface AdvantageOptions {
   /** "mean": r - mean(group). "leave-one-out": r - mean of the others (RLOO). Default "mean". */
   readonly baseline?: "mean" | "leave-one-out";
   /** Divide by the standard deviation of the group, of all judged rewards, or not at all. Default "group". */

@@ -18,12 +18,9 @@ export interface CreditInput {
   readonly badRows?: Uint8Array;
 }
 
-export type CreditFields = Pick<
-  ObjectiveFields,
-  "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize"
->;
+type CreditFields = Pick<ObjectiveFields, "creditMix" | "evidenceClip" | "negativeOnly" | "clipMode" | "normalize">;
 
-export type CreditStats = Pick<
+type CreditStats = Pick<
   Stats,
   | "deltaMean"
   | "deltaMeanPositive"

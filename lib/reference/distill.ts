@@ -24,7 +24,7 @@ export interface DistillOptions extends DivergenceOptions {
   readonly logitSoftcap?: number | null | undefined;
 }
 
-export interface DistillReference {
+interface DistillReference {
   readonly loss: number;
   /** (N): D_t after the clamp; 0 where masked and in a bad row. */
   readonly tokenLosses: Float64Array;

@@ -3,11 +3,11 @@ import type { Numbers, ReferenceScores, ScoreGradients } from "./batch.js";
 import { roundToBf16 } from "./rounding.js";
 
 /** How raw logits z become log-probs: z -> bf16 rounding -> softcap tanh(z / softcap) -> / temperature. */
-export type LogitFields = Pick<ObjectiveFields, "temperature" | "logitSoftcap" | "logitRounding">;
+type LogitFields = Pick<ObjectiveFields, "temperature" | "logitSoftcap" | "logitRounding">;
 export type LogitScores = Exclude<ReferenceScores, { readonly logProbs: Numbers }>;
 
 /** The distribution that predicts one token. A bad row has NaN throughout. */
-export interface RowDistribution {
+interface RowDistribution {
   /** (V): log p_v; -inf for padding and for logits of -inf. */
   readonly logProbs: Float64Array;
   /** (V): d (scaled logit) / d (raw logit). Rounding passes straight through. */

@@ -1,4 +1,4 @@
-export interface SamplingFilter {
+interface SamplingFilter {
   /** 0: greedy, the largest logit, the smallest id on a tie. */
   readonly temperature: number;
   /** Keep the k most probable. 0: off. */

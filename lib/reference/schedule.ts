@@ -1,4 +1,4 @@
-export interface CreditSchedule {
+interface CreditSchedule {
   readonly peak: number;
   /** Steps of linear rise from 0. */
   readonly warmup: number;

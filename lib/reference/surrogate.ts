@@ -14,7 +14,7 @@ export interface TokenSurrogate {
   readonly dualClipped: boolean;
 }
 
-export interface SurrogateInput {
+interface SurrogateInput {
   readonly logProbs: Numbers;
   /** (N): log P - log P_old; 0 on-policy. */
   readonly logRatios: Numbers;

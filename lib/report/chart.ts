@@ -16,7 +16,7 @@ export interface Series {
   readonly color?: number;
 }
 
-export type Unit = "number" | "share" | "milliseconds";
+type Unit = "number" | "share" | "milliseconds";
 
 export interface Chart {
   readonly title: string;

@@ -14,7 +14,7 @@ export interface TokenCredit {
 }
 
 /** How far weights are from 1, by where the token stands in its completion. */
-export interface Profile {
+interface Profile {
   /** POSITIONS means of |c_t - 1|, from the first token to the last; NaN: no token there. */
   readonly positive: readonly number[];
   readonly negative: readonly number[];

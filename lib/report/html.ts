@@ -3,7 +3,7 @@ export class Html {
   constructor(readonly text: string) {}
 }
 
-export type Part = Html | string | number | null | undefined | false | readonly Part[];
+type Part = Html | string | number | null | undefined | false | readonly Part[];
 
 const ENTITIES: Readonly<Record<string, string>> = {
   "&": "&amp;",

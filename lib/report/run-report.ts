@@ -11,18 +11,23 @@ import { warningsOf } from "./warnings.js";
 
 /** A run in a few numbers. An absent quantity is absent. */
 export interface RunFacts {
+  /** Of its folder. */
   readonly name: string;
   readonly algorithm: string;
+  /** The folder that it began with. */
   readonly model: string;
+  /** Updates that were logged. */
   readonly step: number;
+  /** Updates that its settings ask for. */
   readonly steps?: number;
-  /** Held-out greedy accuracy: first, last and best evaluation. */
+  /** Held-out greedy accuracy, from 0 to 1: first, last and best evaluation. */
   readonly accuracy?: {
     readonly first: number;
     readonly last: number;
     readonly best: number;
     readonly bestStep: number;
   };
+  /** Drawn in all steps; of algorithm sft those that were learned. */
   readonly tokens: number;
   /** Milliseconds of steps and evaluations, without loading and saving. */
   readonly ms: number;

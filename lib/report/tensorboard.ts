@@ -7,8 +7,11 @@ import { createEventFile, type EventFile } from "./event-file.js";
 
 /** Hooks for `train`; where you have hooks of your own by these names, call these from them. */
 export interface TensorBoardHooks {
+  /** Begins an event file in the run's folder. */
   readonly onStart: (start: Pick<RunStart, "folder" | "step">) => void;
+  /** train/... and time/... of a step. */
   readonly onStep: (metrics: MetricsLine) => void;
+  /** eval/... of an evaluation. */
   readonly onEval: (metrics: MetricsLine) => void;
 }
 

@@ -9,7 +9,7 @@ export interface DeviceUse {
 }
 
 /** Work of one stream (undefined: the device's default) is in order; "none": with no stream's, as a queued copy's. */
-export type Order = Stream | undefined | "none";
+type Order = Stream | undefined | "none";
 
 interface Held {
   readonly device: string;

@@ -6,6 +6,7 @@ export interface Stats {
   readonly tokens: number;
   /** B, empty ones included. */
   readonly sequences: number;
+  /** As `PolicyResult.loss`. */
   readonly loss: number;
   /** The loss without its KL and entropy terms. */
   readonly policyLoss: number;
@@ -23,10 +24,13 @@ export interface Stats {
   readonly dualClipped?: number;
   /** Of the token advantages, credit included. */
   readonly advantageMean?: number;
+  /** Of their absolute values. */
   readonly advantageAbsMean?: number;
-  /** delta = log P_T - log P_S, and its means where A > 0 and where A < 0; -Infinity where the teacher rules a token out. */
+  /** Of delta = log P_T - log P_S, in nats; -Infinity where the teacher rules a token out. */
   readonly deltaMean?: number;
+  /** Of delta where A > 0. */
   readonly deltaMeanPositive?: number;
+  /** Of delta where A < 0. */
   readonly deltaMeanNegative?: number;
   /** w before the clip; may be Infinity. */
   readonly evidenceWeightMean?: number;
@@ -63,11 +67,16 @@ export interface PolicyResult {
   readonly gradient: {
     /** (N): dL / dlogP, times lossScale. */
     readonly logProbs: Float32Array;
+    /** Where the student was given as logits. */
     readonly logits?: Tensor;
+    /** Where it was given as hidden states and a head, as the two below. */
     readonly hidden?: Tensor;
+    /** Absent with `frozenHead`. */
     readonly head?: Tensor;
+    /** Where the head has one. */
     readonly bias?: Tensor;
   };
+  /** Of the whole call. */
   readonly stats: Stats;
 }
 
@@ -75,11 +84,15 @@ export interface PolicyResult {
 export interface DevicePolicyResult extends Disposable {
   /** (), f32 */
   readonly loss: Tensor;
-  /** (N), f32, as the three below. */
+  /** (N), f32: log P of each token, in nats. */
   readonly logProbs: Tensor;
+  /** (N), f32; absent without a teacher. */
   readonly teacherLogProbs?: Tensor;
+  /** (N), f32: A * rho, what the surrogate saw. */
   readonly tokenAdvantages: Tensor;
+  /** (N), f32: c_t, after the clip and before creditMix; 1 without a teacher or where A = 0. */
   readonly evidenceWeights: Tensor;
+  /** dL / dlogP (N), f32, and of the logits where the student was given as those; times lossScale. */
   readonly gradient: { readonly logProbs: Tensor; readonly logits?: Tensor };
   /** Waits for the call without blocking this thread. Throws what it found wrong, as `toHost` of its results does. */
   stats(): Promise<Stats>;

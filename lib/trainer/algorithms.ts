@@ -19,10 +19,10 @@ import { didYouMean } from "../suggest.js";
 import type { ResolvedConfig } from "./config.js";
 
 /** What a step's teacher is asked for: nothing, log-probs of the drawn tokens, or its distributions at them. */
-export type TeacherView = "none" | "log-probs" | "distributions";
+type TeacherView = "none" | "log-probs" | "distributions";
 
 /** A divergence from the teacher, on the student's own completions, as a part of the loss. */
-export interface Distills {
+interface Distills {
   /** What the teacher reads before a completion: a prompt with privileged text, or the student's own. */
   readonly prompt: "privileged" | "own";
   /** Whether verdicts move the policy too; the divergence is then multiplied by `distill.weight`. */
@@ -30,7 +30,7 @@ export interface Distills {
 }
 
 /** One way of making an update. */
-export interface Algorithm {
+interface Algorithm {
   readonly summary: string;
   /** What a step learns from: completions that it draws and judges, or the traces that the rows bring. */
   readonly learnsFrom: "rollouts" | "traces";

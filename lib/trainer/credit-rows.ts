@@ -11,7 +11,7 @@ import { prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 import { offering } from "./talk.js";
 
-export interface ReadCompletions extends TextParts {
+interface ReadCompletions extends TextParts {
   /** Whole groups, one after the other. Log-probs are not there yet. */
   readonly rollouts: readonly Rollout[];
   /** Rows left out because they do not fit. */

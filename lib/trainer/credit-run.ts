@@ -32,6 +32,7 @@ import { checkTeacherVocabulary } from "./teacher-vocabulary.js";
 /** Completions that are scored in one call, at least: groups are not cut. */
 const AT_ONCE = 32;
 
+/** Settings of a run that win over those of the model's own run: `teacher`, `privileged`, `objective`, `reward`, ... */
 export type CreditSettings = TrainConfig | Readonly<Record<string, unknown>>;
 
 /** What `creditCompletions` takes besides settings. */

@@ -19,6 +19,7 @@ export interface DiskPlan {
   readonly checkpoints: number;
   /** Written once: a frozen teacher, a KL reference. */
   readonly initial: number;
+  /** When the most is there at once: `checkpoints` of them, and `initial`. */
   readonly total: number;
   /** Of them, those that are there already. */
   readonly present: number;

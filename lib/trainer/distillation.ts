@@ -66,7 +66,7 @@ function optionsOf(config: ResolvedConfig, objective: Objective, normalizer: num
   };
 }
 
-export interface DistillTermOptions {
+interface DistillTermOptions {
   readonly config: ResolvedConfig;
   readonly objective: Objective;
   readonly teacher: Policy;

@@ -20,6 +20,7 @@ import { toolName } from "./talk.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { learningRateOf } from "./update.js";
 
+/** Of a list of lengths, in tokens. */
 export interface Spread {
   readonly min: number;
   readonly median: number;
@@ -29,14 +30,19 @@ export interface Spread {
 
 /** What a run would be. Sizes are bytes, lengths tokens. */
 export interface DryRun extends ParameterCounts {
+  /** Every setting, defaults included; files and models as they were found. */
   readonly config: ResolvedConfig;
+  /** Longest sequence of the model, prompt and completion together. */
   readonly maxLength: number;
+  /** Rows that are used, and those that do not fit (`data.invalid: skip`), of data.train and data.eval together. */
   readonly rows: { readonly train: number; readonly eval: number; readonly leftOut: number };
   /** Held-out prompts that are training prompts as well, word for word. */
   readonly heldOutInTraining: number;
+  /** Which column has what, of the first file of data.train and of data.eval; null: no file was read. */
   readonly columns: Materials["columns"];
   /** The first row, decoded from its ids: what the tokenizer lost is not in it. */
   readonly asked: {
+    /** The prompt. */
     readonly student: string;
     /** What the teacher reads; null: it reads none. */
     readonly teacher: string | null;
@@ -48,29 +54,49 @@ export interface DryRun extends ParameterCounts {
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
   /** Who answers the model's turns; null: it has one. */
-  readonly environment: { readonly tools: readonly string[]; readonly turns: number } | null;
+  readonly environment: {
+    /** Names of what it may call. */
+    readonly tools: readonly string[];
+    /** Of the model, at most. */
+    readonly turns: number;
+  } | null;
+  /** Of training prompts. */
   readonly promptTokens: Spread;
   /** Of traces that are learned; null: there are none. */
   readonly traceTokens: Spread | null;
+  /** Completions, or traces, of one step. */
   readonly sequencesPerStep: number;
   /** Longest batch of a step: every completion at its full length, or every trace as long as the longest row. */
   readonly tokensPerStep: number;
+  /**
+   * Bytes of the largest step: `weights`, `gradient`, `optimizer`, `teacher`, `reference`, `keyValueCache`, `activations`. The last
+   * two are absent where the policy does not tell.
+   */
   readonly memory: Readonly<Record<string, number>>;
   /** What counts as right. */
   readonly success: SuccessRule;
+  /** Bytes of checkpoints, and what is free. */
   readonly disk: DiskPlan;
+  /** What the training rows bring for the teacher; counts are 0 where no step asks for it. */
   readonly privileged: {
-    /** Rows with privileged text that fits, fits only cut, does not fit at all, and rows that have none. */
+    /** Rows whose privileged text fits as it is. */
     readonly whole: number;
+    /** Rows whose privileged text fits when its end is cut. */
     readonly cut: number;
+    /** Rows where nothing of it fits. */
     readonly noRoom: number;
+    /** Rows that have none. */
     readonly none: number;
     /** True: it is made from completions, so rows cannot be counted before. */
     readonly fromRollouts: boolean;
+    /** Of the teacher's prompts; null: none is known. */
     readonly teacherPromptTokens: Spread | null;
+    /** Places (file:line) of the first five rows that have none. */
     readonly firstWithout: readonly string[];
   };
+  /** lambda and learning rate at the first step, at quarters of the run and at its end; steps count from 1. */
   readonly schedule: readonly { readonly step: number; readonly creditMix: number; readonly learningRate: number }[];
+  /** How often the run goes through the training rows. */
   readonly passes: number;
 }
 

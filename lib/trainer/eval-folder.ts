@@ -63,7 +63,7 @@ function differences(before: EvaluationRecord, now: EvaluationRecord): string[] 
   ];
 }
 
-/** What an evaluation that is not finished was of; undefined: there is none in that folder. */
+/** What the evaluation in a folder is of; undefined: there is none. */
 async function readRecord(folder: string): Promise<EvaluationRecord | undefined> {
   const file = join(folder, EVALUATION_FILE);
   if (!existsSync(file)) return undefined;
@@ -78,18 +78,17 @@ async function readRecord(folder: string): Promise<EvaluationRecord | undefined>
   }
 }
 
-/** A file where the folder of the results is to be, or results that would be lost: better known before than after. */
-export async function refuseFinished(folder: string): Promise<void> {
+/** A file where the folder of the results is to be, or results of which nothing is known: better known before than after. */
+export async function refuseUnknown(folder: string): Promise<void> {
   await writing(folder, async () => {
     const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
     if (found?.isDirectory() === false) throw Object.assign(new Error("a file"), { code: "EEXIST" });
-    const begun = existsSync(join(folder, EVALUATION_FILE)) && !existsSync(join(folder, METRICS_FILE));
-    if (begun || !existsSync(join(folder, PREDICTIONS_FILE))) return;
-    const message = `${folder} holds an evaluation already: choose another folder for this one.`;
-    throw new RlsdError("ERR_RLSD_WRITE", message);
+    if (existsSync(join(folder, EVALUATION_FILE)) || !existsSync(join(folder, PREDICTIONS_FILE))) return;
+    const message = `${folder} has ${PREDICTIONS_FILE} without ${EVALUATION_FILE}, so that what they are of is not known: choose another folder.`;
+    throw new RlsdError("ERR_RLSD_RUN_FOLDER", message);
   });
 }
 
@@ -102,19 +101,20 @@ export class EvalFolder {
   ) {}
 
   /**
-   * Begins an evaluation in a folder, or goes on with what is there of it.
+   * Begins an evaluation in a folder, or goes on with what is there of it: of a finished one with all.
    *
-   * @throws RlsdError ERR_RLSD_RUN_FOLDER where another one was begun there, or another process is writing it
+   * @throws RlsdError ERR_RLSD_RUN_FOLDER where another one is there, or another process is writing it
    */
   static async open(path: string, record: EvaluationRecord): Promise<EvalFolder> {
     await writing(path, () => makeFolder(path));
     const unlock = await lockRun(path);
     return releasing(unlock, async () => {
-      await refuseFinished(path);
+      await refuseUnknown(path);
       const before = await readRecord(path);
       const differing = before === undefined ? [] : differences(before, record);
       if (differing.length > 0) {
-        const message = `${path} holds an evaluation that was not finished, and this one differs from it in ${differing.join(", ")}. Choose another folder, or remove that one.`;
+        const end = existsSync(join(path, METRICS_FILE)) ? "is" : "was not";
+        const message = `${path} holds an evaluation that ${end} finished, and this one differs from it in ${differing.join(", ")}. Choose another folder, or remove that one.`;
         throw new RlsdError("ERR_RLSD_RUN_FOLDER", message);
       }
       if (before === undefined) {
@@ -148,7 +148,7 @@ export class EvalFolder {
     return EvalFolder.open(newFolder("eval"), record);
   }
 
-  /** The whole result. metrics.json is written last: where it is, nothing is left to do. */
+  /** The whole result. metrics.json is written last: where it is, every prediction is there. */
   async finish(model: string, metrics: Numbers): Promise<void> {
     await this.predictions.finish();
     await writeWhole(join(this.path, METRICS_FILE), `${JSON.stringify({ model, ...metrics }, null, 2)}\n`);

@@ -8,7 +8,7 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { merge } from "./config-file.js";
 import { findDataFiles } from "./data/find-files.js";
 import { giveUpAll, releasing } from "./durable.js";
-import { EvalFolder, type EvaluationRecord, refuseFinished, rowsFingerprint } from "./eval-folder.js";
+import { EvalFolder, type EvaluationRecord, refuseUnknown, rowsFingerprint } from "./eval-folder.js";
 import { evaluate } from "./evaluate.js";
 import { createLeakDetector, type Numbers } from "./metrics.js";
 import { createReward, disposeMaterials, loadPrompts } from "./prepare.js";
@@ -17,23 +17,35 @@ import type { Prompted } from "./rollout.js";
 import type { OnStage } from "./stage.js";
 import { startTalk } from "./talk.js";
 
+/** What `evaluateModel` found. */
 export interface EvalSummary {
+  /** Folder of the weights: of a run those of its best checkpoint. */
   readonly model: string;
+  /** Where predictions.jsonl, evaluation.json and metrics.json are. */
   readonly folder: string;
+  /**
+   * By name: `accuracy` of greedy completions with its 95 % interval (`accuracyLow`, `accuracyHigh`), `reward`, `rows`, `unjudged`,
+   * `length` (tokens), `truncatedFraction`, `leakRate`; with `eval.samples` `avg@k` and `pass@k`, each with its bounds; `loss` where
+   * rows have traces to learn. Shares are from 0 to 1.
+   */
   readonly metrics: Numbers;
   /** Rows left out because they do not fit. */
   readonly skipped: number;
-  /** Predictions that were there from before an interruption. */
+  /** Predictions that were there before this call, of one that was interrupted or finished. */
   readonly kept: number;
 }
 
+/** An evaluation that is about to begin, or to go on. */
 export interface EvalStart {
+  /** Where predictions.jsonl, evaluation.json and metrics.json are, or will be. */
   readonly folder: string;
-  /** Predictions that are there from before an interruption, and how many there will be. */
+  /** Predictions that are there before this call, of one that was interrupted or finished. */
   readonly kept: number;
+  /** Predictions that there will be: for each row a greedy one, and `eval.samples`. */
   readonly total: number;
 }
 
+/** What `evaluateModel` takes besides settings, all of it optional. */
 export interface EvalHooks extends ModelSource {
   /** Stops: what was judged is kept, and the same call goes on from there. It rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
@@ -109,7 +121,8 @@ function recordOf(
 
 /**
  * Evaluates a run, a checkpoint or a model on rows, and keeps every prediction in `predictions.jsonl` as soon as it is judged;
- * `metrics.json` comes last. The same call goes on where an earlier one was interrupted, with the results of one that was not.
+ * `metrics.json` comes last. The same call goes on where an earlier one was interrupted, with the results of one that was not;
+ * after one that was finished it draws and judges nothing, and makes the metrics of what is there.
  *
  * @param files held-out rows; none: those of the run
  * @param output folder of the results; null: that of the same evaluation under runs/ where it was not finished, or a new one
@@ -125,7 +138,7 @@ export async function evaluateModel(
   checkPath(directory, "directory");
   checkPaths(files, "files");
   checkHooks(hooks);
-  if (output !== null) await refuseFinished(checkPath(output, "output"));
+  if (output !== null) await refuseUnknown(checkPath(output, "output"));
   const opened = await withModel(directory, hooks, (found) => open(found, files, given, hooks));
   const { model, config, held, policy, text, verifier, talk } = opened;
   try {

@@ -7,11 +7,11 @@ import { traceLoss } from "./sft.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import { rightBy, type Success } from "./success.js";
 
-export interface EvaluationInput extends PredictionInput {
+interface EvaluationInput extends PredictionInput {
   readonly leaks: LeakDetector;
 }
 
-export interface Evaluation {
+interface Evaluation {
   /** accuracy, accuracyLow, accuracyHigh (greedy), and avg@k, pass@k with their bounds where samples are drawn, loss where traces are learned. */
   readonly metrics: Numbers;
   /** Those that this call drew. */

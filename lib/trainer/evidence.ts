@@ -25,7 +25,7 @@ export interface Evidence {
 }
 
 /** What the teacher reads before each rollout. */
-export interface TeacherPrompts {
+interface TeacherPrompts {
   /** One a rollout; undefined: the teacher is not asked. */
   readonly prompts: readonly (PrivilegedPrompt | undefined)[];
   /** With `contrast`: one a rollout; undefined: it has nothing to be contrasted with. */
@@ -41,7 +41,7 @@ export interface EvidenceResult extends TeacherPrompts {
   readonly evidence: readonly (Evidence | undefined)[];
 }
 
-export interface EvidenceOptions {
+interface EvidenceOptions {
   readonly config: ResolvedConfig;
   readonly block: PrivilegedBlock;
   readonly prompter: Prompter;

@@ -31,7 +31,9 @@ export interface ExportSummary {
   readonly folder: string;
   /** Updates behind it; 0 for a model that is not a run's. */
   readonly step: number;
+  /** Of the model that was written. */
   readonly parameters: number;
+  /** Of the weights in the file. */
   readonly dtype: (typeof EXPORT_DTYPES)[number];
   /** Adapters that were added to the weights; null: there were none. */
   readonly merged: LoraConfig | null;

@@ -14,7 +14,7 @@ import { extremes } from "./statistics.js";
 import { parametersOf } from "./student.js";
 
 /** The largest step that there may be, in tokens. */
-export interface StepShape {
+interface StepShape {
   readonly sequences: number;
   /** Of the longest sequence. */
   readonly longest: number;

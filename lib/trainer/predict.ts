@@ -36,8 +36,11 @@ export interface Place {
   readonly sample: number;
 }
 
+/** A held-out completion and its verdict. */
 export interface Prediction extends Place {
+  /** What was drawn, and the prompt that it answers. */
   readonly rollout: Rollout;
+  /** After the fine of `overlong`, where there is one. */
   readonly verdict: Judged;
 }
 
@@ -61,7 +64,7 @@ export interface KeptPredictions {
 }
 
 /** Completions of one kind. */
-export interface Kind {
+interface Kind {
   readonly name: "greedy" | "sampled";
   readonly count: number;
   readonly temperature: number;

@@ -11,7 +11,7 @@ import { rounded } from "./run-folder.js";
 export const PREDICTIONS_FILE = "predictions.jsonl";
 
 /** A line of predictions.jsonl. */
-export interface PredictionLine extends Place {
+interface PredictionLine extends Place {
   /** Of the row, and "#" with the number of the completion. */
   readonly id: string;
   /** As the model read it. */

@@ -85,7 +85,7 @@ function imitationsOf(prompt: Prompted, prompter: Prompter, { endTokenIds = [] }
 }
 
 /** That prompt with what its row itself answers; throws where that is nothing, or where a sequence is too long. */
-export function demonstrated(prompt: Prompted, prompter: Prompter, policy: Reader, { turns }: SftSettings): Prompted {
+function demonstrated(prompt: Prompted, prompter: Prompter, policy: Reader, { turns }: SftSettings): Prompted {
   const imitations = imitationsOf(prompt, prompter, policy, turns);
   if (imitations.length === 0) {
     const message =

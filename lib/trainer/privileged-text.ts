@@ -10,10 +10,13 @@ import { succeededBy } from "./success.js";
 
 /** What a privileged text may be made from. */
 export interface PrivilegedInput {
+  /** The row that the prompt was made of. */
   readonly example: Example;
+  /** The completion that the teacher will re-read. */
   readonly rollout: Rollout;
+  /** Of that completion. */
   readonly verdict: Judged;
-  /** The group, this rollout included. */
+  /** The completions of the same prompt with their verdicts, this one included. */
   readonly siblings: readonly { readonly rollout: Rollout; readonly verdict: Judged }[];
 }
 

@@ -19,9 +19,12 @@ export interface Prompted {
 
 /** One completion. Rollouts with the same `group` answer the same prompt. */
 export interface Rollout {
+  /** Of the row, and "#" with the number of the completion. */
   readonly id: string;
+  /** Completions with the same number answer the same prompt. */
   readonly group: number;
   readonly prompt: Prompted;
+  /** An end token is the last of them. */
   readonly tokenIds: Int32Array;
   /** When drawn, at the rollout's temperature. */
   readonly logProbs: Float32Array;

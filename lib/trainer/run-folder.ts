@@ -10,24 +10,29 @@ import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
 export interface MetricsLine {
+  /** Updates made, that of this line included. */
   readonly step: number;
   readonly kind: "train" | "eval";
+  /** Milliseconds by what took them; `tokensPerSecond` of a step. */
   readonly time: Readonly<Record<string, number>>;
   readonly [name: string]: number | string | Readonly<Record<string, number>> | undefined;
 }
 
 /** A line of samples.jsonl: one completion of a step, or of an evaluation where steps draw none. Per-token lists have one entry a token of the completion. */
 export interface SampleLine {
+  /** That it was drawn for; of a held-out one: after which. */
   readonly step: number;
   /** It answers a held-out row, and nothing was learned from it. */
   readonly heldOut?: true;
+  /** Of the row, and "#" with the number of the completion. */
   readonly id: string;
   /** Completions with the same number answer the same prompt. */
   readonly group: number;
+  /** As the model read it. */
   readonly prompt: string;
   /** What the teacher saw besides; null: it was not asked. */
   readonly privileged: string | null;
-  /** Of a conversation, the model's last turn. */
+  /** Special tokens left out. Of a conversation, the model's last turn. */
   readonly completion: string;
   /** Of a conversation: all that followed the prompt. */
   readonly messages?: readonly ChatMessage[];
@@ -35,7 +40,9 @@ export interface SampleLine {
   readonly mask?: readonly number[];
   /** "length": it was cut off. Absent in lines of earlier versions. */
   readonly finish?: "stop" | "length";
+  /** An end token is the last of them. */
   readonly tokenIds: readonly number[];
+  /** The text that each token completes; special tokens included. */
   readonly tokenText: readonly string[];
   /** Of the student, when it drew the token. null: not finite. */
   readonly logProbs: readonly (number | null)[];
@@ -49,8 +56,11 @@ export interface SampleLine {
   readonly tokenAdvantages: readonly (number | null)[];
   /** Where the loss compares distributions: that of the student from the teacher's, in nats; 0 outside the span. */
   readonly divergences?: readonly (number | null)[];
+  /** After a fine for length; null: it was not judged. */
   readonly reward: number | null;
+  /** Of the completion, before credit. */
   readonly advantage: number;
+  /** What the verifier said besides. */
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
@@ -60,6 +70,7 @@ export interface RunConfig {
   readonly version: string;
   /** Instructions of the CPU, as `rlsd doctor` names them. Absent in runs of earlier versions. */
   readonly instructionSet?: string | undefined;
+  /** Every setting, defaults included; functions from code are named, not written. */
   readonly config: Readonly<Record<string, unknown>>;
 }
 

@@ -5,7 +5,7 @@ import type { Rollout } from "./rollout.js";
 import { rounded, type SampleLine } from "./run-folder.js";
 
 /** All that is known of a completion once its credit is. Per-token arrays have one entry a token. */
-export interface Credited {
+interface Credited {
   readonly step: number;
   /** It answers a held-out row. */
   readonly heldOut?: true | undefined;

@@ -14,7 +14,7 @@ export interface Field<T> {
   readonly accepts: (value: unknown) => boolean;
 }
 
-export interface Section {
+interface Section {
   readonly [name: string]: Field<unknown> | Section;
 }
 
@@ -83,7 +83,7 @@ export function anything<T>(fallback: T, expected: string, doc: string): Field<T
   return field(fallback, expected, doc, (v) => v !== undefined);
 }
 
-export function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
+function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
   return entry.kind === "field";
 }
 

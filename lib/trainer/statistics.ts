@@ -1,6 +1,6 @@
 import { randomStream } from "./random.js";
 
-export interface Interval {
+interface Interval {
   readonly low: number;
   readonly high: number;
 }

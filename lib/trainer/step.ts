@@ -50,6 +50,14 @@ const NO_EVIDENCE: EvidenceResult = {
   withoutContrast: 0,
 };
 
+function advantagesOf({ rollouts, verdicts }: Collected, config: ResolvedConfig): Float32Array {
+  // One alone has no baseline: its verdict is counted, and not learned from.
+  if (config.rollout.count === 1) return new Float32Array(rollouts.length);
+  const rewards = verdicts.map((verdict) => verdict.reward);
+  const groupIds = rollouts.map((one) => one.group);
+  return groupAdvantages(rewards, groupIds, config.advantage);
+}
+
 /** What a rollout's gradient may come to, or 0: it is not in the loss, or nothing that the teacher says could move it. */
 function worthOf(collected: Collected, advantages: Float32Array, config: ResolvedConfig): Float32Array {
   const used = inLoss(collected, config);
@@ -211,14 +219,7 @@ export async function trainStep(context: StepContext, state: RunState): Promise<
   const watch = new Stopwatch();
   const collected = await collect(context, state, watch);
   await requireVerdicts(collected.verdicts, `step ${step}`, () => context.journal?.forget(step, "train"));
-  const groupIds = collected.rollouts.map((one) => one.group);
-  const rewards = collected.verdicts.map((verdict) => verdict.reward);
-  // One alone has no baseline: its verdict is counted, and not learned from.
-  const advantages =
-    config.rollout.count === 1
-      ? new Float32Array(rewards.length)
-      : groupAdvantages(rewards, groupIds, config.advantage);
-
+  const advantages = advantagesOf(collected, config);
   const total = collected.rollouts.length;
   context.onStage?.({ step, doing: "teacher", total });
   const worth = worthOf(collected, advantages, config);

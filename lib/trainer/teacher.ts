@@ -15,6 +15,7 @@ export interface Teacher {
   dispose(): Promise<void>;
 }
 
+/** Makes a policy of a model's folder; who asked for it disposes of it. */
 export type LoadPolicy = (directory: string) => Promise<Policy>;
 
 /** Folder of the teacher's weights inside a checkpoint. */

@@ -44,9 +44,13 @@ export interface TrainHooks {
 
 /** A run that is about to begin, or to go on. */
 export interface RunStart extends ParameterCounts {
+  /** The run's; absolute. */
   readonly folder: string;
+  /** Every setting, defaults included. */
   readonly config: ResolvedConfig;
+  /** Rows that are used, of data.train and data.eval. */
   readonly rows: { readonly train: number; readonly eval: number };
+  /** Rows that were left out because they do not fit (`data.invalid: skip`). */
   readonly skipped: { readonly train: number; readonly eval: number };
   /** Held-out prompts that are training prompts as well, word for word. */
   readonly heldOutInTraining: number;
@@ -60,8 +64,9 @@ export interface RunStart extends ParameterCounts {
   readonly earlierInstructionSet: string | null;
 }
 
+/** What a run came to. */
 export interface TrainSummary {
-  /** The run's. */
+  /** The run's; absolute. */
   readonly folder: string;
   /** The last one's folder. */
   readonly checkpoint: string;
@@ -71,7 +76,7 @@ export interface TrainSummary {
   readonly stopped: "done" | "patience" | "target" | "interrupted";
   /** The evaluation with the highest accuracy; null: there was none. */
   readonly best: RunState["best"];
-  /** Greedy accuracy at the first and the last evaluation of this call. */
+  /** Greedy accuracy at the first and the last evaluation of this call, from 0 to 1; null: it made none. */
   readonly accuracy: { readonly first: number; readonly last: number } | null;
   /** Drawn in all rollouts of the run. */
   readonly tokens: number;

@@ -10,7 +10,7 @@ import { type LossRow, microbatches, normalizerOf } from "./loss-rows.js";
 import { hashSeed, permutation } from "./random.js";
 
 /** What the first pass over a row told, one entry a token of its completion. */
-export interface RowResult {
+interface RowResult {
   readonly logProbs: Float32Array;
   readonly evidenceWeights: Float32Array | undefined;
   readonly tokenAdvantages: Float32Array;
@@ -108,7 +108,7 @@ function keepRowResults(rows: readonly LossRow[], result: PolicyResult, into: Ma
   }
 }
 
-export interface UpdateOptions {
+interface UpdateOptions {
   readonly config: ResolvedConfig;
   readonly objective: Objective;
   readonly creditMix: number;

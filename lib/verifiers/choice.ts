@@ -2,6 +2,7 @@
 import { define, noAnswer, type Row } from "./definition.js";
 import { answerStart, boxes, finalAnswer, unwrap } from "./extract.js";
 import { flag, integer, optional, rowError, text } from "./options.js";
+import type { Verdict } from "./verifier.js";
 
 const readers = {
   /** Field with the right letter, the number of the right choice, or its text. */
@@ -79,6 +80,22 @@ function goldOf(value: unknown, row: Lettered, first: number): string | undefine
   return letter === own ? letter : undefined;
 }
 
+/** Where a completion states its answer. The last line of several, where it is long, is no statement. */
+function statedIn(completion: string, o: { readonly tag: string | undefined; readonly lastLine: boolean }) {
+  const said = finalAnswer(completion, o.tag, o.lastLine);
+  const from = answerStart(completion);
+  const whole = from < 0 ? "" : completion.slice(from).trim();
+  return said?.from === "last line" && whole.includes("\n") && said.text.length > 16 ? undefined : said;
+}
+
+function verdictOf(said: ReturnType<typeof statedIn>, row: Lettered, expected: string): Verdict {
+  if (said === undefined) return noAnswer(expected);
+  const letter = letterOf(said.text, row.letters) ?? letterOfText(said.text, row);
+  const detail = { extracted: letter ?? null, said: said.text.slice(0, 200), from: said.from, expected };
+  if (letter === undefined) return { reward: 0, reason: "no-answer", detail };
+  return { reward: letter === expected ? 1 : 0, detail };
+}
+
 export const choice = define({
   type: "choice",
   summary: 'multiple choice: one letter, from a tag, a box or "the answer is"',
@@ -125,15 +142,7 @@ export const choice = define({
         const own = lettered(row);
         const expected = gold(row, own);
         if (expected === undefined) return { reward: null, reason: "gold" };
-        const said = finalAnswer(completion, options.tag, options.lastLine);
-        const from = answerStart(completion);
-        const whole = from < 0 ? "" : completion.slice(from).trim();
-        const source = said?.from === "last line" && whole.includes("\n") && said.text.length > 16 ? undefined : said;
-        if (source === undefined) return noAnswer(expected);
-        const letter = letterOf(source.text, own.letters) ?? letterOfText(source.text, own);
-        const detail = { extracted: letter ?? null, said: source.text.slice(0, 200), from: source.from, expected };
-        if (letter === undefined) return { reward: 0, reason: "no-answer", detail };
-        return { reward: letter === expected ? 1 : 0, detail };
+        return verdictOf(statedIn(completion, options), own, expected);
       },
     };
   },

@@ -6,9 +6,11 @@ import { withSignal } from "./signal.js";
 import { startVerifier } from "./start.js";
 import type { MadeVerifier, Sample, Verdict, Verifier } from "./verifier.js";
 
+/** One of several verifiers whose rewards are put together. */
 export interface Part {
   /** Key of this part in `detail`. */
   readonly name: string;
+  /** Null from it makes the whole null. */
   readonly verifier: Verifier;
   /** Factor of its reward; default 1. */
   readonly weight?: number | undefined;

@@ -38,7 +38,7 @@ export function answerStart(completion: string): number {
 }
 
 /** For each `{`, the offset just past its `}`; -1 where there is none. `\\{` and `\\}` are text. One pass: linear. */
-export function braceEnds(text: string): Int32Array {
+function braceEnds(text: string): Int32Array {
   const ends = new Int32Array(text.length).fill(-1);
   const open: number[] = [];
   for (let i = 0; i < text.length; i++) {
@@ -110,7 +110,7 @@ export function lastPhrase(text: string, from = 0): Extracted | undefined {
 }
 
 /** The last line that is not blank. */
-export function lastLine(text: string, from = 0): Extracted | undefined {
+function lastLine(text: string, from = 0): Extracted | undefined {
   const kept = text.trimEnd();
   if (kept.length <= from) return undefined;
   const start = Math.max(from, kept.lastIndexOf("\n") + 1);

@@ -6,6 +6,10 @@ import type { Sample, Verdict, Verifier } from "./verifier.js";
 
 /** A number, true (1), false (0), null (undecided) or a whole verdict. */
 export type Judgement = number | boolean | null | Verdict;
+/**
+ * A verifier that runs in this process. One that throws, or that does not settle within 30 s, has not judged: null with reason
+ * "error" or "timeout"; `signal` is aborted then. A loop that never ends cannot be stopped here: put such code into a module.
+ */
 export type VerifyFunction = (sample: Sample, signal: AbortSignal) => Judgement | Promise<Judgement>;
 
 export const badVerdict = (message: string): Verdict => ({ reward: null, reason: "bad-verdict", detail: { message } });

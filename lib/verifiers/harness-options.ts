@@ -32,14 +32,20 @@ export interface HarnessOptions {
   readonly onCrash: 0 | null;
 }
 
-/** Counts since the harness was made. `judged` excludes the faults. */
+/** Counts since the harness was made, but for the last two, which are of now. */
 export interface HarnessStats {
+  /** Samples with a verdict from a worker; those of the next three have none. */
   readonly judged: number;
+  /** Samples at their deadline. */
   readonly timeouts: number;
+  /** Samples whose worker died. */
   readonly crashes: number;
+  /** Samples whose worker needed more than `memoryMb`. */
   readonly outOfMemory: number;
+  /** Samples whose signal was aborted. */
   readonly aborted: number;
   readonly workersStarted: number;
   readonly workersAlive: number;
+  /** Samples that no worker has taken yet. */
   readonly waiting: number;
 }

@@ -9,9 +9,9 @@ import { numbersIn } from "./numeric.js";
 import { integer, number, oneOf, optional, rowError, text } from "./options.js";
 
 /** [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2. */
-export type Box = readonly [number, number, number, number];
+type Box = readonly [number, number, number, number];
 /** [start, end] with start <= end. */
-export type Span = readonly [number, number];
+type Span = readonly [number, number];
 
 /** Lists of `size` finite numbers: one flat list, or a list of lists; undefined for anything else. */
 function tuples(given: unknown, size: number): number[][] | undefined {

@@ -1,7 +1,7 @@
 /** JSON out of prose: a tag, a fenced block, or the last balanced object or array. Linear time. */
 import { answerStart, type Extracted, lastTag } from "./extract.js";
 
-export interface ExtractedJson {
+interface ExtractedJson {
   readonly value: unknown;
   readonly text: string;
   readonly from: Extracted["from"] | "fence" | "prose";

@@ -8,7 +8,7 @@ import { flag, listOf, optional, text } from "./options.js";
 
 const load = createRequire(import.meta.url);
 
-export interface XmlReport {
+interface XmlReport {
   readonly elements: number;
   readonly roots: readonly string[];
   /** The first error, with line and column; absent when the text is well formed. */
@@ -22,7 +22,7 @@ const MAX_DEPTH = 500;
 class Malformed extends Error {}
 
 /** Whether `source` is a well-formed XML 1.0 document, or with `fragment` its content. Namespaces are checked. */
-export function checkXml(source: string, fragment: boolean): XmlReport {
+function checkXml(source: string, fragment: boolean): XmlReport {
   const { SaxesParser } = load("saxes") as typeof Saxes;
   const parser = new SaxesParser({ xmlns: true, fragment });
   const roots: string[] = [];

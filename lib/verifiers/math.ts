@@ -35,7 +35,7 @@ interface Answer {
 }
 
 /** Words, spacing and typography that change nothing, taken off; letters keep their case unless they are a word. */
-export function wordKey(source: string): string {
+function wordKey(source: string): string {
   const plain = source
     .replace(/\\(?:text|textbf|textit|textnormal|textrm|mbox|mathrm|mathbf|operatorname)\s{0,2}\{([^{}]*)\}/g, "$1")
     .replace(/\\(?:left|right|displaystyle|,|;|!|:|\s)|[\s$~]/g, "")
@@ -73,7 +73,7 @@ function readAnswer(stated: Stated): Answer {
 /** A right answer that leaves nothing open: whoever cannot be read beside it has not given it. */
 const isClosed = (e: Expr) => !some(e, (part) => part.k === "sym" || part.k === "rel" || part.k === "text");
 
-export async function compareAnswers(
+async function compareAnswers(
   gold: Answer,
   given: Answer,
   options: CompareOptions,
@@ -93,14 +93,14 @@ export async function compareAnswers(
 }
 
 /** The right answer of a row; undefined where there is none. */
-export function readGold(value: unknown): Answer | undefined {
+function readGold(value: unknown): Answer | undefined {
   const given = typeof value === "number" || typeof value === "bigint" ? String(value) : value;
   if (typeof given !== "string" || given.trim() === "") return undefined;
   const stated = goldAnswer(given);
   return stated && readAnswer(stated);
 }
 
-export function readGiven(completion: string, tag?: string): Answer | undefined {
+function readGiven(completion: string, tag?: string): Answer | undefined {
   const stated = statedAnswer(completion, tag);
   return stated && readAnswer(stated);
 }

@@ -31,6 +31,7 @@ export type VerifierSpec = string | { readonly type: string; readonly [option: s
 
 /** A verifier that runs in workers says how that went. */
 export interface WorkerVerifier extends MadeVerifier {
+  /** As of now. */
   readonly stats: HarnessStats;
 }
 

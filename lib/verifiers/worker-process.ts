@@ -37,6 +37,14 @@ function residentPages(pid: number): number | undefined {
   }
 }
 
+const forked = (oldSpaceMb: number): ChildProcess =>
+  fork(fileURLToPath(workerModule("verifiers", "worker")), [], {
+    detached: true,
+    execArgv: [`--max-old-space-size=${oldSpaceMb}`],
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "pipe", "ipc", "pipe"],
+  });
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -45,7 +53,7 @@ export interface Ended {
   readonly heapExhausted: boolean;
 }
 
-export interface WorkerEvents {
+interface WorkerEvents {
   message(message: FromWorker): void;
   /** Once, after the last message was delivered and the process was reaped. */
   ended(how: Ended): void;
@@ -58,12 +66,7 @@ export class WorkerProcess {
   #disconnected = false;
 
   constructor(spec: WorkerSpec, oldSpaceMb: number, events: WorkerEvents) {
-    this.#child = fork(fileURLToPath(workerModule("verifiers", "worker")), [], {
-      detached: true,
-      execArgv: [`--max-old-space-size=${oldSpaceMb}`],
-      serialization: "advanced",
-      stdio: ["ignore", "ignore", "pipe", "ipc", "pipe"],
-    });
+    this.#child = forked(oldSpaceMb);
     const lifeline = this.#child.stdio?.[LIFELINE] as Socket | null | undefined;
     lifeline?.on("error", () => {}).unref();
     const { pid } = this.#child;

@@ -10,7 +10,7 @@ export interface LogitsShape {
   readonly dtype: DType;
 }
 
-export interface HeadShape extends LogitsShape {
+interface HeadShape extends LogitsShape {
   readonly hidden: number;
 }
 

@@ -15,7 +15,7 @@ import { SEQUENCE_TOKENS } from "./levels.js";
 import type { LogitsPlan } from "./plan.js";
 import { checkpoint, interleave, type Limits, type Measure, type Pace, timed } from "./timing.js";
 
-export interface DeviceTerms {
+interface DeviceTerms {
   readonly device: string;
   readonly quick: boolean;
   readonly pace: Pace;

@@ -3,7 +3,7 @@ import type { Level } from "./options.js";
 import { type Spread, spreadOf } from "./statistics.js";
 
 /** A plain copy of as many threads in the same rounds: what memory can do. */
-export interface CopyFigure {
+interface CopyFigure {
   /** Those read and those written. */
   readonly bytesMoved: number;
   readonly timeMilliseconds: Spread;

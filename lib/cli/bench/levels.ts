@@ -19,7 +19,7 @@ import { copyFigure, type Figure, figure, type Subject } from "./figure.js";
 import type { HeadPlan, LogitsPlan } from "./plan.js";
 import { checkpoint, interleave, type Limits, type Pace, repeated, timed } from "./timing.js";
 
-export interface Terms {
+interface Terms {
   readonly threads: number;
   readonly quick: boolean;
   readonly cacheBytes: number;

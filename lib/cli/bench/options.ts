@@ -2,7 +2,7 @@ import { RlsdError } from "../../errors.js";
 import { didYouMean } from "../../suggest.js";
 import type { DType } from "../../tensor/dtype.js";
 
-export const LEVELS = ["logprob", "logits", "head"] as const;
+const LEVELS = ["logprob", "logits", "head"] as const;
 export type Level = (typeof LEVELS)[number];
 const DTYPES = ["f32", "bf16", "f16"] as const satisfies readonly DType[];
 

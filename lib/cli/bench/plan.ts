@@ -23,7 +23,7 @@ export interface Plan {
   readonly bytes: number;
 }
 
-export interface Resources {
+interface Resources {
   /** Of the device's memory, or of the CPU's. */
   readonly availableBytes: number;
   readonly cacheBytes: number;

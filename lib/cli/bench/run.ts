@@ -107,7 +107,7 @@ function findDevice(device: string): Report["device"] {
   return { name: found?.name ?? device, memoryBytes: found?.freeBytes ?? found?.memoryBytes ?? 0 };
 }
 
-export interface RunHooks {
+interface RunHooks {
   readonly pace: Pace;
   /** Before anything is measured. */
   onStart?(report: Pick<Report, "machine" | "device" | "method">): void;

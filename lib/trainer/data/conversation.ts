@@ -86,7 +86,7 @@ function toMessages(values: readonly unknown[]): ChatMessage[] | string {
 }
 
 /** What is asked, and how the messages answer it themselves. */
-export interface Conversation {
+interface Conversation {
   readonly messages: readonly ChatMessage[];
   readonly reply: ChatMessage | null;
 }

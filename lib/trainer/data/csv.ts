@@ -6,7 +6,7 @@
 export type Separator = "," | "\t";
 
 /** What a record comes to: its fields, or what is wrong with it. */
-export type CsvRecord = { readonly fields: readonly string[] } | { readonly problem: string };
+type CsvRecord = { readonly fields: readonly string[] } | { readonly problem: string };
 
 /** Puts records together from the lines of a file: a field in quotes may go on over several. */
 export class CsvRecords {

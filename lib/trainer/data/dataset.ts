@@ -22,7 +22,7 @@ export interface Example {
   readonly row: Row;
 }
 
-export interface Problem {
+interface Problem {
   readonly where: string;
   readonly problem: string;
 }
@@ -89,7 +89,7 @@ function toExample(
   };
 }
 
-export interface DatasetOptions {
+interface DatasetOptions {
   readonly fields?: Partial<FieldMap>;
   readonly system?: string | null;
   /** Rows at most; 0: all. */

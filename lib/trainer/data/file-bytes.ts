@@ -7,7 +7,7 @@ const fail = (message: string, cause?: unknown): never => {
   throw new RlsdError("ERR_RLSD_DATA", message, { cause });
 };
 
-export const isCompressed = (file: string): boolean => file.toLowerCase().endsWith(".gz");
+const isCompressed = (file: string): boolean => file.toLowerCase().endsWith(".gz");
 
 /** The two bytes that gzip data begin with. */
 const GZIP = Buffer.of(0x1f, 0x8b);

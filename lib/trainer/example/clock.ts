@@ -15,7 +15,7 @@ export const MOVES = 8;
 const HOURS = 12;
 
 /** Hours by which the hand is moved: -9 ... -1, 1 ... 9. */
-export type Move = number;
+type Move = number;
 
 export interface Problem {
   /** 1 ... 12 */

@@ -26,7 +26,7 @@ import {
 } from "./clock.js";
 import { END_TOKEN, MODEL, MODEL_FILES, PRIVILEGED_TEMPLATE } from "./clock-model.js";
 
-export interface PretrainOptions {
+interface PretrainOptions {
   /** Folder of the model and its data. */
   readonly output: string;
   /** Default 1. */

@@ -21,7 +21,7 @@ const REALS: Expr = { k: "tuple", items: [neg(INFINITY), INFINITY], open: "(", c
 const COMPLEX_I: Expr = { k: "const", name: "i" };
 
 /** "12.50" is 25/2, written as a decimal. */
-export function parseNumber(text: string): Expr {
+function parseNumber(text: string): Expr {
   const [whole = "", fraction] = text.split(".");
   if (fraction === undefined) return num(BigInt(whole));
   return num(BigInt(`${whole}${fraction}`), 10n ** BigInt(fraction.length), true);

@@ -2,7 +2,7 @@
 import { Complex } from "complex.js";
 import { type Expr, gcd } from "./ast.js";
 
-export interface Fraction {
+interface Fraction {
   readonly n: bigint;
   readonly d: bigint;
 }

@@ -39,7 +39,7 @@ function closing(text: string, close: string, from: number, limit: number): numb
 const MAX_FORMULA = 4000;
 
 /** Every formula between delimiters, in order. */
-export function formulas(text: string, from = 0): Formula[] {
+function formulas(text: string, from = 0): Formula[] {
   const found: Formula[] = [];
   for (let i = from; i < text.length; i++) {
     const c = text[i];

@@ -15,7 +15,7 @@ export const FLIPPED: Readonly<Record<string, RelOp>> = {
 };
 
 /** Something that is given a value: x, x_1, f(x), AB, |AB|, A:B, (p, q), a ratio of lengths. */
-export function isName(e: Expr): boolean {
+function isName(e: Expr): boolean {
   switch (e.k) {
     case "sym":
     case "text":
@@ -67,7 +67,7 @@ export function membership(e: Expr): Expr | undefined {
 }
 
 /** The real numbers x for which an inequality or a chain of inequalities in one unknown with constant bounds holds. */
-export function solved(e: Relation): RealSet | undefined {
+function solved(e: Relation): RealSet | undefined {
   const at = e.terms.findIndex((term) => symbols(term).size > 0);
   const unknown = e.terms[at];
   if (unknown === undefined || e.terms.some((term, i) => i !== at && symbols(term).size > 0)) return undefined;

@@ -48,7 +48,7 @@ function* uniform(): Generator<number> {
 }
 
 /** Points for the symbols: positive ones first, then ones of either sign; symbols in bounds of sums get small integers. */
-export function points(names: readonly string[], integers: ReadonlySet<string>): Env[] {
+function points(names: readonly string[], integers: ReadonlySet<string>): Env[] {
   const random = uniform();
   return Array.from({ length: POINTS }, (_, i) => {
     const value = (name: string) => {
@@ -61,7 +61,7 @@ export function points(names: readonly string[], integers: ReadonlySet<string>):
 }
 
 /** Symbols that occur in the bounds of a sum or product, which must be integers. */
-export function boundSymbols(e: Expr, into = new Set<string>()): Set<string> {
+function boundSymbols(e: Expr, into = new Set<string>()): Set<string> {
   some(e, (part) => {
     if (part.k === "sum" || part.k === "prod") for (const end of [part.from, part.to]) symbols(end, into);
     if (part.k === "call" && part.name === "factorial") symbols(part, into);

@@ -2,12 +2,12 @@
 import { type Expr, num } from "./ast.js";
 import { exact, toNumber, valueAt } from "./evaluate.js";
 
-export interface End {
+interface End {
   readonly value: number;
   readonly e: Expr;
 }
 
-export interface Piece {
+interface Piece {
   readonly lo: End;
   readonly hi: End;
   readonly loOpen: boolean;
@@ -64,7 +64,7 @@ function normalize(pieces: readonly Piece[]): RealSet {
 
 export const union = (a: RealSet, b: RealSet): RealSet => normalize([...a, ...b]);
 
-export function complement(set: RealSet): RealSet {
+function complement(set: RealSet): RealSet {
   const out: Piece[] = [];
   let lo = MINUS;
   let loOpen = true;
@@ -81,12 +81,12 @@ export function complement(set: RealSet): RealSet {
 
 export const intersect = (a: RealSet, b: RealSet): RealSet => complement(union(complement(a), complement(b)));
 
-export function interval(lo: End, hi: End, loOpen: boolean, hiOpen: boolean): RealSet {
+function interval(lo: End, hi: End, loOpen: boolean, hiOpen: boolean): RealSet {
   const open = (end: End, asked: boolean) => asked || !Number.isFinite(end.value);
   return normalize([{ lo, hi, loOpen: open(lo, loOpen), hiOpen: open(hi, hiOpen) }]);
 }
 
-export const point = (end: End): RealSet => interval(end, end, false, false);
+const point = (end: End): RealSet => interval(end, end, false, false);
 
 /** Solutions of `x op end` for real x; the mirror image in 0 added for `absolute`, that is for |x| op end. */
 export function solutions(op: string, end: End): RealSet | undefined {

@@ -41,7 +41,7 @@ const WORDS = new Set([...FUNCTIONS, "and", "or", "pi", "infty", "inf", "infinit
 export const isMathWord = (word: string): boolean => WORDS.has(word.toLowerCase());
 
 /** Spellings of one number to one: 14{,}916, 14\,916, 14,\!916, 1_000. Unicode and doubled backslashes to plain LaTeX. */
-export function clean(source: string): string {
+function clean(source: string): string {
   return source
     .replace(/[^\x20-\x7e]/gu, (c) => UNICODE[c] ?? c)
     .replace(DOUBLED, "\\")

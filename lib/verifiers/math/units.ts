@@ -27,7 +27,7 @@ const TABLE: readonly (readonly [names: string, dimension: string, factor: numbe
   ["radian radians rad", "radian", 1],
 ];
 
-export interface Unit {
+interface Unit {
   readonly dimension: string;
   readonly factor: number;
 }
