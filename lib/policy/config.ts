@@ -114,6 +114,7 @@ export function parseConfig(
   file = "config.json",
 ): ModelConfig {
   const f = new Fields(json, file);
+  const generationFile = file.replace(/config\.json$/, "generation_config.json");
   const modelType = modelTypeOf(f);
   const architecture = ARCHITECTURES[modelType];
   refuseUnsupported(f, architecture);
@@ -148,7 +149,10 @@ export function parseConfig(
     ...(queryScalar !== undefined && { queryScalar: f.size("query_pre_attn_scalar", queryScalar) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
-    endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
+    endTokenIds: endTokens(
+      generation.eos_token_id === undefined ? f : new Fields(generation, generationFile),
+      vocabSize,
+    ),
   };
   checkShape(f, config);
   return config;
