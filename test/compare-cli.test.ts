@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliArgs, runCli } from "./support/cli.js";
@@ -108,6 +108,14 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
   child.kill("SIGINT");
   expect(await exited).toBe(130);
   expect(lines(text)).toMatchObject([{ kind: "run", arm: "grpo", stopped: "interrupted" }]);
+  // As where a machine with another processor goes on.
+  const config = join(output, "grpo/seed-1/config.json");
+  writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), instructionSet: "avx" }));
+  const again = rlsd(...args);
+  expect([again.status, again.stderr]).toEqual([0, ""]);
+  expect(again.stdout).toMatch(
+    /^grpo: its earlier steps were computed with avx instructions.*\n\[1\/2\] grpo, seed 1: done at step 100.*\n\[2\/2\] rlsd, seed 1: done/m,
+  );
   const { status, stdout } = rlsd(...args, "--json");
   expect(status).toBe(0);
   expect(lines(stdout).map((line) => line.stopped)).toEqual(["done", "done", undefined]);

@@ -101,6 +101,9 @@ test("a mistral without a window is a llama", () => {
 
 test("generation_config.json's end tokens win, one or many", () => {
   expect(parseConfig(configOf("llama-gqa"), { eos_token_id: [5, 7] }).endTokenIds).toEqual([5, 7]);
+  expect(() => parseConfig(configOf("llama-gqa"), { eos_token_id: "x" }, "m/config.json")).toThrow(
+    /^m\/generation_config\.json: expected eos_token_id in 0 .* but found "x"$/,
+  );
   expect(parseConfig(configOf("llama-gqa"), {}).endTokenIds).toEqual([2]);
 });
 

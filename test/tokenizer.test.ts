@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Script } from "node:vm";
@@ -149,6 +149,18 @@ describe("chat template", () => {
   test("older folders keep the template in tokenizer_config.json; none is undefined", async () => {
     const dir = mkdtempSync(join(tmpdir(), "rlsd-chat-"));
     expect(await loadChatTemplate(dir)).toBeUndefined();
+    const jinja = join(dir, "chat_template.jinja");
+    writeFileSync(jinja, "{% for %}");
+    await expect(loadChatTemplate(dir)).rejects.toMatchObject({
+      code: "ERR_RLSD_CHAT_TEMPLATE",
+      message: expect.stringContaining(`${jinja}: not valid Jinja: `),
+    });
+    rmSync(jinja);
+    writeFileSync(join(dir, "tokenizer_config.json"), JSON.stringify({ chat_template: "{{ raise_exception('no') }}" }));
+    const refusing = await loadChatTemplate(dir);
+    expect(() => refusing?.render([])).toThrow(
+      `${join(dir, "tokenizer_config.json")}: chat_template: cannot render this conversation: no`,
+    );
     mkdirSync(join(dir, "none", "chat_template.jinja"), { recursive: true });
     await expect(loadChatTemplate(join(dir, "none"))).rejects.toMatchObject({ code: "ERR_RLSD_CHAT_TEMPLATE" });
     const named = [

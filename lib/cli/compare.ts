@@ -79,7 +79,7 @@ async function trainOne(
   { json, logged }: Compared,
 ): Promise<TrainSummary> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { missingPrivilege } = await import("./progress.js");
+  const { missingPrivilege, otherInstructions } = await import("./progress.js");
   const { tensorBoard } = await import("../report/tensorboard.js");
   const events = logged ? tensorBoard() : undefined;
   const onStep = (metrics: MetricsLine) => {
@@ -89,8 +89,9 @@ async function trainOne(
   const onStart = (start: RunStart) => {
     events?.onStart(start);
     progress.expect(start);
-    const missing = missingPrivilege(start);
-    if (missing !== undefined && !json) progress.note(`${run.arm}: ${missing}`);
+    for (const told of [missingPrivilege(start), otherInstructions(start)]) {
+      if (told !== undefined && !json) progress.note(`${run.arm}: ${told}`);
+    }
   };
   const onStage = progress.stage;
   const summary = await trainCompared(run, { signal, onStart, onStep, onEval: events?.onEval, onStage });

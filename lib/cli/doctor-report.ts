@@ -92,7 +92,9 @@ export function examine(): DoctorReport {
 function printBackend(backend: BackendInfo): void {
   const types = backend.matmulTypes?.includes("bf16") ? ", products of bf16 (matmulType)" : "";
   const threads =
-    backend.threads === undefined ? "" : `, ${backend.threads} threads, ${backend.instructionSet}${types}`;
+    backend.threads === undefined
+      ? ""
+      : `, ${backend.threads} ${backend.threads === 1 ? "thread" : "threads"}, ${backend.instructionSet}${types}`;
   const why = [backend.reason, backend.message].filter((text) => text !== undefined).join(": ");
   print(`${backend.name}: ${backend.available ? `available${threads}` : `not available: ${why}`}`);
   for (const device of backend.devices ?? []) {

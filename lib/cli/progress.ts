@@ -91,6 +91,12 @@ export function missingPrivilege({ config, rows, withoutPrivileged }: RunStart):
   return `no training row has privileged text (privileged.source=${source}): all credit is 1, as without a teacher${column}`;
 }
 
+/** That a run goes on with other instructions of the processor than it began with; undefined: it does not. */
+export function otherInstructions({ earlierInstructionSet: earlier }: RunStart): string | undefined {
+  if (earlier === null) return undefined;
+  return `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone (RLSD_ISA=${earlier} asks for them where the processor has them)`;
+}
+
 /** Parts of a step's line, those first that are missed least. */
 const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
 
@@ -122,14 +128,12 @@ function createLiveLine(screen: Screen, write: Screen["write"]) {
 
 /** What is told of a run that begins, a line each. */
 function startLines(start: RunStart): string[] {
-  const { config, rows, skipped, step, folder, earlierInstructionSet: earlier } = start;
+  const { config, rows, skipped, step, folder } = start;
   const left = skipped.train + skipped.eval;
   const others = [
     missingPrivilege(start),
     start.heldOutInTraining > 0 ? heldOutText(start) : undefined,
-    earlier === null
-      ? undefined
-      : `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone (RLSD_ISA=${earlier} asks for them where the processor has them)`,
+    otherInstructions(start),
     diskShortage(start.disk),
   ];
   return [

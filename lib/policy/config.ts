@@ -142,6 +142,7 @@ export function parseConfig(
   file = "config.json",
 ): ModelConfig {
   const f = new Fields(json, file);
+  const generationFile = file.replace(/config\.json$/, "generation_config.json");
   const modelType = modelTypeOf(f);
   const architecture = ARCHITECTURES[modelType];
   refuseUnsupported(f, architecture);
@@ -181,7 +182,10 @@ export function parseConfig(
     ...(architecture.multipliers && { multipliers: parseMultipliers(f) }),
     ...(modelType === "smollm3" && { noRopeInterval }),
     ...(slidingWindow !== undefined && { slidingWindow }),
-    endTokenIds: endTokens(generation.eos_token_id === undefined ? f : new Fields(generation, file), vocabSize),
+    endTokenIds: endTokens(
+      generation.eos_token_id === undefined ? f : new Fields(generation, generationFile),
+      vocabSize,
+    ),
   };
   checkShape(f, config);
   return config;

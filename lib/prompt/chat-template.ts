@@ -9,6 +9,9 @@ import { createTemplate } from "./template.js";
 const TEMPLATE = "chat_template.jinja";
 const CONFIG = "tokenizer_config.json";
 
+/** Contents of that. */
+type Config = Readonly<Record<string, unknown>>;
+
 /** How a conversation is written. */
 export interface RenderOptions {
   /** End with the words that open the assistant's turn. Default true. */
@@ -36,7 +39,7 @@ function tokenText(value: unknown): string | undefined {
   return undefined;
 }
 
-function specialTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
+function specialTokens(config: Config): Record<string, string> {
   const out: Record<string, string> = {};
   for (const [name, value] of Object.entries(config)) {
     const text = name.endsWith("_token") ? tokenText(value) : undefined;
@@ -45,16 +48,14 @@ function specialTokens(config: Readonly<Record<string, unknown>>): Record<string
   return out;
 }
 
-/** A chat template from Jinja source. `config` is `tokenizer_config.json`: its special tokens become variables. */
-export function createChatTemplate(source: string, config: Readonly<Record<string, unknown>> = {}): ChatTemplate {
-  if (typeof source !== "string") throw invalid("Jinja source", "source", source);
-  if (typeof config !== "object" || config === null) throw invalid("an object", "config", config);
+/** `name`: what errors call it. */
+function templateOf(source: string, config: Config, name: string): ChatTemplate {
   const attempt = <T>(what: string, body: () => T): T => {
     try {
       return body();
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `chat template: ${what}: ${why}`);
+      throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${name}: ${what}: ${why}`);
     }
   };
   const template = attempt("not valid Jinja", () => createTemplate(source));
@@ -79,6 +80,13 @@ export function createChatTemplate(source: string, config: Readonly<Record<strin
   });
 }
 
+/** A chat template from Jinja source. `config` is `tokenizer_config.json`: its special tokens become variables. */
+export function createChatTemplate(source: string, config: Config = {}): ChatTemplate {
+  if (typeof source !== "string") throw invalid("Jinja source", "source", source);
+  if (typeof config !== "object" || config === null) throw invalid("an object", "config", config);
+  return templateOf(source, config, "chat template");
+}
+
 async function readOptional(file: string): Promise<Uint8Array | undefined> {
   try {
     return await readFile(file);
@@ -90,7 +98,7 @@ async function readOptional(file: string): Promise<Uint8Array | undefined> {
 }
 
 /** Older files keep the source in the configuration: one text, or a list with one named "default" and maybe one "tool_use". */
-function embeddedSources(config: Readonly<Record<string, unknown>>): { source?: string; forTools?: string } {
+function embeddedSources(config: Config): { source?: string; forTools?: string } {
   const value = config.chat_template;
   if (!Array.isArray(value)) return typeof value === "string" ? { source: value } : {};
   const named = (name: string): unknown => value.find((entry: { name?: unknown }) => entry?.name === name);
@@ -103,8 +111,7 @@ function embeddedSources(config: Readonly<Record<string, unknown>>): { source?: 
 }
 
 /** A template, and another in its place where there are tools. */
-function withToolUse(plain: ChatTemplate, source: string, config: Readonly<Record<string, unknown>>): ChatTemplate {
-  const forTools = createChatTemplate(source, config);
+function withToolUse(plain: ChatTemplate, forTools: ChatTemplate): ChatTemplate {
   return Object.freeze({
     source: plain.source,
     render: (messages: readonly ChatMessage[], o?: RenderOptions) =>
@@ -131,8 +138,9 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
   const own = text(TEMPLATE);
   const { source, forTools } = own === undefined ? embeddedSources(config) : { source: own };
   if (source === undefined) return undefined;
-  const template = createChatTemplate(source, config);
-  return forTools === undefined ? template : withToolUse(template, forTools, config);
+  const from = own === undefined ? `${file}: chat_template` : join(directory, TEMPLATE);
+  const template = templateOf(source, config, from);
+  return forTools === undefined ? template : withToolUse(template, templateOf(forTools, config, from));
 }
 
 /**

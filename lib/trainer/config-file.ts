@@ -101,7 +101,7 @@ export async function readConfigFile(file: string): Promise<Tree> {
     const yaml = extname(file) === ".json" ? undefined : await import("yaml");
     value = yaml === undefined ? JSON.parse(content) : yaml.parse(content);
   } catch (error) {
-    const why = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    const why = error instanceof Error ? error.message.split("\n")[0]!.replace(/:$/, "") : String(error);
     // A pattern of files, most likely: YAML has its own meaning for a star that begins a text.
     const mend = why.startsWith("Unresolved alias") ? " A text that begins with * stands in quotes." : "";
     throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${why}${mend}`);
