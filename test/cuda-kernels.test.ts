@@ -194,6 +194,34 @@ print(np.array_equal(got["log_probs"], wanted["log_probs"]), np.array_equal(np.s
     expect(trace.filter((line) => line === "occupancy")).toHaveLength(1);
   });
 
+  it.each(["ppo-clip", "gspo"])("makes nothing but what a graph can hold, of an objective as %s", async (surrogate) => {
+    const script = `import os, sys; sys.path.insert(0, "bench/gpu"); import abi, batches, checks, numpy as np
+library, objective = abi.Library(sys.argv[1]), abi.objective(surrogate="${surrogate}")
+batch = checks.random_batch(1, 3, 4096, "bf16")
+def captured(*arguments):
+  size = abi.c.c_uint64()
+  refs = [abi.c.byref(each) for each in arguments]
+  library.call("policy_loss_workspace", *refs, abi.c.byref(size))
+  library.reserve(size.value)
+  with batches.Memory(library) as m:
+    outcome = np.full(48, 0xEE, np.uint8)
+    arguments[2].outcome = place = m.write(outcome)
+    os.environ["RLSD_EMULATION_CAPTURE"] = "1"
+    library.call("policy_loss", *refs)
+    del os.environ["RLSD_EMULATION_CAPTURE"]
+    print(not np.any(m.read(place, outcome)[:8]), flush=True)
+usual, library.policy_loss = library.policy_loss, captured
+got = batches.policy_loss(library, objective, **batch) # the first call: the device is asked for its room
+library.policy_loss = usual
+print(np.array_equal(got["gradient_bits"], batches.policy_loss(library, objective, **batch)["gradient_bits"]), flush=True)
+os.environ["RLSD_EMULATION_CAPTURE"] = "1"
+batches.policy_loss(library, objective, **batch) # allocates, which ends the process: the capture is heeded
+print("went on")`;
+    const env = { ...process.env, RLSD_CUDA_EXPERIMENTAL: "1" };
+    const ended = await run("python3", ["-c", script, library], { cwd: root, env }).catch((error) => error);
+    expect(ended).toMatchObject({ stdout: "True\nTrue\n", stderr: expect.stringContaining("cudaMalloc is called") });
+  });
+
   it("asks each device for itself", async () => {
     const env = { RLSD_EMULATION_DEVICES: "2", RLSD_EMULATION_COMPUTE: "9,12" }; // the second has less shared memory
     expect((await keepRows(env, [0, 1])).rows.map(rowsWord)).toEqual(

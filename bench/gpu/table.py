@@ -14,7 +14,9 @@ def build_lines(report):
     if "problem" in build:
         yield f"  not built here: {last_line(build['problem'])}"
     if "problem" in device:
-        yield f"  no device for it: {device['problem'][:300]}"
+        version = (report["machine"].get("driver") or {}).get("version")
+        words = f"the driver is of CUDA {version[0]}.{version[1]}: " if version else ""
+        yield f"  no device for it: {words}{device['problem'][:300]}"
 
 
 def check_lines(report):

@@ -81,6 +81,7 @@ void give_back(void* data, const Block& block) {
 }
 
 cudaError_t release(void* data, Kind kind) {
+  not_while_capturing("cudaFree");
   use_device();
   if (data == nullptr) return settle(cudaSuccess);
   std::lock_guard<std::mutex> lock(mutex);
@@ -138,6 +139,7 @@ void emulation::bulk_prefetch(const void* from, uint32_t bytes) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  not_while_capturing("cudaMalloc");
   use_device();
   if (is_poisoned() || bytes > free_bytes()) return settle(cudaErrorMemoryAllocation);
   Block block{Kind::kDevice, bytes};
@@ -152,6 +154,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 cudaError_t cudaFree(void* data) { return release(data, Kind::kDevice); }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  not_while_capturing("cudaMallocHost");
   use_device();
   *data = std::malloc(bytes);
   std::lock_guard<std::mutex> lock(mutex);

@@ -72,6 +72,11 @@ int number_or(const char* variable, int otherwise) {
   return given != nullptr ? std::atoi(given) : otherwise;
 }
 
+void not_while_capturing(const char* call) {
+  if (std::getenv("RLSD_EMULATION_CAPTURE") == nullptr) return;
+  give_up((std::string(call) + " is called while a stream is captured").c_str());
+}
+
 cudaError_t settle(cudaError_t error) {
   if (unloaded) give_up("the runtime is called while the process exits");
   if (poisoned) error = cudaErrorIllegalAddress;
@@ -178,6 +183,7 @@ cudaError_t cudaSetDevice(int wanted) {
   return settle(cudaSuccess);
 }
 cudaError_t cudaDeviceSynchronize() {
+  not_while_capturing("cudaDeviceSynchronize");
   wait_for_device(use_device());
   return settle(cudaSuccess);
 }
@@ -219,6 +225,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return settle(cudaSuccess); }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  not_while_capturing("cudaStreamSynchronize");
   use_device();
   wait_for(stream);
   return settle(cudaSuccess);
@@ -247,5 +254,6 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return settle(cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  not_while_capturing("cudaEventQuery");
   return settle(event->state->reached >= event->state->recorded ? cudaSuccess : cudaErrorNotReady);
 }

@@ -16,6 +16,9 @@ int number_or(const char* variable, int otherwise);
 /* Says in RLSD_EMULATION_TRACE that something was enqueued. */
 void trace(const char* what);
 
+/* While RLSD_EMULATION_CAPTURE is set, as if a stream were captured into a graph: such a call would end the capture. */
+void not_while_capturing(const char* call);
+
 /* The answer of a call of the runtime: its own, or that the context is poisoned. */
 cudaError_t settle(cudaError_t error);
 cudaError_t poison();
