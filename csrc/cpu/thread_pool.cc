@@ -11,8 +11,8 @@
 #include <new>
 #include <thread>
 
-#include "core/stay_loaded.h"
-#include "core/thread.h"
+#include "system/stay_loaded.h"
+#include "system/thread.h"
 
 namespace rlsd::cpu {
 namespace {
