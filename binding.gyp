@@ -15,7 +15,7 @@
       ],
       "variables": {
         "flags": [
-          "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden",
+          "-O3", "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden",
           "-fvisibility-inlines-hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers"
         ]
       },

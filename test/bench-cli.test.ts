@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Figure } from "../lib/cli/bench/figure.js";
 import type { Report } from "../lib/cli/bench/run.js";
-import { compiler, emulatedCudaLibrary } from "./support/cpu-library.js";
+import { emulatedCudaLibrary, emulationCompiler } from "./support/cpu-library.js";
 
 const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
 const argsOf = (args: string[]) => ["--import", register, join(__dirname, "../lib/cli/main.ts"), "bench", ...args];
@@ -167,8 +167,9 @@ describe("rlsd bench", () => {
   });
 });
 
-const cxx = compiler();
-if (cxx === undefined) process.stdout.write("not run: rlsd bench on an emulated device, as there is no C++ compiler\n");
+const cxx = emulationCompiler();
+if (cxx === undefined)
+  process.stdout.write("not run: rlsd bench on an emulated device (no C++ compiler, or one without makecontext)\n");
 
 (cxx === undefined ? describe.skip : describe)("rlsd bench --device", () => {
   let library = "";

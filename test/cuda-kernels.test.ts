@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
+import { compiler, emulatedCudaLibrary, emulationCompiler, testProgram } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
 const run = promisify(execFile);
@@ -17,8 +17,12 @@ const hasNumpy = ((): boolean => {
   }
 })();
 
-const possible = cxx !== undefined && hasNumpy;
-if (!possible) process.stdout.write("not run: CUDA kernels over the C boundary (no C++ compiler or no NumPy)\n");
+const emulator = emulationCompiler();
+const possible = emulator !== undefined && hasNumpy;
+if (!possible)
+  process.stdout.write(
+    "not run: CUDA kernels over the C boundary (no C++ compiler, one without makecontext, or no NumPy)\n",
+  );
 
 /** Kernels and orders of threads. */
 const KERNELS: readonly (readonly [string, Record<string, string>])[] = [
@@ -70,7 +74,7 @@ const rowsWord = ({ kernel, blocks }: RowsFound): string =>
 (possible ? describe : describe.skip)("the CUDA kernels over the C boundary, by emulation", () => {
   let library = "";
   beforeAll(async () => {
-    library = await emulatedCudaLibrary(cxx!);
+    library = await emulatedCudaLibrary(emulator!);
   }, 600_000);
 
   /** What the named checks of bench/gpu/checks.py print, the last line of each that failed. */

@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { child } from "./support/child.js";
-import { compiler, emulatedCudaLibrary } from "./support/cpu-library.js";
+import { compiler, emulatedCudaLibrary, emulationCompiler } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
 const cxx = compiler();
@@ -70,13 +70,15 @@ describe("the library that nvcc built", () => {
   });
 });
 
-const emulated = cxx === undefined ? describe.skip : describe;
-if (cxx === undefined) process.stdout.write("not run: what an emulated device answers (no C++ compiler)\n");
+const emulator = emulationCompiler();
+const emulated = emulator === undefined ? describe.skip : describe;
+if (emulator === undefined)
+  process.stdout.write("not run: what an emulated device answers (no C++ compiler, or one without makecontext)\n");
 
 emulated("a device, or what stands in its way", () => {
   let library = "";
   beforeAll(async () => {
-    library = await emulatedCudaLibrary(cxx!);
+    library = await emulatedCudaLibrary(emulator!);
   }, 600_000);
 
   const seen = (env: Record<string, string>, ...rest: string[]) =>

@@ -17,18 +17,20 @@ import {
 } from "../lib/index.js";
 import { fromHandle, fromPointer, pointerOf, streamFromPointer } from "../lib/interop.js";
 import { child } from "./support/child.js";
-import { compiler, emulatedCudaLibrary, testProgram } from "./support/cpu-library.js";
+import { compiler, emulatedCudaLibrary, emulationCompiler, testProgram } from "./support/cpu-library.js";
 
 const root = join(__dirname, "..");
 const run = promisify(execFile);
 const cxx = compiler();
-const emulated = cxx === undefined ? describe.skip : describe;
-if (cxx === undefined) process.stdout.write("not run: an emulated device (no C++ compiler)\n");
+const emulator = emulationCompiler();
+const emulated = emulator === undefined ? describe.skip : describe;
+if (emulator === undefined)
+  process.stdout.write("not run: an emulated device (no C++ compiler, or one without makecontext)\n");
 
 emulated("an emulated device", () => {
   let library = "";
   beforeAll(async () => {
-    library = await emulatedCudaLibrary(cxx!);
+    library = await emulatedCudaLibrary(emulator!);
     process.env.RLSD_CUDA_LIBRARY = library;
   }, 600_000);
 

@@ -13,6 +13,7 @@ import {
 } from "../lib/index.js";
 import { distillReference, type DistillBatch as ReferenceBatch } from "../lib/reference/distill.js";
 import { asTensor, dtypes, randomLogits, roundoff, valuesOf } from "./support/logits.js";
+import { queueable } from "./support/queueable.js";
 import { loadVector, poisoned, relativeError, vectorNames } from "./support/vectors.js";
 
 type HiddenScores = Extract<Scores, { hidden: Tensor }>;
@@ -278,7 +279,7 @@ describe("distillLoss", () => {
     const options: DistillLossOptions = { divergence: "jsd", topK: 20 };
     for (const make of [() => logitsBatch(3000, "bf16"), () => hiddenBatch(3000, "bf16")]) {
       const one = distillLossSync(make(), options, { threads: 1 });
-      const others = [distillLossSync(make(), options, { threads: 3 }), await distillLoss(make(), options)];
+      const others = [distillLossSync(make(), options, { threads: 3 }), await distillLoss(queueable(make()), options)];
       for (const other of others) {
         expect(other.loss).toBe(one.loss);
         expect(other.tokenLosses).toEqual(one.tokenLosses);

@@ -17,6 +17,7 @@ import {
 import type { ReferenceBatch, ReferenceScores } from "../lib/reference/batch.js";
 import { policyLossReference } from "../lib/reference/policy-loss.js";
 import { asTensor, dtypes, randomLogits, roundoff, valuesOf } from "./support/logits.js";
+import { queueable } from "./support/queueable.js";
 import { loadVector, poisoned, relativeError, unmasked, vectorNames } from "./support/vectors.js";
 
 type HiddenScores = Extract<Scores, { hidden: Tensor }>;
@@ -251,7 +252,7 @@ describe("policyLoss over an LM head", () => {
   });
 
   it("has the same bits on any number of threads, and queued", async () => {
-    const batch = batchOf({ vocab: 3000, width: 300, dtype: "bf16" });
+    const batch = queueable(batchOf({ vocab: 3000, width: 300, dtype: "bf16" }));
     const one = policyLossSync(batch, objective, { threads: 1 });
     for (const other of [policyLossSync(batch, objective, { threads: 3 }), await policyLoss(batch, objective)]) {
       for (const name of ["hidden", "head", "bias"] as const) {

@@ -15,11 +15,12 @@ const matches = (text: string, pattern: RegExp): string[] => [...text.matchAll(p
 const NATIVE: Record<string, readonly string[]> = {
   include: [],
   core: ["rlsd"],
-  cpu: ["rlsd", "core"],
+  system: [],
+  cpu: ["rlsd", "core", "system"],
   cuda: ["rlsd", "core"],
   model: ["rlsd", "core"],
-  napi: ["rlsd", "model"],
-  test: ["rlsd", "core", "cpu", "cuda", "model", "napi"],
+  napi: ["rlsd", "model", "system"],
+  test: ["rlsd", "core", "cpu", "cuda", "model", "napi", "system"],
 };
 /** The one file of napi that registers the linked CPU backend, and what it needs of it: pool and instruction sets are the process's. */
 const REGISTRY = { path: "csrc/napi/backends.cc", may: ["cpu/backend_cpu.h", "cpu/isa.h", "cpu/thread_pool.h"] };
@@ -31,6 +32,7 @@ const CUDA = /^cuda/;
 /** System headers that a room may not use. */
 const FORBIDDEN: Record<string, readonly RegExp[]> = {
   core: [THREADS, ALLOCATION, NODE, CUDA],
+  system: [ALLOCATION, NODE, CUDA],
   cpu: [NODE, CUDA],
   cuda: [NODE],
   model: [NODE, CUDA],

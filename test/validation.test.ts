@@ -16,6 +16,7 @@ import {
   tokenLogProbsSync,
 } from "../lib/index.js";
 import { runs } from "./support/batches.js";
+import { kept } from "./support/queueable.js";
 
 const N = 6;
 const B = 2;
@@ -103,10 +104,10 @@ const WRONG: Record<string, () => unknown> = {
   "a nested view": () => ({ logProbs: { logProbs: f32(N) } }),
   "a view of NaN": () => ({ logProbs: f32(N, Number.NaN) }),
   "a long view": () => ({ logProbs: f32(N + 3) }),
-  "a tensor": () => tensor(f32(N), [N]),
-  "a view of a tensor": () => ({ logProbs: tensor(f32(N), [N]) }),
-  "a view of a wrong tensor": () => ({ logProbs: tensor(new Uint16Array(N), [N], "bf16") }),
-  "logits without ids": () => ({ logits: tensor(f32(N * 3), [N, 3]) }),
+  "a tensor": () => kept(tensor(f32(N), [N])),
+  "a view of a tensor": () => ({ logProbs: kept(tensor(f32(N), [N])) }),
+  "a view of a wrong tensor": () => ({ logProbs: kept(tensor(new Uint16Array(N), [N], "bf16")) }),
+  "logits without ids": () => ({ logits: kept(tensor(f32(N * 3), [N, 3])) }),
   "detached memory": detached,
   "a view of detached memory": () => ({ logProbs: detached() }),
   "shrunk memory": shrunk,

@@ -15,8 +15,8 @@
 #include <system_error>
 #include <thread>
 
-#include "core/stay_loaded.h"
-#include "core/thread.h"
+#include "system/stay_loaded.h"
+#include "system/thread.h"
 
 namespace rlsd::cpu {
 namespace {

@@ -2,7 +2,6 @@
  * backends. Functions return a status; TypeScript makes the errors, in its own realm. */
 #include <napi.h>
 
-#include "core/stay_loaded.h"
 #include "napi/addon_data.h"
 #include "napi/args.h"
 #include "napi/backends.h"
@@ -12,6 +11,7 @@
 #include "napi/huge_pages.h"
 #include "napi/loss.h"
 #include "napi/token_log_probs.h"
+#include "system/stay_loaded.h"
 
 namespace rlsd::addon {
 

@@ -12,7 +12,7 @@
 #include <mutex>
 #include <utility>
 
-#include "core/thread.h"
+#include "system/thread.h"
 
 namespace rlsd::addon {
 

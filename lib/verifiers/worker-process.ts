@@ -10,7 +10,6 @@ import { killGroup } from "./kill-group.js";
 import { type FromWorker, LIFELINE, type ToWorker, type WorkerSpec } from "./wire.js";
 
 const STDERR_KEPT = 4000;
-const PAGE_BYTES = 4096;
 
 /** A module of this package that a worker loads. Where only the sources are run (tests), the built copy. */
 export function workerModule(room: string, name: string): URL {
@@ -24,14 +23,18 @@ function killAll(): void {
   for (const pid of alive) killGroup(pid);
 }
 
-/** Pages of a process and its descendants; undefined: it is gone. Where the kernel lists no children, its own. */
-function residentPages(pid: number): number | undefined {
+/**
+ * KiB of a process and its descendants; undefined: it is gone. Where the kernel lists no children, its own. Not from `statm`,
+ * which counts pages: how large they are differs between arm64's kernels.
+ */
+function residentKib(pid: number): number | undefined {
   try {
-    const own = Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]);
+    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    const own = Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0); // none of a process that has just ended
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim();
     return children === ""
       ? own
-      : children.split(" ").reduce((sum, child) => sum + (residentPages(Number(child)) ?? 0), own);
+      : children.split(" ").reduce((sum, child) => sum + (residentKib(Number(child)) ?? 0), own);
   } catch {
     return undefined;
   }
@@ -133,7 +136,7 @@ export class WorkerProcess {
   /** Resident memory in MiB of it and what it has started; undefined where the system does not say. */
   residentMb(): number | undefined {
     if (process.platform !== "linux" || this.#child.pid === undefined) return undefined;
-    const pages = residentPages(this.#child.pid);
-    return pages === undefined ? undefined : (pages * PAGE_BYTES) / 2 ** 20;
+    const kib = residentKib(this.#child.pid);
+    return kib === undefined ? undefined : kib / 1024;
   }
 }

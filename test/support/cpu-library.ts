@@ -20,6 +20,19 @@ export function compiler(): string | undefined {
   }
 }
 
+/** The C++ compiler where it can build the emulation, whose fibers are POSIX's contexts: musl has none. */
+export function emulationCompiler(): string | undefined {
+  const cxx = compiler();
+  if (cxx === undefined || process.platform !== "linux") return undefined;
+  try {
+    const input = "#include <ucontext.h>\nint main() { makecontext(nullptr, nullptr, 0); }";
+    execFileSync(cxx, ["-x", "c++", "-", "-o", "/dev/null"], { input, stdio: ["pipe", "ignore", "ignore"] });
+    return cxx;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Everything that a source may include. */
 function headers(): string[] {
   return (readdirSync(join(root, "csrc"), { recursive: true }) as string[])

@@ -5,7 +5,8 @@ import { randomLogits } from "./logits.js";
 
 /** `describe`, where a device can be tested. */
 export const suite = hasDevice ? describe : describe.skip;
-if (!hasDevice) process.stdout.write("not run: calls on an emulated device (no C++ compiler)\n");
+if (!hasDevice)
+  process.stdout.write("not run: calls on an emulated device (no C++ compiler, or one without makecontext)\n");
 
 export const N = 6;
 export const V = 37;

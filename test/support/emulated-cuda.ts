@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SHARE_ENV, Worker } from "node:worker_threads";
-import { compiler, emulatedCudaLibrary } from "./cpu-library.js";
+import { emulatedCudaLibrary, emulationCompiler } from "./cpu-library.js";
 
 /**
  * Sets variables where native code reads them, or removes those that are undefined: jest's own `process.env` is a copy,
@@ -23,7 +23,7 @@ const given = process.env.RLSD_TEST_CUDA_LIBRARY;
 if (given !== undefined) process.stdout.write("not run: what only an emulated device shows (RLSD_TEST_CUDA_LIBRARY)\n");
 
 /** Can anything of a device be tested here? */
-export const hasDevice = given !== undefined || compiler() !== undefined;
+export const hasDevice = given !== undefined || emulationCompiler() !== undefined;
 
 /** `describe` and `it` for what only an emulated device can show: other devices than there are, a device held still. */
 export const emulated = {
@@ -39,7 +39,7 @@ export function withEmulatedCuda(variables: Record<string, string> = {}): () => 
   const all = { RLSD_CUDA_EXPERIMENTAL: "1", ...(given === undefined ? variables : {}) };
   let library = "";
   beforeAll(async () => {
-    library = given ?? (await emulatedCudaLibrary(compiler()!));
+    library = given ?? (await emulatedCudaLibrary(emulationCompiler()!));
     process.env.RLSD_CUDA_LIBRARY = library;
     await setNativeEnv(all);
   }, 600_000);

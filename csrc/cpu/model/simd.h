@@ -30,6 +30,14 @@
 #endif
 #define RLSD_INLINE inline __attribute__((always_inline))
 
+/* No product is fused with a sum from here on. The clones follow the processor and not RLSD_ISA:
+ * those that could fuse would round otherwise than the rest, and than a build without clones. */
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 namespace rlsd::cpu {
 
 constexpr int kLanes = 16;

@@ -1,7 +1,7 @@
 /* For a library whose threads stay: its code must stay for them, whoever closes it. Node closes an addon when the last
  * environment that loaded it ends. */
-#ifndef RLSD_CORE_STAY_LOADED_H_
-#define RLSD_CORE_STAY_LOADED_H_
+#ifndef RLSD_SYSTEM_STAY_LOADED_H_
+#define RLSD_SYSTEM_STAY_LOADED_H_
 
 #include <dlfcn.h>
 

@@ -1,6 +1,6 @@
 /* Threads of the library's own. */
-#ifndef RLSD_CORE_THREAD_H_
-#define RLSD_CORE_THREAD_H_
+#ifndef RLSD_SYSTEM_THREAD_H_
+#define RLSD_SYSTEM_THREAD_H_
 
 #include <pthread.h>
 
