@@ -173,6 +173,23 @@ esac`;
   const childrenOf = (pid: number): string[] =>
     readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
 
+  it("ends a command too that was just being started when the signal came", async () => {
+    const early = `import session, subprocess
+s = session.Session(8)
+s.name, s.until = "early", time.monotonic() + 20
+s.heed_signals()
+whole, started = subprocess.Popen, []
+def slow(*arguments, **options):
+    started.append(whole(*arguments, **options))
+    os.kill(os.getpid(), session.signal.SIGTERM)
+    time.sleep(0.1) # the handler runs before the command is known
+    return started[0]
+session.subprocess.Popen = slow
+try: answer = s.run(["sleep", "20"])
+except session.Stopped as signal: answer = str(signal)`;
+    expect(await ask("[answer, started[0].poll()]", early)).toEqual(["SIGTERM", -9]);
+  });
+
   it("leaves a command behind that cannot be ended", async () => {
     const stuck = `import session
 session.GRACE = 0.2

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -58,7 +59,8 @@ class Session:
         self.share = minutes / 8
         self.until = self.deadline
         self.out = None
-        self.running = set()
+        self.running, self.stopped = set(), None
+        self.starting = False  # a command of the main thread, which is not in `running` yet
         now = datetime.datetime.now(datetime.timezone.utc)
         self.report = {"date": now.isoformat(timespec="seconds"), "backend": None, "passed": [], "cut": [], "errors": {}}
 
@@ -66,9 +68,11 @@ class Session:
         """SIGTERM (a caller's timeout), SIGINT and SIGHUP end what runs, and then the run by way of Stopped."""
 
         def stop(number, _):
+            self.stopped = signal.Signals(number).name
             for process in list(self.running):
                 end(process)
-            raise Stopped(signal.Signals(number).name)
+            if not self.starting:
+                raise Stopped(self.stopped)
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, stop)
@@ -104,17 +108,29 @@ class Session:
     def left(self):
         return max(1.0, self.until - time.monotonic())
 
+    def start(self, command, env, output):
+        """A session of its own, output to a file: compilers that it started end with it, and none holds a pipe."""
+        is_main = threading.current_thread() is threading.main_thread()
+        self.starting = self.starting or is_main
+        try:
+            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=output,
+                                       stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            self.running.add(process)
+        finally:
+            self.starting = self.starting and not is_main
+        if self.stopped is not None:  # meanwhile, before anybody knew of it
+            end(process)
+            raise Stopped(self.stopped)
+        return process
+
     def run(self, command, env=None, limit=math.inf):
         """(exit status or None, output). None: it could not start, or it or the part ran out of time."""
         limit = min(limit, self.left())
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             try:
-                # A session of its own, output to a file: compilers that it started end with it, and none holds a pipe.
-                process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=output,
-                                           stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+                process = self.start(command, env, output)
             except OSError as error:
                 return None, str(error)
-            self.running.add(process)
             try:
                 status = process.wait(limit)
             except BaseException as error:
