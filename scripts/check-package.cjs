@@ -137,6 +137,10 @@ try {
     cwd: root,
     stdio: ["ignore", "ignore", "inherit"],
   });
+  // Beside the one of another C library it is found by its name alone.
+  const addons = readdirSync(path.join(root, "prebuilds", `${process.platform}-${process.arch}`));
+  const tagged = addons.some((name) => /^rlsd\.(glibc|musl)\.node$/.test(name));
+  check("prebuilt: its name says for which C library", process.platform !== "linux" || tagged, addons.join(" "));
   const prebuilt = project("prebuilt", pack("prebuilt"), ["--ignore-scripts"]);
   checkCalls("prebuilt", prebuilt);
   checkTypes(prebuilt);
