@@ -30,6 +30,7 @@ import {
   values,
 } from "./support/device-batch.js";
 import { emulated, Gate, withEmulatedCuda } from "./support/emulated-cuda.js";
+import { kept } from "./support/queueable.js";
 
 emulated.describe("a device in time", () => {
   const gate = new Gate();
@@ -207,7 +208,7 @@ emulated.describe("a device in time", () => {
       ["bf16", new Uint16Array(3).map((_, i) => i)],
       ["f16", new Uint16Array(0)],
     ] as const)("carry %s there and back, in more than one piece where it is long", async (dtype, data) => {
-      using there = await toDeviceAsync(tensor(data, [data.length], dtype), "cuda:0");
+      using there = await toDeviceAsync(kept(tensor(data, [data.length], dtype)), "cuda:0");
       const back = await toHostAsync(there);
       expect([back.dtype, back.shape, back.device]).toEqual([dtype, [data.length], "cpu"]);
       expect(Buffer.compare(Buffer.from(back.data.buffer), Buffer.from(data.buffer))).toBe(0);
@@ -216,7 +217,7 @@ emulated.describe("a device in time", () => {
     });
 
     it("leave the thread free, and the source must stay until they are done", async () => {
-      const source = tensor(values(1), [1, (N + 2) * V]);
+      const source = kept(tensor(values(1), [1, (N + 2) * V]));
       gate.close();
       const pending = toDeviceAsync(source, "cuda:0");
       const over = {

@@ -14,6 +14,7 @@ import {
   tokenLogProbs,
 } from "../lib/index.js";
 import { randomLogits } from "./support/logits.js";
+import { kept } from "./support/queueable.js";
 
 const V = 20_000;
 const values = Float32Array.from(randomLogits(4 * V, 2, 1));
@@ -27,7 +28,7 @@ function batchOf(logits: Tensor, rows = logits.shape[0]!): PolicyBatch {
   };
 }
 
-const fresh = (): Tensor => tensor(values.slice(), [4, V]);
+const fresh = (): Tensor => kept(tensor(values.slice(), [4, V]));
 /** Long enough that what is queued behind it has not started when this thread goes on. */
 const longTensor = empty([1000, V], "f32");
 const longCall = (signal?: AbortSignal) =>

@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { empty, type PolicyBatch, policyLoss, policyLossSync, rlsd, type Tensor, tensor } from "../../lib/index.js";
+import { kept } from "./queueable.js";
 
 const V = 40_000;
 
@@ -26,9 +27,9 @@ const cases: Record<string, () => unknown> = {
   /** Nobody but native code knows the tensors of a running call. */
   async collected() {
     const values = logitsOf(8);
-    const expected = policyLossSync(batchOf(8, tensor(values.slice(), [8, V])), rlsd(), { inPlace: true });
+    const expected = policyLossSync(batchOf(8, kept(tensor(values.slice(), [8, V]))), rlsd(), { inPlace: true });
     const pending = Array.from({ length: 10 }, () => {
-      using logits = tensor(values.slice(), [8, V]);
+      using logits = kept(tensor(values.slice(), [8, V]));
       return policyLoss(batchOf(8, logits), rlsd());
     });
     const collect = setInterval(() => globalThis.gc?.(), 1);
@@ -42,7 +43,7 @@ const cases: Record<string, () => unknown> = {
   },
 
   exit() {
-    const logits = tensor(logitsOf(32), [32, V]);
+    const logits = kept(tensor(logitsOf(32), [32, V]));
     for (let i = 0; i < 20; i++) void policyLoss(batchOf(32, logits), rlsd());
     print("pending");
     process.exit(0);
@@ -50,7 +51,7 @@ const cases: Record<string, () => unknown> = {
 
   /** The process lives until its queued calls are done. */
   natural() {
-    void policyLoss(batchOf(64, tensor(logitsOf(64), [64, V])), rlsd()).then(() => print("done"));
+    void policyLoss(batchOf(64, kept(tensor(logitsOf(64), [64, V]))), rlsd()).then(() => print("done"));
   },
 
   async terminate() {
@@ -60,12 +61,12 @@ const cases: Record<string, () => unknown> = {
       await new Promise((resolve) => setTimeout(resolve, 4 * round));
       await worker.terminate();
     }
-    const { loss } = await policyLoss(batchOf(1, tensor(logitsOf(1), [1, V])), rlsd());
+    const { loss } = await policyLoss(batchOf(1, kept(tensor(logitsOf(1), [1, V]))), rlsd());
     print(loss);
   },
 
   "in-worker"() {
-    const logits = tensor(logitsOf(32), [32, V]);
+    const logits = kept(tensor(logitsOf(32), [32, V]));
     for (let i = 0; i < 10; i++) void policyLoss(batchOf(32, logits), rlsd(), { signal: new AbortController().signal });
     parentPort!.postMessage("running");
   },
@@ -84,7 +85,7 @@ const cases: Record<string, () => unknown> = {
     Object.defineProperty(own, "buffer", { value: new ArrayBuffer(8) });
     const losses: number[] = [];
     for (const [i, values] of [subclass, own].entries()) {
-      const call = policyLoss(batchOf(256, tensor(values, [256, V])), rlsd(), { inPlace: true, threads: 1 });
+      const call = policyLoss(batchOf(256, kept(tensor(values, [256, V]))), rlsd(), { inPlace: true, threads: 1 });
       const buffer = buffers[i]!;
       try {
         structuredClone(buffer, { transfer: [buffer] }); // Node 20 copies a marked buffer, later ones throw
