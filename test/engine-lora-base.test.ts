@@ -210,7 +210,7 @@ describe("the model that adapters name", () => {
 
   test.each<[unknown, string, RegExp]>([
     [join(models, "llama-gqa"), "ERR_RLSD_MODEL_FILE", /expected \[4, \d+\] but found \[4, 64\]/],
-    [join(models, "nowhere"), "ERR_RLSD_MODEL_FILE", /nowhere.config\.json: does not exist: expected a Hugging Face/],
+    [join(models, "nowhere"), "ERR_RLSD_MODEL_FILE", /nowhere: does not exist: expected a Hugging Face/],
     [join(models, "qwen2-bias-lora"), "ERR_RLSD_MODEL_FILE", /qwen2-bias-lora.config\.json: does not exist/],
     [7, "ERR_RLSD_INVALID_ARGUMENT", /a path for base but received 7/],
   ])("by the option base is refused where it does not fit: %j", async (base, code, message) => {

@@ -96,11 +96,12 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
 export async function loadPolicy(model: string, options: PolicyOptions = {}): Promise<EnginePolicy> {
-  const directory = locatedFolder(checkPath(model, "model"));
+  checkPath(model, "model");
   checkObject(options, "options", LOAD_FIELDS);
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
   if (options.maxLength !== undefined) checkInteger(options.maxLength, "maxLength", { min: 1 });
+  const directory = locatedFolder(model);
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);
