@@ -9,6 +9,7 @@ import { argumentFault } from "../verifiers/schema.js";
 import type { Environment, EnvironmentFunction } from "./environment.js";
 import { answered, fromFunction } from "./function.js";
 import { type ModuleSpec, ModuleWorkers } from "./module.js";
+import { fromOwn } from "./own.js";
 import { plainData, toReply } from "./reply.js";
 import { checkTools, type ToolRunner, type Tools, toolEnvironment, toolSchemas } from "./tools.js";
 
@@ -107,15 +108,15 @@ function givenTools(given: Readonly<Record<string, unknown>>): Environment {
 
 /**
  * What a policy talks to between its turns: from data (`{ type: "tools", path: "./tools.mjs" }`, `{ type: "module", path: "./game.mjs" }`,
- * run in killable workers), from tools of this process (`{ type: "tools", tools }`), from a function, or from an environment, which is
- * returned as it is.
+ * run in killable workers), from tools of this process (`{ type: "tools", tools }`), from a function, or from an environment of one's own,
+ * whose replies are checked.
  *
  * @throws RlsdError ERR_RLSD_ENVIRONMENT for what is none of these, with what was expected
  */
 export function createEnvironment(spec: EnvironmentSpec | EnvironmentFunction | Environment): Environment {
   if (typeof spec === "function") return fromFunction(spec);
   const given = Object(spec) as Readonly<Record<string, unknown>>;
-  if (typeof given.respond === "function") return spec as Environment;
+  if (typeof given.respond === "function") return fromOwn(spec as Environment);
   if (given.type === "module") return inModule(given);
   if (given.type === "tools") return given.tools === undefined ? toolsInModule(given) : givenTools(given);
   const message =

@@ -1,0 +1,40 @@
+import { RlsdError } from "../errors.js";
+import type { Environment } from "./environment.js";
+import { toReply } from "./reply.js";
+
+/** Throws ERR_RLSD_ENVIRONMENT for an object that answers but lacks the rest of an environment. */
+function checkOwn(environment: Partial<Environment>): void {
+  const missing: string[] = (["start", "dispose"] as const).filter((name) => typeof environment[name] !== "function");
+  if (!Array.isArray(environment.tools)) missing.unshift("tools");
+  if (missing.length === 0) return;
+  const expected = "the list tools and the functions start, respond and dispose";
+  const message = `Expected an environment to have ${expected}, but this one lacks ${missing.join(" and ")}.`;
+  throw new RlsdError("ERR_RLSD_ENVIRONMENT", `${message} What answers and no more can be a function.`);
+}
+
+/** A user's own environment: what it throws or returns that is no reply is a fault, as of any other. */
+export function fromOwn(environment: Environment): Environment {
+  checkOwn(environment);
+  return {
+    get tools() {
+      return environment.tools;
+    },
+    start: (signal) => environment.start(signal),
+    async respond(turn, signal) {
+      let returned: unknown;
+      try {
+        returned = await environment.respond(turn, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        return { fault: { reason: "error", detail: { message: String(error) } } };
+      }
+      const said = Object(returned) as Awaited<ReturnType<Environment["respond"]>>;
+      if ("fault" in said) return said;
+      if (said.turn === undefined) return toReply(returned, turn.state);
+      const { turn: understood, ...reply } = said;
+      const checked = toReply(reply, turn.state);
+      return "fault" in checked ? checked : { ...checked, turn: understood };
+    },
+    dispose: () => environment.dispose(),
+  };
+}
