@@ -377,6 +377,18 @@ describe("what cannot be", () => {
       /"environment": There is no environment "tool"\. Did you mean "tools"\?/,
     ],
     [{ environment: "tools" as never }, /"environment": Expected a function/],
+    // As a run's folder has what was code.
+    [{ environment: "(function)" as never }, /"environment" came from code, which a run does not keep: give it again/],
+    [
+      {
+        environment: JSON.parse(
+          JSON.stringify({ type: "tools", tools: { add: { ...tools.add, call: "(function)" } } }),
+        ),
+      },
+      /"environment" came from code/,
+    ],
+    [{ reward: "(function)" }, /"reward" came from code/],
+    [{ reward: [{ verifier: "(verifier)" }] }, /"reward" came from code/],
     [{ rollout: { turns: 0 } }, /an integer of at least 1 for "rollout.turns"/],
   ])("%#", async (o, message) => {
     await expect(train(settings(o))).rejects.toThrow(message);

@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Turn } from "../lib/environments/environment.js";
+import type { Environment, Turn } from "../lib/environments/environment.js";
 import { createEnvironment, type EnvironmentSpec } from "../lib/environments/registry.js";
 
 const turn = (o: Partial<Turn> = {}): Turn => ({
@@ -92,6 +92,43 @@ describe("a function as an environment", () => {
     const reply = await respondOnce(() => ({ state }));
     state.n = 2;
     expect(reply).toMatchObject({ state: { n: 1 } });
+  });
+});
+
+describe("an environment of one's own", () => {
+  const own = (respond: (given: Turn) => unknown) =>
+    ({ tools: [], start: async () => {}, respond, dispose: async () => {} }) as unknown as Environment;
+
+  test.each<[string, (given: Turn) => unknown, unknown]>([
+    ["a checked reply", ({ state }) => ({ ...silent, state }), { ...silent, state: 7 }],
+    ["a text", () => "Sure?", { ...silent, messages: [{ role: "user", content: "Sure?" }], state: 7 }],
+    ["nothing", () => undefined, { ...silent, state: 7 }],
+    [
+      "a turn as it understood it",
+      () => ({ turn: { role: "assistant", content: "b" } }),
+      { ...silent, state: 7, turn: { role: "assistant", content: "b" } },
+    ],
+    ["a fault", () => ({ fault: { reason: "down", detail: {} } }), { fault: { reason: "down", detail: {} } }],
+    ["no reply", () => 3, { fault: { reason: "bad-reply", detail: { message: expect.stringMatching(/returned 3/) } } }],
+    ["no reward", () => ({ reward: "1", turn: silent }), { fault: { reason: "bad-reply", detail: expect.anything() } }],
+    [
+      "a rejection",
+      () => Promise.reject(new Error("no game")),
+      { fault: { reason: "error", detail: { message: "Error: no game" } } },
+    ],
+  ])("returns %s", async (_, respond, reply) => {
+    expect(await respondOnce(own(respond), turn({ state: 7 }))).toEqual(reply);
+  });
+
+  test("that rejects because nobody asks any more has no fault", async () => {
+    const stop = new AbortController();
+    const environment = createEnvironment(
+      own(async () => {
+        stop.abort(new Error("enough"));
+        throw new Error("late");
+      }),
+    );
+    await expect(environment.respond(turn(), stop.signal)).rejects.toThrow("enough");
   });
 });
 
@@ -249,6 +286,22 @@ describe("a module as an environment", () => {
     }
   });
 
+  test("of tools needs a function for its options, and may have a table of them without, or one of that name", async () => {
+    const one = '{ description: "a", call: () => 5 }';
+    const lone = moduleFile(`export const add = ${one};`);
+    await expect(respondOnce({ type: "tools", path: lone, options: {} })).rejects.toThrow(
+      /to export the function "tools", which "options" are given to, but it exports add/,
+    );
+    for (const [source, name] of [
+      [`export const tools = { add: ${one} };`, "add"],
+      [`export const tools = ${one};`, "tools"],
+    ] as const) {
+      const raw = `<tool_call>{"name": "${name}"}</tool_call>`;
+      const reply = await respondOnce({ type: "tools", path: moduleFile(source) }, turn({ raw }));
+      expect(reply).toMatchObject({ messages: [{ content: "5" }] });
+    }
+  });
+
   test("of tools may make them of options", async () => {
     const path = moduleFile(`
       export const tools = ({ by }) => ({ add: { description: "Adds " + by, call: () => by } });`);
@@ -267,6 +320,7 @@ describe("what is no environment", () => {
   test.each<[unknown, RegExp]>([
     ["tools", /a function, or an environment with a "type"/],
     [{ type: "tool", path: "a.mjs" }, /no environment "tool"\. Did you mean "tools"\?/],
+    [{ respond: () => null, start: () => {} }, /but this one lacks tools and dispose\. What answers .* a function/],
     [{ type: "module" }, /a non-empty string for option "path" of the environment "module"/],
     [{ type: "module", path: "./nowhere.mjs" }, /to be a file but there is none at/],
     [{ type: "tools", path: "./nowhere.mjs" }, /to be a file but there is none at/],
@@ -291,6 +345,11 @@ describe("what is no environment", () => {
       "tools",
       "export const answer = 1;",
       /to export \{ description, parameters, call \} under the name of each tool but it exports answer/,
+    ],
+    [
+      "tools",
+      "export const tools = ({ by }) => ({});",
+      /the name of each tool, or to be given "options" for its "tools", but it exports tools/,
     ],
     ["tools", "export const add = { call: () => 1 };", /the tool "add" of .*environment\.mjs to be/],
   ])("a %s of %j", async (type, source, message) => {

@@ -67,18 +67,22 @@ async function loadFunction({ path, export: name, options }: ModuleSpec): Promis
   throw refuse(`Expected "${name}" of ${path}, called with its options, to return a function.`);
 }
 
-/** Exports that are tools by their form; or, with options, what the export `tools` makes of them. */
+/** Exports that are tools by their form, or a table of them; with options, what the export `tools` makes of these. */
 async function loadTools({ path, options }: ModuleSpec): Promise<Tools> {
   const exported = await load(path);
+  const refused = (expected: string) =>
+    refuse(`Expected ${path} to export ${expected} but it exports ${namesOf(exported)}.`);
   // A function has a `call` too, and is none.
   const isTool = (value: unknown) => typeof value === "object" && typeof Object(value).call === "function";
   let tools: unknown = Object.fromEntries(Object.entries(exported).filter(([, value]) => isTool(value)));
-  if (options !== undefined || typeof exported.tools === "object") {
-    tools = typeof exported.tools === "function" ? await exported.tools(options) : exported.tools;
-  }
-  if (Object.keys(Object(tools)).length === 0) {
-    const expected = "{ description, parameters, call } under the name of each tool";
-    throw refuse(`Expected ${path} to export ${expected} but it exports ${namesOf(exported)}.`);
+  if (options !== undefined) {
+    if (typeof exported.tools !== "function") throw refused('the function "tools", which "options" are given to,');
+    tools = await exported.tools(options);
+  } else if (typeof exported.tools === "object" && !isTool(exported.tools)) {
+    tools = exported.tools;
+  } else if (Object.keys(Object(tools)).length === 0) {
+    const made = typeof exported.tools === "function" ? ', or to be given "options" for its "tools",' : "";
+    throw refused(`{ description, parameters, call } under the name of each tool${made}`);
   }
   checkTools(tools, path);
   return tools;

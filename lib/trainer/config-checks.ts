@@ -2,6 +2,7 @@ import { RlsdError } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
+import { wasCode } from "./run-folder.js";
 
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
@@ -14,6 +15,16 @@ function asksEnvironment(reward: unknown): boolean {
   if (typeof reward !== "object" || reward === null) return false;
   const { type, parts, verifier, gate } = reward as Readonly<Record<string, unknown>>;
   return type === "environment" || [parts, verifier, gate].some(asksEnvironment);
+}
+
+/** A run's folder names what was code, and cannot keep it. */
+function checkKept({ environment, reward }: ResolvedConfig): void {
+  const tools: object = Object((Object(environment) as { readonly tools?: unknown }).tools);
+  const calls = Object.values(tools).map((tool) => (Object(tool) as { readonly call?: unknown }).call);
+  const verifiers = Array.isArray(reward) ? reward.map((part) => Object(part).verifier) : [reward];
+  const again = "came from code, which a run does not keep: give it again from code, or set another.";
+  if ([environment, ...calls].some(wasCode)) fail(`"environment" ${again}`);
+  if (verifiers.some(wasCode)) fail(`"reward" ${again}`);
 }
 
 function checkEnvironment({ environment, reward }: ResolvedConfig): void {
@@ -30,6 +41,7 @@ export function checkTogether(config: ResolvedConfig): void {
   if (config.model === "") fail('Expected a model folder for "model" but none was given.');
   if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
   const { distills } = ALGORITHMS[config.algorithm]!;
+  checkKept(config);
   if (rollout.count < 2 && (distills === undefined || distills.rewarded)) {
     fail(
       `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,

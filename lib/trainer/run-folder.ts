@@ -185,6 +185,10 @@ function finiteOrNull(_: string, value: unknown): unknown {
   return typeof value === "number" && !Number.isFinite(value) ? null : value;
 }
 
+/** Whether a setting, as a run's folder has it, was code. */
+export const wasCode = (value: unknown): boolean =>
+  typeof value === "string" && ["(function)", "(verifier)", "(environment)"].includes(value);
+
 /** Settings may hold functions when they come from code; they are named, not written. */
 function jsonSafe(_: string, value: unknown): unknown {
   if (typeof value === "function") return "(function)";
