@@ -77,6 +77,34 @@ describe("an environment", () => {
   });
 });
 
+describe("what an environment gave", () => {
+  const withModule = (name: string, source: string) => {
+    writeFileSync(path(name), source);
+    return ["--set", "environment.type=module", "--set", `environment.path=./${name}`];
+  };
+  const score = (stdout: string) => {
+    writeFileSync(path("given.jsonl"), stdout);
+    return lines(rlsd("score", "given.jsonl", "--verifier", "environment", "--json").stdout)[0];
+  };
+
+  test("is printed with the line, which can be scored by it", () => {
+    const set = withModule("given.mjs", "export const respond = () => ({ reward: 0.75, detail: { hits: 3 } });");
+    const { stdout } = ask("--json", QUESTION, ...set);
+    expect(lines(stdout)[0]).toMatchObject({ environment: { reward: 0.75, detail: { hits: 3 } } });
+    expect(score(stdout)).toMatchObject({ reward: 0.75 });
+  });
+
+  test("is nothing where it failed, which is told", () => {
+    const set = withModule("fails.mjs", 'export const respond = () => { throw new Error("no game"); };');
+    const { stdout, stderr, status } = ask("--json", QUESTION, ...set);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/^rlsd: 0#0: the environment did not answer: error: Error: no game/m);
+    expect(lines(stdout)[0]).toMatchObject({ environment: { reward: null, reason: "error" } });
+    expect(score(stdout)).toMatchObject({ reward: null, reason: "no-environment" });
+    expect(ask(QUESTION, ...set).stderr).toMatch(/did not answer/);
+  });
+});
+
 describe("a prompt on the command line", () => {
   test("is answered greedily, and how fast is told on stderr", async () => {
     const { status, stdout, stderr } = ask(QUESTION);

@@ -1,9 +1,22 @@
 import type { Tokenizer } from "../policy/tokenizer.js";
+import type { Conversation } from "../trainer/conversation.js";
 import type { Rollout } from "../trainer/rollout.js";
 import { rounded } from "../trainer/run-folder.js";
 import type { Message } from "../verifiers/verifier.js";
 import { readable, tell } from "./command.js";
 import { oneLine } from "./one-line.js";
+
+/** What the environment gave; where it failed, nothing that counts. */
+const given = ({ reward, detail, fault }: Conversation) =>
+  fault === undefined ? { reward, detail } : { reward: null, ...fault };
+
+/** On stderr, where a conversation ended because its environment could not answer: why. `begun`: a line of the answer is open. */
+export function tellFault({ id, conversation }: Rollout, begun: boolean): void {
+  if (conversation?.fault === undefined) return;
+  const { reason, detail } = conversation.fault;
+  const why = typeof detail.message === "string" ? detail.message : JSON.stringify(detail);
+  tell(`${begun ? "\n" : ""}rlsd: ${id}: the environment did not answer: ${reason}: ${oneLine(why, 200)}`);
+}
 
 /**
  * A completion as `rlsd generate --json` prints it: what was drawn, then the other columns of the row that it answers, so
@@ -23,6 +36,7 @@ export function answerLine(rollout: Rollout): Record<string, unknown> {
     tokenIds: [...tokenIds.subarray(start)],
     logProbs: rounded(logProbs.subarray(start)),
     finish,
+    ...(conversation && { environment: given(conversation) }),
   };
   // A list of completions would be taken for those of this row.
   const rest = Object.entries(row).filter(([name]) => name !== "completions" && !Object.hasOwn(drawn, name));

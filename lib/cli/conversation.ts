@@ -3,7 +3,7 @@ import { RlsdError } from "../errors.js";
 import { type Asked, answers, promptOf } from "../trainer/generate-run.js";
 import type { Rollout } from "../trainer/rollout.js";
 import type { Message } from "../verifiers/verifier.js";
-import { answerLine, createLiveText, type Speed } from "./answer.js";
+import { answerLine, createLiveText, type Speed, tellFault } from "./answer.js";
 import { Interrupted, printJson, tell } from "./command.js";
 
 interface ConversationOptions {
@@ -60,6 +60,7 @@ async function answer(
     const [rollout] = await speed.during(async () => (await drawn.next()).value as Rollout[]);
     if (json) printJson(answerLine(rollout!));
     live?.end(rollout!.text);
+    tellFault(rollout!, live !== undefined);
     return rollout!.conversation?.messages ?? said(rollout!.text);
   } catch (error) {
     if (error instanceof Interrupted) return said(live?.shown ?? "");

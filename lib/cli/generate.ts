@@ -116,7 +116,7 @@ async function askAll(
   { json = false, speed, progress }: { json?: boolean | undefined; speed: Speed; progress: Progress },
 ): Promise<void> {
   const { answers } = await import("../trainer/generate-run.js");
-  const { answerLine, createLiveText } = await import("./answer.js");
+  const { answerLine, createLiveText, tellFault } = await import("./answer.js");
   const alone = prompts.length === 1 && o.count === 1 && !json && process.stdout.isTTY === true;
   const live = alone ? createLiveText(asked.tokenizer) : undefined;
   const onToken = (id: number) => {
@@ -130,6 +130,7 @@ async function askAll(
     if (json) for (const rollout of rollouts) printJson(answerLine(rollout));
     else if (live !== undefined) live.end(rollouts[0]!.text);
     else printAnswers(rollouts, prompts.length > 1, o.count);
+    for (const rollout of rollouts) tellFault(rollout, live !== undefined);
   };
   try {
     for (let done = 0; ; ) {
