@@ -197,6 +197,22 @@ test("what was read is not computed again for the next turn", async () => {
   expect(use[0]!.bytes).toBe(0);
 });
 
+test.each([true, false])("what a caller keeps of a conversation's cache stays with it: %s", async (keepsPrefixes) => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-environment-kept-"));
+  writeFileSync(join(folder, "once.mjs"), "export const respond = ({ turn }) => (turn === 1 ? 'Sure?' : null);");
+  const environment = { type: "module", path: join(folder, "once.mjs") } as const;
+  const asked = await openAsked(model, { environment, rollout: { maxTokens: 60, stopStrings: ["e", "a"] } });
+  try {
+    await asked.policy.keepPrefixes!();
+    const prompt = promptOf(asked, [{ role: "user", content: "What is 3 + 2?" }], "0");
+    const [rollout] = (await answers(asked, [prompt], { count: 1, temperature: 1, keepsPrefixes }).next()).value!;
+    expect(rollout!.conversation!.turns).toBe(2);
+    expect((await (asked.policy as EnginePolicy).prefixUse()).bytes > 0).toBe(keepsPrefixes);
+  } finally {
+    await disposeAsked(asked);
+  }
+});
+
 describe("a conversation", () => {
   const environment: EnvironmentFunction = ({ turn, state }) =>
     turn < 3
@@ -355,7 +371,7 @@ describe("an evaluation", () => {
     };
     const loaded = { loadPolicy: (directory: string) => scripted(directory, calling) as never };
     const { metrics } = await evaluateModel(model, [rowsFile([question(3), question(4)])], output, o, loaded);
-    expect(metrics).toMatchObject({ accuracy: 0.5, "avg@2": 0.5 });
+    expect(metrics).toMatchObject({ accuracy: 0.5, "avg@2": 0.5, turns: 2 });
     const lines = [];
     for await (const bytes of fileLines(join(output, "predictions.jsonl")))
       lines.push(JSON.parse(bytes.toString("utf8")));

@@ -56,7 +56,8 @@ async function answer(
   };
   try {
     const onReply = (replies: readonly Message[]) => live?.reply(replies);
-    const drawn = answers(asked, [prompt], { count: 1, temperature, before: turn, signal, onToken, onReply });
+    const o = { count: 1, temperature, before: turn, signal, onToken, onReply, keepsPrefixes: asked.prompter.chat };
+    const drawn = answers(asked, [prompt], o);
     const [rollout] = await speed.during(async () => (await drawn.next()).value as Rollout[]);
     if (json) printJson(answerLine(rollout!));
     live?.end(rollout!.text);

@@ -40,12 +40,18 @@ export const transcript = ({ text, conversation }: Pick<Rollout, "text" | "conve
     .map((message) => (message.role === "assistant" ? turnText(message) : `${message.role}: ${message.content}`))
     .join("\n") ?? text;
 
+/** Turns of the model in a conversation; undefined: there was none. */
+export const turnsIn = (messages: readonly ChatMessage[] | undefined): number | undefined =>
+  messages?.filter(({ role }) => role === "assistant").length;
+
 /** Who the model talks to, and how. */
 export interface Talk {
   readonly environment: Environment;
   readonly prompter: Prompter;
   /** Turns of the assistant at most. */
   readonly turns: number;
+  /** The caller has the policy keep what it draws, beyond these conversations. */
+  readonly keptByCaller?: boolean | undefined;
 }
 
 /** A conversation that goes on, or has ended. */
@@ -224,7 +230,7 @@ async function converse(
 ): Promise<Rollout[]> {
   const all = new Conversations(policy, tokenizer, talk, o);
   // All that was drawn may be gone on from; what is kept is bounded by the completions themselves.
-  await policy.keepPrefixes?.(Number.MAX_SAFE_INTEGER);
+  if (!talk.keptByCaller) await policy.keepPrefixes?.(Number.MAX_SAFE_INTEGER);
   try {
     const drawn = await rollout(policy, tokenizer, prompts, { ...o, onRollout: undefined });
     const open = drawn.map(begun);
@@ -237,7 +243,7 @@ async function converse(
     }
     return open.map((one) => all.whole(one));
   } finally {
-    await policy.keepPrefixes?.(0);
+    if (!talk.keptByCaller) await policy.keepPrefixes?.(0);
   }
 }
 

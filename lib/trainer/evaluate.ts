@@ -24,6 +24,7 @@ function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: 
   const judged = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict]));
   const right = judged.filter(isRight).length;
   const { low, high } = wilson(right, judged.length);
+  const turns = predictions.flatMap((one) => one.turns ?? []);
   return {
     accuracy: right / judged.length,
     accuracyLow: low,
@@ -33,6 +34,7 @@ function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: 
     rows: predictions.length,
     unjudged: predictions.length - judged.length,
     length: average(predictions.map(({ length }) => length)),
+    ...(turns.length > 0 && { turns: average(turns) }),
     truncatedFraction: average(predictions.map(({ finish }) => Number(finish === "length"))),
     leakRate: average(predictions.map((one) => Number(leaks(one)))),
   };

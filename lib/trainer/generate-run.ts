@@ -99,13 +99,16 @@ export interface AskOptions {
   readonly signal?: AbortSignal | undefined;
   /** As each token is drawn. */
   readonly onToken?: ((tokenId: number) => void) | undefined;
+  /** The caller has called the policy's `keepPrefixes`, for calls to come as well. */
+  readonly keepsPrefixes?: boolean | undefined;
   /** As the environment answers, before the model reads it. */
   readonly onReply?: ((replies: readonly Message[]) => void) | undefined;
 }
 
 /** Completions of every prompt, in order, as many prompts at once as are drawn together. */
 export async function* answers(asked: Asked, prompts: readonly Prompted[], o: AskOptions): AsyncGenerator<Rollout[]> {
-  const { policy, tokenizer, settings, talk } = asked;
+  const { policy, tokenizer, settings } = asked;
+  const talk = asked.talk && { ...asked.talk, keptByCaller: o.keepsPrefixes };
   const { count, temperature, signal, onToken, onReply, before = 0 } = o;
   const room = ({ ids }: Prompted) => Math.min(settings.rollout.maxTokens, policy.maxLength - ids.length);
   let end = 0;

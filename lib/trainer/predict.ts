@@ -51,6 +51,8 @@ export interface Scored {
   readonly text: string;
   /** Tokens. */
   readonly length: number;
+  /** Of the model; undefined: it had one. */
+  readonly turns: number | undefined;
   readonly finish: Rollout["finish"];
   readonly verdict: Judged;
 }
@@ -75,7 +77,7 @@ interface Kind {
 const scoredOf = ({ rollout, verdict }: Prediction): Scored => {
   const { group, text: last, tokenIds, finish, conversation } = rollout;
   const text = allSaid({ text: last, ...conversation });
-  return { group, text, length: tokenIds.length, finish, verdict };
+  return { group, text, length: tokenIds.length, turns: conversation?.turns, finish, verdict };
 };
 
 /** Completions of one call: those whose places have nothing yet are missing. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
 import type { ChatMessage } from "../prompt/messages.js";
-import { allSaid } from "./conversation.js";
+import { allSaid, turnsIn } from "./conversation.js";
 import { LineFile, writeWhole } from "./durable.js";
 import type { KeptPredictions, Place, Prediction, Scored } from "./predict.js";
 import { rounded } from "./run-folder.js";
@@ -88,7 +88,8 @@ function scoredOf({ group, completion, messages, tokens, finish, reward, unfined
     ...(unfined !== undefined && { unfined }),
     ...(typeof reason === "string" && { reason }),
   };
-  return { group, text: allSaid({ text: completion, messages }), length: tokens, finish, verdict };
+  const text = allSaid({ text: completion, messages });
+  return { group, text, length: tokens, turns: turnsIn(messages), finish, verdict };
 }
 
 const keyOf = ({ greedy, group, sample }: Place) => `${greedy} ${group} ${sample}`;
