@@ -14,6 +14,15 @@ export function describe(value: unknown): string {
   return plain ? String(value) : `a value of type ${typeof value}`;
 }
 
+/** Any value in words, one without a text of its own or whose text cannot be had too: whoever throws may throw anything. */
+export function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return "something without a text";
+  }
+}
+
 /** A value as JSON, shortened to a line's part: for settings, which are JSON. */
 export function show(value: unknown): string {
   if (value === undefined) return "nothing";
@@ -24,7 +33,7 @@ export function show(value: unknown): string {
     // JSON has neither NaN nor Infinity, and would say null.
     text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
   } catch {
-    text = String(value); // circular
+    text = textOf(value); // circular
   }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

@@ -61,6 +61,19 @@ describe("a function as an environment", () => {
     ["a misspelt field", { message: "a" }, /messages, state, reward and detail alone/],
     ["a state that is no data", { state: { n: 1n } }, /plain data/],
     ["a detail that is none", { detail: 3 }, /an object as detail/],
+    ["a list as detail", { detail: [3] }, /an object as detail/],
+    ["what becomes something else as JSON", [{ role: "user", content: "a", toJSON: () => 5 }], /plain data/],
+    ["a detail that becomes something else as JSON", { detail: { toJSON: () => 5 } }, /plain data/],
+    [
+      "what cannot be read",
+      {
+        get messages() {
+          throw new Error("no");
+        },
+      },
+      /plain data/,
+    ],
+    ["what has no text", Object.assign(Object.create(null), { reward: Object.create(null) }), /a finite number/],
   ])("that returns %s has not answered", async (_, returned, message) => {
     const reply = await respondOnce(() => returned as never);
     expect(reply).toEqual({ fault: { reason: "bad-reply", detail: { message: expect.stringMatching(message) } } });
@@ -72,6 +85,10 @@ describe("a function as an environment", () => {
     });
     expect(thrown).toEqual({ fault: { reason: "error", detail: { message: "Error: no game" } } });
     expect(await respondOnce(async () => Promise.reject(new Error("no game")))).toEqual(thrown);
+    const without = await respondOnce(() => {
+      throw Object.create(null);
+    });
+    expect(without).toEqual({ fault: { reason: "error", detail: { message: "something without a text" } } });
   });
 
   test("is told when nobody waits any more", async () => {
@@ -211,6 +228,24 @@ describe("tools as an environment", () => {
   test("say that a long result was cut", async () => {
     const reply = await answers(CALL, () => "x".repeat(100), { maxCharacters: 10 });
     expect(reply).toMatchObject({ messages: [result("xxxxxxxxxx\n... (90 characters left out)")] });
+    const whole = await answers(CALL, () => "x\u{1f600}y", { maxCharacters: 2 });
+    expect(whole).toMatchObject({ messages: [result("x\n... (3 characters left out)")] });
+    const throwing = () => {
+      throw new Error("x".repeat(100));
+    };
+    const thrown = await answers(CALL, throwing, { maxCharacters: 20 });
+    expect(thrown).toMatchObject({ messages: [result("Error: xxxxxxxxxxxxx\n... (87 characters left out)")] });
+    const unknown = await answers(CALL.replace("add", "z".repeat(1000)), add.call, { maxCharacters: 30 });
+    expect(unknown).toMatchObject({
+      messages: [{ content: expect.stringMatching(/^Error: there is no tool "zzzzz\n/) }],
+    });
+  });
+
+  test("tell the model of what a tool throws that has no text", async () => {
+    const reply = await answers(CALL, () => {
+      throw Object.create(null);
+    });
+    expect(reply).toMatchObject({ messages: [result("Error: something without a text")] });
   });
 
   test("are given the row", async () => {

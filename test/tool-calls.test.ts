@@ -112,4 +112,20 @@ describe("calls of tools in what a model wrote", () => {
     const deep = `<tool_call>{"name": "w", "arguments": {"a": ${"[".repeat(1e5)}${"]".repeat(1e5)}}}</tool_call>`;
     expect(readCalls(deep)?.calls).toHaveLength(1);
   });
+
+  test.each<[string, string]>([
+    ["beginnings without an end", "<parameter=a>"],
+    ["beginnings of beginnings", "<parameter="],
+    ["beginnings behind one another and an empty line", "<parameter=a>\n\n"],
+  ])("%s take time in proportion to the text", (_, part) => {
+    const seconds = (times: number) => {
+      const text = `<tool_call><function=a>${part.repeat(times)}`;
+      const start = performance.now();
+      expect(readCalls(text)?.calls).toEqual([{ name: "a", arguments: {} }]);
+      return performance.now() - start;
+    };
+    seconds(100);
+    // Each beginning followed to the end of the text would take some 10^10 steps.
+    expect(seconds(40_000)).toBeLessThan(2000);
+  });
 });

@@ -1,3 +1,4 @@
+import { textOf } from "../check.js";
 import { onAbort } from "../on-abort.js";
 import { deadline } from "../verifiers/deadline.js";
 import type { Environment, EnvironmentFault, EnvironmentFunction } from "./environment.js";
@@ -27,7 +28,7 @@ export async function answered<T>(
       return { ok: await call(limit.signal) };
     } catch (error) {
       signal.throwIfAborted();
-      return { fault: { reason: "error", detail: { message: String(error) } } };
+      return { fault: { reason: "error", detail: { message: textOf(error) } } };
     }
   })();
   try {

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { withPlace } from "../verifiers/error-place.js";
 import { Harness } from "../verifiers/harness.js";
@@ -106,7 +107,7 @@ export function createJudge(given: Readonly<Record<string, unknown>>) {
         return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
       } catch (error) {
         // The model reads it, to whom places in a file say nothing.
-        return { reason: "error", detail: { message: String(error) } };
+        return { reason: "error", detail: { message: textOf(error) } };
       }
     },
   };

@@ -31,8 +31,9 @@ function readMessages(value: unknown): readonly ChatMessage[] | string {
 /** A copy as JSON holds it, which whoever gave the value cannot change; throws where JSON cannot hold it. */
 export const plainData = (value: unknown): unknown => JSON.parse(JSON.stringify(value) ?? "null");
 
-/** What a user's code returned, as a reply; anything that is none is a fault of the environment, never a judgement of the turn. */
-export function toReply(returned: unknown, before: unknown): Checked {
+const isDetail = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function readReply(returned: unknown, before: unknown): Checked {
   const isReply = typeof returned === "object" && returned !== null && !Array.isArray(returned);
   const given = (isReply ? returned : { messages: returned }) as Record<string, unknown>;
   const unknown = Object.keys(given).find((name) => !FIELDS.has(name));
@@ -41,12 +42,21 @@ export function toReply(returned: unknown, before: unknown): Checked {
   if (typeof messages === "string") return bad(messages, given.messages);
   const { reward = 0, detail = {} } = given;
   if (typeof reward !== "number" || !Number.isFinite(reward)) return bad("a finite number as reward", reward);
-  if (typeof detail !== "object" || detail === null) return bad("an object as detail", detail);
-  let kept: unknown;
+  if (!isDetail(detail)) return bad("an object as detail", detail);
+  const state = Object.hasOwn(given, "state") ? given.state : before;
+  const kept = plainData({ messages, state, detail }) as Pick<CheckedReply, "messages" | "state" | "detail">;
+  // What has a `toJSON` may have become anything.
+  const copied = readMessages(kept.messages);
+  if (typeof copied === "string" || !isDetail(kept.detail)) return bad("plain data", kept);
+  return { ...kept, reward };
+}
+
+/** What a user's code returned, as a reply; anything that is none is a fault of the environment, never a judgement of the turn. */
+export function toReply(returned: unknown, before: unknown): Checked {
   try {
-    kept = plainData({ messages, state: Object.hasOwn(given, "state") ? given.state : before, detail });
+    return readReply(returned, before);
   } catch {
+    // A circle, a BigInt, or a getter or proxy that throws.
     return bad("plain data, as JSON can hold it,", returned);
   }
-  return { ...(kept as Pick<CheckedReply, "messages" | "state" | "detail">), reward };
 }

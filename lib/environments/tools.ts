@@ -99,24 +99,27 @@ function faultText({ reason, detail }: EnvironmentFault): string {
   return typeof detail.message === "string" ? detail.message : reason;
 }
 
+/** The beginning of a text, with what was left out in words. A character of two code units stays whole. */
+function short(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const begin = text.slice(0, most).replace(/[\ud800-\udbff]$/, "");
+  return `${begin}\n... (${text.length - begin.length} characters left out)`;
+}
+
 /** As the model reads it. */
 const errorText = (why: string): string => (why.startsWith("Error: ") ? why : `Error: ${why}`);
 
-function resultText(value: unknown, { maxCharacters }: ToolOptions): string {
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "null");
-  const left = text.length - maxCharacters;
-  return left > 0 ? `${text.slice(0, maxCharacters)}\n... (${left} characters left out)` : text;
-}
+const resultText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"));
 
 /** Tools as an environment: it answers every call of a turn; a turn without one ends the conversation. */
 export function toolEnvironment(runner: ToolRunner, o: ToolOptions): Environment {
   const resultOf = async (call: ReadCall, turn: Turn, signal: AbortSignal): Promise<[string, boolean]> => {
     const fault = faultOf(call, runner.tools);
-    if (fault !== undefined || "fault" in call) return [errorText(fault!), false];
+    if (fault !== undefined || "fault" in call) return [short(errorText(fault!), o.maxCharacters), false];
     const { name, arguments: given } = call;
     const outcome = await runner.call({ id: turn.id, name, arguments: given, row: turn.row }, signal);
-    if ("fault" in outcome) return [errorText(faultText(outcome.fault)), false];
-    return [resultText(outcome.ok, o), true];
+    if ("fault" in outcome) return [short(errorText(faultText(outcome.fault)), o.maxCharacters), false];
+    return [short(resultText(outcome.ok), o.maxCharacters), true];
   };
   return {
     get tools() {

@@ -1,3 +1,4 @@
+import { textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { withTexts } from "../exact-json.js";
 import { toVerdict } from "../verifiers/function.js";
@@ -57,7 +58,7 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
   } catch (error) {
     signal.throwIfAborted();
     // A verifier that fails has not judged: the sample must not count as wrong.
-    return { reward: null, reason: "error", detail: { message: String(error) } };
+    return { reward: null, reason: "error", detail: { message: textOf(error) } };
   }
 }
 

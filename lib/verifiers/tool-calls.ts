@@ -44,7 +44,8 @@ function fromJson(text: string): ReadCall[] {
 }
 
 const FUNCTION = /^<function=([^>\n]+)>([\s\S]*?)(?:<\/function>)?$/;
-const PARAMETER = /<parameter=([^>\n]+)>\n?([\s\S]*?)\n?<\/parameter>/g;
+const PARAMETER_END = "</parameter>";
+const PARAMETER = /<parameter=([^<>\n]+)>\n?([\s\S]*?)\n?<\/parameter>/g;
 
 /** A value between tags has no type: JSON where it is some, else the text. */
 function untyped(text: string): unknown {
@@ -59,7 +60,9 @@ function untyped(text: string): unknown {
 function tagged(inner: string): ReadCall[] {
   const tags = FUNCTION.exec(inner);
   if (tags === null) return fromJson(inner);
-  const given = [...tags[2]!.matchAll(PARAMETER)].map(([, name, text]) => [name!, untyped(text!)]);
+  // Behind the last end none is looked for: each beginning would be followed to the end of the text in vain.
+  const parts = tags[2]!.slice(0, tags[2]!.lastIndexOf(PARAMETER_END) + PARAMETER_END.length);
+  const given = [...parts.matchAll(PARAMETER)].map(([, name, text]) => [name!, untyped(text!)]);
   return [toCall({ name: tags[1]!, arguments: Object.fromEntries(given) })];
 }
 
