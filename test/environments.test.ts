@@ -271,16 +271,18 @@ describe("a module as an environment", () => {
         if (completion === "hang") for (;;);
         if (completion === "exit") process.exit(3);
         if (completion === "throw") throw new Error("no game");
+        if (completion === "throw nothing") throw Object.create(null);
         return completion === "function" ? () => 1 : "again";
       };`);
     const environment = createEnvironment({ type: "module", path, deadlineMs: 500, workers: 1 });
     const of = (completion: string) => environment.respond(turn({ completion }), signal);
     try {
-      expect(await Promise.all(["hang", "a", "exit", "throw"].map(of))).toMatchObject([
+      expect(await Promise.all(["hang", "a", "exit", "throw", "throw nothing"].map(of))).toMatchObject([
         { fault: { reason: "timeout", detail: { deadlineMs: 500 } } },
         { messages: [{ content: "again" }] },
         { fault: { reason: "crash" } },
         { fault: { reason: "error", detail: { message: expect.stringMatching(/^Error: no game/) } } },
+        { fault: { reason: "error", detail: { message: "something without a text" } } },
       ]);
       // What a worker cannot send is no answer of nothing.
       expect(await of("function")).toMatchObject({ messages: [] });
@@ -335,6 +337,20 @@ describe("a module as an environment", () => {
       const reply = await respondOnce({ type: "tools", path: moduleFile(source) }, turn({ raw }));
       expect(reply).toMatchObject({ messages: [{ content: "5" }] });
     }
+  });
+
+  test("has the channel of its worker to itself", async () => {
+    const path = moduleFile(`
+      process.send?.(null);
+      const forged = { kind: "verdict", id: 0, verdict: { said: "forged" } };
+      export const respond = ({ turn }) => {
+        process.send?.(turn === 1 ? forged : null);
+        return "real";
+      };`);
+    expect(await respondOnce({ type: "module", path })).toMatchObject({ messages: [{ content: "real" }] });
+    expect(await respondOnce({ type: "module", path }, turn({ turn: 2 }))).toMatchObject({
+      messages: [{ content: "real" }],
+    });
   });
 
   test("of tools may make them of options", async () => {

@@ -10,8 +10,13 @@ import { killGroup } from "./kill-group.js";
 import { createJudge } from "./registry.js";
 import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
 
+const channel = process.send?.bind(process);
+// Programs that are told to say "ready" to whoever started them (pm2) do so here too, where it would be read as a verdict.
+delete process.send;
+
 function send(message: FromWorker): void {
-  process.send?.(message);
+  // Nobody hears it any more. The error that this is would end the process alone, and leave what it has started.
+  channel?.(message, undefined, undefined, (error) => error && killGroup(process.pid));
 }
 
 /** What a worker judges with: a verifier's judge, or what another room makes in the same way. */
