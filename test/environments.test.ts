@@ -248,6 +248,25 @@ describe("tools as an environment", () => {
     expect(reply).toMatchObject({ messages: [result("Error: something without a text")] });
   });
 
+  test("make no more than 32 calls of a turn", async () => {
+    const call = jest.fn(() => 3);
+    const reply = await answers(CALL.repeat(40), call);
+    expect(call).toHaveBeenCalledTimes(32);
+    expect(reply).toMatchObject({ detail: { calls: 40, failedCalls: 8 } });
+    expect("messages" in reply && reply.messages[32]!.content).toBe("Error: a turn makes at most 32 calls");
+  });
+
+  test("tell the model that too many wait", async () => {
+    const path = moduleFile(
+      `export const add = { description: "Adds.", call: () => new Promise((done) => setTimeout(done, 200, 3)) };`,
+    );
+    const raw = '<tool_call>{"name": "add"}</tool_call>'.repeat(20);
+    const reply = await respondOnce({ type: "tools", path, workers: 1, maxQueue: 4 }, turn({ raw }));
+    const said = "messages" in reply ? reply.messages.map(({ content }) => content) : [];
+    expect(said[0]).toBe("3");
+    expect(said.at(-1)).toMatch(/^Error: 4 samples are waiting for the environment/);
+  });
+
   test("are given the row", async () => {
     const reply = await answers(CALL, (_: never, { row }: { row: { answer: string } }) => row.answer);
     expect(reply).toMatchObject({ messages: [result("3")] });

@@ -113,6 +113,14 @@ export function createJudge(given: Readonly<Record<string, unknown>>) {
   };
 }
 
+/** Of one question alone, so that others are asked: too many wait, or it cannot be sent. */
+const OF_A_QUESTION = new Set<unknown>(["ERR_RLSD_VERIFIER_QUEUE", "ERR_RLSD_VERIFIER_ROW"]);
+
+function notAsked(error: unknown): EnvironmentFault {
+  if (!(error instanceof RlsdError && OF_A_QUESTION.has(error.code))) throw error;
+  return { reason: "error", detail: { message: error.message } };
+}
+
 /** The side of the trainer: a pool of workers that answer questions. */
 export class ModuleWorkers {
   readonly #harness: Harness<Question, Said | EnvironmentFault>;
@@ -139,7 +147,7 @@ export class ModuleWorkers {
     question: Question,
     signal: AbortSignal,
   ): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }> {
-    const answer: Said | EnvironmentFault | Verdict = await this.#harness.verify(question, signal);
+    const answer: Said | EnvironmentFault | Verdict = await this.#harness.verify(question, signal).catch(notAsked);
     if ("said" in answer) return { ok: answer.said };
     return { fault: { reason: answer.reason ?? "error", detail: answer.detail ?? {} } };
   }

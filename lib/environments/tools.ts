@@ -80,6 +80,9 @@ export interface ToolOptions {
   readonly maxCharacters: number;
 }
 
+/** Calls of one turn that are made; what a model writes over and over is not. */
+const MOST_CALLS = 32;
+
 const nameOf = (tool: Tool): string => String((tool.function as Tool).name);
 
 /** What is wrong with a call; undefined: it can be made. */
@@ -113,8 +116,9 @@ const resultText = (value: unknown): string => (typeof value === "string" ? valu
 
 /** Tools as an environment: it answers every call of a turn; a turn without one ends the conversation. */
 export function toolEnvironment(runner: ToolRunner, o: ToolOptions): Environment {
-  const resultOf = async (call: ReadCall, turn: Turn, signal: AbortSignal): Promise<[string, boolean]> => {
-    const fault = faultOf(call, runner.tools);
+  const resultOf = async (call: ReadCall, i: number, turn: Turn, signal: AbortSignal): Promise<[string, boolean]> => {
+    const most = `a turn makes at most ${MOST_CALLS} calls`;
+    const fault = i < MOST_CALLS ? faultOf(call, runner.tools) : most;
     if (fault !== undefined || "fault" in call) return [short(errorText(fault!), o.maxCharacters), false];
     const { name, arguments: given } = call;
     const outcome = await runner.call({ id: turn.id, name, arguments: given, row: turn.row }, signal);
@@ -130,7 +134,7 @@ export function toolEnvironment(runner: ToolRunner, o: ToolOptions): Environment
     async respond(turn, signal): Promise<CheckedReply> {
       const { content, calls } = readCalls(turn.raw) ?? { content: turn.completion, calls: [] };
       const before = (turn.state ?? { calls: 0, failedCalls: 0 }) as Readonly<Record<string, number>>;
-      const results = await Promise.all(calls.map((call) => resultOf(call, turn, signal)));
+      const results = await Promise.all(calls.map((call, i) => resultOf(call, i, turn, signal)));
       const named = calls.map((call, i) => ({ name: call.name ?? "unknown", id: callId(before.calls! + i) }));
       const counts = {
         calls: before.calls! + calls.length,

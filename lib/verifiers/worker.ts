@@ -11,8 +11,8 @@ import { createJudge } from "./registry.js";
 import type { FromWorker, ToWorker, WorkerSpec } from "./wire.js";
 
 const channel = process.send?.bind(process);
-// Programs that are told to say "ready" to whoever started them (pm2) do so here too, where it would be read as a verdict.
-delete process.send;
+// Programs that say "ready" to whoever started them (pm2) do so here too, where it would be read as a verdict: nobody hears it.
+process.send = () => false;
 
 function send(message: FromWorker): void {
   // Nobody hears it any more. The error that this is would end the process alone, and leave what it has started.
