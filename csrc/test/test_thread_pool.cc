@@ -66,7 +66,7 @@ void cancel_stops_a_loop() {
 }
 
 /* The child of a fork has no threads but its own: its first loop must not wait for the parent's. */
-void a_forked_child_has_its_own_pool() {
+[[maybe_unused]] void a_forked_child_has_its_own_pool() {
   const pid_t child = fork();
   if (child == 0) {
     rlsd_context context = make_context(3);
