@@ -1,42 +1,6 @@
-import { textOf } from "../check.js";
-import { onAbort } from "../on-abort.js";
-import { deadline } from "../verifiers/deadline.js";
-import type { Environment, EnvironmentFault, EnvironmentFunction } from "./environment.js";
+import { answered } from "../verifiers/answered.js";
+import type { Environment, EnvironmentFunction } from "./environment.js";
 import { toReply } from "./reply.js";
-
-type Outcome<T> = { readonly ok: T } | { readonly fault: EnvironmentFault };
-
-/**
- * What `call` comes to, or why it came to nothing: it threw, or its promise did not settle within `ms`, whereupon the signal that
- * it was given is aborted. A function that never returns cannot be stopped in its own process: put such code into a module.
- */
-export async function answered<T>(
-  call: (signal: AbortSignal) => T | Promise<T>,
-  signal: AbortSignal,
-  ms: number,
-): Promise<Outcome<T>> {
-  signal.throwIfAborted();
-  using limit = deadline(signal, ms);
-  let forget = () => {};
-  const ended = new Promise<Outcome<T>>((resolve, reject) => {
-    forget = onAbort(limit.signal, () =>
-      limit.late() ? resolve({ fault: { reason: "timeout", detail: { deadlineMs: ms } } }) : reject(signal.reason),
-    );
-  });
-  const said = (async (): Promise<Outcome<T>> => {
-    try {
-      return { ok: await call(limit.signal) };
-    } catch (error) {
-      signal.throwIfAborted();
-      return { fault: { reason: "error", detail: { message: textOf(error) } } };
-    }
-  })();
-  try {
-    return await Promise.race([said, ended]);
-  } finally {
-    forget();
-  }
-}
 
 /** A user's own function as an environment, in this process. */
 export function fromFunction(respond: EnvironmentFunction, deadlineMs = 30_000): Environment {

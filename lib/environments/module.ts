@@ -4,6 +4,7 @@ import { isAbsolute, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
+import type { Outcome } from "../verifiers/answered.js";
 import { withPlace } from "../verifiers/error-place.js";
 import { Harness } from "../verifiers/harness.js";
 import type { HarnessOptions } from "../verifiers/harness-options.js";
@@ -143,10 +144,7 @@ export class ModuleWorkers {
     }
   }
 
-  async ask(
-    question: Question,
-    signal: AbortSignal,
-  ): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }> {
+  async ask(question: Question, signal: AbortSignal): Promise<Outcome<unknown>> {
     const answer: Said | EnvironmentFault | Verdict = await this.#harness.verify(question, signal).catch(notAsked);
     if ("said" in answer) return { ok: answer.said };
     return { fault: { reason: answer.reason ?? "error", detail: answer.detail ?? {} } };

@@ -1,3 +1,4 @@
+import { textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Environment } from "./environment.js";
 import { toReply } from "./reply.js";
@@ -26,7 +27,7 @@ export function fromOwn(environment: Environment): Environment {
         returned = await environment.respond(turn, signal);
       } catch (error) {
         signal.throwIfAborted();
-        return { fault: { reason: "error", detail: { message: String(error) } } };
+        return { fault: { reason: "error", detail: { message: textOf(error) } } };
       }
       const said = Object(returned) as Awaited<ReturnType<Environment["respond"]>>;
       if ("fault" in said) return said;

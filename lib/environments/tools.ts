@@ -2,6 +2,7 @@ import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { ChatMessage, Tool, ToolCall } from "../prompt/messages.js";
 import { closest } from "../suggest.js";
+import type { Outcome } from "../verifiers/answered.js";
 import { argumentFault } from "../verifiers/schema.js";
 import { type ReadCall, readCalls } from "../verifiers/tool-calls.js";
 import type { CheckedReply, Environment, EnvironmentFault, Turn } from "./environment.js";
@@ -71,7 +72,7 @@ export interface ToolRunner {
   readonly tools: readonly Tool[];
   start(signal?: AbortSignal): Promise<void>;
   /** What the tool returned, or why it returned nothing. */
-  call(made: MadeCall, signal: AbortSignal): Promise<{ readonly ok: unknown } | { readonly fault: EnvironmentFault }>;
+  call(made: MadeCall, signal: AbortSignal): Promise<Outcome<unknown>>;
   dispose(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 /** A user's own function, judged in this process. */
 import { show } from "../check.js";
-import { deadline } from "./deadline.js";
+import { answered } from "./answered.js";
 import type { Reader } from "./options.js";
 import type { Sample, Verdict, Verifier } from "./verifier.js";
 
@@ -48,22 +48,8 @@ export function toVerdict(returned: unknown): Verdict {
 export function fromFunction(judge: VerifyFunction, deadlineMs = 30_000): Verifier {
   return {
     async verify(sample, signal) {
-      signal.throwIfAborted();
-      using limit = deadline(signal, deadlineMs);
-      const ended = new Promise<Verdict>((resolve, reject) => {
-        limit.signal.addEventListener("abort", () =>
-          limit.late() ? resolve({ reward: null, reason: "timeout", detail: { deadlineMs } }) : reject(signal.reason),
-        );
-      });
-      const judged = (async () => {
-        try {
-          return toVerdict(await judge(sample, limit.signal));
-        } catch (error) {
-          signal.throwIfAborted();
-          return { reward: null, reason: "error", detail: { message: String(error) } };
-        }
-      })();
-      return await Promise.race([judged, ended]);
+      const outcome = await answered(async (limit) => toVerdict(await judge(sample, limit)), signal, deadlineMs);
+      return "fault" in outcome ? { reward: null, ...outcome.fault, detail: { ...outcome.fault.detail } } : outcome.ok;
     },
   };
 }
