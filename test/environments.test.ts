@@ -133,6 +133,11 @@ describe("an environment of one's own", () => {
       () => Promise.reject(new Error("no game")),
       { fault: { reason: "error", detail: { message: "Error: no game" } } },
     ],
+    [
+      "a rejection with what has no text",
+      () => Promise.reject(Object.create(null)),
+      { fault: { reason: "error", detail: { message: "something without a text" } } },
+    ],
   ])("returns %s", async (_, respond, reply) => {
     expect(await respondOnce(own(respond), turn({ state: 7 }))).toEqual(reply);
   });
