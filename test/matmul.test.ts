@@ -222,6 +222,42 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
     },
   );
 
+  // Up to 8 rows have kernels of their own where both operands lie along k; 9 and 16 are tiles or swapped roles.
+  it.each(modes)(
+    "gives the first rows the same bits where there are few: $isa, factors $factors",
+    ({ isa, factors }) => {
+      const random = seededRandom(14);
+      for (const dtype of dtypes) {
+        for (const [n, k, biased] of [
+          [16, 1, true],
+          [17, 8, false],
+          [40, 257, true],
+          [131, 523, false],
+          [4100, 31, true],
+        ] as const) {
+          const rest = {
+            dtypes: [k === 257 ? "bf16" : "f32", dtype, "f32"],
+            transposeB: true,
+            factors,
+            threads: 2,
+          } as const;
+          const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
+          const whole = randomProduct(random, 30, n, k, { ...rest, bias });
+          const few = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16].map((m) => ({
+            ...whole,
+            m,
+            a: whole.a.subarray(0, m * k),
+            c: new Float64Array(m * n).fill(Number.NaN),
+          }));
+          const [expected, ...others] = multiply([whole, ...few], isa);
+          others.forEach(({ bits }, i) => {
+            expect(bits).toEqual(expected!.bits.subarray(0, few[i]!.m * n));
+          });
+        }
+      }
+    },
+  );
+
   it.each(["f32", "bf16"] as const)("gives a column the same bits alone and among 100: factors %s", (factors) => {
     const whole = randomProduct(seededRandom(9), 20, 100, 513, { transposeB: true, factors });
     const columns = Array.from({ length: 100 }, (_, j) => ({

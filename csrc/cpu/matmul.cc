@@ -1,4 +1,4 @@
-/* C is cut into blocks, each computed by one thread (matmul_block.h). */
+/* C is cut into blocks, each computed by one thread (matmul_block.h); of few rows, matmul_few_rows.h. */
 #include "cpu/matmul.h"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "cpu/matmul_block.h"
+#include "cpu/matmul_few_rows.h"
 #include "cpu/thread_pool.h"
 
 namespace rlsd::cpu {
@@ -98,6 +99,7 @@ int64_t matmul_slots(const rlsd_context* context) {
 }
 
 int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p) {
+  if (has_few_rows(p)) return few_rows_scratch_bytes(p);
   return packed_rows_bytes(p) + matmul_slots(context) * block_scratch_bytes(p);
 }
 
@@ -106,6 +108,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   MatmulProblem problem = given;
   problem.cancel = context->cancel;
   problem.kernels = context->matmul_dtype == RLSD_BF16 ? &bf16_matmul_kernels() : &matmul_kernels();
+  if (has_few_rows(problem)) return multiply_few_rows(context, problem, scratch);
   const int64_t slots = matmul_slots(context);
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = block_scratch_bytes(problem);
