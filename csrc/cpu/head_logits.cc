@@ -12,9 +12,9 @@ namespace {
 
 constexpr int64_t kLineFloats = 16;
 
-/* Rows of chunks that are alike in size, in whole register tiles (of C^T) where there is more than one. */
+/* Rows of chunks that are alike in size, in whole register tiles where there is more than one. */
 int64_t chunk_rows(int64_t tokens, int64_t stride, int64_t share) {
-  const int64_t tile = matmul_kernels().columns;
+  const int64_t tile = matmul_kernels().rows;
   const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(float)) * share;
   const int64_t most = std::max<int64_t>(kHeadChunkBytes / std::max<int64_t>(row_bytes, 1), 1);
   if (tokens <= most) return std::max<int64_t>(tokens, 1);
@@ -22,11 +22,11 @@ int64_t chunk_rows(int64_t tokens, int64_t stride, int64_t share) {
   return std::max<int64_t>(std::min(round_up(even, tile), most / tile * tile), std::min(most, tile));
 }
 
-/* The most scratch that a product of up to `rows` tokens needs: their logits, or a gradient in a 16-bit type. */
-int64_t product_scratch_bytes(const rlsd_context* context, int64_t rows, int64_t width) {
+/* The most scratch that a product needs: the logits of few tokens, or a gradient in a 16-bit type. */
+int64_t product_scratch_bytes(const rlsd_context* context, int64_t width) {
   MatmulProblem logits = {};
-  logits.m = round_up(rows, matmul_kernels().columns);
-  logits.n = logits.m + 1;
+  logits.m = 1;
+  logits.n = INT64_MAX;
   logits.k = width;
   logits.a.k_stride = logits.b.k_stride = 1;
   MatmulProblem narrow = {};
@@ -67,7 +67,7 @@ HeadChunk cut_head_chunk(const rlsd_context* context, const HeadView* views, int
   chunk.rows = chunk_rows(tokens, chunk.stride, share);
   chunk.logits = workspace->cut<float>(chunk.rows * chunk.stride);
   chunk.hidden = workspace->cut<char>(chunk.rows * hidden_bytes);
-  chunk.scratch = workspace->cut<char>(product_scratch_bytes(context, chunk.rows, width));
+  chunk.scratch = workspace->cut<char>(product_scratch_bytes(context, width));
   return chunk;
 }
 

@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kSerialWork = int64_t{1} << 19;
 /* Rows below which packing B again for another block of rows would be felt (more than a tenth of the work). */
 constexpr int64_t kFewRows = 112;
+/* Columns below which packing A again for another block of columns would be felt. */
+constexpr int64_t kFewColumns = 128;
 
 struct Grid {
   int64_t height, width;
@@ -30,23 +32,13 @@ int64_t wanted_blocks(const MatmulProblem& p, int64_t slots) {
   return slots == 1 || small ? 1 : 3 * slots;
 }
 
-Grid plan_swapped(const MatmulProblem& p, int64_t slots) {
-  const int64_t tile = matmul_kernels().rows;
-  Grid grid;
-  grid.width = std::min(round_up(ceil_div(p.n, wanted_blocks(p, slots)), tile), most_block_columns(p));
-  grid.height = p.m;
-  grid.columns = ceil_div(p.n, grid.width);
-  grid.rows = 1;
-  return grid;
-}
-
 Grid plan(const MatmulProblem& p, int64_t slots) {
-  if (swaps_roles(p)) return plan_swapped(p, slots);
   const int64_t tile_columns = matmul_kernels().columns, wanted = wanted_blocks(p, slots);
   int64_t columns = ceil_div(p.n, most_block_columns(p));
   int64_t rows = std::clamp<int64_t>(ceil_div(wanted, columns), 1, ceil_div(p.m, kFewRows));
-  if (wanted > 1 && rows * columns < slots) {
-    columns = std::min(ceil_div(slots, rows), ceil_div(p.n, tile_columns));
+  if (rows * columns < wanted) {
+    columns = std::max(columns, std::min(ceil_div(wanted, rows), ceil_div(p.n, kFewColumns)));
+    if (rows * columns < slots) columns = std::min(ceil_div(slots, rows), ceil_div(p.n, tile_columns));
   }
   Grid grid;
   grid.width = round_up(ceil_div(p.n, columns), tile_columns);
@@ -100,7 +92,7 @@ int64_t matmul_slots(const rlsd_context* context) {
 
 int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p) {
   if (has_few_rows(p)) return few_rows_scratch_bytes(p);
-  return packed_rows_bytes(p) + matmul_slots(context) * block_scratch_bytes(p);
+  return matmul_slots(context) * block_scratch_bytes(p);
 }
 
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, void* scratch) {
@@ -112,10 +104,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   const int64_t slots = matmul_slots(context);
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = block_scratch_bytes(problem);
-  const bool swap = swaps_roles(problem);
-  auto* const packed = static_cast<float*>(scratch);
-  char* const own = static_cast<char*>(scratch) + packed_rows_bytes(problem);
-  if (swap) pack_rows(problem, packed);
+  char* const own = static_cast<char*>(scratch);
   const auto cancelled = [&problem] { return problem.cancel != nullptr && *problem.cancel != 0; };
   /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. A block begins by
    * packing and a 16-bit one ends by being written, neither of which polls: with many blocks left that alone takes long. */
@@ -125,11 +114,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
       const int64_t row = i / grid.columns * grid.height, column = i % grid.columns * grid.width;
       const MatmulBlock block = {row, std::min(grid.height, problem.m - row), column,
                                  std::min(grid.width, problem.n - column)};
-      if (swap) {
-        multiply_swapped(problem, packed, block, own + slot * bytes);
-      } else {
-        multiply_block(problem, block, own + slot * bytes);
-      }
+      multiply_block(problem, block, own + slot * bytes);
     }
   });
   return status == RLSD_OK && cancelled() ? RLSD_CANCELLED : status;

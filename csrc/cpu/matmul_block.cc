@@ -17,8 +17,6 @@ constexpr int64_t kMaxColumns = 2048;
 constexpr int64_t kPanelSlivers = 4;
 /* Where C is a 16-bit type, the rows of a block, and the columns. */
 constexpr int64_t kNarrowRows = 512, kNarrowColumns = 512;
-/* Rows that a role swap may add by rounding up to whole vectors: beyond, they cost more than transposing op(B). */
-constexpr int64_t kSwapRounding = 8;
 
 /* One thread's scratch, in floats; every part starts at a cache line. */
 struct Scratch {
@@ -26,7 +24,7 @@ struct Scratch {
   float* b;     /* (block columns, depth), in slivers */
   float* bias;  /* (block columns) */
   float* edge;  /* a tile of C that is narrower than a register tile */
-  float* c;     /* the block, where C is a 16-bit type or roles are swapped */
+  float* c;     /* the block, where C is a 16-bit type */
 };
 
 constexpr int64_t kPanelPart = kPanelSlivers * kSliverFloats;
@@ -90,19 +88,15 @@ struct Block {
   int64_t c_stride;
   const float* bias;
   const Scratch& s;
-  const float* packed; /* op(B), packed whole; NULL: the block packs its own part */
 
   bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
   int64_t depth_at(int64_t k) const { return std::min(kBlockK, p.k - k); }
-  const float* slivers_at(int64_t k) const {
-    return packed != nullptr ? packed + k / p.kernels->step * round_up(p.n, p.kernels->columns) : s.b;
-  }
 
   /* Rows [i, i + height) of the block; `sliver` holds their part of A. */
   void tiles(int64_t i, int64_t height, const float* sliver, int64_t k, Ahead* next_a, Ahead* next_b) const {
     const MatmulKernels& kernels = *p.kernels;
     const int64_t steps = ceil_div(depth_at(k), kernels.step), half = kernels.columns / 2;
-    const float* b = slivers_at(k);
+    const float* b = s.b;
     for (int64_t j = 0; j < at.columns; j += kernels.columns, b += steps * kernels.columns) {
       const int64_t width = std::min<int64_t>(kernels.columns, at.columns - j);
       const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
@@ -121,11 +115,8 @@ struct Block {
   void deep_block(int64_t k) const {
     const int64_t tile = p.kernels->rows, panel = p.a.k_stride == 1 ? tile : kPanelSlivers * tile;
     const int64_t depth = depth_at(k), next_depth = depth_at(k + depth);
-    Ahead next_b = {};
-    if (packed == nullptr) {
-      pack_slivers(*p.kernels, from_line(p.b, at.column, k), at.columns, depth, s.b);
-      next_b = lines_of(p.b, at.column, at.columns, k + depth, next_depth);
-    }
+    pack_slivers(*p.kernels, from_line(p.b, at.column, k), at.columns, depth, s.b);
+    Ahead next_b = lines_of(p.b, at.column, at.columns, k + depth, next_depth);
     const int64_t share = ceil_div(next_b.lines, ceil_div(at.rows, tile));
     for (int64_t i = 0; i < at.rows && !cancelled(); i += panel) {
       const int64_t height = std::min(panel, at.rows - i), next = i + height;
@@ -156,31 +147,16 @@ const float* read_bias(const MatmulProblem& p, const MatmulBlock& at, float* to)
   return to;
 }
 
-/* Columns of C^T that are computed: whole vectors. */
-int64_t swapped_columns(const MatmulProblem& p) { return round_up(p.m, matmul_kernels().columns / 2); }
-
-/* C^T as a product of its own: op(B) gives the rows, all of op(A) the columns. */
-MatmulProblem swapped(const MatmulProblem& p) {
-  MatmulProblem t = p;
-  t.m = p.n;
-  t.n = round_up(p.m, matmul_kernels().columns);
-  std::swap(t.a, t.b);
-  t.bias = nullptr;
-  return t;
-}
-
 }  // namespace
 
 int64_t most_block_columns(const MatmulProblem& p) {
   if (p.c_dtype != RLSD_F32) return kNarrowColumns;
   const MatmulKernels& kernels = matmul_kernels();
-  if (swaps_roles(p)) return std::min(kMaxColumns, kBlockFloats / round_up(p.m, kernels.columns)) / kernels.rows * kernels.rows;
   const int64_t depth = std::clamp<int64_t>(p.k, 1, kBlockK);
   return std::min(kMaxColumns, kBlockFloats / depth) / kernels.columns * kernels.columns;
 }
 
 int64_t most_block_rows(const MatmulProblem& p) {
-  if (swaps_roles(p)) return p.m;
   if (p.c_dtype != RLSD_F32) return kNarrowRows;
   /* Several passes over a block of C: it should stay in cache. */
   const int64_t tile = matmul_kernels().rows;
@@ -190,7 +166,6 @@ int64_t most_block_rows(const MatmulProblem& p) {
 int64_t block_scratch_bytes(const MatmulProblem& p) {
   int64_t floats = kPanelPart + kBlockFloats + kMaxColumns + kEdgePart;
   if (p.c_dtype != RLSD_F32) floats += std::min(kNarrowRows, p.m) * kNarrowColumns;
-  if (swaps_roles(p)) floats += kBlockFloats;
   return round_up(floats * static_cast<int64_t>(sizeof(float)), 64);
 }
 
@@ -199,46 +174,15 @@ void multiply_block(const MatmulProblem& p, const MatmulBlock& at, void* scratch
   const float* bias = read_bias(p, at, s.bias);
   if (p.c_dtype == RLSD_F32) {
     float* c = static_cast<float*>(p.c) + at.row * p.c_stride + at.column;
-    return Block{p, at, c, p.c_stride, bias, s, nullptr}.multiply();
+    return Block{p, at, c, p.c_stride, bias, s}.multiply();
   }
   const MatmulKernels& kernels = matmul_kernels();
   uint16_t* c = static_cast<uint16_t*>(p.c) + at.row * p.c_stride + at.column;
   if (p.beta != 0) {
     for (int64_t i = 0; i < at.rows; ++i) kernels.widen[p.c_dtype](s.c + i * at.columns, c + i * p.c_stride, at.columns);
   }
-  Block{p, at, s.c, at.columns, bias, s, nullptr}.multiply();
+  Block{p, at, s.c, at.columns, bias, s}.multiply();
   for (int64_t i = 0; i < at.rows; ++i) kernels.narrow[p.c_dtype](c + i * p.c_stride, s.c + i * at.columns, at.columns);
-}
-
-bool swaps_roles(const MatmulProblem& p) {
-  return p.a.k_stride == 1 && p.b.k_stride == 1 && p.c_dtype == RLSD_F32 && p.beta == 0 && p.n > p.m &&
-         p.m <= kBlockFloats / kBlockK && swapped_columns(p) - p.m <= kSwapRounding;
-}
-
-int64_t packed_rows_bytes(const MatmulProblem& p) {
-  if (!swaps_roles(p)) return 0;
-  return round_up(swapped(p).n * p.k * static_cast<int64_t>(sizeof(float)), 64);
-}
-
-void pack_rows(const MatmulProblem& p, float* packed) {
-  const MatmulProblem t = swapped(p);
-  for (int64_t k = 0; k < p.k; k += kBlockK) {
-    const int64_t depth = std::min(kBlockK, p.k - k);
-    pack_slivers(*p.kernels, from_line(p.a, 0, k), p.m, depth, packed + k / p.kernels->step * t.n);
-  }
-}
-
-void multiply_swapped(const MatmulProblem& p, const float* packed, const MatmulBlock& at, void* scratch) {
-  const Scratch s = split_scratch(scratch);
-  MatmulProblem t = swapped(p);
-  float* c = static_cast<float*>(p.c) + at.column;
-  const float* bias = read_bias(p, at, s.bias);
-  if (bias != nullptr) { /* a row of C^T begins at its bias */
-    for (int64_t j = 0; j < at.columns; ++j) std::fill_n(s.c + j * t.n, t.n, bias[j]);
-    t.beta = 1.0f;
-  }
-  Block{t, {at.column, at.columns, 0, swapped_columns(p)}, s.c, t.n, nullptr, s, packed}.multiply();
-  matmul_kernels().transpose(c, p.c_stride, s.c, t.n, at.columns, p.m);
 }
 
 }  // namespace rlsd::cpu

@@ -6,12 +6,7 @@
  *       for each sliver of rows                       (stays in the first-level cache)
  *         for each sliver of columns: one register tile of C
  *
- * Packing is repeated by neighbouring blocks instead of being shared, so that threads never wait for each other.
- *
- * Where C has few rows and both operands lie along k (a layer's forward product, the logits of a chunk), op(B)'s part
- * would be transposed for a handful of rows. There the operands change roles, C^T = op(B)^T op(A)^T: op(A), which is
- * small, is packed once for all threads, and each block adds its part of C^T in scratch and writes it transposed. A
- * product's factors commute, so the bits are the same. */
+ * Packing is repeated by neighbouring blocks instead of being shared, so that threads never wait for each other. */
 #ifndef RLSD_CPU_MATMUL_BLOCK_H_
 #define RLSD_CPU_MATMUL_BLOCK_H_
 
@@ -31,16 +26,6 @@ int64_t most_block_columns(const MatmulProblem& problem);
 int64_t block_scratch_bytes(const MatmulProblem& problem);
 
 void multiply_block(const MatmulProblem& problem, const MatmulBlock& block, void* scratch);
-
-/* True where the operands change roles. */
-bool swaps_roles(const MatmulProblem& problem);
-
-/* Bytes of op(A) when it is packed for all blocks, and its packing: `packed` is read by multiply_swapped. */
-int64_t packed_rows_bytes(const MatmulProblem& problem);
-void pack_rows(const MatmulProblem& problem, float* packed);
-
-/* All rows of C in the block's columns. */
-void multiply_swapped(const MatmulProblem& problem, const float* packed, const MatmulBlock& block, void* scratch);
 
 }  // namespace rlsd::cpu
 

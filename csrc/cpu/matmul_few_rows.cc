@@ -12,6 +12,8 @@ namespace {
  * 100 us, and some 10. */
 constexpr int64_t kBlockWork = int64_t{1} << 20, kSerialWork = int64_t{1} << 17;
 
+int64_t least_lines() { return matmul_kernels().columns / 2; }
+
 int64_t packed_floats(const MatmulProblem& p) { return ceil_div(p.k, kBlockK) * kSliverFloats; }
 
 /* The most lines of a part, whose bias a thread keeps on its stack. */
@@ -21,7 +23,7 @@ constexpr int64_t kPartLines = 2048;
 int64_t count_parts(const MatmulProblem& p, int64_t slots) {
   const int64_t work = p.n * std::max<int64_t>(p.k, 1);
   const int64_t wanted = work < kSerialWork ? 1 : std::max(3 * slots, ceil_div(work, kBlockWork));
-  return std::clamp(wanted, ceil_div(p.n, kPartLines), p.n / matmul_kernels().few_rows_lines);
+  return std::clamp(wanted, ceil_div(p.n, kPartLines), p.n / least_lines());
 }
 
 const void* elements_from(const MatrixView& view, int64_t elements) {
@@ -32,7 +34,7 @@ const void* elements_from(const MatrixView& view, int64_t elements) {
 
 bool has_few_rows(const MatmulProblem& p) {
   const MatmulKernels& kernels = matmul_kernels();
-  return p.m <= kernels.few_rows_most && p.n >= kernels.few_rows_lines && p.a.k_stride == 1 && p.b.k_stride == 1 &&
+  return p.m <= kernels.few_rows_most && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
          p.c_dtype == RLSD_F32 && p.beta == 0;
 }
 
@@ -45,7 +47,9 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
   for (int64_t k = 0; k < p.k; k += kBlockK) {
     MatrixView rows = p.a;
     rows.data = elements_from(p.a, k);
-    p.kernels->pack_a[p.a.dtype](packed + k / kBlockK * kSliverFloats, rows, p.m, std::min(kBlockK, p.k - k));
+    float* const sliver = packed + k / kBlockK * kSliverFloats;
+    p.kernels->pack_a[p.a.dtype](sliver, rows, p.m, std::min(kBlockK, p.k - k));
+    std::fill(sliver + p.m * kSliverStride, sliver + kSliverFloats, 0.0f);
   }
   const int64_t parts = count_parts(p, matmul_slots(context));
   const FewRowsFn multiply = p.kernels->few_rows[p.b.dtype][p.m - 1];
@@ -60,7 +64,7 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
       const void* from = static_cast<const char*>(p.bias) + first * element_bytes(p.bias_dtype);
       p.kernels->widen[p.bias_dtype](bias, from, end - first);
     }
-    multiply({packed, lines, p.k, p.bias == nullptr ? nullptr : bias, static_cast<float*>(p.c) + first, p.c_stride,
+    multiply({packed, static_cast<int>(p.m), lines, p.k, p.bias == nullptr ? nullptr : bias, static_cast<float*>(p.c) + first, p.c_stride,
               end - first});
   });
   return status == RLSD_OK && cancelled() ? RLSD_CANCELLED : status;

@@ -31,13 +31,10 @@ RLSD_TARGET_BEGIN(RLSD_AVX512)
 namespace avx512 {
 #define RLSD_LANES 16
 #define RLSD_ROWS 14
-#define RLSD_FEW_ROWS 8
 #define RLSD_X86_AVX2 1
 #include "matmul_kernels.inc"
-#include "matmul_few_rows.inc"
 #undef RLSD_LANES
 #undef RLSD_ROWS
-#undef RLSD_FEW_ROWS
 #undef RLSD_X86_AVX2
 }  // namespace avx512
 RLSD_TARGET_END
@@ -47,14 +44,11 @@ RLSD_TARGET_BEGIN(RLSD_AVX512_BF16)
 namespace avx512_bf16 {
 #define RLSD_LANES 16
 #define RLSD_ROWS 14
-#define RLSD_FEW_ROWS 8
 #define RLSD_X86_AVX2 1
 #include "matmul_kernels.inc"
-#include "matmul_few_rows.inc"
 #include "matmul_bf16_kernels.inc"
 #undef RLSD_LANES
 #undef RLSD_ROWS
-#undef RLSD_FEW_ROWS
 #undef RLSD_X86_AVX2
 }  // namespace avx512_bf16
 RLSD_TARGET_END
@@ -64,13 +58,10 @@ RLSD_TARGET_BEGIN(RLSD_AVX2)
 namespace avx2 {
 #define RLSD_LANES 8
 #define RLSD_ROWS 6
-#define RLSD_FEW_ROWS 4
 #define RLSD_X86_AVX2 1
 #include "matmul_kernels.inc"
-#include "matmul_few_rows.inc"
 #undef RLSD_LANES
 #undef RLSD_ROWS
-#undef RLSD_FEW_ROWS
 #undef RLSD_X86_AVX2
 }  // namespace avx2
 RLSD_TARGET_END
@@ -92,9 +83,9 @@ MatmulKernels choose() {
   switch (isa()) {
 #if defined(__x86_64__)
     case Isa::kAvx512:
-      return avx512::with_few_rows(avx512::make("avx512"));
+      return avx512::make("avx512");
     case Isa::kAvx2:
-      return avx2::with_few_rows(avx2::make("avx2"));
+      return avx2::make("avx2");
 #endif
     default:
       return portable::make("portable");

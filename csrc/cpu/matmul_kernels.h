@@ -61,10 +61,11 @@ using PackFn = void (*)(float* sliver, const MatrixView& source, int64_t lines, 
 
 constexpr int kMaxTileRows = 16;
 
-/* C (rows, lines) = bias + op(A) op(B) where op(B)'s lines lie along k. `a`: op(A), packed a block of kBlockK after the
- * other, kSliverFloats apart. At least few_rows_lines lines; their elements are independent of how many there are. */
+/* C (rows, lines) = bias + op(A) op(B) where op(B)'s lines lie along k, with at least as many lines as half a tile has
+ * columns. `a`: op(A), packed a block of kBlockK after the other, kSliverFloats apart; rows up to kMaxTileRows are 0. */
 struct FewRows {
   const float* a;
+  int rows;
   MatrixView b; /* the lines; k_stride 1 */
   int64_t depth;
   const float* bias; /* (lines); NULL: none */
@@ -74,7 +75,6 @@ struct FewRows {
 };
 
 using FewRowsFn = void (*)(const FewRows& p);
-constexpr int kMaxFewRows = 8;
 
 struct MatmulKernels {
   const char* name;
@@ -86,10 +86,8 @@ struct MatmulKernels {
   TileFn tile[2][2][kMaxTileRows];
   PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
   PackFn pack_b[3];
-  /* Products of few rows of op(A): by op(B)'s dtype, and by rows - 1 below few_rows_most; 0 of them where there are none. */
-  FewRowsFn few_rows[3][kMaxFewRows];
+  FewRowsFn few_rows[3][kMaxTileRows]; /* by op(B)'s dtype; [rows - 1], below few_rows_most */
   int few_rows_most;
-  int few_rows_lines;
   /* to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns. */
   void (*transpose)(float* to, int64_t to_stride, const float* from, int64_t from_stride, int64_t rows,
                     int64_t columns);
