@@ -91,8 +91,8 @@ int64_t matmul_slots(const rlsd_context* context) {
 }
 
 int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p) {
-  if (has_few_rows(p)) return few_rows_scratch_bytes(p);
-  return matmul_slots(context) * block_scratch_bytes(p);
+  /* Whether rows are few depends on beta too, which who asks for a workspace does not say. */
+  return std::max(few_rows_scratch_bytes(p), matmul_slots(context) * block_scratch_bytes(p));
 }
 
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, void* scratch) {

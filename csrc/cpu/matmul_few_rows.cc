@@ -33,12 +33,12 @@ const void* elements_from(const MatrixView& view, int64_t elements) {
 }  // namespace
 
 bool has_few_rows(const MatmulProblem& p) {
-  const MatmulKernels& kernels = matmul_kernels();
-  return p.m <= kernels.few_rows_most && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
+  return p.m <= matmul_kernels().few_rows_most && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
          p.c_dtype == RLSD_F32 && p.beta == 0;
 }
 
 int64_t few_rows_scratch_bytes(const MatmulProblem& p) {
+  if (p.m > matmul_kernels().few_rows_most) return 0;
   return round_up(packed_floats(p) * static_cast<int64_t>(sizeof(float)), 64);
 }
 

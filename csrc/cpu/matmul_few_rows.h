@@ -6,10 +6,11 @@
 
 namespace rlsd::cpu {
 
-/* True where both operands lie along k and op(A) has no more rows than there are kernels for. */
+/* True where both operands lie along k, op(A) has no more rows than there are kernels for, and C is written, not added
+ * to. */
 bool has_few_rows(const MatmulProblem& problem);
 
-/* Bytes of scratch for all threads together, a multiple of 64. */
+/* Bytes of scratch for all threads together, a multiple of 64; 0 where rows are not few. */
 int64_t few_rows_scratch_bytes(const MatmulProblem& problem);
 
 /* The whole product; its `kernels` and `cancel` are set. Bits as those of tiles (matmul_kernels.h). */

@@ -1,7 +1,9 @@
-/* Times products of librlsd_cpu.so (argv[1]) beside the machine's peak of multiply-adds, both in this run.
+/* Times products of librlsd_cpu.so (argv[1]) beside the machine's peak of multiply-adds and its reading of memory, all in
+ * this run.
  *
- * argv[2]: seconds to spend on a shape, argv[3]: threads. Then, for each shape, "m n k transpose_a transpose_b beta" on
- * stdin; stdout has "peak GFLOP/s" of that moment and "GFLOP/s" of the product's fastest run. */
+ * argv[2]: seconds to spend on a shape, argv[3]: threads. Then, for each shape, "m n k transpose_a transpose_b beta dtype"
+ * on stdin, the rlsd_dtype of B; stdout has "peak GFLOP/s" of that moment, the GB/s at which B is read and summed up, and
+ * the seconds of the product's fastest run. */
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -70,13 +72,24 @@ double peak(int threads) {
   return best;
 }
 
+/* 16-bit elements are the high halves of floats, as bfloat16 has them; as float16 they are other numbers. */
 struct Matrix {
   std::vector<float> values;
   rlsd_tensor tensor{};
 
-  Matrix(int64_t rows, int64_t columns) : values(static_cast<size_t>(rows * columns)) {
-    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 2039) / 2039.0f - 0.5f;
+  Matrix(int64_t rows, int64_t columns, int32_t dtype = RLSD_F32) {
+    const size_t count = static_cast<size_t>(rows * columns);
+    values.resize(dtype == RLSD_F32 ? count : (count + 1) / 2);
+    for (size_t i = 0; i < count; ++i) {
+      const float value = static_cast<float>(i % 2039) / 2039.0f - 0.5f;
+      if (dtype == RLSD_F32) {
+        values[i] = value;
+      } else {
+        std::memcpy(reinterpret_cast<char*>(values.data()) + 2 * i, reinterpret_cast<const char*>(&value) + 2, 2);
+      }
+    }
     tensor.data = values.data();
+    tensor.dtype = dtype;
     tensor.rank = 2;
     tensor.shape[0] = rows;
     tensor.shape[1] = columns;
@@ -84,6 +97,30 @@ struct Matrix {
     tensor.stride[1] = 1;
   }
 };
+
+/* GB/s at which `threads` threads read memory once, adding it up in independent sums. */
+double read_speed(const std::vector<float>& memory, int threads) {
+  typedef float Wide __attribute__((vector_size(64), aligned(4), may_alias));
+  double best = 0.0;
+  const size_t share = memory.size() / static_cast<size_t>(threads) / 64 * 64;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    const double start = now();
+    std::vector<std::thread> others;
+    for (int t = 0; t < threads; ++t) {
+      others.emplace_back([&memory, share, t] {
+        const float* from = memory.data() + static_cast<size_t>(t) * share;
+        Wide sum[4] = {};
+        for (size_t i = 0; i < share; i += 64) {
+          for (int j = 0; j < 4; ++j) sum[j] += *reinterpret_cast<const Wide*>(from + i + 16 * j);
+        }
+        asm volatile("" : : "m"(sum));
+      });
+    }
+    for (std::thread& thread : others) thread.join();
+    best = std::max(best, static_cast<double>(share) * threads * sizeof(float) / (now() - start) / 1e9);
+  }
+  return best;
+}
 
 }  // namespace
 
@@ -99,16 +136,16 @@ int main(int argc, char** argv) {
   context.threads = std::atoi(argv[3]);
   context.matmul_dtype = argc == 5 ? RLSD_BF16 : RLSD_F32;
   long long m, n, k;
-  int ta, tb;
+  int ta, tb, dtype;
   double beta;
-  while (std::scanf("%lld %lld %lld %d %d %lf", &m, &n, &k, &ta, &tb, &beta) == 6) {
-    Matrix a(ta ? k : m, ta ? m : k), b(tb ? n : k, tb ? k : n), c(m, n);
+  while (std::scanf("%lld %lld %lld %d %d %lf %d", &m, &n, &k, &ta, &tb, &beta, &dtype) == 7) {
+    Matrix a(ta ? k : m, ta ? m : k), b(tb ? n : k, tb ? k : n, dtype), c(m, n);
     uint64_t bytes = 0;
     backend->matmul_workspace(&context, c.tensor, a.tensor, b.tensor, ta, tb, &bytes);
     void* workspace = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     context.workspace = workspace;
     context.workspace_bytes = bytes;
-    const double best_peak = peak(context.threads);
+    const double best_peak = peak(context.threads), best_read = read_speed(b.values, context.threads);
     double fastest = 1e30;
     for (double end = now() + seconds; now() < end || fastest > 1e29;) {
       const double start = now();
@@ -116,7 +153,7 @@ int main(int argc, char** argv) {
       fastest = std::min(fastest, now() - start);
     }
     std::free(workspace);
-    std::printf("%.1f %.1f\n", best_peak, 2.0 * static_cast<double>(m * n) * static_cast<double>(k) / fastest / 1e9);
+    std::printf("%.1f %.2f %.9f\n", best_peak, best_read, fastest);
     std::fflush(stdout);
   }
   return 0;

@@ -8,6 +8,7 @@
  * stdout gets, for each, the status as int64 and c. */
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -60,10 +61,14 @@ bool one_product(const rlsd_backend_v1& backend, const Header& h) {
       backend.matmul_workspace(&context, c.tensor, a.tensor, b.tensor, transpose_a, transpose_b, &needed);
   if (status == RLSD_OK) {
     context.workspace_bytes = needed - static_cast<uint64_t>(h.short_by);
-    context.workspace = std::aligned_alloc(64, (needed + 63) / 64 * 64);
-    std::memset(context.workspace, 0xFF, needed); /* NaN: nothing may be read before it is written */
+    constexpr size_t kBehind = 4096; /* bytes that nothing may write to */
+    auto* const workspace = static_cast<unsigned char*>(std::aligned_alloc(64, (needed + kBehind + 63) / 64 * 64));
+    context.workspace = workspace;
+    std::memset(workspace, 0xFF, needed + kBehind); /* NaN: nothing may be read before it is written */
     status = backend.matmul(&context, c.tensor, a.tensor, b.tensor, bias.tensor, transpose_a, transpose_b, h.beta);
-    std::free(context.workspace);
+    const bool kept = std::all_of(workspace + needed, workspace + needed + kBehind, [](int byte) { return byte == 0xFF; });
+    std::free(workspace);
+    if (!kept) return false;
   }
   const int64_t code = status;
   return std::fwrite(&code, sizeof(code), 1, stdout) == 1 &&
