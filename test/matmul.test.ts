@@ -227,26 +227,28 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
     ({ isa, factors }) => {
       const random = seededRandom(14);
       for (const dtype of dtypes) {
-        for (const [n, k, biased] of [
-          [16, 1, true],
-          [17, 8, false],
-          [40, 257, true],
-          [131, 523, false],
-          [4100, 31, true],
+        for (const [n, k, beta, biased] of [
+          [16, 1, 0, true],
+          [17, 8, 0, false],
+          [40, 257, 0, true],
+          [131, 523, 0, false],
+          [4100, 31, 0, true],
+          [40, 257, 1, true],
         ] as const) {
-          const rest = {
+          const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
+          const whole = randomProduct(random, 30, n, k, {
             dtypes: [k === 257 ? "bf16" : "f32", dtype, "f32"],
             transposeB: true,
             factors,
             threads: 2,
-          } as const;
-          const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
-          const whole = randomProduct(random, 30, n, k, { ...rest, bias });
+            beta,
+            bias,
+          });
           const few = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => ({
             ...whole,
             m,
             a: whole.a.subarray(0, m * k),
-            c: new Float64Array(m * n).fill(Number.NaN),
+            c: beta === 0 ? new Float64Array(m * n).fill(Number.NaN) : whole.c.subarray(0, m * n),
           }));
           const [expected, ...others] = multiply([whole, ...few], isa);
           others.forEach(({ bits }, i) => {

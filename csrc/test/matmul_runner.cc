@@ -61,7 +61,7 @@ bool one_product(const rlsd_backend_v1& backend, const Header& h) {
       backend.matmul_workspace(&context, c.tensor, a.tensor, b.tensor, transpose_a, transpose_b, &needed);
   if (status == RLSD_OK) {
     context.workspace_bytes = needed - static_cast<uint64_t>(h.short_by);
-    constexpr size_t kBehind = 4096; /* bytes that nothing may write to */
+    constexpr size_t kBehind = size_t{1} << 18; /* bytes that nothing may write to */
     auto* const workspace = static_cast<unsigned char*>(std::aligned_alloc(64, (needed + kBehind + 63) / 64 * 64));
     context.workspace = workspace;
     std::memset(workspace, 0xFF, needed + kBehind); /* NaN: nothing may be read before it is written */
