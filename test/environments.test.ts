@@ -397,8 +397,8 @@ describe("what is no environment", () => {
     [{ type: "tool", path: "a.mjs" }, /no environment "tool"\. Did you mean "tools"\?/],
     [{ respond: () => null, start: () => {} }, /but this one lacks tools and dispose\. What answers .* a function/],
     [{ type: "module" }, /a non-empty string for option "path" of the environment "module"/],
-    [{ type: "module", path: "./nowhere.mjs" }, /to be a file but there is none at/],
-    [{ type: "tools", path: "./nowhere.mjs" }, /to be a file but there is none at/],
+    [{ type: "module", path: "./nowhere.mjs" }, /"path" of the environment "module" to be a file but there is none at/],
+    [{ type: "tools", path: "./nowhere.mjs" }, /"path" of the environment "tools" to be a file but there is none at/],
     [{ type: "tools", tools: {} }, /tools by their names/],
     [{ type: "tools", tools: { add: { call: () => 1 } } }, /the tool "add".*\{ description, parameters, call \}/],
     [
@@ -411,6 +411,18 @@ describe("what is no environment", () => {
     expect(() => createEnvironment(spec as EnvironmentSpec)).toThrow(
       expect.objectContaining({ code: "ERR_RLSD_ENVIRONMENT" }),
     );
+  });
+
+  test.each(["module", "tools"])("a %s that its options break says where", async (type) => {
+    const path = moduleFile("export const tools = (options) => options.by.twice();\nexport const respond = tools;");
+    const environment = createEnvironment({ type, path, options: {} } as EnvironmentSpec);
+    await expect(environment.start()).rejects.toMatchObject({
+      code: "ERR_RLSD_ENVIRONMENT",
+      message: expect.stringMatching(
+        /environment\.mjs, called with its options, threw TypeError: .*environment\.mjs:1:\d+\)\.$/,
+      ),
+    });
+    await environment.dispose();
   });
 
   test.each<[string, string, RegExp]>([

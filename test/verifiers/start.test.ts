@@ -38,6 +38,17 @@ describe("a verifier that cannot start is an error, not a reward", () => {
     }
   });
 
+  test("a module that its options break says where", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "options.mjs");
+    writeFileSync(path, "export const verify = (options) => options.of.nothing;");
+    await expect(harness({ path, options: {} }).start?.()).rejects.toMatchObject({
+      code: "ERR_RLSD_VERIFIER_MODULE",
+      message: expect.stringMatching(
+        /^"verify" of .*, called with its options, threw TypeError: .*options\.mjs:1:\d+\)\.$/,
+      ),
+    });
+  });
+
   test("a worker that dies before it is ready, after three attempts", async () => {
     const verifier = harness({ path: fixture("never-starts.mjs") });
     await expect(verifier.verify(sample("x"), never)).rejects.toMatchObject({ code: "ERR_RLSD_VERIFIER_START" });
