@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { answerLine } from "../lib/cli/answer.js";
@@ -352,6 +352,36 @@ describe("a conversation", () => {
     ];
     expect(await traceOf(cut)).toEqual(await traceOf(whole));
   });
+});
+
+test.each<[TrainConfig, TrainConfig, RegExp]>([
+  [
+    { environment: () => null },
+    {},
+    /"environment" of this run was "\(function\)", and is not given: give it again, or null/,
+  ],
+  [{ environment: { type: "tools", tools } }, {}, /"environment" of this run was \{"type":"tools".*or null/],
+  [{}, { reward: undefined }, /"reward" of this run was "\(function\)", and is not given: give it again, or another/],
+  [
+    { reward: [{ verifier: () => 1 }] },
+    { reward: undefined },
+    /"reward" of this run was \[\{"verifier":"\(function\)"\}\]/,
+  ],
+])("a run that began with %j does not go on without it, but where that is said", async (began, without, message) => {
+  const given = settings({ ...began, steps: 1 });
+  const loaded = { loadPolicy: (directory: string) => scripted(directory, calling) as never };
+  await train(given, loaded);
+  const files = () => readdirSync(given.output, { recursive: true }).sort();
+  const before = files();
+  const { environment: _, ...rest } = given;
+  const on = { ...rest, ...without, steps: 2 };
+  await expect(train(on, { ...loaded, resume: given.output })).rejects.toMatchObject({
+    code: "ERR_RLSD_CONFIG",
+    message: expect.stringMatching(message),
+  });
+  expect(files()).toEqual(before);
+  const told = { environment: null, reward: "numeric", ...on, ...("reward" in without && { reward: "numeric" }) };
+  expect(await train(told as TrainConfig, { ...loaded, resume: given.output })).toMatchObject({ step: 2 });
 });
 
 describe("an evaluation", () => {

@@ -1,8 +1,9 @@
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
 import { ALGORITHMS } from "./algorithms.js";
-import type { ResolvedConfig } from "./config.js";
-import { wasCode } from "./run-folder.js";
+import type { ResolvedConfig, TrainConfig } from "./config.js";
+import { recorded, wasCode } from "./run-folder.js";
 
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
@@ -25,6 +26,28 @@ function checkKept({ environment, reward }: ResolvedConfig): void {
   const again = "came from code, which a run does not keep: give it again from code, or set another.";
   if ([environment, ...calls].some(wasCode)) fail(`"environment" ${again}`);
   if (verifiers.some(wasCode)) fail(`"reward" ${again}`);
+}
+
+/** Settings of a run that may be code, and what is given to go on without what it had. */
+const AGAIN = { environment: "null to go on without it", reward: "another to go on with" } as const;
+
+/**
+ * Who answers the model and who judges it: a run that goes on by settings that leave them out would silently have others.
+ *
+ * @param began settings that the run's folder has
+ */
+export function checkGivenAgain(
+  given: Pick<TrainConfig, keyof typeof AGAIN>,
+  config: ResolvedConfig,
+  began: Readonly<Record<string, unknown>>,
+): void {
+  for (const name of ["environment", "reward"] as const) {
+    const had = began[name];
+    // Earlier versions had no such setting.
+    if (given[name] !== undefined || had === undefined) continue;
+    if (JSON.stringify({ had }) === recorded({ had: config[name] })) continue;
+    fail(`"${name}" of this run was ${show(had)}, and is not given: give it again, or ${AGAIN[name]}.`);
+  }
 }
 
 function checkEnvironment({ environment, reward }: ResolvedConfig): void {
