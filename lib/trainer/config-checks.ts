@@ -58,6 +58,17 @@ function checkEnvironment({ environment, reward }: ResolvedConfig): void {
   }
 }
 
+/** Each update of a pass needs a sequence of its own. */
+function checkMinibatches({ algorithm, rollout, sft, update }: ResolvedConfig): void {
+  const traces = ALGORITHMS[algorithm]!.learnsFrom === "traces";
+  // A conversation may have any number of turns, of which each may be a sequence.
+  if (traces && sft.turns === "all") return;
+  const most = traces ? rollout.prompts : rollout.prompts * rollout.count;
+  if (update.minibatches <= most) return;
+  const what = traces ? 'traces ("rollout.prompts")' : 'completions ("rollout.prompts" times "rollout.count")';
+  fail(`"update.minibatches" is ${update.minibatches}, but a step has only ${most} ${what}.`);
+}
+
 /** Settings that are each right and together wrong: ERR_RLSD_CONFIG. */
 export function checkTogether(config: ResolvedConfig): void {
   const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
@@ -70,6 +81,7 @@ export function checkTogether(config: ResolvedConfig): void {
       `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
     );
   }
+  checkMinibatches(config);
   const tooLarge = evaluation.passAt.find((k) => evaluation.samples > 0 && k > evaluation.samples);
   if (tooLarge !== undefined) {
     fail(`"eval.passAt" has ${tooLarge}, but "eval.samples" draws only ${evaluation.samples} completions.`);
