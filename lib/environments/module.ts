@@ -8,7 +8,8 @@ import { namesOf, type UserModule, userModule } from "../verifiers/user-module.j
 import type { Verdict } from "../verifiers/verifier.js";
 import { workerModule } from "../verifiers/worker-process.js";
 import type { EnvironmentFault, EnvironmentFunction, Turn } from "./environment.js";
-import { plainData } from "./reply.js";
+import { toolResult } from "./plain.js";
+import { toReply } from "./reply.js";
 import { checkTools, type MadeCall, type Tools, toolSchemas } from "./tools.js";
 
 /** What a worker is asked: to answer a turn, to call a tool, or which tools there are. */
@@ -71,10 +72,11 @@ export function createJudge(given: Readonly<Record<string, unknown>>) {
     },
     async judge(question: Question, signal: AbortSignal): Promise<Said | EnvironmentFault> {
       if (question.ask === "tools") return { said: toolSchemas(tools) };
-      if (question.ask === "respond") return { said: plainData(await respond!(question, signal)) };
+      // Checked where it is what was returned: what travels to the trainer is a copy.
+      if (question.ask === "respond") return { said: toReply(await respond!(question, signal), question.state) };
       const { name, arguments: given, row } = question;
       try {
-        return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
+        return { said: toolResult(await tools[name]!.call(given as never, { row, signal })) };
       } catch (error) {
         // The model reads it, to whom places in a file say nothing.
         return { reason: "error", detail: { message: textOf(error) } };

@@ -11,7 +11,7 @@ import type { Environment, EnvironmentFunction } from "./environment.js";
 import { fromFunction } from "./function.js";
 import { type ModuleSpec, ModuleWorkers } from "./module.js";
 import { fromOwn } from "./own.js";
-import { plainData, toReply } from "./reply.js";
+import { toolResult } from "./plain.js";
 import { checkTools, type ToolRunner, type Tools, toolEnvironment, toolSchemas } from "./tools.js";
 
 /** An environment as data: a module of yours that answers, or one of tools. */
@@ -58,7 +58,7 @@ function inModule(given: Readonly<Record<string, unknown>>): Environment {
     start: (signal) => made.start(signal),
     async respond(turn, signal) {
       const outcome = await made.ask({ ask: "respond", ...turn }, signal);
-      return "fault" in outcome ? outcome : toReply(outcome.ok, turn.state);
+      return "fault" in outcome ? outcome : (outcome.ok as Awaited<ReturnType<Environment["respond"]>>);
     },
     dispose: () => made.dispose(),
   };
@@ -98,7 +98,7 @@ function givenTools(given: Readonly<Record<string, unknown>>): Environment {
     start: async () => {},
     call: ({ name, arguments: own, row }, signal) =>
       answered(
-        async (limit) => plainData(await tools[name]!.call(own as never, { row, signal: limit })),
+        async (limit) => toolResult(await tools[name]!.call(own as never, { row, signal: limit })),
         signal,
         o.deadlineMs,
       ),

@@ -47,6 +47,19 @@ test("a line without the sample's id is no verdict", async () => {
   expect((await ask(verifier, "right")).reward).toBe(1);
 });
 
+test("numbers that are none, as Python writes them, keep nobody waiting", async () => {
+  const verifier = program();
+  expect(await ask(verifier, "nan")).toMatchObject({
+    reward: null,
+    reason: "bad-verdict",
+    detail: { message: expect.stringMatching(/as "reward" but the verifier returned NaN/) },
+  });
+  expect(await ask(verifier, "nan in detail")).toMatchObject({
+    reward: 0,
+    detail: { scores: [null, 1], said: "x: NaN" },
+  });
+});
+
 test("what loads long says when it is ready, and its deadline is for samples alone", async () => {
   const verifier = program({ ready: true, deadlineMs: 20_000 }, "--ready");
   await verifier.start!();
