@@ -446,6 +446,7 @@ describe("what is no environment", () => {
     [{ type: "module", path: "./nowhere.mjs" }, /"path" of the environment "module" to be a file but there is none at/],
     [{ type: "tools", path: "./nowhere.mjs" }, /"path" of the environment "tools" to be a file but there is none at/],
     [{ type: "tools", tools: {} }, /tools by their names/],
+    [{ type: "tools", tools: {}, path: "a.mjs" }, /takes "tools" from code or the "path" .* was given both: leave one/],
     [{ type: "tools", tools: { add: { call: () => 1 } } }, /the tool "add".*\{ description, parameters, call \}/],
     [
       { type: "tools", tools: { add: { ...ADD, parameters: { type: "nothing" }, call: () => 1 } } },
