@@ -4,10 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomStream } from "../lib/trainer/random.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
+import { cliArgs } from "./support/cli.js";
 import { talkingModel } from "./support/talking-policy.js";
 import { rowsFile } from "./support/tools.js";
-
-const main = join(__dirname, "../dist/cli/main.js");
 
 /** What a turn earned depends on all that was said; the state of a conversation is told on. */
 const GAME = `
@@ -48,7 +47,7 @@ async function makeTask() {
 function runFor(folder: string, run: string, delay = Number.POSITIVE_INFINITY): Promise<"finished" | "killed"> {
   const begun = existsSync(join(folder, run, "config.json"));
   const args = begun ? ["--resume", run] : ["run.json", "--output", run];
-  const child = spawn(process.execPath, [main, "train", ...args, "--json", "--no-report"], { cwd: folder });
+  const child = spawn(process.execPath, cliArgs(["train", ...args, "--json", "--no-report"]), { cwd: folder });
   let errors = "";
   child.stderr.on("data", (chunk: Buffer) => {
     errors += chunk.toString();

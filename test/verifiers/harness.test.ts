@@ -12,7 +12,6 @@ import { workerModule } from "../../lib/verifiers/worker-process.js";
 import {
   DEADLINE,
   disposeMade,
-  ensureBuilt,
   fixture,
   harness,
   hasEnded,
@@ -39,7 +38,6 @@ function children(): number[] {
     .map(Number);
 }
 
-beforeAll(ensureBuilt);
 afterEach(disposeMade);
 
 test("judges in a worker what it would judge here", async () => {

@@ -3,9 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import { startVerifier } from "../../lib/verifiers/start.js";
-import { disposeMade, ensureBuilt, fixture, harness, never, sample, until } from "./support.js";
+import { disposeMade, fixture, harness, never, sample, until } from "./support.js";
 
-beforeAll(ensureBuilt);
 afterEach(disposeMade);
 
 describe("a verifier that cannot start is an error, not a reward", () => {
