@@ -194,14 +194,14 @@ test("after dispose nothing runs and a call is refused", async () => {
 /** Open file descriptors of this process. */
 const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0);
 
-test("ten thousand failing samples leave no process and no descriptor behind", async () => {
+test("thousands of failing samples leave no process and no descriptor behind", async () => {
   const before = [children().length, descriptors()];
   const verifier = harness({ workers: 2 });
   const kinds = ["throw", "nonsense", "nan", "deep"];
   const row = { answer: "good" };
-  const count = 10_000;
+  const count = 4000;
   const said = (i: number) =>
-    i % 2500 === 500 ? "hang" : i % 1000 === 250 ? "exit" : i % 2 ? "good" : kinds[(i / 2) % 4]!;
+    i % 1000 === 500 ? "hang" : i % 400 === 50 ? "exit" : i % 2 ? "good" : kinds[(i / 2) % 4]!;
   const all = Array.from({ length: count }, (_, i) => verifier.verify(sample(said(i), row), never));
   const verdicts = await Promise.all(all);
   const rewards = (value: number | null) => verdicts.filter(({ reward }) => reward === value).length;
