@@ -118,9 +118,12 @@ describe("settings", () => {
     );
     // A switch that is off by intent, as where an arm of a comparison or --set turns it, leaves them for when it is on.
     expect(resolveConfig({ ...base, ...setting, ...others })).toMatchObject(setting);
-    // As a run's folder has them.
+  });
+
+  test("that are given as a run's folder has them, or as nothing, need no other", () => {
     const resolved = resolveConfig(base);
     expect(resolveConfig(resolved)).toEqual(resolved);
+    expect(resolveConfig({ ...base, lora: { alpha: null }, teacher: { model: "" } })).toEqual(resolved);
   });
 
   test("come from YAML and JSON files, whose paths are meant from where they are", async () => {

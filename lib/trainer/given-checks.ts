@@ -26,8 +26,8 @@ const at = (given: unknown, name: string): unknown =>
 export function checkNeeded(given: unknown): void {
   for (const [needed, names] of Object.entries(NEEDED)) {
     if (at(given, needed) !== undefined) continue;
-    // null is a default, where a setting may be null.
-    const idle = names.find((name) => (at(given, name) ?? null) !== null);
+    // null and an empty text are defaults, where settings may be that.
+    const idle = names.find((name) => ![undefined, null, ""].includes(at(given, name) as string | null | undefined));
     if (idle === undefined) continue;
     const message = `"${idle}" has no effect without "${needed}", which is not given: set that too, or leave this out.`;
     throw new RlsdError("ERR_RLSD_CONFIG", message);
