@@ -83,7 +83,7 @@ async function buildCuda({ architectures = Object.keys(ARCHITECTURES) } = {}) {
       objects.push(await compile(nvcc, source, flags));
     }
   };
-  await Promise.all(Array.from({ length: Math.max(1, Math.floor(os.cpus().length / 2)) }, worker));
+  await Promise.all(Array.from({ length: Math.max(2, Math.floor(os.cpus().length / 2)) }, worker));
   const library = path.join(folder, "librlsd_cuda.so");
   const link = [...cudaLinkFlags, ...architectures.flatMap((name) => ARCHITECTURES[name]), ...objects.sort()];
   link.push("-o", library);

@@ -1,7 +1,16 @@
 // Packs the package as it would be published, installs it in empty projects, and calls it there: from ESM and CommonJS,
 // with a prebuilt binary and scripts ignored, built from source by the install script, and with neither (the load error).
 const { execFileSync, spawnSync } = require("node:child_process");
-const { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } = require("node:fs");
+const {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} = require("node:fs");
 const { tmpdir } = require("node:os");
 const path = require("node:path");
 
@@ -118,6 +127,19 @@ function checkCommands(label, folder) {
   check(`${label}: npx rlsd bench --quick`, bench.status === 0, bench.stderr);
 }
 
+/** Makes prebuilds/ of the checkout's own build; prebuildify moves the addon there, so that it is put back. */
+function prebuild() {
+  const addon = path.join(root, "build", "Release", "rlsd.node");
+  const kept = path.join(work, "rlsd.node");
+  copyFileSync(addon, kept);
+  const args = [path.join(__dirname, "prebuild.cjs"), "--node-gyp", path.join(__dirname, "gyp-again.cjs")];
+  try {
+    execFileSync(process.execPath, args, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  } finally {
+    copyFileSync(kept, addon);
+  }
+}
+
 try {
   rmSync(path.join(root, "prebuilds"), { recursive: true, force: true });
   const bare = pack("bare");
@@ -133,10 +155,7 @@ try {
     stderr,
   );
 
-  execFileSync(process.execPath, [path.join(__dirname, "prebuild.cjs")], {
-    cwd: root,
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  prebuild();
   // Beside the one of another C library it is found by its name alone.
   const addons = readdirSync(path.join(root, "prebuilds", `${process.platform}-${process.arch}`));
   const tagged = addons.some((name) => /^rlsd\.(glibc|musl)\.node$/.test(name));

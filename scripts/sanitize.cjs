@@ -6,7 +6,7 @@ const { cpSync, existsSync, mkdirSync, symlinkSync } = require("node:fs");
 const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
-const FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g";
+const FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O2 -g1";
 const TESTS = [
   "policy-loss",
   "credit",
@@ -17,7 +17,7 @@ const TESTS = [
   "cuda-time",
   "engine-cache",
   "engine-prefixes",
-  "engine-shared",
+  "engine-shared-rows",
   "engine-training",
 ];
 
@@ -49,7 +49,9 @@ function main() {
   const named = process.argv.slice(2);
   const jest = path.join(root, "node_modules", "jest", "bin", "jest.js");
   const tests = named.length > 0 ? named : TESTS.map((name) => path.join("test", `${name}.test.ts`));
-  const { status } = spawnSync(process.execPath, [jest, "--runInBand", "--silent", ...tests], {
+  const missing = tests.find((test) => named.length === 0 && !existsSync(path.join(root, test)));
+  if (missing !== undefined) throw new Error(`There is no ${missing}`);
+  const { status } = spawnSync(process.execPath, [jest, "--silent", ...tests], {
     cwd: root,
     stdio: "inherit",
     env: {

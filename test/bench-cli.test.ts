@@ -1,12 +1,10 @@
 import { spawn, spawnSync } from "node:child_process";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import type { Figure } from "../lib/cli/bench/figure.js";
 import type { Report } from "../lib/cli/bench/run.js";
+import { cliArgs } from "./support/cli.js";
 import { emulatedCudaLibrary, emulationCompiler } from "./support/cpu-library.js";
 
-const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
-const argsOf = (args: string[]) => ["--import", register, join(__dirname, "../lib/cli/main.ts"), "bench", ...args];
+const argsOf = (args: string[]) => cliArgs(["bench", ...args]);
 
 function bench(args: string[], env: NodeJS.ProcessEnv = {}) {
   const options = { encoding: "utf8", env: { ...process.env, ...env } } as const;

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { compiler, cpuLibrary } from "./support/cpu-library.js";
 
 const cxx = compiler();
@@ -43,7 +43,7 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
     const [, code, output] = /^```c\n(.*?)^```\n\n```\n(.*?)^```/ms.exec(page)!;
     const source = join(folder, "loss.c");
     writeFileSync(source, code!);
-    expect(execFileSync(compile(source, library), { encoding: "utf8" })).toBe(output);
+    expect(execFileSync(compile(source, library, `-Wl,-rpath,${dirname(library)}`), { encoding: "utf8" })).toBe(output);
   });
 
   test("gets no divergence of a teacher from itself, and the log-probs of equal logits", () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { answerLine } from "../lib/cli/answer.js";
@@ -170,6 +170,42 @@ test("paths of a file of settings are meant from there, in a run, in what it is 
   }
 });
 
+test("a conversation that was cut between its turns is credited as it was drawn, end token included", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-environment-cut-"));
+  writeFileSync(join(folder, "more.mjs"), "export const respond = () => 'And then?';");
+  const environment = { type: "module", path: join(folder, "more.mjs") } as const;
+  const script: Script = () => `It is 5.${END}`;
+  const asked = await openAsked(
+    model,
+    { environment, rollout: { turns: 2, maxTokens: 100 } },
+    { loadPolicy: (directory) => scripted(directory, script) as never },
+  );
+  try {
+    const prompt = promptOf(asked, [{ role: "user", content: "What is 3 + 2?" }], "0");
+    const [rollout] = (await answers(asked, [prompt], { count: 1, temperature: 0 }).next()).value!;
+    const line = answerLine(rollout!);
+    const last = tokenizer.encode(`It is 5.${END}`);
+    expect(line).toMatchObject({ completion: "It is 5.", finish: "length", tokenIds: [...last] });
+    const credit = async (row: object) => {
+      const given = { privileged: { source: "answer" }, rollout: { maxTokens: 100 } } as const;
+      const file = rowsFile([{ ...line, answer: "5", reward: 1, ...row }]);
+      return (await all(creditCompletions(model, [file], given)))[0]!.tokenIds;
+    };
+    expect(await credit({})).toEqual([...last]);
+    // As they were drawn, not as the text would be encoded.
+    const letters = Array.from("It is 5.").flatMap((letter) => [...tokenizer.encode(letter)]);
+    expect(await credit({ tokenIds: letters })).toEqual(letters);
+    expect(letters).not.toEqual([...last.slice(0, -1)]);
+    // Those of another text, or of another model, are no help.
+    for (const tokenIds of [[...tokenizer.encode("It is 6.")], [1e6], [-1], ["5"], "5"]) {
+      expect(await credit({ tokenIds })).toEqual([...last.slice(0, -1)]);
+      expect(await credit({ tokenIds, finish: "stop" })).toEqual([...last]);
+    }
+  } finally {
+    await disposeAsked(asked);
+  }
+});
+
 test("what was read is not computed again for the next turn", async () => {
   const given = settings({
     environment: ({ turn }) => (turn < 4 ? "more of the same, and then some" : null),
@@ -321,13 +357,24 @@ describe("a conversation", () => {
       [null, "environment: error"],
       [3, null],
     ]);
-    await expect(
-      run({
-        environment: () => {
-          throw new Error("no game");
-        },
-      }),
-    ).rejects.toThrow(/judged none of the 4 completions of step 1\. The first: environment: error: Error: no game/);
+    const failing =
+      (ids: RegExp): EnvironmentFunction =>
+      ({ id }) => {
+        if (ids.test(id)) throw new Error("no game");
+        return null;
+      };
+    await expect(run({ environment: failing(/./) })).rejects.toMatchObject({
+      code: "ERR_RLSD_UNJUDGED",
+      message: expect.stringMatching(
+        /^The environment failed in all 4 conversations of step 1, so that none was judged\. The first: environment: error: Error: no game\. Once/,
+      ),
+    });
+    await expect(run({ environment: failing(/#0$/), reward: () => null })).rejects.toThrow(
+      /^The environment failed in 2 of the 4 conversations of step 1, and the verifier judged none of the other 2\. The first: /,
+    );
+    await expect(run({ environment: failing(/none/), reward: () => null })).rejects.toThrow(
+      /^The verifier judged none of the 4 completions of step 1\. The first: undecided\./,
+    );
   });
 
   test("goes on after an interruption, bit for bit", async () => {
@@ -352,6 +399,36 @@ describe("a conversation", () => {
     ];
     expect(await traceOf(cut)).toEqual(await traceOf(whole));
   });
+});
+
+test.each<[TrainConfig, TrainConfig, RegExp]>([
+  [
+    { environment: () => null },
+    {},
+    /"environment" of this run was "\(function\)", and is not given: give it again, or null/,
+  ],
+  [{ environment: { type: "tools", tools } }, {}, /"environment" of this run was \{"type":"tools".*or null/],
+  [{}, { reward: undefined }, /"reward" of this run was "\(function\)", and is not given: give it again, or another/],
+  [
+    { reward: [{ verifier: () => 1 }] },
+    { reward: undefined },
+    /"reward" of this run was \[\{"verifier":"\(function\)"\}\]/,
+  ],
+])("a run that began with %j does not go on without it, but where that is said", async (began, without, message) => {
+  const given = settings({ ...began, steps: 1 });
+  const loaded = { loadPolicy: (directory: string) => scripted(directory, calling) as never };
+  await train(given, loaded);
+  const files = () => readdirSync(given.output, { recursive: true }).sort();
+  const before = files();
+  const { environment: _, ...rest } = given;
+  const on = { ...rest, ...without, steps: 2 };
+  await expect(train(on, { ...loaded, resume: given.output })).rejects.toMatchObject({
+    code: "ERR_RLSD_CONFIG",
+    message: expect.stringMatching(message),
+  });
+  expect(files()).toEqual(before);
+  const told = { environment: null, reward: "numeric", ...on, ...("reward" in without && { reward: "numeric" }) };
+  expect(await train(told as TrainConfig, { ...loaded, resume: given.output })).toMatchObject({ step: 2 });
 });
 
 describe("an evaluation", () => {
@@ -408,6 +485,13 @@ describe("what cannot be", () => {
     [{ rollout: { turns: 0 } }, /an integer of at least 1 for "rollout.turns"/],
   ])("%#", async (o, message) => {
     await expect(train(settings(o))).rejects.toThrow(message);
+  });
+
+  test("turns of a conversation with nobody, of a run or of a model that is asked", async () => {
+    const message = /"rollout\.turns" has no effect without "environment", which is not given/;
+    await expect(train(settings({ rollout: { turns: 3 } }))).rejects.toThrow(message);
+    await expect(openAsked(model, { rollout: { turns: 3 } })).rejects.toThrow(message);
+    await disposeAsked(await openAsked(model, { rollout: { turns: 3 }, environment: null }));
   });
 
   test("a model whose template has no calls", async () => {

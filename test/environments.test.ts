@@ -60,6 +60,15 @@ describe("a function as an environment", () => {
     ["a reward that is none", { reward: Number.NaN }, /a finite number as reward/],
     ["a misspelt field", { message: "a" }, /messages, state, reward and detail alone/],
     ["a state that is no data", { state: { n: 1n } }, /plain data/],
+    ["an infinite reward", { reward: Infinity }, /a finite number as reward but the environment returned Infinity/],
+    ["a Map", new Map([["messages", "a"]]), /a reply in plain data but the environment returned a Map\./],
+    ["a date", new Date(0), /but the environment returned a Date\./],
+    ["an error", new RangeError("no"), /but the environment returned a RangeError\./],
+    ["a class with nothing of its own", new (class Game {})(), /but the environment returned a Game\./],
+    ["a state with a Map", { state: { seen: new Map() } }, /returned a Map as "seen", of which JSON holds nothing/],
+    ["a state that was not awaited", { state: Promise.resolve(1) }, /returned a Promise as "state"/],
+    ["a state with no number", { state: { best: [-Infinity] } }, /returned -Infinity as "0", which JSON has not/],
+    ["a detail of a class", { detail: new Map() }, /an object as detail but the environment returned a Map/],
     ["a detail that is none", { detail: 3 }, /an object as detail/],
     ["a list as detail", { detail: [3] }, /an object as detail/],
     ["what becomes something else as JSON", [{ role: "user", content: "a", toJSON: () => 5 }], /plain data/],
@@ -77,6 +86,20 @@ describe("a function as an environment", () => {
   ])("that returns %s has not answered", async (_, returned, message) => {
     const reply = await respondOnce(() => returned as never);
     expect(reply).toEqual({ fault: { reason: "bad-reply", detail: { message: expect.stringMatching(message) } } });
+  });
+
+  test("may return what has fields of its own, and details that JSON has not", async () => {
+    class Told {
+      readonly messages = "Sure?";
+      readonly state = { at: new Date(0) };
+      readonly detail = { loss: Number.NaN, seen: new Map() };
+    }
+    expect(await respondOnce(() => new Told())).toEqual({
+      messages: [{ role: "user", content: "Sure?" }],
+      state: { at: "1970-01-01T00:00:00.000Z" },
+      reward: 0,
+      detail: { loss: null, seen: {} },
+    });
   });
 
   test("that throws, or rejects, has not answered", async () => {
@@ -193,6 +216,7 @@ describe("tools as an environment", () => {
     ["anything else as JSON", { sum: [3] }, '{"sum":[3]}'],
     ["nothing as null", undefined, "null"],
     ["a promise's value", Promise.resolve(3), "3"],
+    ["no number by its name", -1 / 0, "-Infinity"],
   ])("return %s", async (_, returned, content) => {
     expect(await answers(CALL, () => returned)).toMatchObject({ messages: [{ content }], detail: { failedCalls: 0 } });
   });
@@ -246,6 +270,15 @@ describe("tools as an environment", () => {
     });
   });
 
+  test.each([
+    ["a Map", new Map(), "a Map"],
+    ["an error that it did not throw", { error: new TypeError("no") }, 'a TypeError as "error"'],
+  ])("tell the model of %s that it returns", async (_, returned, what) => {
+    const content = `Error: the tool returned ${what}, of which JSON holds nothing`;
+    const reply = { messages: [result(content)], detail: { failedCalls: 1 } };
+    expect(await answers(CALL, () => returned)).toMatchObject(reply);
+  });
+
   test("tell the model of what a tool throws that has no text", async () => {
     const reply = await answers(CALL, () => {
       throw Object.create(null);
@@ -296,7 +329,8 @@ describe("a module as an environment", () => {
         if (completion === "exit") process.exit(3);
         if (completion === "throw") throw new Error("no game");
         if (completion === "throw nothing") throw Object.create(null);
-        return completion === "function" ? () => 1 : "again";
+        const returned = { function: () => 1, map: new Map(), nan: { reward: NaN }, best: { state: { best: Infinity } } };
+        return returned[completion] ?? "again";
       };`);
     const environment = createEnvironment({ type: "module", path, deadlineMs: 500, workers: 1 });
     const of = (completion: string) => environment.respond(turn({ completion }), signal);
@@ -308,8 +342,16 @@ describe("a module as an environment", () => {
         { fault: { reason: "error", detail: { message: expect.stringMatching(/^Error: no game/) } } },
         { fault: { reason: "error", detail: { message: "something without a text" } } },
       ]);
-      // What a worker cannot send is no answer of nothing.
-      expect(await of("function")).toMatchObject({ messages: [] });
+      // What a worker cannot send is no answer of nothing, and is told as what it was.
+      const bad = (message: RegExp) => ({
+        fault: { reason: "bad-reply", detail: { message: expect.stringMatching(message) } },
+      });
+      expect(await Promise.all(["function", "map", "nan", "best"].map(of))).toEqual([
+        bad(/a text or a list of .* returned a function/),
+        bad(/returned a Map\./),
+        bad(/a finite number as reward but the environment returned NaN/),
+        bad(/returned Infinity as "best"/),
+      ]);
     } finally {
       await environment.dispose();
     }
@@ -320,6 +362,8 @@ describe("a module as an environment", () => {
       export const add = { description: "Adds.", parameters: ${JSON.stringify(ADD.parameters)}, call: ({ a, b }) => ({ sum: a + b }) };
       export const fail = { description: "Fails.", call: () => { throw new TypeError("no"); } };
       export const spin = { description: "Spins.", call: () => { for (;;); } };
+      export const map = { description: "Maps.", call: () => new Map() };
+      export const divide = { description: "Divides.", call: () => 1 / 0 };
       export const helper = () => 1;`);
     const environment = createEnvironment({ type: "tools", path, deadlineMs: 500 });
     try {
@@ -327,20 +371,22 @@ describe("a module as an environment", () => {
       await environment.start();
       expect(environment.tools.map((tool) => (tool.function as { name: string }).name).sort()).toEqual([
         "add",
+        "divide",
         "fail",
+        "map",
         "spin",
       ]);
-      const reply = await environment.respond(
-        turn({ raw: `${CALL}<tool_call>{"name": "spin"}</tool_call><tool_call>{"name": "fail"}</tool_call>` }),
-        signal,
-      );
+      const others = ["spin", "fail", "map", "divide"].map((name) => `<tool_call>{"name": "${name}"}</tool_call>`);
+      const reply = await environment.respond(turn({ raw: CALL + others.join("") }), signal);
       expect(reply).toMatchObject({
         messages: [
           { content: '{"sum":3}' },
           { name: "spin", content: "Error: the tool did not answer within 0.5 s" },
           { content: "Error: TypeError: no" },
+          { content: "Error: the tool returned a Map, of which JSON holds nothing" },
+          { content: "Infinity" },
         ],
-        detail: { calls: 3, failedCalls: 2 },
+        detail: { calls: 5, failedCalls: 3 },
       });
     } finally {
       await environment.dispose();
@@ -397,9 +443,10 @@ describe("what is no environment", () => {
     [{ type: "tool", path: "a.mjs" }, /no environment "tool"\. Did you mean "tools"\?/],
     [{ respond: () => null, start: () => {} }, /but this one lacks tools and dispose\. What answers .* a function/],
     [{ type: "module" }, /a non-empty string for option "path" of the environment "module"/],
-    [{ type: "module", path: "./nowhere.mjs" }, /to be a file but there is none at/],
-    [{ type: "tools", path: "./nowhere.mjs" }, /to be a file but there is none at/],
+    [{ type: "module", path: "./nowhere.mjs" }, /"path" of the environment "module" to be a file but there is none at/],
+    [{ type: "tools", path: "./nowhere.mjs" }, /"path" of the environment "tools" to be a file but there is none at/],
     [{ type: "tools", tools: {} }, /tools by their names/],
+    [{ type: "tools", tools: {}, path: "a.mjs" }, /takes "tools" from code or the "path" .* was given both: leave one/],
     [{ type: "tools", tools: { add: { call: () => 1 } } }, /the tool "add".*\{ description, parameters, call \}/],
     [
       { type: "tools", tools: { add: { ...ADD, parameters: { type: "nothing" }, call: () => 1 } } },
@@ -411,6 +458,18 @@ describe("what is no environment", () => {
     expect(() => createEnvironment(spec as EnvironmentSpec)).toThrow(
       expect.objectContaining({ code: "ERR_RLSD_ENVIRONMENT" }),
     );
+  });
+
+  test.each(["module", "tools"])("a %s that its options break says where", async (type) => {
+    const path = moduleFile("export const tools = (options) => options.by.twice();\nexport const respond = tools;");
+    const environment = createEnvironment({ type, path, options: {} } as EnvironmentSpec);
+    await expect(environment.start()).rejects.toMatchObject({
+      code: "ERR_RLSD_ENVIRONMENT",
+      message: expect.stringMatching(
+        /environment\.mjs, called with its options, threw TypeError: .*environment\.mjs:1:\d+\)\.$/,
+      ),
+    });
+    await environment.dispose();
   });
 
   test.each<[string, string, RegExp]>([

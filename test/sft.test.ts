@@ -227,7 +227,7 @@ describe("supervised fine-tuning", () => {
 
 describe("the rows of supervised fine-tuning", () => {
   const planned = (rows: readonly unknown[], o: TrainConfig = {}) =>
-    dryRun(example({ data: { train: [rowsFile(rows)] }, ...o }));
+    dryRun(example({ data: { train: [rowsFile(rows)], eval: [] }, ...o }));
   const QUESTION = "Clock at 2, then + 8.";
 
   test("are learned from a trace, a completion, or the assistant's own turn", async () => {
@@ -258,7 +258,7 @@ describe("the rows of supervised fine-tuning", () => {
     await expect(refused).rejects.toThrow(/2 of 3 rows.*rows.jsonl:1: there is no trace.*data.fields.trace=COLUMN/s);
     await expect(refused).rejects.toThrow(/rows.jsonl:2: prompt and trace have \d+ tokens, but the model reads 128/);
     const { rows: counted } = await planned(rows, {
-      data: { train: [rowsFile(rows)], invalid: "skip" },
+      data: { train: [rowsFile(rows)], eval: [], invalid: "skip" },
     });
     expect(counted).toEqual({ train: 1, eval: 0, leftOut: 2 });
   });

@@ -128,4 +128,20 @@ describe("calls of tools in what a model wrote", () => {
     // Each beginning followed to the end of the text would take some 10^10 steps.
     expect(seconds(40_000)).toBeLessThan(2000);
   });
+
+  test("calls that never close take no more time than as many that do", () => {
+    const count = 30_000;
+    const fault = { name: undefined, fault: expect.stringMatching(/^it is not JSON/) };
+    const read = (part: string) => {
+      const text = part.repeat(count);
+      const start = performance.now();
+      const calls = readCalls(text)!.calls;
+      const time = performance.now() - start;
+      expect([calls.length, calls[0], calls.at(-1)]).toEqual([count, fault, fault]);
+      return time;
+    };
+    const best = (part: string) => Math.min(...[1, 2, 3].map(() => read(part)));
+    // Each followed to the end of the text in search of its own would take some twenty times as long.
+    expect(best("<tool_call>")).toBeLessThan(4 * best("<tool_call></tool_call>"));
+  });
 });

@@ -74,11 +74,56 @@ describe("settings", () => {
     ["a target in percent", { stop: { target: 85 } }, /a number from 0 to 1, or null for "stop\.target"/],
     ["a target that nothing is measured against", { stop: { target: 0.9 } }, /"stop\.target" waits .*"data\.eval"/],
     ["patience without evaluations", { stop: { patience: 2 } }, /"stop\.patience" waits .*"data\.eval"/],
+    [
+      "more updates than completions",
+      { update: { minibatches: 65 } },
+      /"update\.minibatches" is 65, but .* only 64 compl/,
+    ],
+    [
+      "more updates than traces",
+      { algorithm: "sft", update: { minibatches: 9 } },
+      /"update\.minibatches" is 9, but a step has only 8 traces/,
+    ],
     ["a broken pattern", { leak: { patterns: ["("] } }, /"leak\.patterns"/],
   ];
   test.each(wrong)("%s is one clear error", (_, change, message) => {
     expect(() => resolveConfig({ ...base, ...change })).toThrow(message);
     expect(() => resolveConfig({ ...base, ...change })).toThrow(expect.objectContaining({ code: "ERR_RLSD_CONFIG" }));
+  });
+
+  const alone: [needed: string, setting: object, others: object][] = [
+    ["environment", { rollout: { turns: 3 } }, { environment: null }],
+    ["data.eval", { eval: { limit: 3 } }, { data: { ...base.data, eval: [] } }],
+    ["data.eval", { eval: { samples: 3 } }, { data: { ...base.data, eval: [] } }],
+    ["data.eval", { stop: { minDelta: 0.1 } }, { data: { ...base.data, eval: [] } }],
+    [
+      "eval.samples",
+      { eval: { passAt: [1] } },
+      { eval: { passAt: [1], samples: 0 }, data: { ...base.data, eval: [] } },
+    ],
+    ["overlong.mode", { overlong: { penalty: 2 } }, { overlong: { penalty: 2, mode: "mask" } }],
+    ["groups.zeroVariance", { groups: { maxResamples: 2 } }, { groups: { maxResamples: 2, zeroVariance: "drop" } }],
+    ["creditSchedule.decay", { creditSchedule: { hold: 2 } }, { creditSchedule: { hold: 2, decay: 3 } }],
+    ["lora.rank", { lora: { alpha: 8 } }, { lora: { alpha: 8, rank: 0 } }],
+    ["teacher.kind", { teacher: { rate: 0.5 } }, { teacher: { rate: 0.5, kind: "frozen" } }],
+    ["distill.topK", { distill: { tail: false } }, { distill: { tail: false, topK: 0 } }],
+    ["optimizer.schedule", { optimizer: { minRatio: 0.1 } }, { optimizer: { minRatio: 0.1, schedule: "constant" } }],
+  ];
+  test.each(alone)("that mean something beside %s are refused without it: %j", (needed, setting, others) => {
+    expect(() => resolveConfig({ ...base, ...setting })).toThrow(
+      expect.objectContaining({
+        code: "ERR_RLSD_CONFIG",
+        message: expect.stringContaining(`has no effect without "${needed}", which is not given`),
+      }),
+    );
+    // A switch that is off by intent, as where an arm of a comparison or --set turns it, leaves them for when it is on.
+    expect(resolveConfig({ ...base, ...setting, ...others })).toMatchObject(setting);
+  });
+
+  test("that are given as a run's folder has them, or as nothing, need no other", () => {
+    const resolved = resolveConfig(base);
+    expect(resolveConfig(resolved)).toEqual(resolved);
+    expect(resolveConfig({ ...base, lora: { alpha: null }, teacher: { model: "" } })).toEqual(resolved);
   });
 
   test("come from YAML and JSON files, whose paths are meant from where they are", async () => {

@@ -301,6 +301,10 @@ describe("a token batch", () => {
     expect(halves.map((half) => [...half].sort().join(""))).toEqual(halves);
     expect([...halves.join("")].sort().join("")).toBe("abcdefgh");
     expect(halves[0]).not.toBe("abcd");
+    // As many updates as there are asked for, where they do not divide the rows too.
+    const five = await of({ update: { minibatches: 5 } });
+    expect(five.map((one) => one.length).sort()).toEqual([1, 1, 2, 2, 2]);
+    expect([...five.join("")].sort().join("")).toBe("abcdefgh");
   });
 
   test("counts a prompt once for the completions of it that lie side by side, up to eight keys a token", () => {

@@ -1,18 +1,15 @@
 /** A user's module, run in killable workers: code that may hang, crash or leak belongs here. This file runs on both sides. */
-import { existsSync } from "node:fs";
-import { isAbsolute, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Outcome } from "../verifiers/answered.js";
-import { withPlace } from "../verifiers/error-place.js";
 import { Harness } from "../verifiers/harness.js";
 import type { HarnessOptions } from "../verifiers/harness-options.js";
-import { isFilePath } from "../verifiers/module.js";
+import { namesOf, type UserModule, userModule } from "../verifiers/user-module.js";
 import type { Verdict } from "../verifiers/verifier.js";
 import { workerModule } from "../verifiers/worker-process.js";
 import type { EnvironmentFault, EnvironmentFunction, Turn } from "./environment.js";
-import { plainData } from "./reply.js";
+import { toolResult } from "./plain.js";
+import { toReply } from "./reply.js";
 import { checkTools, type MadeCall, type Tools, toolSchemas } from "./tools.js";
 
 /** What a worker is asked: to answer a turn, to call a tool, or which tools there are. */
@@ -36,50 +33,22 @@ export interface ModuleSpec {
   readonly options?: unknown;
 }
 
-const refuse = (message: string, cause?: unknown): RlsdError =>
-  new RlsdError("ERR_RLSD_ENVIRONMENT", message, { cause });
+const CODE = "ERR_RLSD_ENVIRONMENT";
 
-/** A file must exist; a package is resolved when it is imported. */
-function specifier(path: string): string {
-  if (!isFilePath(path)) return path;
-  const file = resolve(path);
-  if (existsSync(file)) return pathToFileURL(file).href;
-  throw refuse(`Expected option "path" of the environment to be a file but there is none at ${file}.`);
-}
-
-async function load(path: string): Promise<Record<string, unknown>> {
-  try {
-    return (await import(specifier(path))) as Record<string, unknown>;
-  } catch (error) {
-    if (error instanceof RlsdError) throw error;
-    throw refuse(`The module ${path} could not be loaded: ${withPlace(error)}`);
-  }
-}
-
-const namesOf = (exported: Record<string, unknown>): string => Object.keys(exported).join(", ") || "nothing";
-
-async function loadFunction({ path, export: name, options }: ModuleSpec): Promise<EnvironmentFunction> {
-  const exported = await load(path);
-  const found = exported[name];
-  if (typeof found !== "function") {
-    throw refuse(`Expected ${path} to export the function "${name}" but it exports ${namesOf(exported)}.`);
-  }
-  const made: unknown = options === undefined ? found : await found(options);
-  if (typeof made === "function") return made as EnvironmentFunction;
-  throw refuse(`Expected "${name}" of ${path}, called with its options, to return a function.`);
-}
+const moduleOf = ({ type, path }: ModuleSpec): UserModule =>
+  userModule(path, { what: `environment "${type}"`, code: CODE });
 
 /** Exports that are tools by their form, or a table of them; with options, what the export `tools` makes of these. */
-async function loadTools({ path, options }: ModuleSpec): Promise<Tools> {
-  const exported = await load(path);
+async function loadTools(from: UserModule, { path, options }: ModuleSpec): Promise<Tools> {
+  const exported = await from.load();
   const refused = (expected: string) =>
-    refuse(`Expected ${path} to export ${expected} but it exports ${namesOf(exported)}.`);
+    new RlsdError(CODE, `Expected ${path} to export ${expected} but it exports ${namesOf(exported)}.`);
   // A function has a `call` too, and is none.
   const isTool = (value: unknown) => typeof value === "object" && typeof Object(value).call === "function";
   let tools: unknown = Object.fromEntries(Object.entries(exported).filter(([, value]) => isTool(value)));
   if (options !== undefined) {
     if (typeof exported.tools !== "function") throw refused('the function "tools", which "options" are given to,');
-    tools = await exported.tools(options);
+    tools = await from.make(exported, "tools", options);
   } else if (typeof exported.tools === "object" && !isTool(exported.tools)) {
     tools = exported.tools;
   } else if (Object.keys(Object(tools)).length === 0) {
@@ -93,19 +62,21 @@ async function loadTools({ path, options }: ModuleSpec): Promise<Tools> {
 /** The side of the worker (lib/verifiers/worker.ts): answers what is asked of it. */
 export function createJudge(given: Readonly<Record<string, unknown>>) {
   const spec = given as unknown as ModuleSpec;
+  const from = moduleOf(spec);
   let respond: EnvironmentFunction | undefined;
   let tools: Tools = {};
   return {
     async prepare(): Promise<void> {
-      if (spec.type === "tools") tools = await loadTools(spec);
-      else respond = await loadFunction(spec);
+      if (spec.type === "tools") tools = await loadTools(from, spec);
+      else respond = (await from.loadFunction(spec.export, spec.options)) as EnvironmentFunction;
     },
     async judge(question: Question, signal: AbortSignal): Promise<Said | EnvironmentFault> {
       if (question.ask === "tools") return { said: toolSchemas(tools) };
-      if (question.ask === "respond") return { said: plainData(await respond!(question, signal)) };
+      // Checked where it is what was returned: what travels to the trainer is a copy.
+      if (question.ask === "respond") return { said: toReply(await respond!(question, signal), question.state) };
       const { name, arguments: given, row } = question;
       try {
-        return { said: plainData(await tools[name]!.call(given as never, { row, signal })) };
+        return { said: toolResult(await tools[name]!.call(given as never, { row, signal })) };
       } catch (error) {
         // The model reads it, to whom places in a file say nothing.
         return { reason: "error", detail: { message: textOf(error) } };
@@ -128,10 +99,8 @@ export class ModuleWorkers {
 
   constructor(spec: ModuleSpec, options: HarnessOptions) {
     // Found out now, and without a worker.
-    specifier(spec.path);
+    const { path } = moduleOf(spec);
     const maker = workerModule("environments", "module").href;
-    // The path is meant from here: a worker may begin elsewhere.
-    const path = isFilePath(spec.path) && !isAbsolute(spec.path) ? resolve(spec.path) : spec.path;
     this.#harness = new Harness({ maker, spec: { ...spec, path } }, options, "environment");
   }
 
@@ -140,7 +109,7 @@ export class ModuleWorkers {
       await this.#harness.start(signal);
     } catch (error) {
       if (!(error instanceof RlsdError)) throw error;
-      throw refuse(error.message, error);
+      throw new RlsdError(CODE, error.message, { cause: error });
     }
   }
 

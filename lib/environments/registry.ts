@@ -4,20 +4,57 @@ import { RlsdError } from "../errors.js";
 import type { Tool } from "../prompt/messages.js";
 import { didYouMean } from "../suggest.js";
 import { answered } from "../verifiers/answered.js";
-import { harnessReaders } from "../verifiers/harness-options.js";
+import { type HarnessOptions, harnessReaders } from "../verifiers/harness-options.js";
 import { anything, integer, optional, type Readers, readOptions, text } from "../verifiers/options.js";
 import { argumentFault } from "../verifiers/schema.js";
 import type { Environment, EnvironmentFunction } from "./environment.js";
 import { fromFunction } from "./function.js";
 import { type ModuleSpec, ModuleWorkers } from "./module.js";
 import { fromOwn } from "./own.js";
-import { plainData, toReply } from "./reply.js";
+import { toolResult } from "./plain.js";
 import { checkTools, type ToolRunner, type Tools, toolEnvironment, toolSchemas } from "./tools.js";
 
-/** An environment as data: a module of yours that answers, or one of tools. */
-export type EnvironmentSpec =
-  | { readonly type: "module" | "tools"; readonly path: string; readonly [option: string]: unknown }
-  | { readonly type: "tools"; readonly tools: Tools; readonly [option: string]: unknown };
+/** Of the workers that a module runs in, as verifiers take them too. */
+type PoolOptions = {
+  readonly [K in "workers" | "deadlineMs" | "startMs" | "memoryMb" | "maxQueue"]?: HarnessOptions[K] | undefined;
+};
+
+/** A module of yours that answers. */
+interface ModuleEnvironment extends PoolOptions {
+  readonly type: "module";
+  /** File to import, or the name of an installed package. */
+  readonly path: string;
+  /** Export that answers; default: "respond". */
+  readonly export?: string | undefined;
+  /** When given, the export is called once with this value and returns what answers. */
+  readonly options?: unknown;
+}
+
+/** A module of yours that exports tools. */
+interface ModuleTools extends PoolOptions {
+  readonly type: "tools";
+  /** File to import, or the name of an installed package. */
+  readonly path: string;
+  readonly tools?: undefined;
+  /** When given, the export `tools` is called once with this value and returns the tools. */
+  readonly options?: unknown;
+  /** Of a result that the model reads; default: 8192. */
+  readonly maxCharacters?: number | undefined;
+}
+
+/** Tools of this process. */
+interface GivenTools {
+  readonly type: "tools";
+  readonly tools: Tools;
+  readonly path?: undefined;
+  /** Of a result that the model reads; default: 8192. */
+  readonly maxCharacters?: number | undefined;
+  /** Milliseconds for one call; default: 30000. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** An environment as data: a module of yours that answers, or tools, of a module or of this process. */
+export type EnvironmentSpec = ModuleEnvironment | ModuleTools | GivenTools;
 
 const WHOSE = { what: "environment", code: "ERR_RLSD_ENVIRONMENT" } as const;
 
@@ -58,7 +95,7 @@ function inModule(given: Readonly<Record<string, unknown>>): Environment {
     start: (signal) => made.start(signal),
     async respond(turn, signal) {
       const outcome = await made.ask({ ask: "respond", ...turn }, signal);
-      return "fault" in outcome ? outcome : toReply(outcome.ok, turn.state);
+      return "fault" in outcome ? outcome : (outcome.ok as Awaited<ReturnType<Environment["respond"]>>);
     },
     dispose: () => made.dispose(),
   };
@@ -98,13 +135,20 @@ function givenTools(given: Readonly<Record<string, unknown>>): Environment {
     start: async () => {},
     call: ({ name, arguments: own, row }, signal) =>
       answered(
-        async (limit) => plainData(await tools[name]!.call(own as never, { row, signal: limit })),
+        async (limit) => toolResult(await tools[name]!.call(own as never, { row, signal: limit })),
         signal,
         o.deadlineMs,
       ),
     dispose: async () => {},
   };
   return toolEnvironment(runner, o);
+}
+
+function toolsOf(given: Readonly<Record<string, unknown>>): Environment {
+  if (given.tools === undefined) return toolsInModule(given);
+  if (given.path === undefined) return givenTools(given);
+  const message = `The environment "tools" takes "tools" from code or the "path" of a module that exports them, but was given both: leave one of them out.`;
+  throw new RlsdError("ERR_RLSD_ENVIRONMENT", message);
 }
 
 /**
@@ -119,7 +163,7 @@ export function createEnvironment(spec: EnvironmentSpec | EnvironmentFunction | 
   const given = Object(spec) as Readonly<Record<string, unknown>>;
   if (typeof given.respond === "function") return fromOwn(spec as Environment);
   if (given.type === "module") return inModule(given);
-  if (given.type === "tools") return given.tools === undefined ? toolsInModule(given) : givenTools(given);
+  if (given.type === "tools") return toolsOf(given);
   const message =
     given.type === undefined
       ? `Expected a function, or an environment with a "type", but received ${show(spec)}.`

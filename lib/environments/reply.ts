@@ -1,18 +1,21 @@
 import { show } from "../check.js";
 import type { ChatMessage } from "../prompt/messages.js";
-import type { CheckedReply, EnvironmentFault } from "./environment.js";
+import type { CheckedReply, EnvironmentFault, Reply } from "./environment.js";
+import { emptyClassOf, lostBy, plainData } from "./plain.js";
 
 /** Fields of a reply. */
 const FIELDS = new Set(["messages", "state", "reward", "detail"]);
 
 type Checked = CheckedReply | { readonly fault: EnvironmentFault };
 
-const bad = (expected: string, came: unknown): { readonly fault: EnvironmentFault } => ({
+const badReply = (expected: string, came: string): { readonly fault: EnvironmentFault } => ({
   fault: {
     reason: "bad-reply",
-    detail: { message: `Expected ${expected} but the environment returned ${show(came)}.` },
+    detail: { message: `Expected ${expected} but the environment returned ${came}.` },
   },
 });
+
+const bad = (expected: string, came: unknown) => badReply(expected, emptyClassOf(came) ?? show(came));
 
 /** Messages that the assistant reads; a text: what is wrong with them. */
 function readMessages(value: unknown): readonly ChatMessage[] | string {
@@ -28,12 +31,11 @@ function readMessages(value: unknown): readonly ChatMessage[] | string {
   return value as ChatMessage[];
 }
 
-/** A copy as JSON holds it, which whoever gave the value cannot change; throws where JSON cannot hold it. */
-export const plainData = (value: unknown): unknown => JSON.parse(JSON.stringify(value) ?? "null");
-
-const isDetail = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+const isDetail = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && emptyClassOf(value) === null;
 
 function readReply(returned: unknown, before: unknown): Checked {
+  if (emptyClassOf(returned) !== null) return bad("a reply in plain data", returned);
   const isReply = typeof returned === "object" && returned !== null && !Array.isArray(returned);
   const given = (isReply ? returned : { messages: returned }) as Record<string, unknown>;
   const unknown = Object.keys(given).find((name) => !FIELDS.has(name));
@@ -43,20 +45,21 @@ function readReply(returned: unknown, before: unknown): Checked {
   const { reward = 0, detail = {} } = given;
   if (typeof reward !== "number" || !Number.isFinite(reward)) return bad("a finite number as reward", reward);
   if (!isDetail(detail)) return bad("an object as detail", detail);
-  const state = Object.hasOwn(given, "state") ? given.state : before;
-  const kept = plainData({ messages, state, detail }) as Pick<CheckedReply, "messages" | "state" | "detail">;
+  // The next turn would be told of another state; what is logged alone may lose what JSON has not.
+  const { state } = plainData({ state: Object.hasOwn(given, "state") ? given.state : before }, true) as Reply;
+  const logged: unknown = JSON.parse(JSON.stringify(detail) ?? "null");
   // What has a `toJSON` may have become anything.
-  const copied = readMessages(kept.messages);
-  if (typeof copied === "string" || !isDetail(kept.detail)) return bad("plain data", kept);
-  return { ...kept, reward };
+  const copied = plainData(messages);
+  if (typeof readMessages(copied) === "string" || !isDetail(logged)) return bad("plain data", { copied, logged });
+  return { messages: copied, state, reward, detail: logged } as CheckedReply;
 }
 
 /** What a user's code returned, as a reply; anything that is none is a fault of the environment, never a judgement of the turn. */
 export function toReply(returned: unknown, before: unknown): Checked {
   try {
     return readReply(returned, before);
-  } catch {
-    // A circle, a BigInt, or a getter or proxy that throws.
-    return bad("plain data, as JSON can hold it,", returned);
+  } catch (error) {
+    // Or a circle, a BigInt, or a getter or proxy that throws.
+    return badReply("plain data, as JSON can hold it,", lostBy(error) ?? show(returned));
   }
 }

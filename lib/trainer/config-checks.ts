@@ -1,8 +1,9 @@
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
 import { ALGORITHMS } from "./algorithms.js";
-import type { ResolvedConfig } from "./config.js";
-import { wasCode } from "./run-folder.js";
+import type { ResolvedConfig, TrainConfig } from "./config.js";
+import { recorded, wasCode } from "./run-folder.js";
 
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
@@ -27,12 +28,45 @@ function checkKept({ environment, reward }: ResolvedConfig): void {
   if (verifiers.some(wasCode)) fail(`"reward" ${again}`);
 }
 
+/** Settings of a run that may be code, and what is given to go on without what it had. */
+const AGAIN = { environment: "null to go on without it", reward: "another to go on with" } as const;
+
+/**
+ * Who answers the model and who judges it: a run that goes on by settings that leave them out would silently have others.
+ *
+ * @param began settings that the run's folder has
+ */
+export function checkGivenAgain(
+  given: Pick<TrainConfig, keyof typeof AGAIN>,
+  config: ResolvedConfig,
+  began: Readonly<Record<string, unknown>>,
+): void {
+  for (const name of ["environment", "reward"] as const) {
+    const had = began[name];
+    // Earlier versions had no such setting.
+    if (given[name] !== undefined || had === undefined) continue;
+    if (JSON.stringify({ had }) === recorded({ had: config[name] })) continue;
+    fail(`"${name}" of this run was ${show(had)}, and is not given: give it again, or ${AGAIN[name]}.`);
+  }
+}
+
 function checkEnvironment({ environment, reward }: ResolvedConfig): void {
   if (!asksEnvironment(reward)) return;
   if (environment === null) fail('"reward" is what an environment gives, but "environment" names none.');
   if (Object(environment).type === "tools") {
     fail('"reward" is what an environment gives, but tools give none: name a verifier of the answer.');
   }
+}
+
+/** Each update of a pass needs a sequence of its own. */
+function checkMinibatches({ algorithm, rollout, sft, update }: ResolvedConfig): void {
+  const traces = ALGORITHMS[algorithm]!.learnsFrom === "traces";
+  // A conversation may have any number of turns, of which each may be a sequence.
+  if (traces && sft.turns === "all") return;
+  const most = traces ? rollout.prompts : rollout.prompts * rollout.count;
+  if (update.minibatches <= most) return;
+  const what = traces ? 'traces ("rollout.prompts")' : 'completions ("rollout.prompts" times "rollout.count")';
+  fail(`"update.minibatches" is ${update.minibatches}, but a step has only ${most} ${what}.`);
 }
 
 /** Settings that are each right and together wrong: ERR_RLSD_CONFIG. */
@@ -47,6 +81,7 @@ export function checkTogether(config: ResolvedConfig): void {
       `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
     );
   }
+  checkMinibatches(config);
   const tooLarge = evaluation.passAt.find((k) => evaluation.samples > 0 && k > evaluation.samples);
   if (tooLarge !== undefined) {
     fail(`"eval.passAt" has ${tooLarge}, but "eval.samples" draws only ${evaluation.samples} completions.`);

@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import { dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
-import { isFilePath } from "../verifiers/module.js";
+import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
 import { kindOf } from "./data/read-rows.js";
 

@@ -6,6 +6,7 @@ import type { VerifierSpec } from "../verifiers/registry.js";
 import type { Verifier } from "../verifiers/verifier.js";
 import { ALGORITHMS, DIVERGENCES } from "./algorithms.js";
 import { checkTogether } from "./config-checks.js";
+import { checkNeeded } from "./given-checks.js";
 import {
   anything,
   type Field,
@@ -279,6 +280,7 @@ export type ResolvedConfig = Settings<typeof trainSchema>;
 export function resolveConfig(given: TrainConfig | Readonly<Record<string, unknown>>): ResolvedConfig {
   const config = resolveSettings(trainSchema, given) as ResolvedConfig;
   checkTogether(config);
+  checkNeeded(given);
   const { check, source } = ALGORITHMS[config.algorithm]!;
   check(config);
   if (source === undefined || config.privileged.source !== "auto") return config;

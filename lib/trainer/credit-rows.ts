@@ -7,6 +7,7 @@ import type { ResolvedConfig } from "./config.js";
 import type { Talk } from "./conversation.js";
 import { completionsOf, finishOf } from "./data/completions.js";
 import { loadDataset, settleProblems } from "./data/dataset.js";
+import type { Row } from "./data/read-rows.js";
 import { prompted, type TextParts } from "./prepare.js";
 import type { Prompted, Rollout } from "./rollout.js";
 import { offering } from "./talk.js";
@@ -36,6 +37,18 @@ function drawn(given: string, finish: Rollout["finish"], tokenizer: Tokenizer, e
   return { tokenIds, text: given.endsWith(end) ? given.slice(0, given.length - end.length) : given };
 }
 
+/**
+ * The tokens that a row says its completion was drawn as, where they are that text to this tokenizer: a text alone may be
+ * written in other tokens, and of a conversation that was cut does not tell whether its last turn had ended.
+ */
+function namedTokens({ tokenIds, completions }: Row, given: string, tokenizer: Tokenizer): Drawn | undefined {
+  if (completions !== undefined || !Array.isArray(tokenIds)) return undefined;
+  const known = (id: unknown) => Number.isSafeInteger(id) && Number(id) >= 0 && Number(id) < tokenizer.size;
+  if (!tokenIds.every(known)) return undefined;
+  const same = tokenizer.decode(tokenIds, { skipSpecialTokens: true }) === given;
+  return same ? { tokenIds: Int32Array.from(tokenIds), text: given } : undefined;
+}
+
 /** The completions of a group's rows as if they had been drawn. */
 function toRollouts(prompts: readonly Prompted[], group: number, tokenizer: Tokenizer, policy: Policy): Rollout[] {
   const ends = policy.endTokenIds ?? [];
@@ -44,7 +57,7 @@ function toRollouts(prompts: readonly Prompted[], group: number, tokenizer: Toke
     const { row, id, where } = prompt.example;
     const finish = finishOf(row);
     return completionsOf(row).map((given): Rollout => {
-      const { tokenIds, text } = drawn(given, finish, tokenizer, ends);
+      const { tokenIds, text } = namedTokens(row, given, tokenizer) ?? drawn(given, finish, tokenizer, ends);
       if (tokenIds.length === 0) throw new RlsdError("ERR_RLSD_DATA", `${where}: a completion has no tokens.`);
       const length = prompt.ids.length + tokenIds.length;
       if (length > policy.maxLength) {

@@ -5,6 +5,7 @@ import { merge } from "./config-file.js";
 import { complete, type Talk } from "./conversation.js";
 import { withSystem } from "./data/dataset.js";
 import { giveUpAll, releasing } from "./durable.js";
+import { checkNeeded } from "./given-checks.js";
 import { loadPrompts, prompted, type TextParts } from "./prepare.js";
 import { hashSeed } from "./random.js";
 import { loadAsked, type ModelSource, withModel } from "./resolve-model.js";
@@ -52,6 +53,7 @@ export const disposeAsked = ({ policy, talk }: Asked): Promise<void> =>
 export async function openAsked(directory: string, given: AskSettings = {}, source: ModelSource = {}): Promise<Asked> {
   return withModel(directory, source, async (found) => {
     const own = partOf(askSchema, found.settings) as Record<string, unknown>;
+    checkNeeded(merge(own, given));
     // Its model is asked without it.
     if (!isStored(own.environment)) own.environment = null;
     const settings = resolveSettings(askSchema, merge(own, given));

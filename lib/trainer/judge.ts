@@ -98,7 +98,7 @@ export async function judge(
     const fault = rollout.conversation?.fault;
     // Nobody can judge half a conversation, and the environment is asked again.
     if (fault !== undefined)
-      return { reward: null, reason: `environment: ${fault.reason}`, detail: { ...fault.detail } };
+      return { reward: null, reason: `${OF_ENVIRONMENT}${fault.reason}`, detail: { ...fault.detail } };
     const known = o.journal?.find(o.occasion, rollout);
     if (known !== undefined) return known;
     const verdict = await judgeOne(verifier, rollout, o.signal);
@@ -114,15 +114,28 @@ export async function judge(
   return Promise.all(rollouts.map(counted));
 }
 
-/** What the verifier said instead of a reward, in one line. */
+/** Begins the reason of a conversation whose environment failed. */
+const OF_ENVIRONMENT = "environment: ";
+
+/** What was said instead of a reward, in one line. */
 function refused({ reason = "no reason given", detail }: Judged): string {
   if (typeof detail.message === "string") return `${reason}: ${detail.message.split("\n")[0]!.replace(/\.$/, "")}`;
   return Object.keys(detail).length === 0 ? reason : `${reason} ${JSON.stringify(detail).slice(0, 200)}`;
 }
 
+/** Whose fault it is that nothing was judged. */
+function whyUnjudged(verdicts: readonly Judged[], where: string): string {
+  const all = verdicts.length;
+  const failed = verdicts.filter(({ reason }) => reason?.startsWith(OF_ENVIRONMENT)).length;
+  if (failed === 0) return `The verifier judged none of the ${all} completions of ${where}.`;
+  if (failed === all) return `The environment failed in all ${all} conversations of ${where}, so that none was judged.`;
+  const others = `the verifier judged none of the other ${all - failed}`;
+  return `The environment failed in ${failed} of the ${all} conversations of ${where}, and ${others}.`;
+}
+
 /**
  * Without one verdict there is nothing to learn or to count, nor will there be the next time: better said than gone on with.
- * The verifier was at fault, so what it said is no verdict to remember: `forget` sees to that it is asked again.
+ * Verifier or environment was at fault, so what it said is no verdict to remember: `forget` sees to that it is asked again.
  */
 export async function requireVerdicts(
   verdicts: readonly Judged[],
@@ -133,6 +146,6 @@ export async function requireVerdicts(
   await forget();
   throw new RlsdError(
     "ERR_RLSD_UNJUDGED",
-    `The verifier judged none of the ${verdicts.length} completions of ${where}. The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume.`,
+    `${whyUnjudged(verdicts, where)} The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume.`,
   );
 }

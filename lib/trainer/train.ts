@@ -10,6 +10,7 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { checkGivenAgain } from "./config-checks.js";
 import { releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
@@ -155,7 +156,9 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
   const start = performance.now();
   checkHooks(hooks);
   const began = hooks.resume === undefined ? undefined : (await readRunConfig(hooks.resume)).config;
-  const config = await settleConfig(resolveConfig(settings), began);
+  const resolved = resolveConfig(settings);
+  if (began !== undefined) checkGivenAgain(settings, resolved, began);
+  const config = await settleConfig(resolved, began);
   if (hooks.resume !== undefined) {
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);

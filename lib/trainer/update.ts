@@ -76,9 +76,11 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
   };
 }
 
-/** The rows of one update, in their own order, so that completions of a prompt lie side by side. */
-const minibatch = (rows: readonly LossRow[], order: Int32Array, start: number, size: number): LossRow[] =>
-  Array.from(order.slice(start, start + size).sort(), (i) => rows[i]!);
+/** The rows of one update of a pass, in their own order, so that completions of a prompt lie side by side. */
+function minibatch(rows: readonly LossRow[], order: Int32Array, at: number, updates: number): LossRow[] {
+  const edge = (i: number) => Math.floor((i * rows.length) / updates);
+  return Array.from(order.slice(edge(at), edge(at + 1)).sort(), (i) => rows[i]!);
+}
 
 const pushes = ({ advantage, tokenAdvantages }: LossRow): boolean =>
   tokenAdvantages === undefined ? advantage !== 0 : tokenAdvantages.some((one) => one !== 0);
@@ -155,9 +157,9 @@ export async function update(policy: Policy, rows: readonly LossRow[], o: Update
   const { weightDecay, betas, eps, maxGradientNorm } = config.optimizer;
   for (let epoch = 0; epoch < epochs; epoch++) {
     const order = permutation(rows.length, hashSeed(config.seed, "minibatches", step, epoch));
-    const size = Math.ceil(rows.length / minibatches);
-    for (let start = 0; start < rows.length; start += size) {
-      if (!(await gradient(policy, minibatch(rows, order, start, size), o, told))) continue;
+    const updates = Math.min(minibatches, rows.length);
+    for (let i = 0; i < updates; i++) {
+      if (!(await gradient(policy, minibatch(rows, order, i, updates), o, told))) continue;
       steps.push(
         await policy.step({
           learningRate: learningRateOf(step, config.steps, config.optimizer),

@@ -2,6 +2,7 @@
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Row } from "./definition.js";
+import { toVerdict } from "./function.js";
 import { withSignal } from "./signal.js";
 import { startVerifier } from "./start.js";
 import type { MadeVerifier, Sample, Verdict, Verifier } from "./verifier.js";
@@ -15,6 +16,10 @@ export interface Part {
   /** Factor of its reward; default 1. */
   readonly weight?: number | undefined;
 }
+
+/** What a part says, which may be a caller's own verifier, as a verdict. */
+const verdictOf = async (part: Verifier, sample: Sample, signal: AbortSignal): Promise<Verdict> =>
+  toVerdict(await part.verify(sample, signal));
 
 function together(parts: readonly Verifier[]): Pick<Verifier, "check" | "answerOf" | "start" | "dispose"> {
   return {
@@ -92,7 +97,7 @@ export function weightedSum(parts: readonly Part[]): MadeVerifier {
   return withSignal({
     ...together(parts.map((part) => part.verifier)),
     async verify(sample, signal) {
-      const verdicts = await Promise.all(parts.map((part) => part.verifier.verify(sample, signal)));
+      const verdicts = await Promise.all(parts.map((part) => verdictOf(part.verifier, sample, signal)));
       const detail: Record<string, unknown> = {};
       const terms: number[] = [];
       let reason: string | undefined;
@@ -119,12 +124,12 @@ export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwi
   return withSignal({
     ...together([gate, verifier]),
     async verify(sample: Sample, signal: AbortSignal): Promise<Verdict> {
-      const first = await gate.verify(sample, signal);
+      const first = await verdictOf(gate, sample, signal);
       if (first.reward === null) {
         return { reward: null, reason: `gate: ${first.reason ?? "undecided"}`, detail: { gate: first } };
       }
       if (first.reward < threshold) return { reward: otherwise, reason: "gate", detail: { gate: first } };
-      const second = await verifier.verify(sample, signal);
+      const second = await verdictOf(verifier, sample, signal);
       return { ...second, detail: { gate: first, verifier: second } };
     },
   });

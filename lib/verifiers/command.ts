@@ -27,14 +27,27 @@ const readers = {
 
 type Reply = Readonly<Record<string, unknown>>;
 
+/** A number that is none, as Python writes it where JSON has no word for it. */
+const NO_NUMBER = /([:[,]\s*)(-?(?:NaN|Infinity))(?=\s*[,}\]])/g;
+
+/** A reply whose reward is no number is one all the same: nobody waits for another. In its detail such a number is null. */
+function withoutNumber(line: string): Reply | undefined {
+  try {
+    const reply = JSON.parse(line.replace(NO_NUMBER, "$1null")) as Reply;
+    const given = /"reward"\s*:\s*(-?(?:NaN|Infinity))\b/.exec(line)?.[1];
+    return given === undefined ? reply : { ...reply, reward: Number(given) };
+  } catch {
+    return undefined;
+  }
+}
+
 /** What a line says to us; anything else that a program writes is its own business. */
 function replyIn(line: string): Reply | undefined {
   if (!line.trimStart().startsWith("{")) return undefined;
   try {
-    const value: unknown = JSON.parse(line);
-    return typeof value === "object" && value !== null ? (value as Reply) : undefined;
+    return JSON.parse(line) as Reply;
   } catch {
-    return undefined;
+    return withoutNumber(line);
   }
 }
 

@@ -35,6 +35,7 @@ export function toVerdict(returned: unknown): Verdict {
       const why = typeof reason === "string" ? { reason } : reward === null && { reason: "undecided" };
       return withDetail({ reward, ...why }, detail);
     }
+    return badVerdict(`Expected a finite number or null as "reward" but the verifier returned ${show(reward)}.`);
   }
   return badVerdict(
     `Expected a finite number, true, false, null or { reward } but the verifier returned ${show(returned)}.`,

@@ -76,16 +76,10 @@ const OPEN = "<tool_call>";
 const CLOSE = "</tool_call>";
 
 function hermes(text: string): Found | undefined {
-  const first = text.indexOf(OPEN);
-  if (first < 0) return undefined;
-  const calls: ReadCall[] = [];
-  for (let at = first; at >= 0; at = text.indexOf(OPEN, at + 1)) {
-    const start = at + OPEN.length;
-    // One that never closes ends where the next begins, or with the turn.
-    const end = Math.min(placeOf(text, CLOSE, start), placeOf(text, OPEN, start));
-    calls.push(...tagged(text.slice(start, end).trim()));
-  }
-  return { at: first, calls };
+  // One that never closes ends where the next begins, or with the turn.
+  const [before, ...parts] = text.split(OPEN);
+  if (parts.length === 0) return undefined;
+  return { at: before!.length, calls: parts.flatMap((part) => tagged(part.slice(0, placeOf(part, CLOSE)).trim())) };
 }
 
 /** Pairs of tags around calls as Python writes them: OLMo 3, LFM 2. */

@@ -1,12 +1,10 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 
-const register = pathToFileURL(join(__dirname, "../../scripts/ts-register.mjs")).href;
-const main = join(__dirname, "../../lib/cli/main.ts");
+const main = join(__dirname, "../../dist/cli/main.js");
 
-/** Arguments of node that run the command line from its sources. */
-export const cliArgs = (args: readonly string[]): string[] => ["--import", register, main, ...args];
+/** Arguments of node that run the command line as it is built. */
+export const cliArgs = (args: readonly string[]): string[] => [main, ...args];
 
 /** `rlsd ...args` in a folder. */
 export function runCli(args: readonly string[], cwd: string, env: Readonly<Record<string, string>> = {}) {

@@ -58,8 +58,13 @@ async function build(cxx: string, name: string, inputs: readonly string[], args:
   return output;
 }
 
-/** librlsd_cpu.so, the CPU backend as other languages load it. Built once and kept until a source changes. */
-export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []): Promise<string> {
+/**
+ * librlsd_cpu.so, the CPU backend as other languages load it: that which RLSD_TEST_CPU_LIBRARY names (as CMake builds it), or
+ * one that is built once and kept until a source changes.
+ */
+export async function cpuLibrary(cxx: string): Promise<string> {
+  const given = process.env.RLSD_TEST_CPU_LIBRARY;
+  if (given !== undefined) return given;
   const lists = JSON.parse(readFileSync(join(root, "csrc/sources.json"), "utf8")) as Record<string, string[]>;
   const includes = headers();
   const objects: string[] = [];
@@ -67,13 +72,13 @@ export async function cpuLibrary(cxx: string, extraFlags: readonly string[] = []
   const worker = async (): Promise<void> => {
     for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
       const path = join(root, source);
-      const args = [...flags, ...extraFlags, `-I${root}/csrc`, `-I${root}/csrc/include`, "-c", path];
+      const args = [...flags, `-I${root}/csrc`, `-I${root}/csrc/include`, "-c", path];
       objects.push(await build(cxx, `${source.replaceAll("/", "-")}.o`, [...includes, path], args));
     }
   };
   await Promise.all([worker(), worker()]);
   objects.sort();
-  return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...extraFlags, ...objects, "-ldl", "-lpthread"]);
+  return await build(cxx, "librlsd_cpu.so", [], ["-shared", ...objects, "-ldl", "-lpthread"]);
 }
 
 const EMULATION = [

@@ -2,11 +2,13 @@
 import { expectTypeOf } from "expect-type";
 import {
   backendInfo,
+  createEnvironment,
   creditMixAt,
   type DevicePolicyResult,
   distillLoss,
   type dryRun,
   type EnginePolicy,
+  type EnvironmentSetting,
   groupAdvantages,
   grpo,
   type NewModelConfig,
@@ -25,6 +27,7 @@ import {
   type Scores,
   type Stats,
   type Tensor,
+  type Tools,
   type TrainBatch,
   type TrainConfig,
   tensor,
@@ -33,6 +36,7 @@ import {
 } from "../../lib/index.js";
 
 declare const batch: PolicyBatch;
+declare const either: boolean;
 declare const teacher: Scores;
 
 expectTypeOf(policyLoss(batch, grpo())).resolves.toEqualTypeOf<PolicyResult>();
@@ -110,6 +114,34 @@ train({ rollout: { cout: 4 } });
 train({ reward: () => "right" });
 expectTypeOf([sampling, fresh]).toBeArray();
 
+// An environment's options are known, and absent ones may be undefined.
+declare const tools: Tools;
+declare const deadlineMs: number | undefined;
+createEnvironment({
+  type: "module",
+  path: "./game.mjs",
+  export: "play",
+  options: { size: 3 },
+  deadlineMs,
+  memoryMb: 256,
+});
+createEnvironment({ type: "tools", path: "./tools.mjs", maxCharacters: 100, workers: 2, options: undefined });
+createEnvironment({ type: "tools", tools, maxCharacters: undefined, deadlineMs });
+const environment: EnvironmentSetting = either ? { type: "tools", tools } : { type: "module", path: "./game.mjs" };
+train({ ...settings, environment });
+// @ts-expect-error no such option
+createEnvironment({ type: "module", path: "./game.mjs", deadline: 100 });
+// @ts-expect-error no such option
+train({ environment: { type: "tools", path: "./tools.mjs", maxCharacter: 100 } });
+// @ts-expect-error an option of tools
+createEnvironment({ type: "module", path: "./game.mjs", maxCharacters: 100 });
+// @ts-expect-error tools of this process have no workers
+createEnvironment({ type: "tools", tools, workers: 2 });
+// @ts-expect-error tools, or the module that exports them
+createEnvironment({ type: "tools", tools, path: "./tools.mjs" });
+// @ts-expect-error there is none of that type
+createEnvironment({ type: "game", path: "./game.mjs" });
+
 // A view is of one kind, whole distributions are what some calls compare, and what a call does not compute is not written.
 const both = { logits: t, hidden: t, head: t };
 const capped = { logProbs: new Float32Array(1), vocabSize: 3 };
@@ -129,7 +161,6 @@ tensor(new Uint16Array(2), [2]);
 // @ts-expect-error 0 or 1
 groupAdvantages([1, 0], [0, 0], { ddof: 2 });
 expectTypeOf([mixed, sized]).toBeArray();
-declare const either: boolean;
 const conditional = either ? { logits: t } : { logProbs: new Float32Array(1) };
 policyLossSync({ ...batch, student: conditional }, grpo());
 expectTypeOf(tensor(t.data, t.shape, t.dtype)).toEqualTypeOf<Tensor>();

@@ -2,9 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createVerifier, listVerifiers } from "../../lib/verifiers/registry.js";
 import { editDistance, normalizeText } from "../../lib/verifiers/text.js";
-import { check, ensureBuilt, reward, root, sample } from "./support.js";
-
-beforeAll(ensureBuilt);
+import { check, reward, root, sample } from "./support.js";
 
 describe("choice", () => {
   test.each([

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { readConfigFile } from "../../lib/trainer/config-file.js";
 import { createVerifier, type WorkerVerifier } from "../../lib/verifiers/registry.js";
-import { ensureBuilt, fixture, hasEnded, isAlive, never, root, sample, until } from "./support.js";
+import { fixture, hasEnded, isAlive, never, root, sample, until } from "./support.js";
 
 const PROGRAM = fixture("grade.py");
 const made: WorkerVerifier[] = [];
@@ -20,7 +20,6 @@ function program(o: Record<string, unknown> = {}, ...args: string[]): WorkerVeri
 const ask = (verifier: WorkerVerifier, completion: string, id = completion) =>
   verifier.verify(sample(completion, { answer: "right", large: 2n ** 60n }, { id }), never);
 
-beforeAll(ensureBuilt);
 afterEach(() => Promise.all(made.splice(0).map((verifier) => verifier.dispose?.())));
 
 test("a program judges its samples one after another, whatever else it writes", async () => {
@@ -45,6 +44,19 @@ test("a line without the sample's id is no verdict", async () => {
     detail: { message: expect.stringContaining('"id"') },
   });
   expect((await ask(verifier, "right")).reward).toBe(1);
+});
+
+test("numbers that are none, as Python writes them, keep nobody waiting", async () => {
+  const verifier = program();
+  expect(await ask(verifier, "nan")).toMatchObject({
+    reward: null,
+    reason: "bad-verdict",
+    detail: { message: expect.stringMatching(/as "reward" but the verifier returned NaN/) },
+  });
+  expect(await ask(verifier, "nan in detail")).toMatchObject({
+    reward: 0,
+    detail: { scores: [null, 1], said: "x: NaN" },
+  });
 });
 
 test("what loads long says when it is ready, and its deadline is for samples alone", async () => {

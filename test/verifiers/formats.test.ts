@@ -1,6 +1,6 @@
 import { createVerifier, type VerifierSpec } from "../../lib/verifiers/registry.js";
 import type { Verdict, Verifier } from "../../lib/verifiers/verifier.js";
-import { ensureBuilt, never, sample } from "./support.js";
+import { never, sample } from "./support.js";
 
 const made = new Map<string, Verifier>();
 
@@ -15,7 +15,6 @@ const judge = (spec: VerifierSpec, completion: string, row: Record<string, unkno
   verifier(spec).verify(sample(completion, row), never);
 const reward = async (...call: Parameters<typeof judge>) => (await judge(...call)).reward;
 
-beforeAll(ensureBuilt);
 afterAll(() => Promise.all([...made.values()].map((one) => one.dispose?.())));
 
 describe("schema", () => {

@@ -1,15 +1,17 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import { killGroup } from "../../lib/verifiers/kill-group.js";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict } from "../../lib/verifiers/verifier.js";
+import { workerModule } from "../../lib/verifiers/worker-process.js";
 import {
   DEADLINE,
   disposeMade,
-  ensureBuilt,
   fixture,
   harness,
   hasEnded,
@@ -36,7 +38,6 @@ function children(): number[] {
     .map(Number);
 }
 
-beforeAll(ensureBuilt);
 afterEach(disposeMade);
 
 test("judges in a worker what it would judge here", async () => {
@@ -193,14 +194,14 @@ test("after dispose nothing runs and a call is refused", async () => {
 /** Open file descriptors of this process. */
 const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0);
 
-test("ten thousand failing samples leave no process and no descriptor behind", async () => {
+test("thousands of failing samples leave no process and no descriptor behind", async () => {
   const before = [children().length, descriptors()];
   const verifier = harness({ workers: 2 });
   const kinds = ["throw", "nonsense", "nan", "deep"];
   const row = { answer: "good" };
-  const count = 10_000;
+  const count = 4000;
   const said = (i: number) =>
-    i % 2500 === 500 ? "hang" : i % 1000 === 250 ? "exit" : i % 2 ? "good" : kinds[(i / 2) % 4]!;
+    i % 1000 === 500 ? "hang" : i % 400 === 50 ? "exit" : i % 2 ? "good" : kinds[(i / 2) % 4]!;
   const all = Array.from({ length: count }, (_, i) => verifier.verify(sample(said(i), row), never));
   const verdicts = await Promise.all(all);
   const rewards = (value: number | null) => verdicts.filter(({ reward }) => reward === value).length;
@@ -232,4 +233,29 @@ test("a worker in an endless loop does not outlive the thread that started it", 
   expect(isAlive(pid)).toBe(true);
   await thread.terminate();
   await until(() => hasEnded(pid));
+});
+
+test("a worker whose verdict nobody hears any more ends with all that it started", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-"));
+  const [pidFile, goFile] = [join(folder, "pid"), join(folder, "go")];
+  // What ties it to its parent stays open, so that nothing else ends it; it takes no notice of events until it has its verdict.
+  const worker = fork(fileURLToPath(workerModule("verifiers", "worker")), [], {
+    detached: true,
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "ignore", "ipc", "pipe"],
+  });
+  worker.send({ kind: "start", spec: { type: "module", path: MISBEHAVE } });
+  worker.send({ kind: "judge", id: 0, sample: sample("spawn and wait", { pidFile, goFile }) });
+  await until(() => existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "");
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  expect([isAlive(worker.pid!), isAlive(pid)]).toEqual([true, true]);
+  worker.disconnect();
+  writeFileSync(goFile, "");
+  try {
+    await until(() => hasEnded(worker.pid!), 10_000);
+    await until(() => hasEnded(pid), 10_000);
+  } finally {
+    killGroup(worker.pid!);
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -1,7 +1,5 @@
 import { bestAssignment, boxIou, spanIou } from "../../lib/verifiers/iou.js";
-import { check, ensureBuilt, reward } from "./support.js";
-
-beforeAll(ensureBuilt);
+import { check, reward } from "./support.js";
 
 describe("box-iou", () => {
   test("is intersection over union", () => {

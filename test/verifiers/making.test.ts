@@ -1,6 +1,6 @@
 import { gated, weightedSum } from "../../lib/verifiers/combine.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../../lib/verifiers/registry.js";
-import type { Sample } from "../../lib/verifiers/verifier.js";
+import type { Sample, Verifier } from "../../lib/verifiers/verifier.js";
 import { check, judge, never, sample } from "./support.js";
 
 describe("combinators", () => {
@@ -64,6 +64,25 @@ describe("combinators", () => {
     expect(await judge(two, "7", {})).toMatchObject({ reward: null, reason: "numeric: gold" });
   });
 
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, "1", undefined])(
+    "a part of the caller's own that gives %p has not judged, and opens no gate",
+    async (reward) => {
+      const own = { verify: async () => ({ reward }) } as unknown as Verifier;
+      const said = expect.stringContaining(`"reward" but the verifier returned`);
+      const bad = { reward: null, reason: "bad-verdict", detail: { message: said } };
+      const sum = createVerifier({ type: "sum", parts: [{ verifier: own, name: "own" }, { verifier: "numeric" }] });
+      expect(await sum.verify(sample("7", { answer: 7 }))).toMatchObject({
+        reward: null,
+        reason: "own: bad-verdict",
+        detail: { own: bad, numeric: { reward: 1 } },
+      });
+      const asked = jest.fn(() => 1);
+      const gate = createVerifier({ type: "gate", gate: own, verifier: asked });
+      expect(await gate.verify(sample("7"))).toMatchObject({ reward: null, reason: "gate: bad-verdict" });
+      expect(asked).not.toHaveBeenCalled();
+    },
+  );
+
   test("a gate asks the second verifier only where the first is satisfied", async () => {
     const asked: string[] = [];
     const second = createVerifier(({ completion }: Sample) => {
@@ -94,7 +113,14 @@ describe("a function of the user's", () => {
     [() => null, { reward: null, reason: "undecided" }],
     [async () => ({ reward: 2, detail: { why: "so" } }), { reward: 2, detail: { why: "so" } }],
     [() => ({ reward: 1, detail: { count: 1n } }), { reward: null, reason: "bad-verdict" }],
-    [() => Number.NaN, { reward: null, reason: "bad-verdict" }],
+    [
+      () => Number.NaN,
+      { reward: null, reason: "bad-verdict", detail: { message: expect.stringMatching(/returned NaN/) } },
+    ],
+    [
+      () => ({ reward: -Infinity }),
+      { reward: null, reason: "bad-verdict", detail: { message: expect.stringMatching(/as "reward".* -Infinity\.$/) } },
+    ],
     [
       () => {
         throw new Error("oh");

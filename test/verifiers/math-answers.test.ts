@@ -1,11 +1,10 @@
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verifier } from "../../lib/verifiers/verifier.js";
-import { ensureBuilt, never, sample } from "./support.js";
+import { never, sample } from "./support.js";
 
 let math: Verifier;
 
 beforeAll(async () => {
-  await ensureBuilt();
   math = createVerifier({ type: "math", workers: 1 });
 });
 afterAll(() => math.dispose?.());

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict, Verifier } from "../../lib/verifiers/verifier.js";
-import { ensureBuilt, never, root, sample } from "./support.js";
+import { never, root, sample } from "./support.js";
 
 interface Case {
   readonly id: string;
@@ -26,7 +26,6 @@ const judge = (answer: unknown, completion: string, verifier: Verifier = plain):
   verifier.verify(sample(completion, { answer }), never);
 
 beforeAll(async () => {
-  await ensureBuilt();
   plain = math();
 });
 afterAll(() => Promise.all(made.map((verifier) => verifier.dispose?.())));

@@ -5,7 +5,7 @@ import { Writable } from "node:stream";
 import { Command } from "commander";
 import { EXIT, exitCodeOf } from "../../lib/cli/command.js";
 import { registerScore, runScore, type ScoreOptions } from "../../lib/cli/score.js";
-import { ensureBuilt, fixture } from "./support.js";
+import { fixture } from "./support.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-score-"));
 let files = 0;
@@ -38,7 +38,6 @@ const rows = [
   { id: "b", gold: "\\frac12", completion: "The answer is 0.5." },
 ];
 
-beforeAll(ensureBuilt);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 test("the summary gives the mean reward over every completion", async () => {

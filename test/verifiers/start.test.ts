@@ -3,9 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import { startVerifier } from "../../lib/verifiers/start.js";
-import { disposeMade, ensureBuilt, fixture, harness, never, sample, until } from "./support.js";
+import { disposeMade, fixture, harness, never, sample, until } from "./support.js";
 
-beforeAll(ensureBuilt);
 afterEach(disposeMade);
 
 describe("a verifier that cannot start is an error, not a reward", () => {
@@ -36,6 +35,17 @@ describe("a verifier that cannot start is an error, not a reward", () => {
         message: `The module ${path} could not be loaded: ${why}`,
       });
     }
+  });
+
+  test("a module that its options break says where", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "options.mjs");
+    writeFileSync(path, "export const verify = (options) => options.of.nothing;");
+    await expect(harness({ path, options: {} }).start?.()).rejects.toMatchObject({
+      code: "ERR_RLSD_VERIFIER_MODULE",
+      message: expect.stringMatching(
+        /^"verify" of .*, called with its options, threw TypeError: .*options\.mjs:1:\d+\)\.$/,
+      ),
+    });
   });
 
   test("a worker that dies before it is ready, after three attempts", async () => {

@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createVerifier, type VerifierSpec, type WorkerVerifier } from "../../lib/verifiers/registry.js";
 import type { Sample, Verdict } from "../../lib/verifiers/verifier.js";
@@ -49,41 +48,6 @@ export async function judge(
 
 export const reward = async (...call: Parameters<typeof judge>) => (await judge(...call)).reward;
 export const check = (spec: VerifierSpec, row: Record<string, unknown>) => () => createVerifier(spec).check?.(row);
-
-const sources = ["verifiers", "verifiers/math", "."].flatMap((dir) => {
-  const folder = join(root, "lib", dir);
-  return existsSync(folder)
-    ? readdirSync(folder)
-        .filter((name) => name.endsWith(".ts"))
-        .map((name) => join(dir, name))
-    : [];
-});
-
-function stale(): boolean {
-  return sources.some((name) => {
-    const built = join(root, "dist", name.replace(/\.ts$/, ".js"));
-    return !existsSync(built) || statSync(built).mtimeMs < statSync(join(root, "lib", name)).mtimeMs;
-  });
-}
-
-/** Workers run built code: builds it when a source is newer. Test files of one run take turns. */
-export async function ensureBuilt(): Promise<void> {
-  const lock = join(root, "node_modules", ".rlsd-test-build");
-  for (let waited = 0; stale() && waited < 60_000; waited += 50) {
-    try {
-      closeSync(openSync(lock, "wx"));
-    } catch {
-      if (existsSync(lock) && Date.now() - statSync(lock).mtimeMs > 60_000) rmSync(lock, { force: true });
-      await new Promise((tick) => setTimeout(tick, 50));
-      continue;
-    }
-    try {
-      execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], { stdio: "pipe" });
-    } finally {
-      rmSync(lock, { force: true });
-    }
-  }
-}
 
 export function isAlive(pid: number): boolean {
   try {

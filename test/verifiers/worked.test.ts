@@ -1,7 +1,6 @@
 import { createVerifier } from "../../lib/verifiers/registry.js";
-import { check, disposeMade, ensureBuilt, judge, reward, sample } from "./support.js";
+import { check, disposeMade, judge, reward, sample } from "./support.js";
 
-beforeAll(ensureBuilt);
 afterAll(disposeMade);
 
 describe("a right answer that is a worked solution", () => {
