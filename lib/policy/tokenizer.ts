@@ -40,6 +40,14 @@ export function parseTokenizerFile(text: string, file: string): Record<string, u
 
 type Fields = Readonly<Record<string, unknown>>;
 
+interface Added {
+  readonly id: number;
+  readonly content: string;
+  readonly special?: boolean;
+}
+
+const addedIn = (json: Fields) => (Array.isArray(json.added_tokens) ? (json.added_tokens as readonly Added[]) : []);
+
 function build(json: Fields, config: Fields, file: string): Library {
   const { unk_token } = (json.model ?? {}) as Fields;
   try {
@@ -54,11 +62,12 @@ function build(json: Fields, config: Fields, file: string): Library {
 
 /** Ids of special tokens: of those that the tokenizer has as such, and those that its configuration adds. */
 function specialIds(json: Fields, config: Fields, library: Library): Set<number> {
-  const added = json.added_tokens as readonly { readonly id: number; readonly special?: boolean }[];
   const more = Array.isArray(config.additional_special_tokens) ? config.additional_special_tokens : [];
   const named = more.map((token: unknown) => (typeof token === "string" ? library.token_to_id(token) : undefined));
   return new Set([
-    ...added.filter(({ special }) => special).map(({ id }) => id),
+    ...addedIn(json)
+      .filter(({ special }) => special)
+      .map(({ id }) => id),
     ...named.filter((id) => id !== undefined),
   ]);
 }
@@ -83,13 +92,12 @@ function checkIds(ids: unknown): void {
   if (!isList) throw invalid("an array of token ids", "ids", ids);
 }
 
-/**
- * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
- * `file` is what errors call it.
- */
-export function createTokenizer(json: string, config = "{}", file = "tokenizer.json"): Tokenizer {
+/** `vocabSize`: of the model that reads the ids; an added token beyond it is no token, and its text one like any other. */
+function make(json: string, config: string, file: string, vocabSize: number): Tokenizer {
   const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
-  const parsed = parseTokenizerFile(json, file);
+  const whole = parseTokenizerFile(json, file);
+  const added_tokens = addedIn(whole).filter(({ id }) => id < vocabSize);
+  const parsed = { ...whole, ...(added_tokens.length < addedIn(whole).length && { added_tokens }) };
   const library = build(parsed, settings, file);
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
@@ -131,37 +139,59 @@ export function createTokenizer(json: string, config = "{}", file = "tokenizer.j
   });
 }
 
+/**
+ * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
+ * `file` is what errors call it.
+ */
+export const createTokenizer = (json: string, config = "{}", file = "tokenizer.json"): Tokenizer =>
+  make(json, config, file, Number.POSITIVE_INFINITY);
+
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
 
 /** Tokenizers in use, by what their files hold: one takes seconds and a hundred megabytes, and a run has several policies. */
 const inUse = new Map<string, WeakRef<Tokenizer>>();
 
-/** The tokenizer in the small files of a model; `directory` is where errors say it is. */
-export function tokenizerIn(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer | undefined {
-  const json = files.get("tokenizer.json");
+type Files = ReadonlyMap<string, Uint8Array>;
+
+const [JSON_FILE, CONFIG_FILE] = ["tokenizer.json", "tokenizer_config.json"];
+
+/**
+ * The tokenizer in the small files of a model of `vocabSize`, whose added tokens beyond that are plain text: Gemma 3's has one
+ * for images, and its smallest model none. `directory` is where errors say the files are.
+ */
+export function tokenizerIn(files: Files, directory: string, vocabSize: number): Tokenizer | undefined {
+  const json = files.get(JSON_FILE);
   if (json === undefined) return undefined;
-  const config = files.get("tokenizer_config.json");
-  const key = [json, config ?? ""].map((content) => createHash("sha256").update(content).digest("hex")).join();
+  const config = files.get(CONFIG_FILE);
+  const digest = (content: Uint8Array | string) => createHash("sha256").update(content).digest("hex");
+  const key = [digest(json), digest(config ?? ""), vocabSize].join();
   const found = inUse.get(key)?.deref();
   if (found !== undefined) return found;
-  const made = createTokenizer(text(json), config && text(config), join(directory, "tokenizer.json"));
+  const made = make(text(json), config ? text(config) : "{}", join(directory, JSON_FILE), vocabSize);
   inUse.set(key, new WeakRef(made));
   return made;
 }
 
 /** As tokenizerIn, where there must be one. */
-export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer {
-  const tokenizer = tokenizerIn(files, directory);
+export function requireTokenizer(files: Files, directory: string, vocabSize: number): Tokenizer {
+  const tokenizer = tokenizerIn(files, directory, vocabSize);
   if (tokenizer !== undefined) return tokenizer;
   throw new RlsdError(
     "ERR_RLSD_TOKENIZER",
-    `${join(directory, "tokenizer.json")} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
+    `${join(directory, JSON_FILE)} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
       "formats are converted by AutoTokenizer.from_pretrained(...).save_pretrained(...)",
   );
+}
+
+/** Added tokens that a model of `vocabSize` does not have, with their ids. */
+export function tokensBeyond(files: Files, directory: string, vocabSize: number): readonly Added[] {
+  const json = files.get(JSON_FILE);
+  if (json === undefined) return [];
+  return addedIn(parseTokenizerFile(text(json), join(directory, JSON_FILE))).filter(({ id }) => id >= vocabSize);
 }
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */
 export async function loadTokenizer(model: string): Promise<Tokenizer> {
   const directory = locatedFolder(checkPath(model, "model"));
-  return requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);
+  return requireTokenizer(await readFiles(directory, [JSON_FILE, CONFIG_FILE]), directory, Number.POSITIVE_INFINITY);
 }
