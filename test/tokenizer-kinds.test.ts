@@ -64,6 +64,23 @@ describe("a pre-tokenizer reads Unicode as the library that makes vocabularies",
     expect([...one.encode(" a")]).toEqual(bytesOf(" a"));
   });
 
+  test("a word has the same ids however often, however long, and beside whatever", () => {
+    const one = createTokenizer(made({ pre_tokenizer: BYTE_LEVEL, merges: [["a", "a"]], added: ["<a>"] }));
+    const long = "a".repeat(99);
+    for (let i = 0; i < 3; i++) {
+      expect([...one.encode("aab aab<a>aab")]).toEqual([256, 0x62, 0x20, 256, 0x62, 257, 256, 0x62]);
+      expect([...one.encode(long)]).toEqual([...Array(49).fill(256), 0x61]);
+      expect([...one.encode("\ud800a\ufffd")]).toEqual(bytesOf("\ufffda\ufffd"));
+    }
+    const words = Array.from(
+      { length: 70_000 },
+      (_, i) => ` ${i.toString(26).replaceAll(/\d/g, (c) => "qrstuvwxyz"[+c]!)}`,
+    );
+    for (const text of [words.join(""), words.toReversed().join("")]) {
+      expect(one.decode(one.encode(text))).toBe(text);
+    }
+  });
+
   const WORDS = { "<s>": 0, café: 1, qué: 2, "¿": 3, "[UNK]": 4 };
   const words = (type: string, unk_token?: string) =>
     createTokenizer(

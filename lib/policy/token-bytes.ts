@@ -28,6 +28,18 @@ const BYTE_OF: ReadonlyMap<number, number> = (() => {
   ]);
 })();
 
+/** And that way: the character of every byte. */
+const CHARACTERS: readonly string[] = [...BYTE_OF]
+  .sort(([, a], [, b]) => a - b)
+  .map(([code]) => String.fromCharCode(code));
+
+/** A text as the characters that stand for its bytes. */
+export function byteLevelText(text: string): string {
+  let out = "";
+  for (const byte of Buffer.from(text, "utf8")) out += CHARACTERS[byte];
+  return out;
+}
+
 const appendText: Append = (text, out) => {
   for (const byte of Buffer.from(text, "utf8")) out.push(byte);
 };

@@ -8,6 +8,7 @@ import { type Decoder, decoderOfBytes, decoderOfTokens } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
 import { unicodePreTokenizer } from "./pre-tokenizer.js";
 import { byteDecoder } from "./token-bytes.js";
+import { beforeBytes, rememberWords } from "./word-cache.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
 export interface Tokenizer {
@@ -52,8 +53,14 @@ function build(json: Fields, config: Fields, file: string): Library {
   const { unk_token } = (json.model ?? {}) as Fields;
   try {
     const split = json.pre_tokenizer ? { pre_tokenizer: unicodePreTokenizer(json.pre_tokenizer) } : {};
+    const words = beforeBytes(split.pre_tokenizer);
     // Of a WordLevel the library looks for the unknown token in the configuration alone.
-    return new Library({ ...json, ...split }, { ...config, unk_token: unk_token ?? config.unk_token });
+    const library = new Library(
+      { ...json, ...split, ...words },
+      { ...config, unk_token: unk_token ?? config.unk_token },
+    );
+    if (words !== undefined) rememberWords(library);
+    return library;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: this tokenizer is not supported: ${why}`);
