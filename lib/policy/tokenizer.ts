@@ -99,12 +99,15 @@ function checkIds(ids: unknown): void {
   if (!isList) throw invalid("an array of token ids", "ids", ids);
 }
 
+const leftOut = new WeakMap<Tokenizer, readonly Added[]>();
+
 /** `vocabSize`: of the model that reads the ids; an added token beyond it is no token, and its text one like any other. */
 function make(json: string, config: string, file: string, vocabSize: number): Tokenizer {
   const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
   const whole = parseTokenizerFile(json, file);
+  const beyond = addedIn(whole).filter(({ id }) => id >= vocabSize);
   const added_tokens = addedIn(whole).filter(({ id }) => id < vocabSize);
-  const parsed = { ...whole, ...(added_tokens.length < addedIn(whole).length && { added_tokens }) };
+  const parsed = { ...whole, ...(beyond.length > 0 && { added_tokens }) };
   const library = build(parsed, settings, file);
   let size = 0;
   for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
@@ -119,7 +122,7 @@ function make(json: string, config: string, file: string, vocabSize: number): To
     throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: ${why}`);
   };
 
-  return Object.freeze({
+  const tokenizer: Tokenizer = Object.freeze({
     size,
     encode: (text: string, o: { readonly addSpecialTokens?: boolean | undefined } = {}) => {
       if (typeof text !== "string") throw invalid("a text", "text", text);
@@ -144,7 +147,12 @@ function make(json: string, config: string, file: string, vocabSize: number): To
     },
     idOf: (token: string) => library.token_to_id(token),
   });
+  leftOut.set(tokenizer, beyond);
+  return tokenizer;
 }
+
+/** Added tokens that the model which reads a tokenizer's ids does not have. */
+export const tokensBeyond = (tokenizer: Tokenizer): readonly Added[] => leftOut.get(tokenizer) ?? [];
 
 /**
  * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
@@ -188,13 +196,6 @@ export function requireTokenizer(files: Files, directory: string, vocabSize: num
     `${join(directory, JSON_FILE)} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
       "formats are converted by AutoTokenizer.from_pretrained(...).save_pretrained(...)",
   );
-}
-
-/** Added tokens that a model of `vocabSize` does not have, with their ids. */
-export function tokensBeyond(files: Files, directory: string, vocabSize: number): readonly Added[] {
-  const json = files.get(JSON_FILE);
-  if (json === undefined) return [];
-  return addedIn(parseTokenizerFile(text(json), join(directory, JSON_FILE))).filter(({ id }) => id >= vocabSize);
 }
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */

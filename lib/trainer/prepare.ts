@@ -152,7 +152,7 @@ export async function loadTextParts(
   const tokenizer = requireTokenizer(files, directory, vocabSize);
   checkVocabulary(vocabSize, tokenizer, model);
   const template = chatTemplateIn(files, directory);
-  checkTemplate(tokensBeyond(files, directory, vocabSize), template, { model, vocabSize });
+  checkTemplate(tokensBeyond(tokenizer), template, { model, vocabSize });
   return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };
 }
 
