@@ -59,6 +59,13 @@ test("a completion with its weights in numbers, the strongest tokens below", () 
   );
 });
 
+test("of weights at the clip those are the strongest where the teacher differs most", () => {
+  const texts = ["a", "b", "c", "d", "e", "f", "g"];
+  const teacherLogProbs = [-1.5, -4, -1.4, -2, -9, -1.3, -3];
+  const lines = heatMap(sample(texts, [1.2, 1.2, 0.8, 1.2, 1.2, 0.8, 1.1], { teacherLogProbs }), plain).split("\n");
+  expect(lines.slice(-5).map((line) => line.trim().split(/ +/)[1])).toEqual(['"e"', '"b"', '"d"', '"a"', '"c"']);
+});
+
 test("a completion that the student imitated its teacher on is shown by what they differ in", () => {
   const bare = { teacherLogProbs: [], evidenceWeights: [], tokenAdvantages: [0, 0, 0] };
   const compared = sample(["7", " +", " 2"], [], { ...bare, divergences: [0, 0.21, 0.01] });
