@@ -64,6 +64,26 @@ describe("a pre-tokenizer reads Unicode as the library that makes vocabularies",
     expect([...one.encode(" a")]).toEqual(bytesOf(" a"));
   });
 
+  test("a Metaspace takes words apart, unless it says that it does not", () => {
+    const vocab = { a: 0, "▁": 1, "▁a": 2, "a▁": 3, "▁▁": 4 };
+    const merges = [
+      ["▁", "▁"],
+      ["a", "▁"],
+      ["▁", "a"],
+    ];
+    const ids = (more: object) => {
+      const pre_tokenizer = { type: "Metaspace", replacement: "▁", prepend_scheme: "always", ...more };
+      return [
+        ...createTokenizer(made({ pre_tokenizer, decoder: null, model: { type: "BPE", vocab, merges } })).encode(
+          "a  a",
+        ),
+      ];
+    };
+    expect(ids({})).toEqual([2, 1, 2]);
+    expect(ids({ split: true })).toEqual([2, 1, 2]);
+    expect(ids({ split: false })).toEqual([2, 4, 0]);
+  });
+
   test("a word has the same ids however often, however long, and beside whatever", () => {
     const one = createTokenizer(made({ pre_tokenizer: BYTE_LEVEL, merges: [["a", "a"]], added: ["<a>"] }));
     const long = "a".repeat(99);

@@ -19,6 +19,14 @@ function byteLevel(part: Part): Part {
   return { type: "Sequence", pretokenizers };
 }
 
+/** Metaspace, and behind it the words that each begin with its mark, which the library does not take apart. */
+function metaspace(part: Part): Part {
+  const mark = `\\x{${String(part.replacement ?? "\u2581")
+    .codePointAt(0)!
+    .toString(16)}}`;
+  return { type: "Sequence", pretokenizers: [part, kept(`${mark}[^${mark}]*|[^${mark}]+`)] };
+}
+
 /**
  * A pre-tokenizer in the words of one whose expressions the library reads as Unicode does. By itself it takes digits,
  * letters and white space for those of JavaScript (`\d` of Digits is 0 to 9 alone, `\w` of Whitespace has no é, `\s` has U+FEFF
@@ -35,6 +43,8 @@ export function unicodePreTokenizer(part: unknown): unknown {
       return isolated(own.individual_digits === true ? "\\p{N}" : "\\p{N}+");
     case "ByteLevel":
       return own.use_regex === false ? own : byteLevel(own);
+    case "Metaspace":
+      return own.split === false ? own : metaspace(own);
     case "Whitespace":
       return kept("\\w+|[^\\w\\s]+");
     case "WhitespaceSplit":
