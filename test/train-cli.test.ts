@@ -217,6 +217,11 @@ describe("rlsd eval", () => {
       expect.stringMatching(/holds an evaluation that is finished, and this one differs from it in seed\. Choose/),
     ]);
     expect(readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n")).toEqual(predictions);
+    // Of its own held-out rows the run takes 20.
+    const rows = (...more: string[]) =>
+      JSON.parse(rlsd("eval", run, ...more, "--output", join(folder, `eval-${more.length}`), "--json").stdout).metrics
+        .rows;
+    expect([rows(), rows(join(clock, "eval.jsonl"))]).toEqual([20, 300]);
   });
 });
 
