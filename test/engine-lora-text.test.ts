@@ -17,7 +17,7 @@ const none = JSON.stringify({ eos_token: "<none>" });
 async function folders(model: Files, adapters: Files): Promise<{ model: string; adapters: string }> {
   const files = { "tokenizer.json": read("tokenizer.json"), ...model };
   const out = { model: join(temporaryFolder(), "model"), adapters: join(temporaryFolder(), "adapters") };
-  await using policy = await createPolicy({ ...TINY, vocabSize: 359 }, { files });
+  await using policy = await createPolicy({ ...TINY, vocabSize: 362 }, { files });
   await policy.save(out.model);
   await using lora = await policy.withLora({ rank: 1 });
   await lora.save(out.adapters);
@@ -28,7 +28,45 @@ async function folders(model: Files, adapters: Files): Promise<{ model: string; 
 
 const own: Files = { "tokenizer.json": read("tokenizer.json"), [CONFIG]: none };
 const message = [{ role: "user", content: "x" }] as const;
-const asks = async (folder: string): Promise<string> => (await loadTextParts(folder)).prompter.prompt(message).text;
+const asks = async (folder: string): Promise<string> =>
+  (await loadTextParts(folder, { vocabSize: 362 })).prompter.prompt(message).text;
+
+describe("an added token that the model has no embedding for", () => {
+  const beyond = (vocabSize: number, template: string) => {
+    const json = JSON.parse(read("tokenizer.json").toString("utf8"));
+    json.added_tokens.push({ ...json.added_tokens[0], id: 362, content: "<image>" });
+    return createPolicy(
+      { ...TINY, vocabSize },
+      { files: { "tokenizer.json": JSON.stringify(json), [JINJA]: template } },
+    );
+  };
+
+  test("is plain text, as <image_soft_token> to Gemma 3 of 1 billion parameters, also for adapters and after a save", async () => {
+    const [folder, adapters] = [temporaryFolder(), temporaryFolder()];
+    await using policy = await beyond(362, "x");
+    await using whole = await beyond(363, "x");
+    await policy.save(folder);
+    await using lora = await policy.withLora({ rank: 1 });
+    await lora.save(adapters);
+    await using adapted = await policy.withAdapters(adapters);
+    await using again = await loadPolicy(folder);
+    const { tokenizer: asked } = await loadTextParts(folder, policy);
+    for (const one of [policy.tokenizer!, adapted.tokenizer!, again.tokenizer!, asked]) {
+      const ids = one.encode("an <image>");
+      expect(Math.max(...ids)).toBeLessThan(362);
+      expect(one.decode(ids)).toBe("an <image>");
+    }
+    expect([...whole.tokenizer!.encode("an <image>")]).toContain(362);
+  });
+
+  test("is refused where the chat template writes it", async () => {
+    const folder = temporaryFolder();
+    await using policy = await beyond(362, "{{ '<image>' }}");
+    await policy.save(folder);
+    const message = expect.stringMatching(/its chat template writes <image>, token 362, but the model has 362 tokens/);
+    await expect(loadTextParts(folder, policy)).rejects.toMatchObject({ code: "ERR_RLSD_MODEL", message });
+  });
+});
 
 describe("adapters have the model's chat template where they have none, and its tokenizer where they have none", () => {
   test.each<[string, Files, Files, string]>([

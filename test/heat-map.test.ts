@@ -1,6 +1,7 @@
 import { createBeforeAfter } from "../lib/cli/before-after.js";
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import { columnsOf, tableLines } from "../lib/cli/table.js";
 import { captionOf } from "../lib/report/picture.js";
 import type { Prediction } from "../lib/trainer/predict.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
@@ -56,6 +57,13 @@ test("a completion with its weights in numbers, the strongest tokens below", () 
       '  1      " answer"  -1.000  -1.500   −0.500  1.040   -1.040',
     ].join("\n"),
   );
+});
+
+test("of weights at the clip those are the strongest where the teacher differs most", () => {
+  const texts = ["a", "b", "c", "d", "e", "f", "g"];
+  const teacherLogProbs = [-1.5, -4, -1.4, -2, -9, -1.3, -3];
+  const lines = heatMap(sample(texts, [1.2, 1.2, 0.8, 1.2, 1.2, 0.8, 1.1], { teacherLogProbs }), plain).split("\n");
+  expect(lines.slice(-5).map((line) => line.trim().split(/ +/)[1])).toEqual(['"e"', '"b"', '"d"', '"a"', '"c"']);
 });
 
 test("a completion that the student imitated its teacher on is shown by what they differ in", () => {
@@ -212,4 +220,19 @@ test("the legend says what a mark means", () => {
     /^\{weight\} follows .*: 0\.8 {2}0\.9 {2}1 {2}1\.1 {2}1\.2 {2}above 1: blamed/,
   );
   expect(heatMapLegend(sample(["a"], [1]), colour)).toContain("\u001b[48;5;69;38;5;16m 0.8 \u001b[0m");
+});
+
+test("a table is aligned by the columns that a terminal gives its characters", () => {
+  expect(["abc", "数学", "한글", "カﾅ", "é", "e\u0301", "🙂", "a\u200b", "जय", "𠀀"].map(columnsOf)).toEqual([
+    3, 4, 4, 3, 1, 1, 2, 1, 2, 2,
+  ]);
+  expect(
+    tableLines(
+      [
+        ["数学", "1"],
+        ["e\u0301", "22"],
+      ],
+      (column) => column === 1,
+    ),
+  ).toEqual(["数学   1", "e\u0301     22"]);
 });

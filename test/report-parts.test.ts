@@ -18,12 +18,15 @@ describe("the markup", () => {
 });
 
 test("a token that stands alone is never blank", () => {
-  expect(["", "  ", " a", "\n", "\t"].map(tokenName)).toEqual([
+  expect(["", "  ", " a", "\n", "\t", "\u200b", "\u3000", "a\u200d\u00a0"].map(tokenName)).toEqual([
     "(part of a character)",
     "\u2423\u2423",
     " a",
     "\u21b5",
     "\u2409",
+    "U+200B",
+    "U+3000",
+    "aU+200DU+00A0",
   ]);
 });
 

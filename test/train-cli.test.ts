@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createProgress } from "../lib/cli/progress.js";
@@ -73,6 +73,31 @@ describe("rlsd train", () => {
       parameters: 88384,
       endings: ["<|end|>"],
     });
+  });
+
+  test("a dry run says with what the chat template ends a turn, where no completion ends with it", () => {
+    const base = join(folder, "base-model");
+    cpSync(clock, base, { recursive: true });
+    const file = join(base, "config.json");
+    const config = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...config, eos_token_id: 0 }));
+    const dryRun = (model: string, ...more: string[]) =>
+      rlsd(
+        "train",
+        "--set",
+        `model=${model}`,
+        "--set",
+        `data.train=${clock}/train.jsonl`,
+        "--set",
+        "rollout.maxTokens=40",
+        ...more,
+        "--dry-run",
+      ).stdout;
+    expect(dryRun(base)).toContain(
+      'ends       "<|pad|>"\n           not "<|end|>", with which the chat template ends a turn: rollout.stopStrings=["<|end|>"] does\n',
+    );
+    expect(dryRun(base, "--set", 'rollout.stopStrings=["<|end|>"]')).toMatch(/ends {7}"<\|pad\|>", "<\|end\|>"\nstep /);
+    expect(dryRun(clock)).toMatch(/ends {7}"<\|end\|>"\nstep /);
   });
 
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
@@ -192,6 +217,11 @@ describe("rlsd eval", () => {
       expect.stringMatching(/holds an evaluation that is finished, and this one differs from it in seed\. Choose/),
     ]);
     expect(readFileSync(join(output, "predictions.jsonl"), "utf8").trim().split("\n")).toEqual(predictions);
+    // Of its own held-out rows the run takes 20.
+    const rows = (...more: string[]) =>
+      JSON.parse(rlsd("eval", run, ...more, "--output", join(folder, `eval-${more.length}`), "--json").stdout).metrics
+        .rows;
+    expect([rows(), rows(join(clock, "eval.jsonl"))]).toEqual([20, 300]);
   });
 });
 

@@ -83,9 +83,11 @@ const COLUMNS: Readonly<Record<string, (sample: SampleLine, t: number) => string
 };
 
 function strongest(sample: SampleLine, shown: readonly Shown[]): string[] {
+  // Most weights of a large model lie at the clip: of those the larger difference of log-probs goes first.
+  const surprise = (t: number) => Math.abs(deltaAt(sample, t) ?? 0);
   const ranked = shown
     .filter(({ shade }) => shade !== undefined)
-    .sort((a, b) => Math.abs(b.excess) - Math.abs(a.excess) || a.t - b.t)
+    .sort((a, b) => Math.abs(b.excess) - Math.abs(a.excess) || surprise(b.t) - surprise(a.t) || a.t - b.t)
     .slice(0, STRONGEST);
   if (ranked.length === 0) return [];
   const columns = Object.entries(COLUMNS).filter(([, of]) => of(sample, 0) !== undefined);

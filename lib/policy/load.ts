@@ -66,7 +66,7 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
   const { config, json, companions: theirs } = await readLimited(base, options.maxLength);
   const weights = await findParameters(base, config, layoutOf(config));
   const adapters = adapterSources(directory, config, folder);
-  const tokenizer = once(() => tokenizerIn(theirs, base)); // slow to make, and perhaps never asked for
+  const tokenizer = once(() => tokenizerIn(theirs, base, config.vocabSize)); // slow to make, and perhaps never asked for
   const plain = {
     json,
     companions: theirs,
@@ -109,7 +109,7 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
   const home = new Home([await placeOf(directory)]);
   const { config, json, companions } = await readLimited(directory, options.maxLength);
   const sources = await findParameters(directory, config, layoutOf(config));
-  const tokenizer = tokenizerIn(companions, directory);
+  const tokenizer = tokenizerIn(companions, directory, config.vocabSize);
   const weights = await readModel(config, options, sources);
   return new EnginePolicy(weights, { json, companions, tokenizer, maxSequences: options.maxSequences }, home);
 }
@@ -157,8 +157,8 @@ export async function createPolicy(config: NewModelConfig, options: CreateOption
   checkBoolean(options.scaleResidual, "scaleResidual");
   const json = completeConfig(config);
   const companions = checkFiles(options.files ?? {});
-  const tokenizer = tokenizerIn(companions, "");
   const checked = parseConfig(JSON.parse(JSON.stringify(json)), generationOf(companions, ""), "config");
+  const tokenizer = tokenizerIn(companions, "", checked.vocabSize);
   const model = await allocateModel(checked, layoutOf(checked), options);
   const { handle } = model;
   await settled(native.engineInitialize(handle, ...seedWords(seed), deviation, Number(scaleResidual)));

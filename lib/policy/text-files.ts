@@ -64,7 +64,9 @@ function joinFiles(model: Files, adapters: Files, modelDirectory: string, direct
 export function adaptedOrigin(under: PolicyOrigin, adapters: Files, directory: string): PolicyOrigin {
   const model = under.model ?? under;
   const companions = joinFiles(model.companions, adapters, "", directory);
-  const tokenizer = adapters.has(TOKENIZER) ? tokenizerIn(companions, directory) : model.tokenizer;
+  const tokenizer = adapters.has(TOKENIZER)
+    ? tokenizerIn(companions, directory, Number(model.json.vocab_size))
+    : model.tokenizer;
   return { json: model.json, companions, tokenizer, maxSequences: model.maxSequences, model };
 }
 

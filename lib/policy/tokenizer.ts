@@ -1,9 +1,14 @@
+import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
-import { checkObject, checkPath, invalid } from "../check.js";
+import { checkObject, checkPath, invalid, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { locatedFolder } from "../hub-cache.js";
+import { type Decoder, decoderOfBytes, decoderOfTokens } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
+import { unicodePreTokenizer } from "./pre-tokenizer.js";
+import { byteDecoder } from "./token-bytes.js";
+import { beforeBytes, rememberWords } from "./word-cache.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
 export interface Tokenizer {
@@ -21,9 +26,6 @@ export interface Tokenizer {
   idOf(token: string): number | undefined;
 }
 
-/** What a decoder shows for bytes that do not form a character (yet). */
-const REPLACEMENT = "\ufffd";
-
 export function parseTokenizerFile(text: string, file: string): Record<string, unknown> {
   let value: unknown;
   try {
@@ -37,13 +39,56 @@ export function parseTokenizerFile(text: string, file: string): Record<string, u
   return value as Record<string, unknown>;
 }
 
-function build(json: Record<string, unknown>, config: Record<string, unknown>, file: string): Library {
+type Fields = Readonly<Record<string, unknown>>;
+
+interface Added {
+  readonly id: number;
+  readonly content: string;
+  readonly special?: boolean;
+}
+
+const addedIn = (json: Fields) => (Array.isArray(json.added_tokens) ? (json.added_tokens as readonly Added[]) : []);
+
+function build(json: Fields, config: Fields, file: string): Library {
+  const { unk_token } = (json.model ?? {}) as Fields;
   try {
-    return new Library(json, config);
+    const split = json.pre_tokenizer ? { pre_tokenizer: unicodePreTokenizer(json.pre_tokenizer) } : {};
+    const words = beforeBytes(split.pre_tokenizer);
+    // Of a WordLevel the library looks for the unknown token in the configuration alone.
+    const library = new Library(
+      { ...json, ...split, ...words },
+      { ...config, unk_token: unk_token ?? config.unk_token },
+    );
+    if (words !== undefined) rememberWords(library);
+    return library;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: this tokenizer is not supported: ${why}`);
   }
+}
+
+/** Ids of special tokens: of those that the tokenizer has as such, and those that its configuration adds. */
+function specialIds(json: Fields, config: Fields, library: Library): Set<number> {
+  const more = Array.isArray(config.additional_special_tokens) ? config.additional_special_tokens : [];
+  const named = more.map((token: unknown) => (typeof token === "string" ? library.token_to_id(token) : undefined));
+  return new Set([
+    ...addedIn(json)
+      .filter(({ special }) => special)
+      .map(({ id }) => id),
+    ...named.filter((id) => id !== undefined),
+  ]);
+}
+
+function decoderOf(json: Fields, config: Fields, library: Library): Decoder {
+  const vocabulary = {
+    tokenOf: (id: number) => library.id_to_token(id),
+    special: specialIds(json, config, library),
+  };
+  const bytes = byteDecoder(json.decoder);
+  if (bytes !== undefined) return decoderOfBytes(bytes, vocabulary);
+  // Rewriting " ." to "." would make decode(encode(x)) differ from x, and leave no text that a token adds.
+  const plain = { skip_special_tokens: false, clean_up_tokenization_spaces: false };
+  return decoderOfTokens((ids) => library.decode(ids, plain), vocabulary);
 }
 
 const ENCODE_FIELDS = new Set(["addSpecialTokens"]);
@@ -54,97 +99,101 @@ function checkIds(ids: unknown): void {
   if (!isList) throw invalid("an array of token ids", "ids", ids);
 }
 
-type Decode = (ids: ArrayLike<number>, o?: { readonly skipSpecialTokens?: boolean | undefined }) => string;
+const leftOut = new WeakMap<Tokenizer, readonly Added[]>();
 
-/**
- * The text that each token adds. Decoding may look at neighbours (a leading space, a character cut in two), so a piece is the
- * difference between two decodes of a short window that starts at a place where the text was whole.
- */
-function streamOf(decode: Decode, o: { readonly skipSpecialTokens?: boolean }): (id: number) => string {
-  let window: number[] = [];
-  let settled = 0;
-  // One that is left out must not stand at the start of a window: what follows would lose its leading space.
-  const leftOut = (id: number): boolean =>
-    o.skipSpecialTokens === true && decode([id]) !== "" && decode([id], o) === "";
-  return (id) => {
-    if (leftOut(id)) return "";
-    window.push(id);
-    const before = decode(window.slice(0, settled));
-    const text = decode(window);
-    if (text.endsWith(REPLACEMENT)) return "";
-    window = window.slice(settled);
-    settled = window.length;
-    return text.slice(before.length);
+/** `vocabSize`: of the model that reads the ids; an added token beyond it is no token, and its text one like any other. */
+function make(json: string, config: string, file: string, vocabSize: number): Tokenizer {
+  const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
+  const whole = parseTokenizerFile(json, file);
+  const beyond = addedIn(whole).filter(({ id }) => id >= vocabSize);
+  const added_tokens = addedIn(whole).filter(({ id }) => id < vocabSize);
+  const parsed = { ...whole, ...(beyond.length > 0 && { added_tokens }) };
+  const library = build(parsed, settings, file);
+  let size = 0;
+  for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
+
+  const { decode, stream } = decoderOf(parsed, settings, library);
+  const encode = (given: string, addSpecialTokens: boolean): Int32Array => {
+    const { ids, tokens } = library.encode(given, { add_special_tokens: addSpecialTokens });
+    // The library has no id, whatever its types say, where there is no token for unknown words.
+    const missing = (ids as (number | undefined)[]).indexOf(undefined);
+    if (missing < 0) return Int32Array.from(ids);
+    const why = `it has no token for ${show(tokens[missing])}, and none for what is unknown`;
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: ${why}`);
   };
+
+  const tokenizer: Tokenizer = Object.freeze({
+    size,
+    encode: (text: string, o: { readonly addSpecialTokens?: boolean | undefined } = {}) => {
+      if (typeof text !== "string") throw invalid("a text", "text", text);
+      checkObject(o, "options", ENCODE_FIELDS);
+      return encode(text, o.addSpecialTokens ?? false);
+    },
+    decode: (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean | undefined } = {}) => {
+      checkIds(ids);
+      checkObject(o, "options", DECODE_FIELDS);
+      return decode(ids, o.skipSpecialTokens ?? false);
+    },
+    pieces: (ids: ArrayLike<number>) => {
+      checkIds(ids);
+      const out = Array.from(ids, stream(false));
+      const rest = decode(ids, false).slice(out.join("").length);
+      if (out.length > 0) out[out.length - 1] += rest;
+      return out;
+    },
+    stream: (o: { readonly skipSpecialTokens?: boolean } = {}) => {
+      checkObject(o, "options", DECODE_FIELDS);
+      return stream(o.skipSpecialTokens ?? false);
+    },
+    idOf: (token: string) => library.token_to_id(token),
+  });
+  leftOut.set(tokenizer, beyond);
+  return tokenizer;
 }
+
+/** Added tokens that the model which reads a tokenizer's ids does not have. */
+export const tokensBeyond = (tokenizer: Tokenizer): readonly Added[] => leftOut.get(tokenizer) ?? [];
 
 /**
  * A tokenizer from the contents of `tokenizer.json` and, where there is one, `tokenizer_config.json`.
  * `file` is what errors call it.
  */
-export function createTokenizer(json: string, config = "{}", file = "tokenizer.json"): Tokenizer {
-  const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
-  const library = build(parseTokenizerFile(json, file), settings, file);
-  let size = 0;
-  for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
-
-  const decode: Decode = (ids, o = {}) => {
-    const known = Array.from(ids).filter((id) => library.id_to_token(id) !== undefined);
-    if (known.length === 0) return "";
-    return library.decode(known, {
-      skip_special_tokens: o.skipSpecialTokens ?? false,
-      // Rewriting " ." to "." would make decode(encode(x)) differ from x: only on the model's own word.
-      clean_up_tokenization_spaces: settings.clean_up_tokenization_spaces === true,
-    });
-  };
-
-  const stream = (o: { readonly skipSpecialTokens?: boolean } = {}) => {
-    checkObject(o, "options", DECODE_FIELDS);
-    return streamOf(decode, o);
-  };
-
-  return Object.freeze({
-    size,
-    encode: (text: string, o: { readonly addSpecialTokens?: boolean | undefined } = {}) => {
-      if (typeof text !== "string") throw invalid("a text", "text", text);
-      checkObject(o, "options", ENCODE_FIELDS);
-      return Int32Array.from(library.encode(text, { add_special_tokens: o.addSpecialTokens ?? false }).ids);
-    },
-    decode: (ids: ArrayLike<number>, o: { readonly skipSpecialTokens?: boolean | undefined } = {}) => {
-      checkIds(ids);
-      checkObject(o, "options", DECODE_FIELDS);
-      return decode(ids, o);
-    },
-    pieces: (ids: ArrayLike<number>) => {
-      checkIds(ids);
-      const feed = stream();
-      const out = Array.from(ids, feed);
-      const rest = decode(ids).slice(out.join("").length);
-      if (out.length > 0) out[out.length - 1] += rest;
-      return out;
-    },
-    stream,
-    idOf: (token: string) => library.token_to_id(token),
-  });
-}
+export const createTokenizer = (json: string, config = "{}", file = "tokenizer.json"): Tokenizer =>
+  make(json, config, file, Number.POSITIVE_INFINITY);
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
 
-/** The tokenizer in the small files of a model; `directory` is where errors say it is. */
-export function tokenizerIn(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer | undefined {
-  const json = files.get("tokenizer.json");
+/** Tokenizers in use, by what their files hold: one takes seconds and a hundred megabytes, and a run has several policies. */
+const inUse = new Map<string, WeakRef<Tokenizer>>();
+
+type Files = ReadonlyMap<string, Uint8Array>;
+
+const [JSON_FILE, CONFIG_FILE] = ["tokenizer.json", "tokenizer_config.json"];
+
+/**
+ * The tokenizer in the small files of a model of `vocabSize`, whose added tokens beyond that are plain text: Gemma 3's has one
+ * for images, and its smallest model none. `directory` is where errors say the files are.
+ */
+export function tokenizerIn(files: Files, directory: string, vocabSize: number): Tokenizer | undefined {
+  const json = files.get(JSON_FILE);
   if (json === undefined) return undefined;
-  const config = files.get("tokenizer_config.json");
-  return createTokenizer(text(json), config && text(config), join(directory, "tokenizer.json"));
+  const config = files.get(CONFIG_FILE);
+  const digest = (content: Uint8Array | string) => createHash("sha256").update(content).digest("hex");
+  const key = [digest(json), digest(config ?? ""), vocabSize].join();
+  const found = inUse.get(key)?.deref();
+  if (found !== undefined) return found;
+  const made = make(text(json), config ? text(config) : "{}", join(directory, JSON_FILE), vocabSize);
+  inUse.set(key, new WeakRef(made));
+  return made;
 }
 
 /** As tokenizerIn, where there must be one. */
-export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directory: string): Tokenizer {
-  const tokenizer = tokenizerIn(files, directory);
+export function requireTokenizer(files: Files, directory: string, vocabSize: number): Tokenizer {
+  const tokenizer = tokenizerIn(files, directory, vocabSize);
   if (tokenizer !== undefined) return tokenizer;
   throw new RlsdError(
     "ERR_RLSD_TOKENIZER",
-    `${join(directory, "tokenizer.json")} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
+    `${join(directory, JSON_FILE)} does not exist: expected a tokenizer in the "tokenizers" format; older ` +
       "formats are converted by AutoTokenizer.from_pretrained(...).save_pretrained(...)",
   );
 }
@@ -152,5 +201,5 @@ export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directo
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */
 export async function loadTokenizer(model: string): Promise<Tokenizer> {
   const directory = locatedFolder(checkPath(model, "model"));
-  return requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);
+  return requireTokenizer(await readFiles(directory, [JSON_FILE, CONFIG_FILE]), directory, Number.POSITIVE_INFINITY);
 }

@@ -1,7 +1,7 @@
 import { type Context, createContext, Script } from "node:vm";
 import { Template } from "@huggingface/jinja";
+import { asPython, PYTHON_FUNCTIONS } from "./as-python.js";
 import { Environment, interpret, type Scope, Spent, type Value } from "./interpreter.js";
-import { pythonText } from "./python-text.js";
 import { withStandIns } from "./stand-ins.js";
 
 type Variables = Readonly<Record<string, unknown>>;
@@ -14,27 +14,6 @@ export interface JinjaTemplate {
 const DEADLINE_MS = 10_000;
 /** Numbers of a `range`, as in the sandbox in which templates run elsewhere. Longer lists can end the process. */
 const MAX_RANGE = 100_000;
-const STRING = "rlsd_string";
-
-interface Node {
-  readonly type?: unknown;
-  readonly operand?: unknown;
-  readonly filter?: Node;
-  readonly value?: unknown;
-}
-
-/** The tree with the filter `string`, which the library has not for objects and not as Python writes them, as a call. */
-function withStrings(node: unknown): unknown {
-  if (typeof node !== "object" || node === null) return node;
-  if (Array.isArray(node)) return node.map(withStrings);
-  for (const [name, inner] of Object.entries(node)) Object.assign(node, { [name]: withStrings(inner) });
-  const { type, filter, operand } = node as Node;
-  if (type !== "FilterExpression" || filter?.type !== "Identifier" || filter.value !== "string") return node;
-  // A function is given bare values, which are alike for null and undefined; in a list they have their types.
-  const inList = { type: "ArrayLiteral", value: [operand] };
-  return { type: "CallExpression", callee: { type: "Identifier", value: STRING }, args: [inList] };
-}
-
 function range(first: number, end?: number, step = 1): number[] {
   if (step === 0) throw new Error("range() by steps of 0");
   const [start, stop] = end === undefined ? [0, first] : [first, end];
@@ -82,15 +61,16 @@ function scopeOf(variables: Variables): Scope {
   const constants = { true: true, True: true, false: false, False: false, none: null, None: null };
   functions ??= libraryFunctions();
   for (const [name, value] of functions) scope.setVariable(name, value);
-  const own = { ...constants, range, [STRING]: pythonText };
+  const own = { ...constants, range, ...PYTHON_FUNCTIONS };
   for (const [name, value] of [...Object.entries(own), ...Object.entries(variables)]) scope.set(name, value);
   return scope;
 }
 
 /** A template from its source; throws where that is no Jinja. One that took too long is refused from then on, at once. */
 export function createTemplate(source: string, deadlineMs = DEADLINE_MS): JinjaTemplate {
-  const { parsed } = within(deadlineMs, () => new Template(source));
-  withStrings(parsed);
+  // Jinja's own lexer knows one kind of newline alone.
+  const { parsed } = within(deadlineMs, () => new Template(source.replace(/\r\n?/g, "\n")));
+  asPython(parsed);
   const render = (variables: Variables, bounded: boolean) => interpret(parsed, scopeOf(variables), { bounded });
   let late: TooLong | undefined;
   return {

@@ -40,8 +40,12 @@ export function html(strings: TemplateStringsArray, ...parts: Part[]): Html {
 export const visible = (text: string): string =>
   text.replaceAll(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, (char) => (char === "\n" ? "\u21b5\n" : picture(char)));
 
+/** What leaves no ink but a space: joiners, other spaces, selectors of variants. */
+const INKLESS = /(?! )(?:[\p{Cf}\p{Z}]|\p{Variation_Selector})/gu;
+
 /** A token's text where it stands alone, in a table: one that is no whole character, or spaces alone, must not be blank. */
 export function tokenName(text: string): string {
   if (text === "") return "(part of a character)";
-  return visible(text.trim() === "" ? text.replaceAll(" ", "\u2423") : text).replaceAll("\n", "");
+  const shown = visible(text.trim() === "" ? text.replaceAll(" ", "\u2423") : text).replaceAll("\n", "");
+  return shown.replaceAll(INKLESS, (char) => `U+${char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}`);
 }

@@ -26,10 +26,15 @@ function columnsText({ train, eval: held }: DryRun["columns"]): string[] {
   return [`columns    ${first}`, ...(held === null || second === first ? [] : [`           held out: ${second}`])];
 }
 
-function endingsText(endings: DryRun["endings"]): string[] {
+function endingsText({ endings, turnEnd }: DryRun): string[] {
   if (endings === null) return [];
   const told = endings.map((text) => JSON.stringify(text)).join(", ");
-  return [`ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`];
+  const end = JSON.stringify(turnEnd);
+  const missing = `           not ${end}, with which the chat template ends a turn: rollout.stopStrings=[${end}] does`;
+  return [
+    `ends       ${told || "nowhere: the model has no end token, so that all completions are cut off"}`,
+    ...(turnEnd === null ? [] : [missing]),
+  ];
 }
 
 /** Characters of a prompt that are shown from each of its ends. */
@@ -112,7 +117,7 @@ export function dryRunText(plan: DryRun): string {
     ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
-    ...endingsText(plan.endings),
+    ...endingsText(plan),
     ...environmentText(plan),
     ...stepText(plan),
     `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +

@@ -53,6 +53,8 @@ export interface DryRun extends ParameterCounts {
   };
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
+  /** The token with which the chat template ends a turn, where a completion goes on behind it; null: there is none. */
+  readonly turnEnd: string | null;
   /** Who answers the model's turns; null: it has one. */
   readonly environment: {
     /** Names of what it may call. */
@@ -178,6 +180,21 @@ function endingsOf({ rollout }: ResolvedConfig, { tokenizer }: Materials, policy
   return tokens === undefined ? null : [...new Set([...tokens, ...rollout.stopStrings])];
 }
 
+/** A character that no template writes. */
+const MARK = "\ue000";
+
+/** As those of base models, whose template is that of their siblings: `<|im_end|>`, but `<|endoftext|>` alone ends a completion. */
+function turnEndOf({ tokenizer, prompter, train }: Materials, endings: readonly string[] | null): string | null {
+  const { messages } = train[0]!.example;
+  const said = { role: "assistant", content: MARK };
+  const [, behind = ""] = (prompter.answered(messages, said) ?? "").split(MARK);
+  const [first] = tokenizer.encode(behind.trimStart());
+  if (endings === null || first === undefined || tokenizer.decode([first], { skipSpecialTokens: true }) !== "")
+    return null;
+  const text = tokenizer.decode([first]);
+  return endings.includes(text) ? null : text;
+}
+
 /** Whether the teacher can be had, and be learned from, as far as that is seen without its weights. */
 async function checkTaught(config: ResolvedConfig, policy: Policy, hook: LoadPolicy | undefined): Promise<void> {
   if (!asksTeacher(config)) return;
@@ -200,6 +217,7 @@ export async function dryRun(
     const materials = await prepare(config, policy);
     await disposeMaterials(materials);
     const shape = shapeOf(config, materials);
+    const endings = endingsOf(config, materials, policy);
     const algorithm = ALGORITHMS[config.algorithm]!;
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
     return {
@@ -213,7 +231,8 @@ export async function dryRun(
       },
       heldOutInTraining: heldOutInTraining(materials),
       columns: materials.columns,
-      endings: endingsOf(config, materials, policy),
+      endings,
+      turnEnd: turnEndOf(materials, endings),
       environment: environmentOf(materials),
       promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
       traceTokens: imitates(config) ? spread(materials.train.map(learnedTokens)) : null,

@@ -66,7 +66,9 @@ function checkHooks(hooks: EvalHooks): void {
 /** What is evaluated, and on what. */
 async function open(found: ResolvedModel, files: readonly string[], given: TrainConfig, source: EvalHooks) {
   const { model, settings } = found;
-  const merged = merge(merge(settings, given), { model });
+  // A run's eval.limit is for its own held-out rows: of files that are named all rows are meant.
+  const all = files.length > 0 ? { eval: { limit: 0 } } : {};
+  const merged = merge(merge(merge(settings, all), given), { model });
   const own = merged.data as { eval?: readonly string[] } | undefined;
   const held = await findDataFiles(files.length > 0 ? files : (own?.eval ?? []));
   if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");

@@ -1,8 +1,8 @@
 import { RlsdError } from "../errors.js";
 import type { Policy } from "../policy/policy.js";
 import { readTextFiles } from "../policy/text-files.js";
-import { requireTokenizer, type Tokenizer } from "../policy/tokenizer.js";
-import { chatTemplateIn } from "../prompt/chat-template.js";
+import { requireTokenizer, type Tokenizer, tokensBeyond } from "../policy/tokenizer.js";
+import { type ChatTemplate, chatTemplateIn } from "../prompt/chat-template.js";
 import { demonstration } from "../prompt/demonstration.js";
 import { createPrivilegedBlock, type PrivilegedBlock } from "../prompt/privileged.js";
 import { createPrompter, type Prompter } from "../prompt/prompter.js";
@@ -116,15 +116,43 @@ export interface TextParts {
   readonly prompter: Prompter;
 }
 
+/** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
+function checkVocabulary(vocabSize: number, tokenizer: Tokenizer, model: string): void {
+  if (tokenizer.size <= vocabSize) return;
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `${model}: the tokenizer has ${tokenizer.size} tokens but the model only ${vocabSize}: they do not belong together.`,
+  );
+}
+
+/** What the model has no embedding for may stand in a text, as plain text, but a conversation cannot be made of it. */
+function checkTemplate(
+  beyond: readonly { readonly content: string; readonly id: number }[],
+  template: ChatTemplate | undefined,
+  { model, vocabSize }: { readonly model: string; readonly vocabSize: number },
+): void {
+  const written = beyond.find(({ content }) => template?.source.includes(content));
+  if (written === undefined) return;
+  const { content, id } = written;
+  const mend = "give the model embeddings for it (resize_token_embeddings), or take the files that it was trained with";
+  throw new RlsdError(
+    "ERR_RLSD_MODEL",
+    `${model}: its chat template writes ${content}, token ${id}, but the model has ${vocabSize} tokens alone: ${mend}`,
+  );
+}
+
 /** Tokenizer and chat template of a model's folder, or of adapters with what they leave to their model, `base` or as they say. */
 export async function loadTextParts(
   model: string,
+  { vocabSize }: Pick<Policy, "vocabSize">,
   templateVariables: Readonly<Record<string, unknown>> = {},
   base?: string,
 ): Promise<TextParts> {
   const { files, directory } = await readTextFiles(model, base);
-  const tokenizer = requireTokenizer(files, directory);
+  const tokenizer = requireTokenizer(files, directory, vocabSize);
+  checkVocabulary(vocabSize, tokenizer, model);
   const template = chatTemplateIn(files, directory);
+  checkTemplate(tokensBeyond(tokenizer), template, { model, vocabSize });
   return { tokenizer, prompter: createPrompter(tokenizer, template, templateVariables) };
 }
 
@@ -194,15 +222,6 @@ export const heldOutText = (o: {
 }): string =>
   `${o.heldOutInTraining} of ${o.rows.eval} held-out prompts are training prompts too: accuracy on them says nothing of new ones`;
 
-/** A vocabulary that the tokenizer outgrows would make ids without an embedding. */
-export function checkVocabulary(policy: Policy, tokenizer: Tokenizer, model: string): void {
-  if (tokenizer.size <= policy.vocabSize) return;
-  throw new RlsdError(
-    "ERR_RLSD_MODEL",
-    `${model}: the tokenizer has ${tokenizer.size} tokens but the model only ${policy.vocabSize}: they do not belong together.`,
-  );
-}
-
 /** All rows of a run, checked. */
 async function loadRows(
   config: ResolvedConfig,
@@ -251,8 +270,7 @@ export async function prepare(
   model = config.model,
 ): Promise<Materials> {
   const block = createPrivilegedBlock(config.privileged.template);
-  const text = await loadTextParts(model, config.data.templateVariables);
-  checkVocabulary(policy, text.tokenizer, model);
+  const text = await loadTextParts(model, policy, config.data.templateVariables);
   await checkTeacherVocabulary({ ...config, model });
   const verifier = createReward(config.reward);
   // What may be called is a part of every prompt.

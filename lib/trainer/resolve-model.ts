@@ -13,7 +13,7 @@ import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from ".
 import type { ResolvedConfig } from "./config.js";
 import { findDataFiles } from "./data/find-files.js";
 import { releasing } from "./durable.js";
-import { checkVocabulary, loadTextParts, type TextParts } from "./prepare.js";
+import { loadTextParts, type TextParts } from "./prepare.js";
 import { CHECKPOINTS, readRunConfig } from "./run-folder.js";
 import { requireBase } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
@@ -151,8 +151,7 @@ export async function loadAsked(
   return releasing(
     () => policy.dispose(),
     async () => {
-      const text = await loadTextParts(model, settings.data.templateVariables, source.base);
-      checkVocabulary(policy, text.tokenizer, model);
+      const text = await loadTextParts(model, policy, settings.data.templateVariables, source.base);
       return { policy, text };
     },
   );
