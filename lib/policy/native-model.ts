@@ -187,15 +187,15 @@ export async function readElements(
   return bytes;
 }
 
-/** The elements of one parameter in a block, as bytes of the given type. */
+/** The elements of one parameter in a block, as bytes of the given type, `step` elements at a time. */
 export async function* readParameter(
   model: NativeModel,
   block: number,
   index: number,
   dtype: FileType,
+  step = CHUNK_BYTES / elementBytes(dtype),
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const count = Math.max(1, model.layout.rows[index] as number) * (model.layout.columns[index] as number);
-  const step = CHUNK_BYTES / elementBytes(dtype);
   for (let at = 0; at < count; at += step) {
     const offset = (model.layout.offsets[index] as number) + at;
     yield await readElements(model, block, offset, Math.min(step, count - at), dtype);
