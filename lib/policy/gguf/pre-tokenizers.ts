@@ -22,6 +22,8 @@ export interface PreTokenizer {
   readonly ignoreMerges: boolean;
   /** The text is composed first (NFC). llama.cpp leaves that out. */
   readonly composed?: boolean;
+  /** llama.cpp takes a combining mark for no part of a word. */
+  readonly cutsMarks?: boolean;
   /** Whether llama.cpp begins a text with the first token where the file does not say. */
   readonly addsBegin?: boolean;
 }
@@ -50,15 +52,15 @@ export const PRE_TOKENIZERS: readonly PreTokenizer[] = [
     ignoreMerges: false,
     composed: true,
   },
-  { names: ["tekken"], patterns: [cased("", "")], ignoreMerges: true, addsBegin: true },
-  { names: ["gpt-4o", "llama4"], patterns: [cased(`${CONTRACTIONS}?`, "{1,3}")], ignoreMerges: false },
+  { names: ["tekken"], patterns: [cased("", "")], ignoreMerges: true, cutsMarks: true, addsBegin: true },
+  { names: ["gpt-4o", "llama4"], patterns: [cased(`${CONTRACTIONS}?`, "{1,3}")], ignoreMerges: false, cutsMarks: true },
 ];
 
 /** Other ways to write what matches the same. */
 const ALIKE: readonly (readonly [RegExp, string])[] = [
   [/\r/g, "\\r"],
   [/\n/g, "\\n"],
-  [/([?*+}])\+/g, "$1"], // possessive: nothing that these patterns give up would match otherwise
+  [/([?*+]|\{\d+(?:,\d*)?\})\+/g, "$1"], // possessive: nothing that these patterns give up would match otherwise
   [/'\(\?i:\[sdmt\]\|ll\|ve\|re\)/g, CONTRACTIONS],
   [/\(\?:'\[sS\]\|'\[tT\]\|'\[rR\]\[eE\]\|'\[vV\]\[eE\]\|'\[mM\]\|'\[lL\]\[lL\]\|'\[dD\]\)/g, CONTRACTIONS],
   [/\|\\s\*\[\\r\\n\]\|/g, "|\\s*[\\r\\n]+|"], // the first part takes all but the last line's end anyway

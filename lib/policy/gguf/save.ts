@@ -34,6 +34,13 @@ const FILE_TYPES = { f32: 0, f16: 1, q8_0: 7, bf16: 32 } as const satisfies Reco
 /** Of the blocks' layout. */
 const QUANTIZATION_VERSION = 2;
 
+/** llama.cpp takes spaces behind special tokens away where a model's name has "phi-3", and fails where its tokens are others'. */
+function nameOf(file: string, phi: boolean): string {
+  const own = basename(file).replace(/\.gguf$/i, "");
+  const plain = own.replace(/phi-?3/gi, "phi 3").replace(/modern-bert/gi, "modern bert");
+  return phi ? `phi-3 ${plain}` : plain;
+}
+
 interface Contents {
   readonly metadata: ReadonlyMap<string, Value>;
   readonly tensors: readonly FileTensor[];
@@ -54,7 +61,7 @@ function contentsOf(model: NativeModel, origin: PolicyOrigin, file: string, dtyp
     endTokenIds: config.endTokenIds,
   });
   const general: [string, Value][] = [
-    ["general.name", string(basename(file).replace(/\.gguf$/i, ""))],
+    ["general.name", string(nameOf(file, text.phi))],
     ["general.file_type", u32(FILE_TYPES[dtype])],
     ["general.quantization_version", u32(QUANTIZATION_VERSION)],
   ];

@@ -1,7 +1,7 @@
 import { bool, string, strings, u32, type Value } from "../../gguf/write.js";
 import { parseTokenizerFile, type Tokenizer } from "../tokenizer.js";
 import { SPECIALS, tokenizerError } from "./token-types.js";
-import { bpeFile, vocabularyMetadata } from "./vocabulary.js";
+import { bpeFile, strippingOf, vocabularyMetadata } from "./vocabulary.js";
 
 /** What the tokenizer's part of a GGUF file is made of. */
 export interface TokenizerSource {
@@ -15,10 +15,18 @@ export interface TokenizerSource {
   readonly endTokenIds: readonly number[];
 }
 
-interface TokenizerMetadata {
+interface TextMetadata {
   readonly entries: readonly (readonly [string, Value])[];
   readonly notes: readonly string[];
 }
+
+interface TokenizerMetadata extends TextMetadata {
+  /** Its special tokens take spaces behind them away as Phi 3's do, which llama.cpp knows by the model's name alone. */
+  readonly phi: boolean;
+}
+
+const STRIPPED =
+  "llama.cpp leaves spaces beside special tokens in a text, of which the model's tokenizer takes some away (lstrip, rstrip)";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -45,7 +53,7 @@ function specialId(source: TokenizerSource, name: string): number | undefined {
 }
 
 /** Up to three tokens can end a text: the tokenizer's own where it is one of them, then the others. */
-function endMetadata(source: TokenizerSource): TokenizerMetadata & { readonly ids: readonly number[] } {
+function endMetadata(source: TokenizerSource): TextMetadata & { readonly ids: readonly number[] } {
   const own = specialId(source, "eos_token");
   const said = source.endTokenIds;
   const usual = own === undefined ? [] : [own];
@@ -118,16 +126,20 @@ function templates(source: TokenizerSource): [string, Value][] {
  */
 export function tokenizerMetadata(source: TokenizerSource): TokenizerMetadata {
   if (source.tokenizer === undefined) {
-    const note = "the model has no tokenizer, and neither has the file: it reads token ids alone";
-    return { entries: [["tokenizer.ggml.model", string("no_vocab")]], notes: [note] };
+    throw tokenizerError(
+      "the model has no tokenizer.json, and programs that read GGUF files have no other tokenizer: put it and tokenizer_config.json into the model's folder",
+    );
   }
-  const vocabulary = vocabularyMetadata(bpeFile(fileOf(source, "tokenizer.json")), source.vocabSize);
+  const file = bpeFile(fileOf(source, "tokenizer.json"));
+  const vocabulary = vocabularyMetadata(file, source.vocabSize);
+  const strips = strippingOf(file);
   const ends = endMetadata(source);
   const specials = Object.entries(SPECIALS).flatMap(([name, key]): [string, Value][] => {
     const id = specialId(source, name);
     return id === undefined ? [] : [[`tokenizer.ggml.${key}`, u32(id)]];
   });
   return {
+    phi: strips === "phi",
     entries: [
       ...vocabulary.entries,
       ...ends.entries,
@@ -135,6 +147,6 @@ export function tokenizerMetadata(source: TokenizerSource): TokenizerMetadata {
       ...additions(source, ends.ids[0] as number),
       ...templates(source),
     ],
-    notes: [...vocabulary.notes, ...ends.notes],
+    notes: [...vocabulary.notes, ...ends.notes, ...(strips === "other" ? [STRIPPED] : [])],
   };
 }

@@ -8,6 +8,9 @@ interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special?: boolean;
+  /** Whether it takes away spaces before it, or behind it. */
+  readonly lstrip?: boolean;
+  readonly rstrip?: boolean;
 }
 
 /** Contents of a tokenizer.json, of a kind that merges. */
@@ -42,9 +45,27 @@ export function bpeFile(json: Json): BpeFile {
   };
 }
 
+/** Those of Phi 3's special tokens that leave spaces behind them. */
+const PHI_LEAVES = ["<unk>", "<s>", "<|endoftext|>"];
+
+/** Which special tokens take spaces away: none, those of a Phi 3, or others. */
+export function strippingOf({ added }: BpeFile): "none" | "phi" | "other" {
+  if (!added.some(({ lstrip, rstrip }) => lstrip || rstrip)) return "none";
+  const as = added.every(({ content, lstrip, rstrip }) => !lstrip && rstrip !== PHI_LEAVES.includes(content));
+  const named = ["</s>", ...PHI_LEAVES].every((name) => added.some(({ content }) => content === name));
+  return as && named ? "phi" : "other";
+}
+
+interface VocabularyMetadata {
+  readonly entries: readonly [string, Value][];
+  /** What whoever uses the file should know. */
+  readonly notes: readonly string[];
+}
+
 interface Tokens {
   readonly texts: string[];
   readonly types: number[];
+  readonly notes: string[];
 }
 
 /** Every id of the model has one; those that the tokenizer does not have are unused. */
@@ -55,16 +76,16 @@ function tokensOf({ model, added }: BpeFile, size: number): Tokens {
   for (const { id, content, special } of added) {
     [texts[id], types[id]] = [content, special === true ? TOKEN.control : TOKEN.userDefined];
   }
-  if (texts.length > size) {
-    throw tokenizerError(`tokenizer.json has an id of ${texts.length - 1}, but the model has ${size} tokens`);
-  }
+  const beyond = texts.splice(size);
+  types.splice(size);
   const taken = new Set(texts);
   const whole = texts.map((text, id) => {
     let name = text ?? `[PAD${id}]`;
     while (text === undefined && taken.has(name)) name += "_";
     return name;
   });
-  return { texts: whole, types };
+  const note = `the model has no tokens for ${beyond.slice(0, 3).join(", ")}: left out`;
+  return { texts: whole, types, notes: beyond.length === 0 ? [] : [note] };
 }
 
 /** llama.cpp ends where two tokens have one text. */
@@ -106,18 +127,24 @@ function preTokenizer({ model, preTokenizer: step, normalizer }: BpeFile): PreTo
   );
 }
 
+const MARKS =
+  "llama.cpp cuts words at combining marks (of Hindi, Thai, Khmer) where the model's tokenizer does not, and reads such text by other tokens";
+
 /** Of tokens of bytes: what merges first has the lowest number. */
-function byteVocabulary(file: BpeFile, size: number): [string, Value][] {
+function byteVocabulary(file: BpeFile, size: number): VocabularyMetadata {
   const pre = preTokenizer(file);
   const spaced = file.merges.find((merge) => merge.some((part) => part.includes(" ")));
-  if (spaced !== undefined)
+  if (spaced !== undefined) {
     throw tokenizerError(`tokenizer.json: GGUF has no space in a merge, as ${JSON.stringify(spaced)}`);
-  return [
+  }
+  const tokens = tokensOf(file, size);
+  const entries: [string, Value][] = [
     ["tokenizer.ggml.model", string("gpt2")],
     ["tokenizer.ggml.pre", string(pre.names[0] as string)],
-    ...listed(tokensOf(file, size)),
+    ...listed(tokens),
     ["tokenizer.ggml.merges", strings(file.merges.map((merge) => merge.join(" ")))],
   ];
+  return { entries, notes: [...tokens.notes, ...(pre.cutsMarks ? [MARKS] : [])] };
 }
 
 /** How a SentencePiece tokenizer begins a text: with a space, or a text alone and not what follows a special token. */
@@ -176,7 +203,7 @@ function scoresOf({ merges }: BpeFile, { texts, types }: Tokens): number[] {
   return scores;
 }
 
-function sentencePieces(file: BpeFile, size: number): { entries: [string, Value][]; notes: string[] } {
+function sentencePieces(file: BpeFile, size: number): VocabularyMetadata {
   const prefix = prefixOf(file);
   if (prefix === undefined) {
     const found = JSON.stringify([file.normalizer, file.preTokenizer]).slice(0, 200);
@@ -202,9 +229,9 @@ function sentencePieces(file: BpeFile, size: number): { entries: [string, Value]
   ];
   const note =
     "llama.cpp puts a space before text that follows a special token, as the model's tokenizer does at the beginning alone";
-  return { entries, notes: prefix === "first" ? [note] : [] };
+  return { entries, notes: [...tokens.notes, ...(prefix === "first" ? [note] : [])] };
 }
 
 /** What a GGUF file says of tokens and merges; `size`: tokens of the model. */
-export const vocabularyMetadata = (file: BpeFile, size: number): { entries: [string, Value][]; notes: string[] } =>
-  file.model.byte_fallback === true ? sentencePieces(file, size) : { entries: byteVocabulary(file, size), notes: [] };
+export const vocabularyMetadata = (file: BpeFile, size: number): VocabularyMetadata =>
+  file.model.byte_fallback === true ? sentencePieces(file, size) : byteVocabulary(file, size);
