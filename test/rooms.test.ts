@@ -70,7 +70,8 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   tensor: ["native"],
   objectives: [],
   ops: ["native", "tensor", "objectives"],
-  policy: ["native", "tensor", "objectives"],
+  gguf: [],
+  policy: ["native", "tensor", "objectives", "gguf"],
   prompt: [],
   verifiers: [],
   environments: ["verifiers"],
@@ -90,6 +91,7 @@ const PACKAGES: Record<string, RegExp> = {
   native: /^node-gyp-build$/,
   tensor: /^$/,
   objectives: /^$/,
+  gguf: /^$/,
   ops: /^$/,
   reference: /^$/,
 };
