@@ -72,7 +72,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   ops: ["native", "tensor", "objectives"],
   gguf: [],
   policy: ["native", "tensor", "objectives", "gguf"],
-  prompt: [],
+  prompt: ["gguf"],
   verifiers: [],
   environments: ["verifiers"],
   trainer: ["ops", "policy", "prompt", "verifiers", "environments", "objectives", "tensor"],

@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { locatedFolder } from "../hub-cache.js";
+import { locatedModel } from "../hub-cache.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
@@ -61,7 +61,7 @@ function once<T>(make: () => T): () => T {
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
-  const base = options.base === undefined ? await baseOf(directory, folder.named) : locatedFolder(options.base);
+  const base = options.base === undefined ? await baseOf(directory, folder.named) : locatedModel(options.base);
   const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readLimited(base, options.maxLength);
   const weights = await findParameters(base, config, layoutOf(config));
@@ -101,7 +101,7 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
   if (options.maxLength !== undefined) checkInteger(options.maxLength, "maxLength", { min: 1 });
-  const directory = locatedFolder(model);
+  const directory = locatedModel(model);
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);

@@ -14,11 +14,13 @@ import { native } from "../native/load.js";
 import { throwUnlessDone } from "../native/status.js";
 import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
+import { decoded, heldAs } from "./gguf/decode.js";
 import type { LoraConfig } from "./lora.js";
-import { openForReading, type ParameterSource } from "./model-folder.js";
+import { openForReading } from "./model-folder.js";
 import type { NativeModel, Placement } from "./model-handle.js";
 import { inverseFrequencies } from "./rope.js";
 import { elementBytes, readExactly, type TensorEntry } from "./safetensors.js";
+import type { ParameterSource } from "./sources.js";
 
 /** A seed as native code takes it: its low and its high 32 bits, which a double has exactly. */
 export const seedWords = (seed: number): [low: number, high: number] => [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
@@ -130,13 +132,29 @@ export async function writeParameter(
   }
 }
 
+/** Streams one tensor of a GGUF file into a parameter's place. */
+async function writeDecoded(
+  model: NativeModel,
+  index: number,
+  source: ParameterSource,
+  handle: FileHandle,
+): Promise<void> {
+  let offset = model.layout.offsets[index] as number;
+  for await (const { dtype, bytes } of decoded(source, handle)) {
+    await settled(native.engineWrite(model.handle, BLOCK.weights, offset, codeOf(dtype), bytes));
+    offset += bytes.length / elementBytes(dtype);
+  }
+}
+
 /** Streams each parameter's data into its place. */
 async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
   for (const file of new Set(sources.map((source) => source.file))) {
     const handle = await openForReading(file);
     try {
-      for (const [i, { entry, file: home }] of sources.entries()) {
-        if (home === file) await writeParameter(model, BLOCK.weights, i, entry, handle, file);
+      for (const [i, source] of sources.entries()) {
+        if (source.file !== file) continue;
+        if (source.decoding !== undefined) await writeDecoded(model, i, source, handle);
+        else await writeParameter(model, BLOCK.weights, i, source.entry, handle, file);
       }
     } finally {
       await handle.close();
@@ -146,7 +164,8 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
 
 /** The type of all tensors in the files, in which the matrices are held; float32 where there are several. */
 function typeOf(sources: readonly ParameterSource[]): DType {
-  const [dtype = "f32", ...others] = new Set(sources.map(({ entry }) => dtypeOf(entry.dtype)));
+  const types = sources.flatMap((source) => heldAs(source) ?? []);
+  const [dtype = "f32", ...others] = new Set(types.map(dtypeOf));
   return others.length === 0 ? dtype : "f32";
 }
 

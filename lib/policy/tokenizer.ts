@@ -2,7 +2,7 @@ import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { locatedFolder } from "../hub-cache.js";
+import { locatedModel } from "../hub-cache.js";
 import { readFiles } from "./model-folder.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
@@ -151,6 +151,6 @@ export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directo
 
 /** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */
 export async function loadTokenizer(model: string): Promise<Tokenizer> {
-  const directory = locatedFolder(checkPath(model, "model"));
+  const directory = locatedModel(checkPath(model, "model"));
   return requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);
 }

@@ -2,6 +2,7 @@ import { lstat, readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { checkFunction, checkObject, checkPath, checkSignal, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { isGgufPath } from "../hub-cache.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { GGUF_DTYPES, type GgufDType } from "../policy/gguf/tensors.js";
 import { loadPolicy } from "../policy/load.js";
@@ -44,10 +45,8 @@ export interface ExportSummary {
 
 const FIELDS = new Set(["dtype", "base", "signal", "onStage"]);
 
-const isGguf = (output: string): boolean => /\.gguf$/i.test(output);
-
 const used = (output: string, cause?: unknown): RlsdError => {
-  const message = isGguf(output)
+  const message = isGgufPath(output)
     ? `${output} is there already: expected a new file for the model. Choose another one.`
     : `${output} is not empty: expected a new folder for the model. Choose another one.`;
   return new RlsdError("ERR_RLSD_WRITE", message, { cause });
@@ -58,7 +57,7 @@ async function refuseUsed(output: string): Promise<void> {
   await writing(output, async () => {
     const names = await readdir(output).catch(async (error: NodeJS.ErrnoException): Promise<string[]> => {
       const there = error.code === "ENOTDIR" && (await lstat(output).catch(() => undefined));
-      if (there && isGguf(output)) throw used(output);
+      if (there && isGgufPath(output)) throw used(output);
       if (error.code !== "ENOENT") throw error;
       const link = await lstat(output).catch(() => undefined);
       if (link === undefined) return [];
@@ -77,7 +76,7 @@ async function save(
 ): Promise<readonly string[]> {
   return writing(output, async () => {
     try {
-      if (isGguf(output)) return (await policy.saveGguf(output, { dtype, signal })).notes;
+      if (isGgufPath(output)) return (await policy.saveGguf(output, { dtype, signal })).notes;
       await policy.save(output, { dtype: dtype as DType, signal });
       return [];
     } catch (error) {
@@ -100,7 +99,7 @@ async function plain(policy: EnginePolicy, onStage: (stage: "merging") => void):
 
 function checkOptions({ dtype = "f32", signal, onStage }: ExportOptions, output: string): GgufDType {
   checkWord(dtype, "dtype", EXPORT_DTYPES);
-  if (dtype === "q8_0" && !isGguf(output)) {
+  if (dtype === "q8_0" && !isGgufPath(output)) {
     throw invalid('"f32", "bf16" or "f16"', "dtype", dtype, "Files that end in .gguf alone have q8_0.");
   }
   checkSignal(signal);

@@ -1,6 +1,6 @@
+import { PRE_TOKENIZERS, type PreTokenizer, preTokenizerOf } from "../../gguf/pre-tokenizers.js";
+import { byteToken, isByte, SPACE, TOKEN, tokenizerError } from "../../gguf/token-types.js";
 import { f32s, i32s, string, strings, type Value } from "../../gguf/write.js";
-import { PRE_TOKENIZERS, type PreTokenizer, preTokenizerOf } from "./pre-tokenizers.js";
-import { byteToken, isByte, SPACE, TOKEN, tokenizerError } from "./token-types.js";
 
 type Json = Readonly<Record<string, unknown>>;
 

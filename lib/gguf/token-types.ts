@@ -1,4 +1,4 @@
-import { RlsdError } from "../../errors.js";
+import { RlsdError } from "../errors.js";
 
 /** `tokenizer.ggml.token_type`. */
 export const TOKEN = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
