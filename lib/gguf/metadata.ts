@@ -10,6 +10,15 @@ export function shortest(value: number): number {
   return value;
 }
 
+/** The shortest decimal number that is the same but for float32's rounding of two factors. */
+export function near(value: number): number {
+  for (let digits = 1; digits < 8; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.abs(short / value - 1) < 2e-7) return short;
+  }
+  return value;
+}
+
 /** Reads values of metadata; every complaint names the file and the key. */
 export class Metadata {
   constructor(

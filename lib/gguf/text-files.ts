@@ -189,9 +189,9 @@ export function endTokens(m: Metadata): number[] {
     return ids.find((id) => isAdded(vocabulary.types[id]));
   };
   const end = idOf(m, "eos_token_id", vocabulary, m.text(`${KEY}model`) === "llama" ? 2 : undefined);
-  const turn = idOf(m, "eot_token_id", vocabulary) ?? named(TURN_ENDS);
-  const message = idOf(m, "eom_token_id", vocabulary) ?? named(["<|eom_id|>"]);
-  return [...new Set([end, turn, message])].filter((id) => id !== undefined);
+  const said = [idOf(m, "eot_token_id", vocabulary), idOf(m, "eom_token_id", vocabulary)];
+  const found = said.some((id) => id !== undefined) ? said : [named(TURN_ENDS), named(["<|eom_id|>"])];
+  return [...new Set([end, ...found])].filter((id) => id !== undefined);
 }
 
 /** tokenizer_config.json, with every chat template of the file. */

@@ -1,9 +1,9 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { isGgufPath } from "../hub-cache.js";
-import { findParameters, openForReading, readHeaders, readModelFolder, weightFiles } from "./model-folder.js";
+import { findParameters, readHeaders, readModelFolder, weightFiles } from "./model-folder.js";
 import { layoutOf } from "./native-model.js";
-import { readExactly } from "./safetensors.js";
+import { openForReading, readExactly } from "./safetensors.js";
 import type { ParameterSource } from "./sources.js";
 
 /** Bytes of a tensor that are read: in so many pieces from its first to its last, or all that it has. */

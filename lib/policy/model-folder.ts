@@ -1,4 +1,4 @@
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
@@ -10,7 +10,7 @@ import { type ModelConfig, parseConfig } from "./config.js";
 import { exists } from "./folder.js";
 import { configJson } from "./gguf/read-shape.js";
 import { ggufParameters } from "./gguf/sources.js";
-import { fileError, readHeader } from "./safetensors.js";
+import { fileError, openForReading, readHeader } from "./safetensors.js";
 import { type ParameterSource, shapeOf } from "./sources.js";
 
 /** Has end tokens that config.json may lack: a part of the model's configuration. */
@@ -153,14 +153,6 @@ export async function readHeaders(
     }
   }
   return sources;
-}
-
-export async function openForReading(file: string): Promise<FileHandle> {
-  try {
-    return await open(file, "r");
-  } catch (error) {
-    throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
-  }
 }
 
 /** Buffers that some checkpoints carry and no decoder needs, and a tied head that was written all the same. */

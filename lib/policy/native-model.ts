@@ -14,12 +14,11 @@ import { native } from "../native/load.js";
 import { throwUnlessDone } from "../native/status.js";
 import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
-import { decoded, heldAs } from "./gguf/decode.js";
+import { decoded, heldIn } from "./gguf/decode.js";
 import type { LoraConfig } from "./lora.js";
-import { openForReading } from "./model-folder.js";
 import type { NativeModel, Placement } from "./model-handle.js";
 import { inverseFrequencies } from "./rope.js";
-import { elementBytes, readExactly, type TensorEntry } from "./safetensors.js";
+import { elementBytes, openForReading, readExactly, type TensorEntry } from "./safetensors.js";
 import type { ParameterSource } from "./sources.js";
 
 /** A seed as native code takes it: its low and its high 32 bits, which a double has exactly. */
@@ -30,8 +29,7 @@ const CHUNK_BYTES = 4 << 20;
 /** The types of tensors in files, by their names there. */
 const DTYPES = { F32: "f32", F16: "f16", BF16: "bf16" } as const satisfies Record<string, DType>;
 export type FileType = keyof typeof DTYPES;
-const dtypeOf = (type: string): DType => DTYPES[type as FileType];
-const codeOf = (type: string): number => DTYPE_CODES[dtypeOf(type)];
+const codeOf = (type: string): number => DTYPE_CODES[DTYPES[type as FileType]];
 
 export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {
   throwUnlessDone(await queued, signal);
@@ -138,22 +136,23 @@ async function writeDecoded(
   index: number,
   source: ParameterSource,
   handle: FileHandle,
+  held: FileType,
 ): Promise<void> {
   let offset = model.layout.offsets[index] as number;
-  for await (const { dtype, bytes } of decoded(source, handle)) {
+  for await (const { dtype, bytes } of decoded(source, handle, held)) {
     await settled(native.engineWrite(model.handle, BLOCK.weights, offset, codeOf(dtype), bytes));
     offset += bytes.length / elementBytes(dtype);
   }
 }
 
-/** Streams each parameter's data into its place. */
-async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
+/** Streams each parameter's data into its place; `held`: of the matrices. */
+async function loadParameters(model: NativeModel, sources: readonly ParameterSource[], held: FileType): Promise<void> {
   for (const file of new Set(sources.map((source) => source.file))) {
     const handle = await openForReading(file);
     try {
       for (const [i, source] of sources.entries()) {
         if (source.file !== file) continue;
-        if (source.decoding !== undefined) await writeDecoded(model, i, source, handle);
+        if (source.decoding !== undefined) await writeDecoded(model, i, source, handle, held);
         else await writeParameter(model, BLOCK.weights, i, source.entry, handle, file);
       }
     } finally {
@@ -163,10 +162,10 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
 }
 
 /** The type of all tensors in the files, in which the matrices are held; float32 where there are several. */
-function typeOf(sources: readonly ParameterSource[]): DType {
-  const types = sources.flatMap((source) => heldAs(source) ?? []);
-  const [dtype = "f32", ...others] = new Set(types.map(dtypeOf));
-  return others.length === 0 ? dtype : "f32";
+async function typeOf(sources: readonly ParameterSource[]): Promise<FileType> {
+  if (sources.some(({ decoding }) => decoding !== undefined)) return heldIn(sources);
+  const [type = "F32", ...others] = new Set(sources.map(({ entry }) => entry.dtype as FileType));
+  return others.length === 0 ? type : "F32";
 }
 
 /** The weights of files, in the type that they have there. */
@@ -175,7 +174,8 @@ export async function readModel(
   placement: Placement,
   sources: readonly ParameterSource[],
 ): Promise<NativeModel> {
-  return filled(await allocateModel(config, layoutOf(config), placement, typeOf(sources)), sources);
+  const type = await typeOf(sources);
+  return filled(await allocateModel(config, layoutOf(config), placement, DTYPES[type]), sources, type);
 }
 
 /** A new model once `work` on it is done; where that fails it gives its memory back, and weights that it shares. */
@@ -190,8 +190,11 @@ export async function orReleased(model: NativeModel, work: Promise<void>): Promi
 }
 
 /** Fills a new model from files. */
-export const filled = (model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> =>
-  orReleased(model, loadParameters(model, sources));
+export const filled = (
+  model: NativeModel,
+  sources: readonly ParameterSource[],
+  held: FileType = "F32",
+): Promise<NativeModel> => orReleased(model, loadParameters(model, sources, held));
 
 /** `count` elements of a block from `offset` on, as bytes of the given type. */
 export async function readElements(

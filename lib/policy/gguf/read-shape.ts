@@ -1,5 +1,5 @@
 import { RlsdError } from "../../errors.js";
-import { Metadata, shortest } from "../../gguf/metadata.js";
+import { Metadata, near, shortest } from "../../gguf/metadata.js";
 import { type FoundTensor, type GgufHeader, readTensor } from "../../gguf/read.js";
 import { endTokens } from "../../gguf/text-files.js";
 import { ARCHITECTURES, type ModelType } from "../architecture.js";
@@ -122,7 +122,7 @@ function yarnJson({ m }: Shape): Json {
     throw unsupported(m.file, `rope.scaling.yarn_log_multiplier ${log} is not supported: expected nothing`);
   const own = m.optional("rope.scaling.attn_factor") ?? 1;
   const said = m.optional("rope.scaling.yarn_attn_factor");
-  const sharper = said ?? (own === 1 ? undefined : shortest(Math.fround(own * yarnScale(factor))));
+  const sharper = said ?? (own === 1 ? undefined : near(own * yarnScale(factor)));
   const [fast, slow] = [m.optional("rope.scaling.yarn_beta_fast"), m.optional("rope.scaling.yarn_beta_slow")];
   return {
     rope_type: "yarn",
@@ -176,6 +176,12 @@ async function ropeJson(shape: Shape): Promise<Json> {
   };
 }
 
+/** What a phi3's files say beside the scaling of positions too. */
+function originalLength({ m, type }: Shape): Json {
+  const length = type === "phi3" ? m.optional("rope.scaling.original_context_length") : undefined;
+  return length === undefined ? {} : { original_max_position_embeddings: length };
+}
+
 function multipliersJson({ m, type, headDim }: Shape): Json {
   if (!ARCHITECTURES[type].multipliers) return {};
   return {
@@ -227,6 +233,7 @@ export async function configJson({ metadata, tensors }: GgufHeader, file: string
     pad_token_id: all.optional("tokenizer.ggml.padding_token_id") ?? null,
     ...biasesJson(shape),
     ...(await ropeJson(shape)),
+    ...originalLength(shape),
     ...windowJson(shape),
     ...multipliersJson(shape),
     ...(type === "smollm3" && { no_rope_layer_interval: NO_ROPE_INTERVAL }),

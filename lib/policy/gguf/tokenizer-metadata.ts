@@ -64,8 +64,10 @@ function endMetadata(source: TokenizerSource): TextMetadata & { readonly ids: re
     );
   }
   const keys = ["eos_token_id", "eot_token_id", "eom_token_id"];
+  // Readers look for one by its name where no end of a turn is said.
+  const three = [ids[0], ids[1] ?? ids[0], ids[2]];
   const entries = keys.flatMap((key, i): [string, Value][] =>
-    ids[i] === undefined ? [] : [[`tokenizer.ggml.${key}`, u32(ids[i])]],
+    three[i] === undefined ? [] : [[`tokenizer.ggml.${key}`, u32(three[i])]],
   );
   const left = ids.slice(keys.length);
   const notes = left.length === 0 ? [] : [`GGUF has room for ${keys.length} end tokens: left out ${left.join(", ")}`];
