@@ -22,7 +22,7 @@ export function near(value: number): number {
 /** Reads values of metadata; every complaint names the file and the key. */
 export class Metadata {
   constructor(
-    private readonly values: ReadonlyMap<string, Found>,
+    readonly values: ReadonlyMap<string, Found>,
     readonly file: string,
     /** Put before keys. */
     private readonly prefix = "",

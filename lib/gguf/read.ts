@@ -139,20 +139,31 @@ async function readAt(handle: FileHandle, length: number, from = 0): Promise<Buf
   return bytes.subarray(0, done);
 }
 
-async function readFrom(handle: FileHandle, file: string): Promise<GgufHeader> {
-  const found = await handle.stat();
-  if (!found.isFile()) throw fileFault(file, "expected a GGUF file but it is none");
-  for (let length = Math.min(FIRST_BYTES, found.size); ; length = Math.min(4 * length, found.size)) {
+async function parseFrom(handle: FileHandle, size: number, file: string): Promise<GgufHeader> {
+  for (let length = Math.min(FIRST_BYTES, size); ; length = Math.min(4 * length, size)) {
     const bytes = await readAt(handle, length);
     try {
-      return parseHeader(bytes, found.size, file);
+      return parseHeader(bytes, size, file);
     } catch (error) {
       if (!(error instanceof TooShort)) throw error;
-      if (length >= found.size)
-        throw fileFault(file, `its header ends at byte ${found.size} before it is whole: truncated`);
+      if (length >= size) throw fileFault(file, `its header ends at byte ${size} before it is whole: truncated`);
       if (length >= MOST_BYTES) throw fileFault(file, `its header has more than ${MOST_BYTES} bytes: damaged`);
     }
   }
+}
+
+/** The last file's, as long as somebody uses it: a model's shape, tokenizer and weights are asked for one after another. */
+let last: { readonly key: string; readonly header: WeakRef<GgufHeader> } | undefined;
+
+async function readFrom(handle: FileHandle, file: string): Promise<GgufHeader> {
+  const found = await handle.stat();
+  if (!found.isFile()) throw fileFault(file, "expected a GGUF file but it is none");
+  const key = [file, found.dev, found.ino, found.size, found.mtimeMs, found.ctimeMs].join();
+  const known = last?.key === key ? last.header.deref() : undefined;
+  if (known !== undefined) return known;
+  const header = await parseFrom(handle, found.size, file);
+  last = { key, header: new WeakRef(header) };
+  return header;
 }
 
 async function opened<T>(file: string, body: (handle: FileHandle) => Promise<T>): Promise<T> {

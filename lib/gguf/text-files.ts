@@ -116,24 +116,29 @@ function splitMerge(merge: string): [string, string] {
   return [merge.slice(0, at), merge.slice(at + 1)];
 }
 
-/** What merges, by the score of what it makes; of one score, and of one token, by the ids of the parts. */
-function mergesOf({ tokens, types }: Vocabulary, scores: readonly number[]): [string, string][] {
-  const ids = new Map(tokens.flatMap((text, id) => (types[id] === TOKEN.normal ? [[text, id] as const] : [])));
-  const found: {
-    readonly parts: [string, string];
-    readonly score: number;
-    readonly left: number;
-    readonly right: number;
-  }[] = [];
-  for (const [text, id] of ids) {
-    for (let cut = 1; cut < text.length; cut++) {
-      const [left, right] = [ids.get(text.slice(0, cut)), ids.get(text.slice(cut))];
-      if (left === undefined || right === undefined) continue;
-      found.push({ parts: [text.slice(0, cut), text.slice(cut)], score: scores[id] as number, left, right });
+/** Longest piece, far beyond those of any SentencePiece tokenizer: cutting one takes the square of it. */
+const LONGEST_PIECE = 512;
+
+/** What merges: what makes the token of the highest score first; of one token, by the ids of the parts. */
+function mergesOf({ tokens, types }: Vocabulary, scores: readonly number[], file: string): [string, string][] {
+  const normal = tokens.map((_, id) => id).filter((id) => types[id] === TOKEN.normal);
+  const ids = new Map(normal.map((id) => [tokens[id] as string, id]));
+  const merges: [string, string][] = [];
+  for (const id of normal.sort((a, b) => (scores[b] as number) - (scores[a] as number))) {
+    const text = tokens[id] as string;
+    if (text.length > LONGEST_PIECE) {
+      throw tokenizerError(`${file}: token ${id} has ${text.length} characters: expected at most ${LONGEST_PIECE}`);
     }
+    const cuts: [left: number, right: number, at: number][] = [];
+    for (let at = 1; at < text.length; at++) {
+      const left = ids.get(text.slice(0, at));
+      const right = left === undefined ? undefined : ids.get(text.slice(at));
+      if (left !== undefined && right !== undefined) cuts.push([left, right, at]);
+    }
+    cuts.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    for (const [, , at] of cuts) merges.push([text.slice(0, at), text.slice(at)]);
   }
-  found.sort((a, b) => b.score - a.score || a.left - b.left || a.right - b.right);
-  return found.map(({ parts }) => parts);
+  return merges;
 }
 
 function ofPieces(m: Metadata, vocabulary: Vocabulary): Kind {
@@ -154,7 +159,7 @@ function ofPieces(m: Metadata, vocabulary: Vocabulary): Kind {
       byte_fallback: true,
       ignore_merges: false,
       vocab: vocabularyJson(vocabulary),
-      merges: mergesOf(vocabulary, scores),
+      merges: mergesOf(vocabulary, scores, m.file),
     }),
     normalizer: prefixed ? { type: "Sequence", normalizers: [{ type: "Prepend", prepend: SPACE }, replace] } : replace,
     preTokenizer: null,
@@ -188,25 +193,37 @@ export function endTokens(m: Metadata): number[] {
     const ids = texts.map((text) => vocabulary.tokens.indexOf(text));
     return ids.find((id) => isAdded(vocabulary.types[id]));
   };
-  const end = idOf(m, "eos_token_id", vocabulary, m.text(`${KEY}model`) === "llama" ? 2 : undefined);
+  const end = endOf(m, vocabulary);
   const said = [idOf(m, "eot_token_id", vocabulary), idOf(m, "eom_token_id", vocabulary)];
   const found = said.some((id) => id !== undefined) ? said : [named(TURN_ENDS), named(["<|eom_id|>"])];
   return [...new Set([end, ...found])].filter((id) => id !== undefined);
 }
 
-/** tokenizer_config.json, with every chat template of the file. */
-function settings(m: Metadata, { tokens }: Vocabulary, ids: Readonly<Record<string, number | undefined>>): Json {
-  const specials = Object.entries(ids).flatMap(([name, id]) => (id === undefined ? [] : [[name, tokens[id]]]));
+const isPieces = (m: Metadata): boolean => m.text(`${KEY}model`) === "llama";
+
+/** The tokens that begin and end a text, as llama.cpp takes them where the file does not say. */
+const beginOf = (m: Metadata, v: Vocabulary) => idOf(m, "bos_token_id", v, isPieces(m) ? 1 : undefined);
+const endOf = (m: Metadata, v: Vocabulary) => idOf(m, "eos_token_id", v, isPieces(m) ? 2 : undefined);
+
+const hasTokenizer = (m: Metadata): boolean => ![undefined, "no_vocab", "none"].includes(m.text(`${KEY}model`));
+
+/** What tokenizer_config.json would say: special tokens, and every chat template of the file. */
+export function tokenizerSettings(m: Metadata): Json {
+  if (!hasTokenizer(m)) return {};
+  const vocabulary = vocabularyOf(m);
+  const others = Object.entries(SPECIALS).map(([name, key]) => [name, idOf(m, key, vocabulary)] as const);
+  const ids = [["bos_token", beginOf(m, vocabulary)], ["eos_token", endOf(m, vocabulary)], ...others] as const;
+  const specials = ids.flatMap(([name, id]) => (id === undefined ? [] : [[name, vocabulary.tokens[id]]]));
   const template = m.text("tokenizer.chat_template");
-  const others = (m.texts("tokenizer.chat_templates") ?? []).map((name) => ({
+  const more = (m.texts("tokenizer.chat_templates") ?? []).map((name) => ({
     name,
     template: m.text(`tokenizer.chat_template.${name}`) ?? "",
   }));
-  const named = template === undefined ? others : [{ name: "default", template }, ...others];
+  const named = template === undefined ? more : [{ name: "default", template }, ...more];
   return {
     ...Object.fromEntries(specials),
     clean_up_tokenization_spaces: false,
-    ...(named.length > 0 && { chat_template: others.length === 0 ? template : named }),
+    ...(named.length > 0 && { chat_template: more.length === 0 ? template : named }),
   };
 }
 
@@ -217,45 +234,45 @@ function stripping(m: Metadata): (token: string) => boolean {
   return (token) => phi && !["<unk>", "<s>", "<|endoftext|>"].includes(token);
 }
 
-/**
- * tokenizer.json and tokenizer_config.json of a GGUF file; none where it has no tokenizer.
- *
- * @throws RlsdError ERR_RLSD_TOKENIZER for a tokenizer of another kind
- */
-export function textFiles(m: Metadata): Map<string, Uint8Array> {
+function tokenizerJson(m: Metadata): Json {
   const kind = m.text(`${KEY}model`);
-  if (kind === undefined || kind === "no_vocab" || kind === "none") return new Map();
   if (kind !== "gpt2" && kind !== "llama") {
     throw tokenizerError(`${m.file}: ${KEY}model ${JSON.stringify(kind)} is not supported: expected "gpt2" or "llama"`);
   }
   const vocabulary = vocabularyOf(m);
   const own = kind === "gpt2" ? ofBytes(m, vocabulary) : ofPieces(m, vocabulary);
-  const spm = kind === "llama";
-  const begin = idOf(m, "bos_token_id", vocabulary, spm ? 1 : undefined);
-  const end = idOf(m, "eos_token_id", vocabulary, spm ? 2 : undefined);
-  const adds = (key: string, usual: boolean, id: number | undefined) =>
-    (m.boolean(KEY + key) ?? usual) ? id : undefined;
-  const tokenizer = {
+  const begin = (m.boolean(`${KEY}add_bos_token`) ?? own.addsBegin) ? beginOf(m, vocabulary) : undefined;
+  const end = m.boolean(`${KEY}add_eos_token`) ? endOf(m, vocabulary) : undefined;
+  return {
     version: "1.0",
     truncation: null,
     padding: null,
     added_tokens: addedTokens(vocabulary, stripping(m)),
     normalizer: own.normalizer,
     pre_tokenizer: own.preTokenizer,
-    post_processor: processor(
-      vocabulary,
-      adds("add_bos_token", own.addsBegin, begin),
-      adds("add_eos_token", false, end),
-    ),
+    post_processor: processor(vocabulary, begin, end),
     decoder: own.decoder,
     model: own.model,
   };
-  const others = Object.entries(SPECIALS).map(([name, key]) => [name, idOf(m, key, vocabulary)]);
-  const config = settings(m, vocabulary, { bos_token: begin, eos_token: end, ...Object.fromEntries(others) });
-  return new Map(
-    Object.entries({ "tokenizer.json": tokenizer, "tokenizer_config.json": config }).map(([name, json]) => [
-      name,
-      Buffer.from(JSON.stringify(json)),
-    ]),
+}
+
+/** Slow to make, of a large vocabulary; kept as long as the metadata are. */
+const made = new WeakMap<object, ReadonlyMap<string, Uint8Array>>();
+
+/**
+ * tokenizer.json and tokenizer_config.json of a GGUF file; none where it has no tokenizer.
+ *
+ * @throws RlsdError ERR_RLSD_TOKENIZER for a tokenizer of another kind
+ */
+export function textFiles(m: Metadata): ReadonlyMap<string, Uint8Array> {
+  if (!hasTokenizer(m)) return new Map();
+  const known = made.get(m.values);
+  if (known !== undefined) return known;
+  const files = new Map(
+    Object.entries({ "tokenizer.json": tokenizerJson(m), "tokenizer_config.json": tokenizerSettings(m) }).map(
+      ([name, json]) => [name, Buffer.from(JSON.stringify(json))],
+    ),
   );
+  made.set(m.values, files);
+  return files;
 }

@@ -4,7 +4,7 @@ import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
-import { textFiles } from "../gguf/text-files.js";
+import { tokenizerSettings } from "../gguf/text-files.js";
 import { isGgufPath, locatedModel } from "../hub-cache.js";
 import type { ChatMessage, Tool } from "./messages.js";
 import { createTemplate } from "./template.js";
@@ -156,7 +156,8 @@ export async function loadChatTemplate(model: string): Promise<ChatTemplate | un
   const files = new Map<string, Uint8Array>();
   const directory = locatedModel(checkPath(model, "model"));
   if (isGgufPath(directory)) {
-    return chatTemplateIn(textFiles(new Metadata((await readGguf(directory)).metadata, directory)), directory);
+    const settings = tokenizerSettings(new Metadata((await readGguf(directory)).metadata, directory));
+    return chatTemplateIn(new Map([[CONFIG, Buffer.from(JSON.stringify(settings))]]), directory);
   }
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
