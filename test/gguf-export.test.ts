@@ -160,6 +160,7 @@ describe("what each kind of model has of its own", () => {
     expect(file.tensors.get("blk.0.attn_qkv.weight")!.shape).toEqual([64, 32]);
     expect(file.tensors.get("blk.0.ffn_up.weight")!.shape).toEqual([48, 32]);
     expect(Object.fromEntries(file.metadata)).toMatchObject({
+      "phi3.attention.sliding_window": 20,
       "phi3.context_length": 20,
       "phi3.rope.dimension_count": 6,
       "phi3.rope.scaling.original_context_length": 64,

@@ -55,7 +55,7 @@ export function registerExport(program: Command): void {
   program
     .command("export")
     .description("write a run's model as one Hugging Face folder or GGUF file, adapters added to its weights")
-    .argument("<directory>", "run, checkpoint, model folder, or adapters")
+    .argument("<directory>", "run, checkpoint, model folder or .gguf file, or adapters")
     .argument("<output>", "new folder, or new file that ends in .gguf")
     .option("--dtype <type>", "of the weights: f32, bf16 or f16, in a .gguf file also q8_0", "f32")
     .option("--base <folder>", "the model under the adapters; default: what they say themselves")

@@ -89,9 +89,10 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
  * tokenizer. F32, F16 and BF16 weights load and are computed with as float32; matrices are held in the type of the
  * file until they are trained or overwritten. A folder of the PEFT library (adapter_config.json,
- * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained.
+ * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained. A GGUF file gives its
+ * model: types of 16 bits are held so, quantized ones become float32.
  *
- * @param model the folder, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
+ * @param model the folder, the .gguf file, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */

@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
@@ -82,6 +82,13 @@ export function generationOf(files: ReadonlyMap<string, Uint8Array>, directory: 
   return content === undefined ? {} : parseObject(Buffer.from(content), join(directory, GENERATION_CONFIG));
 }
 
+/** A GGUF file of a folder, which may be meant where the folder itself is no model. */
+export async function ggufIn(directory: string): Promise<string | undefined> {
+  const names = await readdir(directory).catch((): string[] => []);
+  const name = names.find(isGgufPath);
+  return name === undefined ? undefined : join(directory, name);
+}
+
 async function readModelFile(file: string): Promise<ModelFolder> {
   const header = await readGguf(file);
   const json = await configJson(header, file);
@@ -96,7 +103,12 @@ export async function readModelFolder(directory: string): Promise<ModelFolder> {
   if (isGgufPath(directory)) return readModelFile(directory);
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
-  if (bytes === undefined) throw fileError(file, `does not exist: ${modelExpected()}`);
+  if (bytes === undefined) {
+    const found = await ggufIn(directory);
+    const mend =
+      found === undefined ? modelExpected() : `there is a GGUF file, which is a model by itself: name ${found}`;
+    throw fileError(file, `does not exist: ${mend}`);
+  }
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
   return { config: parseConfig(json, generationOf(companions, directory), file), json, companions };
@@ -109,11 +121,12 @@ export async function weightFiles(directory: string): Promise<Map<string, Set<st
   const indexFile = join(directory, INDEX_FILE);
   const index = await readOptional(indexFile);
   if (index === undefined) {
-    throw fileError(
-      directory,
-      "has neither model.safetensors nor model.safetensors.index.json; weights of another kind (.bin) are " +
-        "converted by AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)",
-    );
+    const found = await ggufIn(directory);
+    const mend =
+      found === undefined
+        ? "weights of another kind (.bin) are converted by AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+        : `a GGUF file is a model by itself: name ${found}`;
+    throw fileError(directory, `has neither model.safetensors nor model.safetensors.index.json; ${mend}`);
   }
   const map = parseObject(index, indexFile).weight_map;
   if (typeof map !== "object" || map === null) throw fileError(indexFile, "expected an object weight_map");

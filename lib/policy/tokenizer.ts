@@ -149,7 +149,7 @@ export function requireTokenizer(files: ReadonlyMap<string, Uint8Array>, directo
   );
 }
 
-/** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */
+/** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), of a .gguf file, or of a model in Hugging Face's cache, by its name. */
 export async function loadTokenizer(model: string): Promise<Tokenizer> {
   const directory = locatedModel(checkPath(model, "model"));
   return requireTokenizer(await readFiles(directory, ["tokenizer.json", "tokenizer_config.json"]), directory);

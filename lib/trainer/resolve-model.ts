@@ -8,7 +8,7 @@ import { hubCache, located } from "../hub-cache.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
-import { isModel } from "../policy/model-folder.js";
+import { ggufIn, isModel } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
@@ -110,6 +110,11 @@ export async function withModel<T>(
   }
   if ((await isModel(directory)) || existsSync(join(directory, ADAPTER_CONFIG))) {
     return body({ model: directory, settings: {}, step: 0, checkpoint: undefined });
+  }
+  const file = await ggufIn(directory);
+  if (file !== undefined) {
+    const message = `${directory} has no config.json, but a GGUF file, which is a model by itself: name ${file}.`;
+    throw new RlsdError("ERR_RLSD_MODEL", message);
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",

@@ -42,6 +42,8 @@ const isUsual = ({ modelType }: ModelConfig, layers: readonly boolean[]): boolea
 };
 
 function windowMetadata(c: ModelConfig): [string, Value][] {
+  // Older llama.cpp took one of its own where the file had none, and newer ones take none.
+  if (c.modelType === "phi3") return [["attention.sliding_window", u32(c.slidingWindow?.size ?? 0)]];
   if (c.slidingWindow === undefined || !GGUF_ARCHITECTURES[c.modelType].windows) return [];
   const { size, layers } = c.slidingWindow;
   const pattern: [string, Value][] = isUsual(c, layers) ? [] : [["attention.sliding_window_pattern", bools(layers)]];
