@@ -245,6 +245,18 @@ describe("what is whole and not a model", () => {
       "ERR_RLSD_MODEL_FILE",
       /1 numbers for tokenizer.ggml.scores/,
     ],
+    ["a part of a file", { "split.count": u32(3) }, "ERR_RLSD_MODEL_FILE", /is one of 3 files: expected a whole one/],
+    [
+      "a merge of one part",
+      {
+        "tokenizer.ggml.model": string("gpt2"),
+        "tokenizer.ggml.tokens": strings(["a"]),
+        "tokenizer.ggml.pre": string("gpt-2"),
+        "tokenizer.ggml.merges": strings(["a"]),
+      },
+      "ERR_RLSD_MODEL_FILE",
+      /two parts in each, not "a" for tokenizer.ggml.merges/,
+    ],
     [
       "a flag that is none",
       { "llama.rope.scaling.type": bool(true) },
@@ -264,6 +276,19 @@ describe("what is whole and not a model", () => {
     const twice = file({}, [...tensors, matrix("output_norm.weight", 8)]);
     await expect(loadPolicy(twice)).rejects.toMatchObject({
       message: expect.stringContaining('"output_norm.weight" is there twice'),
+    });
+  });
+
+  test("factors of more pairs than there are", async () => {
+    const more = file({}, [...tensors, matrix("rope_freqs.weight", 65537)]);
+    await expect(loadPolicy(more)).rejects.toMatchObject({
+      code: "ERR_RLSD_UNSUPPORTED_MODEL",
+      message: expect.stringContaining("factors of 65537 pairs"),
+    });
+    const foreign = file({}, [...tensors, matrix("rope_freqs.weight", 2)]);
+    await expect(loadPolicy(foreign)).rejects.toMatchObject({
+      code: "ERR_RLSD_UNSUPPORTED_MODEL",
+      message: expect.stringContaining("otherwise than Llama 3.1 does"),
     });
   });
 

@@ -122,6 +122,8 @@ function parseHeader(bytes: Buffer, size: number, file: string): GgufHeader {
     if (metadata.has(key)) throw fail(`${JSON.stringify(key)} is there twice`);
     metadata.set(key, cursor.value(key));
   }
+  const parts = metadata.get("split.count") ?? 1;
+  if (parts !== 1) throw fail(`is one of ${parts} files: expected a whole one, as llama-gguf-split --merge makes it`);
   const alignment = alignmentOf(metadata, file);
   const infos: Info[] = [];
   for (let i = 0; i < tensorCount; i++) infos.push(readInfo(cursor, file));

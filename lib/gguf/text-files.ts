@@ -101,7 +101,7 @@ function ofBytes(m: Metadata, vocabulary: Vocabulary): Kind {
       byte_fallback: false,
       ignore_merges: pre.ignoreMerges,
       vocab: vocabularyJson(vocabulary),
-      merges: merges.map((merge) => splitMerge(merge)),
+      merges: merges.map((merge) => splitMerge(merge, m)),
     }),
     normalizer: pre.composed === true ? { type: "NFC" } : null,
     preTokenizer: preTokenizerJson(pre),
@@ -111,8 +111,9 @@ function ofBytes(m: Metadata, vocabulary: Vocabulary): Kind {
 }
 
 /** A part may begin with the space that ends others. */
-function splitMerge(merge: string): [string, string] {
+function splitMerge(merge: string, m: Metadata): [string, string] {
   const at = merge.indexOf(" ", 1);
+  if (at < 0) throw m.fail(`${KEY}merges`, `two parts in each, not ${JSON.stringify(merge.slice(0, 80))}`);
   return [merge.slice(0, at), merge.slice(at + 1)];
 }
 

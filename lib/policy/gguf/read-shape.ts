@@ -76,8 +76,15 @@ function windowJson(shape: Shape): Json {
   return type === "phi3" && size > 0 ? { sliding_window: size } : {};
 }
 
-const floatsOf = async (tensor: FoundTensor | undefined, file: string): Promise<Float32Array | undefined> =>
-  tensor && readTensor(file, tensor);
+/** Far more than any head has pairs. */
+const MOST_FACTORS = 65536;
+
+async function floatsOf(tensor: FoundTensor | undefined, file: string): Promise<Float32Array | undefined> {
+  if (tensor === undefined) return undefined;
+  const count = tensor.shape.reduce((a, b) => a * b, 1);
+  if (count > MOST_FACTORS) throw unsupported(file, `factors of ${count} pairs of positions are not supported`);
+  return readTensor(file, tensor);
+}
 
 /** Llama 3's scaling with the numbers that its makers gave, by the factor of each pair; of which length, a blended pair tells. */
 function llama3Json(factors: Float32Array, theta: number, { m, headDim }: Shape): Json {

@@ -50,7 +50,11 @@ interface Contents {
 /** All that is told before the weights are read. */
 function contentsOf(model: NativeModel, origin: PolicyOrigin, file: string, dtype: GgufDType): Contents {
   // Of the model as its files have it, whatever length this policy reads.
-  const config = parseConfig(origin.json, generationOf(origin.companions, ""), "config.json");
+  const config = parseConfig(
+    JSON.parse(JSON.stringify(origin.json)),
+    generationOf(origin.companions, ""),
+    "config.json",
+  );
   const shape = shapeMetadata(config);
   const { json, companions: files, tokenizer } = origin;
   const text = tokenizerMetadata({
