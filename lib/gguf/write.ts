@@ -104,7 +104,7 @@ class Bytes {
 }
 
 /** Everything before the tensors' data, which begin behind it, each at the next multiple of ALIGNMENT. */
-export function encodeHeader(metadata: ReadonlyMap<string, Value>, tensors: readonly TensorPlan[]): Buffer {
+export function encodeHeader(metadata: ReadonlyMap<string, Value>, tensors: readonly TensorPlan[]): Uint8Array {
   const out = new Bytes();
   out.bytes(Buffer.from(MAGIC));
   out.number("u32", VERSION);

@@ -147,8 +147,17 @@ function byteVocabulary(file: BpeFile, size: number): VocabularyMetadata {
   return { entries, notes: [...tokens.notes, ...(pre.cutsMarks ? [MARKS] : [])] };
 }
 
-/** How a SentencePiece tokenizer begins a text: with a space, or a text alone and not what follows a special token. */
-type Prefix = "none" | "always" | "first";
+/**
+ * Where a SentencePiece tokenizer puts a space: before every text between special tokens, as llama.cpp does; before those that
+ * do not begin with one; before the first of these alone.
+ */
+type Prefix = "none" | "every" | "always" | "first";
+
+const PREFIX_NOTES: Readonly<Partial<Record<Prefix, string>>> = {
+  always: "llama.cpp puts a space before a text that begins with one too, which the model's tokenizer does not",
+  first:
+    "llama.cpp puts a space before text that begins with one, and before text that follows a special token, which the model's tokenizer does not",
+};
 
 const isReplace = (step: Json): boolean =>
   step.type === "Replace" && (step.pattern as Json | undefined)?.String === " " && step.content === SPACE;
@@ -164,7 +173,7 @@ function prefixOf({ normalizer, preTokenizer: step }: BpeFile): Prefix | undefin
   const steps = normalizer.type === "Sequence" ? (normalizer.normalizers as Json[]) : [normalizer];
   const prepends = steps.filter(({ type, prepend }) => type === "Prepend" && prepend === SPACE).length;
   if (!cutsNothing || steps.filter(isReplace).length !== 1 || steps.length !== 1 + prepends) return undefined;
-  return prepends === 0 ? "none" : "always";
+  return prepends === 0 ? "none" : "every";
 }
 
 const unlike =
@@ -227,9 +236,8 @@ function sentencePieces(file: BpeFile, size: number): VocabularyMetadata {
     ["tokenizer.ggml.scores", f32s(scoresOf(file, tokens))],
     ["tokenizer.ggml.add_space_prefix", { type: "bool", value: prefix !== "none" }],
   ];
-  const note =
-    "llama.cpp puts a space before text that follows a special token, as the model's tokenizer does at the beginning alone";
-  return { entries, notes: [...tokens.notes, ...(prefix === "first" ? [note] : [])] };
+  const note = PREFIX_NOTES[prefix];
+  return { entries, notes: [...tokens.notes, ...(note === undefined ? [] : [note])] };
 }
 
 /** What a GGUF file says of tokens and merges; `size`: tokens of the model. */
