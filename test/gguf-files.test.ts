@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dequantize } from "../lib/gguf/dequantize.js";
@@ -101,6 +101,15 @@ describe("a .gguf file in a model's place", () => {
     expect(base).toBe(llama);
     await using loaded = await loadPolicy(join(folder, "adapters"));
     expect(sameBits(await loaded.logits(ids), await policy.logits(ids))).toBe(true);
+  });
+
+  test("stays as it is where another save is to go to it", async () => {
+    await using policy = await loadPolicy(llama);
+    const file = join(folder, "mine.gguf");
+    writeFileSync(file, "mine");
+    await expect(policy.saveGguf(file)).rejects.toMatchObject({ code: "ERR_RLSD_SAVE", cause: { code: "EEXIST" } });
+    expect(readFileSync(file, "utf8")).toBe("mine");
+    expect(readdirSync(folder).filter((name) => name.startsWith(".mine"))).toEqual([]);
   });
 
   test("is trained", async () => {

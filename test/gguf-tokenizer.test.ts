@@ -216,6 +216,29 @@ describe("the tokenizer's part", () => {
     });
   });
 
+  test("leaves out added tokens that the model does not have, and refuses others", async () => {
+    const json = (id: number, added: object[]) => {
+      const file = JSON.parse(files["tokenizer.json"]!.toString());
+      file.added_tokens.push(...added);
+      file.model.vocab.beyond = id;
+      return JSON.stringify(file);
+    };
+    const image = { id: 370, content: "<image>", special: true };
+    for (const [added, outcome] of [
+      [[image], ["the model has no tokens for <image>: left out"]],
+      [[], undefined],
+    ] as const) {
+      const own = { "tokenizer.json": json(370, [...added]), "tokenizer_config.json": "{}" };
+      await using policy = await tinyPolicy({ vocabSize: 370, endTokenIds: [2] }, { files: own });
+      const saving = policy.saveGguf(join(folder, `beyond-${added.length}.gguf`));
+      if (outcome !== undefined) expect((await saving).notes).toEqual(outcome);
+      else
+        await expect(saving).rejects.toMatchObject({
+          message: expect.stringContaining("an id of 370, but the model has 370"),
+        });
+    }
+  });
+
   test("keeps a name from being taken for a Phi 3's, whose special tokens llama.cpp treats otherwise", async () => {
     await using policy = await made({});
     await policy.saveGguf(join(folder, "my-phi-3.gguf"));

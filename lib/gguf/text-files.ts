@@ -118,7 +118,7 @@ function splitMerge(merge: string, m: Metadata): [string, string] {
 }
 
 /** Longest piece, far beyond those of any SentencePiece tokenizer: cutting one takes the square of it. */
-const LONGEST_PIECE = 512;
+const LONGEST_PIECE = 128;
 
 /** What merges: what makes the token of the highest score first; of one token, by the ids of the parts. */
 function mergesOf({ tokens, types }: Vocabulary, scores: readonly number[], file: string): [string, string][] {

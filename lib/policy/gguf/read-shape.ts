@@ -49,8 +49,9 @@ function refuseOthers({ m, type }: Shape): void {
   const others = ["expert_count", "attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping", ...own];
   for (const key of others) {
     const value = m.get(key) ?? 0;
-    if (value !== 0)
+    if (value !== 0) {
       throw unsupported(m.file, `${GGUF_ARCHITECTURES[type].name}.${key} ${value} is not supported: expected nothing`);
+    }
   }
 }
 
@@ -61,8 +62,9 @@ function layerTypes({ m, type, layers }: Shape): string[] | undefined {
   const period = typeof found === "number" ? found : (WINDOW_PATTERNS[type] ?? 1);
   const usual = Array.from({ length: layers }, (_, i) => (i + 1) % period !== 0);
   const slides = Array.isArray(found) ? found : usual;
-  if (slides.length < layers || slides.some((one) => typeof one !== "boolean"))
+  if (slides.length < layers || slides.some((one) => typeof one !== "boolean")) {
     throw m.fail(key, `${layers} times true or false`);
+  }
   return slides.slice(0, layers).map((one) => (one ? "sliding_attention" : "full_attention"));
 }
 
@@ -125,8 +127,9 @@ function llama3Json(factors: Float32Array, theta: number, { m, headDim }: Shape)
 function yarnJson({ m }: Shape): Json {
   const factor = m.number("rope.scaling.factor");
   const log = m.optional("rope.scaling.yarn_log_multiplier") ?? 0;
-  if (log !== 0)
+  if (log !== 0) {
     throw unsupported(m.file, `rope.scaling.yarn_log_multiplier ${log} is not supported: expected nothing`);
+  }
   const own = m.optional("rope.scaling.attn_factor") ?? 1;
   const said = m.optional("rope.scaling.yarn_attn_factor");
   const sharper = said ?? (own === 1 ? undefined : near(own * yarnScale(factor)));
@@ -219,8 +222,9 @@ export async function configJson({ metadata, tensors }: GgufHeader, file: string
   const shape: Shape = { type, m, tensors, layers, headDim };
   refuseOthers(shape);
   const width = m.number("attention.value_length", headDim);
-  if (width !== headDim)
+  if (width !== headDim) {
     throw unsupported(file, `values of ${width} and keys of ${headDim} numbers a head are not supported`);
+  }
   const ends = endTokens(all);
   return {
     architectures: [ARCHITECTURES[type].className],

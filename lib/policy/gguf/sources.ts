@@ -35,13 +35,15 @@ export async function ggufParameters(
     const own = ggufName(modelType, name);
     const tensor = tensors.get(own);
     const shape = shapeOf(layout, i).join(", ");
-    if (tensor === undefined)
+    if (tensor === undefined) {
       throw fileError(file, `tensor "${own}" is missing: expected [${shape}], as its metadata say`);
+    }
     const { type, start, end } = tensor;
     const came = tensor.shape.join(", ");
     if (came !== shape) throw fileError(file, `tensor "${own}": expected [${shape}] but found [${came}]`);
-    if (tensor.shape.length === 1 && type.blockSize > 1)
+    if (tensor.shape.length === 1 && type.blockSize > 1) {
       throw fileError(file, `tensor "${own}": expected no ${type.name} but F32`);
+    }
     tensors.delete(own);
     const paired = GGUF_ARCHITECTURES[modelType].paired && headsOf(name) !== undefined;
     const offset = isNorm(name) ? ARCHITECTURES[modelType].normOffset : 0;

@@ -1,3 +1,4 @@
+import type { RlsdError } from "../../errors.js";
 import { PRE_TOKENIZERS, type PreTokenizer, preTokenizerOf } from "../../gguf/pre-tokenizers.js";
 import { byteToken, isByte, SPACE, TOKEN, tokenizerError } from "../../gguf/token-types.js";
 import { f32s, i32s, string, strings, type Value } from "../../gguf/write.js";
@@ -68,24 +69,29 @@ interface Tokens {
   readonly notes: string[];
 }
 
-/** Every id of the model has one; those that the tokenizer does not have are unused. */
+const beyond = (id: number, size: number): RlsdError =>
+  tokenizerError(`tokenizer.json has an id of ${id}, but the model has ${size} tokens`);
+
+/** Every id of the model has one; those that the tokenizer does not have are unused. Added tokens may be more than those. */
 function tokensOf({ model, added }: BpeFile, size: number): Tokens {
   const texts = new Array<string | undefined>(size).fill(undefined);
   const types = new Array<number>(size).fill(TOKEN.unused);
-  for (const [text, id] of Object.entries(model.vocab)) [texts[id], types[id]] = [text, TOKEN.normal];
-  for (const { id, content, special } of added) {
-    [texts[id], types[id]] = [content, special === true ? TOKEN.control : TOKEN.userDefined];
+  const extra = new Map(added.filter(({ id }) => id >= size).map(({ id, content }) => [id, content]));
+  for (const [text, id] of Object.entries(model.vocab)) {
+    if (id < size) [texts[id], types[id]] = [text, TOKEN.normal];
+    else if (!extra.has(id)) throw beyond(id, size);
   }
-  const beyond = texts.splice(size);
-  types.splice(size);
+  for (const { id, content, special } of added) {
+    if (id < size) [texts[id], types[id]] = [content, special === true ? TOKEN.control : TOKEN.userDefined];
+  }
   const taken = new Set(texts);
   const whole = texts.map((text, id) => {
     let name = text ?? `[PAD${id}]`;
     while (text === undefined && taken.has(name)) name += "_";
     return name;
   });
-  const note = `the model has no tokens for ${beyond.slice(0, 3).join(", ")}: left out`;
-  return { texts: whole, types, notes: beyond.length === 0 ? [] : [note] };
+  const note = `the model has no tokens for ${[...extra.values()].slice(0, 3).join(", ")}: left out`;
+  return { texts: whole, types, notes: extra.size === 0 ? [] : [note] };
 }
 
 /** llama.cpp ends where two tokens have one text. */
@@ -133,6 +139,10 @@ const MARKS =
 /** Of tokens of bytes: what merges first has the lowest number. */
 function byteVocabulary(file: BpeFile, size: number): VocabularyMetadata {
   const pre = preTokenizer(file);
+  for (const mark of ["continuing_subword_prefix", "end_of_word_suffix"]) {
+    const value = file.model[mark] ?? "";
+    if (value !== "") throw tokenizerError(`tokenizer.json: llama.cpp has no ${mark}, as ${JSON.stringify(value)}`);
+  }
   const spaced = file.merges.find((merge) => merge.some((part) => part.includes(" ")));
   if (spaced !== undefined) {
     throw tokenizerError(`tokenizer.json: GGUF has no space in a merge, as ${JSON.stringify(spaced)}`);
@@ -192,10 +202,11 @@ function scoresOf({ merges }: BpeFile, { texts, types }: Tokens): number[] {
   for (const [left, right] of merges) {
     const id = ids.get(left + right);
     if (id === undefined || id === before) continue;
-    if (ranked.has(id))
+    if (ranked.has(id)) {
       throw tokenizerError(
         `${unlike} ${JSON.stringify(left + right)} is merged early from some parts and late from others`,
       );
+    }
     scores[id] = -ranked.size;
     ranked.add(id);
     before = id;
