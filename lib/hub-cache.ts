@@ -30,14 +30,17 @@ export const located = (model: string): string => (existsSync(model) ? model : (
 
 /** What a model may be, for an error that says that one is missing. */
 export const modelExpected = (): string =>
-  `expected a Hugging Face model folder, or the name of a model in ${hubCache()}. ` +
+  `expected a Hugging Face model folder, a .gguf file, or the name of a model in ${hubCache()}. ` +
   "Nothing is downloaded; `hf download NAME` fetches one there, with --local-dir FOLDER into a folder";
 
-/** As located; throws ERR_RLSD_MODEL_FILE where that is no folder. */
-export function locatedFolder(model: string): string {
-  const directory = located(model);
-  const found = statSync(directory, { throwIfNoEntry: false });
-  if (found?.isDirectory()) return directory;
+/** Whether a model is meant to be one GGUF file, by its name. */
+export const isGgufPath = (path: string): boolean => /\.gguf$/i.test(path);
+
+/** As located; throws ERR_RLSD_MODEL_FILE where that is neither a folder nor a GGUF file. */
+export function locatedModel(model: string): string {
+  const path = located(model);
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory() || (found?.isFile() && isGgufPath(path))) return path;
   const what = found === undefined ? "does not exist" : "is a file";
-  throw new RlsdError("ERR_RLSD_MODEL_FILE", `${directory}: ${what}: ${modelExpected()}`);
+  throw new RlsdError("ERR_RLSD_MODEL_FILE", `${path}: ${what}: ${modelExpected()}`);
 }

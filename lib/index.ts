@@ -65,6 +65,8 @@ export type { ModelType } from "./policy/architecture.js";
 export type { CachedDraw } from "./policy/cache-bytes.js";
 export type { ModelConfig, Multipliers } from "./policy/config.js";
 export { EnginePolicy } from "./policy/engine-policy.js";
+export type { GgufSaveOptions, GgufSummary } from "./policy/gguf/save.js";
+export type { GgufDType } from "./policy/gguf/tensors.js";
 export {
   type CreateOptions,
   createPolicy,

@@ -107,13 +107,13 @@ describe("a model in the cache goes by its name", () => {
 });
 
 test("what is not there is named with the cache, and how to fetch it; names reach out of it nowhere", async () => {
-  const file = join(mkdtempSync(join(tmpdir(), "rlsd-hub-weights-")), "model.gguf");
-  writeFileSync(file, "GGUF");
+  const file = join(mkdtempSync(join(tmpdir(), "rlsd-hub-weights-")), "model.bin");
+  writeFileSync(file, "PK");
   const names = ["makers/other", "../makers/clock-0.1B", "makers/..", "a/b/c", "makers/clock-0.1B/", file];
   for (const load of [loadPolicy, loadTokenizer, loadChatTemplate]) {
     for (const name of names) {
       const what = name === file ? "is a file" : "does not exist";
-      const message = `${name}: ${what}: expected a Hugging Face model folder, or the name of a model in ${cache}. Nothing is downloaded; \`hf download NAME\` fetches`;
+      const message = `${name}: ${what}: expected a Hugging Face model folder, a .gguf file, or the name of a model in ${cache}. Nothing is downloaded; \`hf download NAME\` fetches`;
       await expect(load(name)).rejects.toMatchObject({
         code: "ERR_RLSD_MODEL_FILE",
         message: expect.stringContaining(message),

@@ -173,7 +173,7 @@ export function registerCredit(program: Command): void {
   program
     .command("credit")
     .description("which tokens the teacher blames and praises: of a run's log, or of completions in a file")
-    .argument("<directory>", "run; with rows also a checkpoint or a model folder")
+    .argument("<directory>", "run; with rows also a checkpoint, a model folder or a .gguf file")
     .argument("[rows...]", "files with completions: JSONL, JSON, CSV, TSV or Parquet, folders or patterns")
     .option("--step <n>", "logged completions of this step")
     .option("--id <id>", "logged completions of this row")

@@ -82,7 +82,7 @@ export function registerEval(program: Command): void {
   program
     .command("eval")
     .description("judge a run, a checkpoint or a model on held-out rows; every prediction is kept")
-    .argument("<directory>", "run, checkpoint or model folder")
+    .argument("<directory>", "run, checkpoint, model folder or .gguf file")
     .argument(
       "[data...]",
       "JSONL, JSON, CSV, TSV or Parquet files, folders or patterns; default: the run's own held-out rows",

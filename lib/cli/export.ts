@@ -15,13 +15,15 @@ const EXAMPLES = `
 Examples:
   $ rlsd export runs/first ./clock                the run's best checkpoint
   $ rlsd export runs/first ./clock --dtype bf16   in half the bytes
+  $ rlsd export runs/first model.gguf             for llama.cpp, Ollama, LM Studio
   $ rlsd export ./adapters ./merged --base ./qwen3-0.6b`;
 
-function describe({ model, folder, step, parameters, dtype, merged }: ExportSummary): string {
+function describe({ model, folder, step, parameters, dtype, merged, notes }: ExportSummary): string {
   const lines = [`model     ${model}${step > 0 ? `, after step ${step}` : ""}`];
   if (merged !== null)
     lines.push(`adapters  rank ${merged.rank} on ${merged.targets.join(", ")}: added to the weights`);
-  return [...lines, `written   ${folder}: ${parameters.toLocaleString("en")} parameters as ${dtype}`].join("\n");
+  lines.push(`written   ${folder}: ${parameters.toLocaleString("en")} parameters as ${dtype}`);
+  return [...lines, ...notes.map((note) => `note      ${note}`)].join("\n");
 }
 
 async function runExport(directory: string, output: string, flags: ExportFlags): Promise<void> {
@@ -52,10 +54,10 @@ async function runExport(directory: string, output: string, flags: ExportFlags):
 export function registerExport(program: Command): void {
   program
     .command("export")
-    .description("write a run's model as one Hugging Face folder, adapters added to its weights")
-    .argument("<directory>", "run, checkpoint, model folder, or adapters")
-    .argument("<output>", "new folder")
-    .option("--dtype <type>", "of the weights: f32, bf16 or f16", "f32")
+    .description("write a run's model as one Hugging Face folder or GGUF file, adapters added to its weights")
+    .argument("<directory>", "run, checkpoint, model folder or .gguf file, or adapters")
+    .argument("<output>", "new folder, or new file that ends in .gguf")
+    .option("--dtype <type>", "of the weights: f32, bf16 or f16, in a .gguf file also q8_0", "f32")
     .option("--base <folder>", "the model under the adapters; default: what they say themselves")
     .option("--json", "one JSON object")
     .addHelpText("after", EXAMPLES)

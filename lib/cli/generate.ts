@@ -182,7 +182,7 @@ export function registerGenerate(program: Command): void {
   program
     .command("generate")
     .description("ask a run, a checkpoint or a model")
-    .argument("<model>", "run, checkpoint or model folder, or adapters")
+    .argument("<model>", "run, checkpoint, model folder or .gguf file, or adapters")
     .argument("[prompts...]", "what is asked; default: standard input, or on a terminal a conversation")
     .option("--file <rows>", "file, folder or pattern with rows as for training; repeatable", collect)
     .option("--limit <n>", "rows at most", whole("--limit", 1))

@@ -5,15 +5,9 @@ import { RlsdError } from "../errors.js";
 import { hubCache, located } from "../hub-cache.js";
 import { exists } from "./folder.js";
 import { ALL_TARGETS, type LoraConfig, type LoraTarget, MOST_RANK, scaleFault } from "./lora.js";
-import {
-  isWeightFile,
-  type ParameterSource,
-  parseObject,
-  readCompanions,
-  readHeaders,
-  readOptional,
-} from "./model-folder.js";
+import { isModel, isWeightFile, parseObject, readCompanions, readHeaders, readOptional } from "./model-folder.js";
 import { fileError } from "./safetensors.js";
+import type { ParameterSource } from "./sources.js";
 
 /** The files of the PEFT library, in both directions. */
 export const ADAPTER_CONFIG = "adapter_config.json";
@@ -128,7 +122,7 @@ export async function baseOf(directory: string, named: unknown): Promise<string>
     throw fileError(file, `does not name the model that it stands on: ${mend}`);
   }
   for (const folder of [resolve(named), resolve(directory, named), located(named)]) {
-    if (await exists(join(folder, "config.json"))) return folder;
+    if (await isModel(folder)) return folder;
   }
   const found = `which is no model folder here, nor in ${hubCache()}`;
   throw fileError(file, `stands on ${named}, ${found}: ${mend}`);

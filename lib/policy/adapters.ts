@@ -3,7 +3,7 @@ import { native } from "../native/load.js";
 import { ADAPTER_CONFIG, type AdapterFolder } from "./adapter-folder.js";
 import type { ModelConfig } from "./config.js";
 import { encodeLora, type LoraConfig } from "./lora.js";
-import { type ParameterSource, shapeOf, takeParameters } from "./model-folder.js";
+import { takeParameters } from "./model-folder.js";
 import type { NativeModel } from "./model-handle.js";
 import {
   allocateModel,
@@ -15,6 +15,7 @@ import {
   settled,
   shareModel,
 } from "./native-model.js";
+import { type ParameterSource, shapeOf } from "./sources.js";
 
 /** Where each adapter of a folder lies; every name, shape and type checked against the model they are for. */
 export function adapterSources(

@@ -73,7 +73,7 @@ export interface NewConfig extends ModelConfig {
 }
 
 /** Far beyond any model: each layer has a list of its own before its weights are known to fit. */
-const MOST_LAYERS = 65536;
+export const MOST_LAYERS = 65536;
 
 function layerCount(f: Fields): number {
   const layers = f.size("num_hidden_layers");

@@ -13,6 +13,7 @@ import { type CachedDraw, cacheBytes, checkedDraw } from "./cache-bytes.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
 import { DISTILL_FIELDS, distill } from "./distill.js";
 import { generate, MAX_SEQUENCES } from "./generation.js";
+import { type GgufSaveOptions, type GgufSummary, saveGgufFile } from "./gguf/save.js";
 import { type LoraConfig, type LoraOptions, resolveLora } from "./lora.js";
 import type { NativeModel } from "./model-handle.js";
 import { batchTokensOf, heldType, layoutOf, settled, settledValue, shareModel, trainingBytes } from "./native-model.js";
@@ -259,6 +260,21 @@ export class EnginePolicy implements Policy {
       const place = await saveModel(this.#model, { ...this.#origin, under: await this.#home.folder() }, directory, o);
       if (place !== undefined) this.#home.add(place);
     });
+  }
+
+  /**
+   * Writes the model as one GGUF file with its tokenizer and chat template, for llama.cpp, Ollama, LM Studio. `file` is a new
+   * one.
+   *
+   * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL and ERR_RLSD_TOKENIZER for what llama.cpp does not compute, before anything
+   *   is written; ERR_RLSD_SAVE
+   */
+  async saveGguf(file: string, o: GgufSaveOptions = {}): Promise<GgufSummary> {
+    if (this.lora !== undefined) {
+      const message = "The policy has adapters, which a GGUF file has not: save what merge() gives.";
+      throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+    }
+    return this.#inTurn(() => saveGgufFile(this.#model, this.#origin, file, o));
   }
 
   async loadOptimizer(directory: string): Promise<void> {

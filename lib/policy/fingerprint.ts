@@ -1,7 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { openForReading, type ParameterSource, readHeaders, readModelFolder, weightFiles } from "./model-folder.js";
-import { readExactly } from "./safetensors.js";
+import { isGgufPath } from "../hub-cache.js";
+import { findParameters, readHeaders, readModelFolder, weightFiles } from "./model-folder.js";
+import { layoutOf } from "./native-model.js";
+import { openForReading, readExactly } from "./safetensors.js";
+import type { ParameterSource } from "./sources.js";
 
 /** Bytes of a tensor that are read: in so many pieces from its first to its last, or all that it has. */
 const PIECE = 4096;
@@ -25,8 +28,11 @@ async function hashTensor(hash: Hash, { name, file, entry }: ParameterSource, ha
  * files they lie is no matter.
  */
 export async function fingerprint(directory: string): Promise<string> {
-  const { endTokenIds: _, maxLength: __, ...mathematics } = (await readModelFolder(directory)).config;
-  const sources = [...(await readHeaders(await weightFiles(directory))).values()];
+  const { config } = await readModelFolder(directory);
+  const { endTokenIds: _, maxLength: __, ...mathematics } = config;
+  const sources = isGgufPath(directory)
+    ? await findParameters(directory, config, layoutOf(config))
+    : [...(await readHeaders(await weightFiles(directory))).values()];
   const hash = createHash("sha256").update(JSON.stringify(mathematics));
   const handles = new Map<string, FileHandle>();
   try {

@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import { checkBoolean, checkInteger, checkNumber, checkObject, checkPath, checkWord, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { locatedFolder } from "../hub-cache.js";
+import { locatedModel } from "../hub-cache.js";
 import { native } from "../native/load.js";
 import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js";
 import { adapterSources } from "./adapters.js";
@@ -61,7 +61,7 @@ function once<T>(make: () => T): () => T {
 /** Adapters and, under them, the model that they stand on: everything is checked before memory is taken. */
 async function loadAdapters(directory: string, options: PolicyOptions): Promise<EnginePolicy> {
   const folder = await readAdapterFolder(directory);
-  const base = options.base === undefined ? await baseOf(directory, folder.named) : locatedFolder(options.base);
+  const base = options.base === undefined ? await baseOf(directory, folder.named) : locatedModel(options.base);
   const home = new Home([await placeOf(base)]);
   const { config, json, companions: theirs } = await readLimited(base, options.maxLength);
   const weights = await findParameters(base, config, layoutOf(config));
@@ -89,9 +89,10 @@ async function loadAdapters(directory: string, options: PolicyOptions): Promise<
  * A policy from a Hugging Face folder: config.json, model.safetensors or its shards and, where there is one, the
  * tokenizer. F32, F16 and BF16 weights load and are computed with as float32; matrices are held in the type of the
  * file until they are trained or overwritten. A folder of the PEFT library (adapter_config.json,
- * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained.
+ * adapter_model.safetensors) gives the model it stands on with its adapters, which alone are trained. A GGUF file gives its
+ * model: types of 16 bits are held so, quantized ones become float32.
  *
- * @param model the folder, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
+ * @param model the folder, the .gguf file, or a name such as Qwen/Qwen3-0.6B that Hugging Face's cache on this machine has; nothing is downloaded
  * @throws RlsdError ERR_RLSD_UNSUPPORTED_MODEL naming what this engine does not compute, ERR_RLSD_MODEL_FILE for a file
  *   that is missing, damaged or of another shape: both before memory is taken; ERR_RLSD_OUT_OF_MEMORY
  */
@@ -101,7 +102,7 @@ export async function loadPolicy(model: string, options: PolicyOptions = {}): Pr
   checkPlacement(options);
   if (options.base !== undefined) checkPath(options.base, "base");
   if (options.maxLength !== undefined) checkInteger(options.maxLength, "maxLength", { min: 1 });
-  const directory = locatedFolder(model);
+  const directory = locatedModel(model);
   if (await isAdapterFolder(directory)) return loadAdapters(directory, options);
   if (options.base !== undefined) {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `"base" is for a folder of adapters, but ${directory} is none.`);

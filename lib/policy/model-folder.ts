@@ -1,11 +1,17 @@
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { modelExpected } from "../hub-cache.js";
+import { Metadata } from "../gguf/metadata.js";
+import { readGguf } from "../gguf/read.js";
+import { textFiles } from "../gguf/text-files.js";
+import { isGgufPath, modelExpected } from "../hub-cache.js";
 import type { EngineLayout } from "../native/engine-binding.js";
 import { type ModelConfig, parseConfig } from "./config.js";
 import { exists } from "./folder.js";
-import { fileError, readHeader, type TensorEntry } from "./safetensors.js";
+import { configJson } from "./gguf/read-shape.js";
+import { ggufParameters } from "./gguf/sources.js";
+import { fileError, openForReading, readHeader } from "./safetensors.js";
+import { type ParameterSource, shapeOf } from "./sources.js";
 
 /** Has end tokens that config.json may lack: a part of the model's configuration. */
 export const GENERATION_CONFIG = "generation_config.json";
@@ -24,13 +30,6 @@ export const COMPANIONS = [
   "chat_template.jinja",
   "special_tokens_map.json",
 ] as const;
-
-/** A parameter of the model and where its data lies. */
-export interface ParameterSource {
-  readonly name: string;
-  readonly file: string;
-  readonly entry: TensorEntry;
-}
 
 interface ModelFolder {
   readonly config: ModelConfig;
@@ -59,8 +58,12 @@ export function parseObject(bytes: Buffer, file: string): Record<string, unknown
   return value as Record<string, unknown>;
 }
 
-/** Those of the named files that a folder has. */
+/** Those of the named files that a folder has, or a GGUF file stands for. */
 export async function readFiles(directory: string, names: readonly string[]): Promise<ReadonlyMap<string, Uint8Array>> {
+  if (isGgufPath(directory)) {
+    const made = textFiles(new Metadata((await readGguf(directory)).metadata, directory));
+    return new Map([...made].filter(([name]) => names.includes(name)));
+  }
   const files = new Map<string, Uint8Array>();
   for (const name of names) {
     const content = await readOptional(join(directory, name));
@@ -79,11 +82,33 @@ export function generationOf(files: ReadonlyMap<string, Uint8Array>, directory: 
   return content === undefined ? {} : parseObject(Buffer.from(content), join(directory, GENERATION_CONFIG));
 }
 
-/** Configuration and small files of a Hugging Face folder. */
+/** A GGUF file of a folder, which may be meant where the folder itself is no model. */
+export async function ggufIn(directory: string): Promise<string | undefined> {
+  const names = await readdir(directory).catch((): string[] => []);
+  const name = names.find(isGgufPath);
+  return name === undefined ? undefined : join(directory, name);
+}
+
+async function readModelFile(file: string): Promise<ModelFolder> {
+  const header = await readGguf(file);
+  const json = await configJson(header, file);
+  return { config: parseConfig(json, {}, file), json, companions: textFiles(new Metadata(header.metadata, file)) };
+}
+
+/** Whether a model lies there: a folder with a configuration, or a GGUF file. */
+export const isModel = (path: string): Promise<boolean> => exists(isGgufPath(path) ? path : join(path, "config.json"));
+
+/** Configuration and small files of a Hugging Face folder, or of a GGUF file. */
 export async function readModelFolder(directory: string): Promise<ModelFolder> {
+  if (isGgufPath(directory)) return readModelFile(directory);
   const file = join(directory, "config.json");
   const bytes = await readOptional(file);
-  if (bytes === undefined) throw fileError(file, `does not exist: ${modelExpected()}`);
+  if (bytes === undefined) {
+    const found = await ggufIn(directory);
+    const mend =
+      found === undefined ? modelExpected() : `there is a GGUF file, which is a model by itself: name ${found}`;
+    throw fileError(file, `does not exist: ${mend}`);
+  }
   const json = parseObject(bytes, file);
   const companions = await readCompanions(directory);
   return { config: parseConfig(json, generationOf(companions, directory), file), json, companions };
@@ -96,11 +121,12 @@ export async function weightFiles(directory: string): Promise<Map<string, Set<st
   const indexFile = join(directory, INDEX_FILE);
   const index = await readOptional(indexFile);
   if (index === undefined) {
-    throw fileError(
-      directory,
-      "has neither model.safetensors nor model.safetensors.index.json; weights of another kind (.bin, .gguf) are " +
-        "converted by AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)",
-    );
+    const found = await ggufIn(directory);
+    const mend =
+      found === undefined
+        ? "weights of another kind (.bin) are converted by AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+        : `a GGUF file is a model by itself: name ${found}`;
+    throw fileError(directory, `has neither model.safetensors nor model.safetensors.index.json; ${mend}`);
   }
   const map = parseObject(index, indexFile).weight_map;
   if (typeof map !== "object" || map === null) throw fileError(indexFile, "expected an object weight_map");
@@ -142,21 +168,10 @@ export async function readHeaders(
   return sources;
 }
 
-export async function openForReading(file: string): Promise<FileHandle> {
-  try {
-    return await open(file, "r");
-  } catch (error) {
-    throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
-  }
-}
-
 /** Buffers that some checkpoints carry and no decoder needs, and a tied head that was written all the same. */
 function isIgnored(name: string, config: ModelConfig): boolean {
   return name.endsWith("rotary_emb.inv_freq") || (name === "lm_head.weight" && config.tieEmbeddings);
 }
-
-export const shapeOf = (layout: EngineLayout, i: number): number[] =>
-  layout.rows[i] === 0 ? [layout.columns[i] as number] : [layout.rows[i] as number, layout.columns[i] as number];
 
 /** The source of each parameter, in the layout's order, taken out of `sources`; `says`: "X says", of the shapes. */
 export function takeParameters(
@@ -192,6 +207,7 @@ export async function findParameters(
   config: ModelConfig,
   layout: EngineLayout,
 ): Promise<ParameterSource[]> {
+  if (isGgufPath(directory)) return ggufParameters(directory, config, layout);
   const sources = await readHeaders(await weightFiles(directory));
   const found = takeParameters(directory, layout, sources, "config.json says");
   const extra = [...sources.values()].find((s) => !isIgnored(s.name, config));

@@ -14,11 +14,12 @@ import { native } from "../native/load.js";
 import { throwUnlessDone } from "../native/status.js";
 import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { encodeConfig, type ModelConfig } from "./config.js";
+import { decoded, heldIn } from "./gguf/decode.js";
 import type { LoraConfig } from "./lora.js";
-import { openForReading, type ParameterSource } from "./model-folder.js";
 import type { NativeModel, Placement } from "./model-handle.js";
 import { inverseFrequencies } from "./rope.js";
-import { elementBytes, readExactly, type TensorEntry } from "./safetensors.js";
+import { elementBytes, openForReading, readExactly, type TensorEntry } from "./safetensors.js";
+import type { ParameterSource } from "./sources.js";
 
 /** A seed as native code takes it: its low and its high 32 bits, which a double has exactly. */
 export const seedWords = (seed: number): [low: number, high: number] => [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
@@ -28,8 +29,7 @@ const CHUNK_BYTES = 4 << 20;
 /** The types of tensors in files, by their names there. */
 const DTYPES = { F32: "f32", F16: "f16", BF16: "bf16" } as const satisfies Record<string, DType>;
 export type FileType = keyof typeof DTYPES;
-const dtypeOf = (type: string): DType => DTYPES[type as FileType];
-const codeOf = (type: string): number => DTYPE_CODES[dtypeOf(type)];
+const codeOf = (type: string): number => DTYPE_CODES[DTYPES[type as FileType]];
 
 export async function settled(queued: Queued, signal?: AbortSignal): Promise<void> {
   throwUnlessDone(await queued, signal);
@@ -130,13 +130,30 @@ export async function writeParameter(
   }
 }
 
-/** Streams each parameter's data into its place. */
-async function loadParameters(model: NativeModel, sources: readonly ParameterSource[]): Promise<void> {
+/** Streams one tensor of a GGUF file into a parameter's place. */
+async function writeDecoded(
+  model: NativeModel,
+  index: number,
+  source: ParameterSource,
+  handle: FileHandle,
+  held: FileType,
+): Promise<void> {
+  let offset = model.layout.offsets[index] as number;
+  for await (const { dtype, bytes } of decoded(source, handle, held)) {
+    await settled(native.engineWrite(model.handle, BLOCK.weights, offset, codeOf(dtype), bytes));
+    offset += bytes.length / elementBytes(dtype);
+  }
+}
+
+/** Streams each parameter's data into its place; `held`: of the matrices. */
+async function loadParameters(model: NativeModel, sources: readonly ParameterSource[], held: FileType): Promise<void> {
   for (const file of new Set(sources.map((source) => source.file))) {
     const handle = await openForReading(file);
     try {
-      for (const [i, { entry, file: home }] of sources.entries()) {
-        if (home === file) await writeParameter(model, BLOCK.weights, i, entry, handle, file);
+      for (const [i, source] of sources.entries()) {
+        if (source.file !== file) continue;
+        if (source.decoding !== undefined) await writeDecoded(model, i, source, handle, held);
+        else await writeParameter(model, BLOCK.weights, i, source.entry, handle, file);
       }
     } finally {
       await handle.close();
@@ -145,9 +162,10 @@ async function loadParameters(model: NativeModel, sources: readonly ParameterSou
 }
 
 /** The type of all tensors in the files, in which the matrices are held; float32 where there are several. */
-function typeOf(sources: readonly ParameterSource[]): DType {
-  const [dtype = "f32", ...others] = new Set(sources.map(({ entry }) => dtypeOf(entry.dtype)));
-  return others.length === 0 ? dtype : "f32";
+async function typeOf(sources: readonly ParameterSource[]): Promise<FileType> {
+  if (sources.some(({ decoding }) => decoding !== undefined)) return heldIn(sources);
+  const [type = "F32", ...others] = new Set(sources.map(({ entry }) => entry.dtype as FileType));
+  return others.length === 0 ? type : "F32";
 }
 
 /** The weights of files, in the type that they have there. */
@@ -156,7 +174,8 @@ export async function readModel(
   placement: Placement,
   sources: readonly ParameterSource[],
 ): Promise<NativeModel> {
-  return filled(await allocateModel(config, layoutOf(config), placement, typeOf(sources)), sources);
+  const type = await typeOf(sources);
+  return filled(await allocateModel(config, layoutOf(config), placement, DTYPES[type]), sources, type);
 }
 
 /** A new model once `work` on it is done; where that fails it gives its memory back, and weights that it shares. */
@@ -171,8 +190,11 @@ export async function orReleased(model: NativeModel, work: Promise<void>): Promi
 }
 
 /** Fills a new model from files. */
-export const filled = (model: NativeModel, sources: readonly ParameterSource[]): Promise<NativeModel> =>
-  orReleased(model, loadParameters(model, sources));
+export const filled = (
+  model: NativeModel,
+  sources: readonly ParameterSource[],
+  held: FileType = "F32",
+): Promise<NativeModel> => orReleased(model, loadParameters(model, sources, held));
 
 /** `count` elements of a block from `offset` on, as bytes of the given type. */
 export async function readElements(
@@ -187,15 +209,15 @@ export async function readElements(
   return bytes;
 }
 
-/** The elements of one parameter in a block, as bytes of the given type. */
+/** The elements of one parameter in a block, as bytes of the given type, `step` elements at a time. */
 export async function* readParameter(
   model: NativeModel,
   block: number,
   index: number,
   dtype: FileType,
+  step = CHUNK_BYTES / elementBytes(dtype),
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const count = Math.max(1, model.layout.rows[index] as number) * (model.layout.columns[index] as number);
-  const step = CHUNK_BYTES / elementBytes(dtype);
   for (let at = 0; at < count; at += step) {
     const offset = (model.layout.offsets[index] as number) + at;
     yield await readElements(model, block, offset, Math.min(step, count - at), dtype);

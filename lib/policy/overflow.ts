@@ -27,14 +27,18 @@ async function checkRounded(
   );
 }
 
-/** The elements of a trained parameter for a file; ERR_RLSD_SAVE where its type makes infinity of a finite number. */
+/**
+ * The elements of a trained parameter for a file, `step` at a time; ERR_RLSD_SAVE where its type makes infinity of a finite
+ * number.
+ */
 export async function* roundedParameter(
   model: NativeModel,
   index: number,
   dtype: FileType,
+  step?: number,
 ): AsyncGenerator<Uint8Array> {
   let first = 0;
-  for await (const bytes of readParameter(model, BLOCK.weights, index, dtype)) {
+  for await (const bytes of readParameter(model, BLOCK.weights, index, dtype, step)) {
     if (dtype !== "F32") {
       const rounded = new Uint16Array(bytes.buffer);
       await checkRounded(model, index, first, rounded, dtype);

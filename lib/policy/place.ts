@@ -1,6 +1,6 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { exists } from "./folder.js";
+import { isModel } from "./model-folder.js";
 
 /** A folder as it was when weights were read from it, or written to it. */
 export interface Place {
@@ -46,7 +46,7 @@ export class Home {
   /** undefined: no folder has the weights as they are. */
   async folder(): Promise<string | undefined> {
     for (const { folder } of this.#places.filter(isLast)) {
-      if (await exists(join(folder, "config.json"))) return folder;
+      if (await isModel(folder)) return folder;
     }
     return undefined;
   }

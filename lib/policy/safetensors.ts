@@ -42,6 +42,14 @@ export function fileError(file: string, message: string): RlsdError {
   return new RlsdError("ERR_RLSD_MODEL_FILE", `${file}: ${message}`);
 }
 
+export async function openForReading(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, "r");
+  } catch (error) {
+    throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
 /** Fills `bytes` from `position` on, or says that the file is too short. */
 export async function readExactly(
   handle: FileHandle,

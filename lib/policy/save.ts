@@ -7,14 +7,15 @@ import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import type { DType } from "../tensor/dtype.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
-import { exists, makeFolder, removeAbandoned } from "./folder.js";
-import { INDEX_FILE, isWeightFile, openForReading, shapeOf } from "./model-folder.js";
+import { exists, makeFolder, removeAbandoned, syncDirectory } from "./folder.js";
+import { INDEX_FILE, isWeightFile } from "./model-folder.js";
 import type { NativeModel } from "./model-handle.js";
 import { heldType, readParameter, settledValue, writeParameter } from "./native-model.js";
 import type { PolicyOrigin } from "./origin.js";
 import { roundedParameter } from "./overflow.js";
 import { newPlace, type Place } from "./place.js";
-import { dataBytes, fileError, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
+import { dataBytes, fileError, openForReading, readHeader, type TensorPlan, writeSafetensors } from "./safetensors.js";
+import { shapeOf } from "./sources.js";
 
 /** What `save` writes, and how. */
 export interface SaveOptions {
@@ -60,15 +61,6 @@ async function writeFlushed(file: string, content: string | Uint8Array): Promise
   const handle = await open(file, "wx");
   try {
     await handle.writeFile(content);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
-  try {
     await handle.sync();
   } finally {
     await handle.close();

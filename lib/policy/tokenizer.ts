@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { checkObject, checkPath, invalid, show } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { locatedFolder } from "../hub-cache.js";
+import { locatedModel } from "../hub-cache.js";
 import { type Decoder, decoderOfBytes, decoderOfTokens } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
 import { unicodePreTokenizer } from "./pre-tokenizer.js";
@@ -198,8 +198,8 @@ export function requireTokenizer(files: Files, directory: string, vocabSize: num
   );
 }
 
-/** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), or of a model in Hugging Face's cache, by its name. */
+/** The tokenizer of a model's folder (`tokenizer.json`, `tokenizer_config.json`), of a .gguf file, or of a model in Hugging Face's cache, by its name. */
 export async function loadTokenizer(model: string): Promise<Tokenizer> {
-  const directory = locatedFolder(checkPath(model, "model"));
+  const directory = locatedModel(checkPath(model, "model"));
   return requireTokenizer(await readFiles(directory, [JSON_FILE, CONFIG_FILE]), directory, Number.POSITIVE_INFINITY);
 }

@@ -2,7 +2,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { locatedFolder } from "../hub-cache.js";
+import { Metadata } from "../gguf/metadata.js";
+import { readGguf } from "../gguf/read.js";
+import { tokenizerSettings } from "../gguf/text-files.js";
+import { isGgufPath, locatedModel } from "../hub-cache.js";
 import type { ChatMessage, Tool } from "./messages.js";
 import { createTemplate } from "./template.js";
 
@@ -144,14 +147,18 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
 }
 
 /**
- * The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`), or of a model in Hugging Face's
- * cache, by its name; undefined: it has none.
+ * The chat template of a model's folder (`chat_template.jinja`, else `tokenizer_config.json`), of a GGUF file, or of a model in
+ * Hugging Face's cache, by its name; undefined: it has none.
  *
  * @throws RlsdError ERR_RLSD_MODEL_FILE where there is no such folder, ERR_RLSD_CHAT_TEMPLATE where its files cannot be read
  */
 export async function loadChatTemplate(model: string): Promise<ChatTemplate | undefined> {
   const files = new Map<string, Uint8Array>();
-  const directory = locatedFolder(checkPath(model, "model"));
+  const directory = locatedModel(checkPath(model, "model"));
+  if (isGgufPath(directory)) {
+    const settings = tokenizerSettings(new Metadata((await readGguf(directory)).metadata, directory));
+    return chatTemplateIn(new Map([[CONFIG, Buffer.from(JSON.stringify(settings))]]), directory);
+  }
   for (const name of [TEMPLATE, CONFIG]) {
     const content = await readOptional(join(directory, name));
     if (content !== undefined) files.set(name, content);

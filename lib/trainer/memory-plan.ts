@@ -1,10 +1,8 @@
 /** What the largest step of a run takes in memory. */
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { modelUnder } from "../policy/adapter-folder.js";
 import type { CachedDraw } from "../policy/cache-bytes.js";
-import { isWeightFile } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
+import { weightBytes } from "../policy/weight-bytes.js";
 import { ALGORITHMS, asksTeacher, imitates } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import { comparesDistributions } from "./distillation.js";
@@ -53,13 +51,10 @@ export function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials
   };
 }
 
-/** Weights of a teacher that is another model, as its files have them. */
+/** Weights of a teacher that is another model. */
 async function externalBytes({ teacher }: ResolvedConfig): Promise<number> {
   if (teacher.kind !== "external") return 0;
-  const folder = await modelUnder(teacher.model);
-  const files = (await readdir(folder)).filter(isWeightFile);
-  const sizes = await Promise.all(files.map(async (name) => (await stat(join(folder, name))).size));
-  return sizes.reduce((a, b) => a + b, 0);
+  return weightBytes(await modelUnder(teacher.model));
 }
 
 /** Bytes by what they are for. */

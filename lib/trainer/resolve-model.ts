@@ -8,6 +8,7 @@ import { hubCache, located } from "../hub-cache.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
+import { ggufIn, isModel } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
@@ -107,12 +108,17 @@ export async function withModel<T>(
   if (existsSync(join(directory, STATE_FILE))) {
     return body(await resolveCheckpoint(await readCheckpoint(directory), resolve(directory, "..", ".."), o));
   }
-  if (existsSync(join(directory, "config.json")) || existsSync(join(directory, ADAPTER_CONFIG))) {
+  if ((await isModel(directory)) || existsSync(join(directory, ADAPTER_CONFIG))) {
     return body({ model: directory, settings: {}, step: 0, checkpoint: undefined });
+  }
+  const file = await ggufIn(directory);
+  if (file !== undefined) {
+    const message = `${directory} has no config.json, but a GGUF file, which is a model by itself: name ${file}.`;
+    throw new RlsdError("ERR_RLSD_MODEL", message);
   }
   throw new RlsdError(
     "ERR_RLSD_MODEL",
-    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor the name of a model in ${hubCache()}.`,
+    `${directory} is neither a run, nor a checkpoint, nor a model folder (it has neither config.json nor adapter_config.json), nor a .gguf file, nor the name of a model in ${hubCache()}.`,
   );
 }
 
