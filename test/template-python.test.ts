@@ -58,6 +58,17 @@ describe("a template writes what it does on Python", () => {
     ["{{ none == none }}{{ undef == none }}{{ undef == undef }}{{ none == no }}", "TrueFalseTrueFalse"],
   ])("what is equal: %s", (source, text) => expect(shown(source)).toBe(text));
 
+  test.each([
+    [
+      "{{ list is iterable }}{{ object is iterable }}{{ empty is iterable }}{{ undef is iterable }}",
+      "TrueTrueTrueTrue",
+    ],
+    [
+      "{{ three is iterable }}{{ none is iterable }}{{ yes is iterable }}{{ half is not iterable }}",
+      "FalseFalseFalseTrue",
+    ],
+  ])("what can be gone through: %s", (source, text) => expect(shown(source)).toBe(text));
+
   test("a template with lines of another system", () => {
     expect(shown("{% if yes %}\r\na\r\n{% endif %}\r\nb\r\n")).toBe(shown("{% if yes %}\na\n{% endif %}\nb\n"));
     expect(shown("a\r\nb\rc")).toBe("a\nb\nc");

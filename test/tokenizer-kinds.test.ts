@@ -84,6 +84,26 @@ describe("a pre-tokenizer reads Unicode as the library that makes vocabularies",
     expect(ids({ split: false })).toEqual([2, 4, 0]);
   });
 
+  test("whole texts are cut before spaces only where no token reaches over", () => {
+    const vocab = Object.fromEntries(
+      ["▁", "a", ">", "<", "▁a", "▁▁", "▁<", ">▁<", "aa"].map((token, id) => [token, id]),
+    );
+    const merges = [
+      ["▁", "▁"],
+      ["▁", "<"],
+      [">", "▁<"],
+      ["▁", "a"],
+      ["a", "a"],
+    ];
+    const json = JSON.parse(made({ decoder: null, model: { type: "BPE", vocab, merges } }));
+    json.normalizer = { type: "Replace", pattern: { String: " " }, content: "▁" };
+    const one = createTokenizer(JSON.stringify(json));
+    for (let i = 0; i < 2; i++) {
+      expect([...one.encode("a > <a aa")]).toEqual([1, 0, 7, 1, 4, 1]);
+      expect([...one.encode(">  < a  a")]).toEqual([2, 5, 3, 4, 5, 1]);
+    }
+  });
+
   test("a word has the same ids however often, however long, and beside whatever", () => {
     const one = createTokenizer(made({ pre_tokenizer: BYTE_LEVEL, merges: [["a", "a"]], added: ["<a>"] }));
     const long = "a".repeat(99);

@@ -7,8 +7,8 @@ import { locatedModel } from "../hub-cache.js";
 import { type Decoder, decoderOfBytes, decoderOfTokens } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
 import { unicodePreTokenizer } from "./pre-tokenizer.js";
-import { byteDecoder } from "./token-bytes.js";
-import { beforeBytes, rememberWords } from "./word-cache.js";
+import { byteDecoder, byteLevelText } from "./token-bytes.js";
+import { beforeBytes, rememberWords, wordsOf } from "./word-cache.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
 export interface Tokenizer {
@@ -49,17 +49,25 @@ interface Added {
 
 const addedIn = (json: Fields) => (Array.isArray(json.added_tokens) ? (json.added_tokens as readonly Added[]) : []);
 
+/** The library's parts for a tokenizer, and how a word that they leave is written in its vocabulary; undefined: they leave whole texts. */
+function partsOf(json: Fields): { readonly parts: Fields; readonly write?: (word: string) => string } {
+  const { pre_tokenizer: given, model } = json;
+  const split = given ? unicodePreTokenizer(given) : given;
+  const unwritten = beforeBytes(split);
+  if (unwritten !== undefined) return { parts: { ...json, ...unwritten }, write: byteLevelText };
+  const words = wordsOf(model);
+  if (words === undefined || given === undefined) return { parts: given ? { ...json, pre_tokenizer: split } : json };
+  const pre_tokenizer = split === null ? words : { type: "Sequence", pretokenizers: [split, words] };
+  return { parts: { ...json, pre_tokenizer }, write: (word) => word };
+}
+
 function build(json: Fields, config: Fields, file: string): Library {
   const { unk_token } = (json.model ?? {}) as Fields;
   try {
-    const split = json.pre_tokenizer ? { pre_tokenizer: unicodePreTokenizer(json.pre_tokenizer) } : {};
-    const words = beforeBytes(split.pre_tokenizer);
+    const { parts, write } = partsOf(json);
     // Of a WordLevel the library looks for the unknown token in the configuration alone.
-    const library = new Library(
-      { ...json, ...split, ...words },
-      { ...config, unk_token: unk_token ?? config.unk_token },
-    );
-    if (words !== undefined) rememberWords(library);
+    const library = new Library(parts, { ...config, unk_token: unk_token ?? config.unk_token });
+    if (write !== undefined) rememberWords(library, write);
     return library;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);

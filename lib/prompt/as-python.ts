@@ -13,6 +13,7 @@ interface Node {
   readonly args?: readonly Node[];
   readonly operand?: Node;
   readonly filter?: Node;
+  readonly test?: Node;
 }
 
 /** What a name or a call names. */
@@ -51,12 +52,18 @@ function equal(a: Inner, b: Inner): boolean {
   return number(x) === number(y);
 }
 
+/** Objects are, of which a loop gives the names, and what is not defined, of which it gives nothing. */
+function iterable({ type, value }: Inner): boolean {
+  return type === "UndefinedValue" || typeof value === "string" || Array.isArray(value) || value instanceof Map;
+}
+
 /** Functions for what the library does in another way than Jinja on Python, by names that no template has. */
 export const PYTHON_FUNCTIONS: Readonly<Record<string, OfList>> = {
   rlsd_text: ([value]) => pythonText(value!),
   rlsd_texts: texts,
   rlsd_equal: ([a, b]) => equal(a!, b!),
   rlsd_unequal: ([a, b]) => !equal(a!, b!),
+  rlsd_iterable: ([value]) => iterable(value!),
   rlsd_strip: strip("both"),
   rlsd_lstrip: strip("left"),
   rlsd_rstrip: strip("right"),
@@ -108,6 +115,9 @@ function rewritten(node: Node): Node {
   const { type, left, right, callee } = node;
   if (type === "FilterExpression") return filtered(node);
   if (type === "BinaryExpression") return operated(node, left!, right!);
+  if (type === "TestExpression" && nameOf(node.test) === "iterable") {
+    return { ...node, operand: call("rlsd_iterable", node.operand!), test: { ...node.test, value: "true" } };
+  }
   if (type !== "CallExpression" || callee?.type !== "MemberExpression") return node;
   const name = callee.property?.type === "Identifier" ? callee.property.value : undefined;
   return STRIPS.has(name) ? call(`rlsd_${name}`, callee.object!, ...(node.args ?? [])) : node;
