@@ -181,7 +181,7 @@ test.each([
 });
 
 describe("rlsd eval", () => {
-  const judged = /^rlsd: \d+ of \d+ completions judged\n/gm;
+  const judged = /^rlsd: \d+ of \d+ completions judged(?:, [\d,]+ tokens drawn)?\n/gm;
 
   test("says every two seconds how far it has come", () => {
     const slow = join(folder, "slow.mjs");
@@ -189,7 +189,10 @@ describe("rlsd eval", () => {
     const reward = ["--set", `reward={type: module, path: ${slow}, workers: 1}`, "--set", "rollout.maxTokens=8"];
     const args = ["eval", clock, join(clock, "eval.jsonl"), "--set", "eval.limit=2", ...reward];
     const { status, stderr } = rlsd(...args, "--output", join(folder, "slow-eval"), "--json");
-    expect([status, stderr.match(judged)?.at(-1)]).toEqual([0, "rlsd: 1 of 2 completions judged\n"]);
+    expect([status, stderr.match(judged)?.at(-1)]).toEqual([
+      0,
+      expect.stringMatching(/^rlsd: 1 of 2 completions judged/),
+    ]);
   });
 
   test("judges a run's best checkpoint and keeps every prediction", () => {
@@ -318,6 +321,8 @@ describe("progress", () => {
     expect(at(20_000)).toBe("");
     progress.stage({ step: 1, doing: "rollout", total: 8 });
     expect(at(23_000)).toBe("step 1/4  drawing 8 completions  0:03");
+    progress.stage({ step: 1, doing: "rollout", total: 8, tokens: 1234 });
+    expect(at(23_200)).toBe("\r\u001b[2Kstep 1/4  drawing 8 completions, 1,234 tokens drawn  0:03");
     // Another stage begins its own time.
     progress.stage({ step: 1, doing: "verify", done: 2, total: 8 });
     expect(at(24_000)).toBe("");

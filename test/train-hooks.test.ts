@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import type { Stage } from "../lib/trainer/stage.js";
 import { train } from "../lib/trainer/train.js";
@@ -70,14 +71,54 @@ test("a run says what it is doing, and after each verdict how far it has come", 
   };
   await train({ ...settings, ...rest }, { loadPolicy: TinyPolicy.load, onStage: (stage) => seen.push(stage) });
   const counted = (doing: Stage["doing"], done: number, total: number) => ({ step: 1, doing, done, total });
-  expect(seen).toEqual([
+  // Where the machine is slow, words about tokens come between.
+  const places = seen
+    .map(({ tokens: _, ...rest }) => rest)
+    .filter((one, i, all) => !isDeepStrictEqual(one, all[i - 1]));
+  expect(places).toEqual([
     { step: 1, doing: "rollout", total: 4 },
     ...[1, 2, 3, 4].map((done) => counted("verify", done, 4)),
     { step: 1, doing: "teacher", total: 4 },
     { step: 1, doing: "update", total: 4 },
     // Six greedy ones, then two of each of six rows.
-    ...[0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18].map((done) =>
+    ...[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18].map((done) =>
       counted("evaluation", done, 18),
     ),
   ]);
+});
+
+test("a run says how many tokens are drawn where drawing lasts", async () => {
+  const { settings } = tinyTask();
+  const seen: Stage[] = [];
+  const pause = async () => new Promise((done) => setTimeout(done, 110));
+  /** Draws as its model does, and is told to be slow at it. */
+  const loadPolicy = async (...where: Parameters<typeof TinyPolicy.load>) => {
+    const policy = await TinyPolicy.load(...where);
+    const generate = policy.generate.bind(policy);
+    policy.generate = async (prompts, options) => {
+      const drawn = await generate(prompts, { ...options, onToken: undefined });
+      for (const [i, completions] of drawn.entries()) {
+        await pause();
+        for (const [j, one] of completions.entries()) {
+          one.tokenIds.forEach((id, at) => {
+            options.onToken?.(i, j, id, one.logProbs[at]!);
+          });
+        }
+      }
+      return drawn;
+    };
+    return policy;
+  };
+  const rest = {
+    steps: 1,
+    eval: { every: 1, atStart: false },
+    rollout: { prompts: 2, count: 2, maxTokens: 2 },
+  };
+  await train({ ...settings, ...rest }, { loadPolicy, onStage: (stage) => seen.push(stage) });
+  for (const doing of ["rollout", "evaluation"]) {
+    const counts = seen.flatMap((stage) => (stage.doing === doing && stage.tokens !== undefined ? [stage.tokens] : []));
+    expect(counts.length).toBeGreaterThan(1);
+    expect(counts).toEqual([...counts].sort((a, b) => a - b));
+    expect(counts[0]).toBeGreaterThan(0);
+  }
 });

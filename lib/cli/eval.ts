@@ -5,6 +5,7 @@ import type { Stage } from "../trainer/stage.js";
 import { collect, Interrupted, print, printJson, tell, wholeNumber } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import { meanwhile } from "./slowly.js";
+import { tokensDrawn } from "./stage-line.js";
 
 interface EvalFlags {
   readonly set?: readonly string[];
@@ -45,11 +46,11 @@ async function runEval(directory: string, files: readonly string[], flags: EvalF
   const settings = await settingsOf(flags);
   const { signal, dispose } = onInterrupt(() => {});
   let begun: EvalStart | undefined;
-  let stage: Stage | undefined;
+  let stage: Stage;
   let quiet: (() => void) | undefined;
   const onStage = (next: Stage) => {
     stage = next;
-    quiet ??= meanwhile(() => `${stage?.done} of ${stage?.total} completions judged`);
+    quiet ??= meanwhile(() => `${stage.done} of ${stage.total} completions judged${tokensDrawn(stage)}`);
   };
   const onStart = (start: EvalStart) => {
     begun = start;

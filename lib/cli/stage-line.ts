@@ -1,12 +1,16 @@
 import { clockTime } from "../report/numbers.js";
 import type { Stage } from "../trainer/stage.js";
 
+/** ", 1,234 tokens" where some were drawn. */
+export const tokensDrawn = ({ tokens }: Pick<Stage, "tokens">): string =>
+  tokens === undefined ? "" : `, ${tokens.toLocaleString("en")} tokens drawn`;
+
 const DOING: Readonly<Record<Stage["doing"], (stage: Stage) => string>> = {
-  rollout: ({ total }) => `drawing ${total} completions`,
+  rollout: (stage) => `drawing ${stage.total} completions${tokensDrawn(stage)}`,
   verify: ({ done, total }) => `${done} of ${total} completions judged`,
   teacher: () => "asking the teacher",
   update: () => "updating",
-  evaluation: ({ done, total }) => `held-out rows: ${done} of ${total} completions judged`,
+  evaluation: (stage) => `held-out rows: ${stage.done} of ${stage.total} completions judged${tokensDrawn(stage)}`,
 };
 
 /** "step 3/200  12 of 64 completions judged  0:05": what a run has been doing for so long. */

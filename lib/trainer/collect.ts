@@ -5,6 +5,7 @@ import { complete } from "./conversation.js";
 import { type Judged, judge } from "./judge.js";
 import { endlessOrder, hashSeed } from "./random.js";
 import type { Rollout } from "./rollout.js";
+import { countTokens } from "./stage.js";
 import type { StepContext } from "./step.js";
 import type { Stopwatch } from "./stopwatch.js";
 
@@ -36,7 +37,8 @@ export async function collect(context: StepContext, state: RunState, watch: Stop
   for (let draw = 0; draw < draws && wanted > 0; draw++) {
     const prompts = Array.from({ length: wanted }, (_, i) => materials.train[order.at(out.cursor + i)]!);
     const total = prompts.length * config.rollout.count;
-    context.onStage?.({ step, doing: "rollout", total });
+    const { onStage } = context;
+    onStage?.({ step, doing: "rollout", total });
     const asked = {
       sampling: config.rollout,
       count: config.rollout.count,
@@ -44,6 +46,7 @@ export async function collect(context: StepContext, state: RunState, watch: Stop
       seed: hashSeed(config.seed, "rollout", step, draw),
       firstGroup: state.groups + (out.cursor - state.cursor),
       signal,
+      onToken: countTokens(onStage && ((tokens) => onStage({ step, doing: "rollout", total, tokens }))),
     };
     const rollouts = await complete(policy, materials.tokenizer, prompts, asked, materials.talk);
     watch.lap("rollout");
@@ -51,7 +54,7 @@ export async function collect(context: StepContext, state: RunState, watch: Stop
       signal,
       occasion: { step, name: `train-${draw}` },
       journal,
-      onJudged: (done) => context.onStage?.({ step, doing: "verify", done, total }),
+      onJudged: (done) => onStage?.({ step, doing: "verify", done, total }),
     });
     watch.lap("verify");
     // One by one: there may be more than a call has arguments.

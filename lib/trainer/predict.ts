@@ -6,7 +6,7 @@ import { allSaid, complete, type Talk } from "./conversation.js";
 import { type Judged, judge } from "./judge.js";
 import { hashSeed } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout } from "./rollout.js";
-import type { OnStage } from "./stage.js";
+import { countTokens, type OnStage } from "./stage.js";
 import type { VerdictJournal } from "./verdict-journal.js";
 
 /** What held-out completions are drawn and judged with. */
@@ -135,7 +135,12 @@ function createJudging(
 }
 
 /** Draws and judges the completions of a call that are missing. */
-async function drawMissing(input: PredictionInput, call: Call, onJudged: () => void): Promise<Prediction[]> {
+async function drawMissing(
+  input: PredictionInput,
+  call: Call,
+  onJudged: () => void,
+  onToken: (() => void) | undefined,
+): Promise<Prediction[]> {
   const { policy, tokenizer, config, kept } = input;
   const { kind, places } = call;
   const failed = new AbortController();
@@ -151,6 +156,7 @@ async function drawMissing(input: PredictionInput, call: Call, onJudged: () => v
       seed: hashSeed(config.seed, kind.name, places[0]!.group),
       firstGroup: 0,
       signal,
+      onToken,
       // What is to be kept does not wait for the longest completion.
       ...(kept && { onRollout: (i: number, one: Rollout) => judging.take(at[i]!, one) }),
     };
@@ -169,9 +175,20 @@ export async function predict(input: PredictionInput, kind: Kind, drawn: Predict
   const { name, count } = kind;
   const out: Scored[] = [];
   const total = prompts.length * (1 + config.eval.samples);
-  const tell = (done: number) =>
-    input.onStage?.({ step, doing: "evaluation", done: kind.before + out.length + done, total });
-  tell(0);
+  let there = 0;
+  let tokens: number | undefined;
+  const tell = () => {
+    const done = kind.before + out.length + there;
+    input.onStage?.({ step, doing: "evaluation", done, total, ...(tokens !== undefined && { tokens }) });
+  };
+  const onToken = countTokens(
+    input.onStage &&
+      ((count) => {
+        tokens = count;
+        tell();
+      }),
+  );
+  tell();
   // As many completions at once as greedy ones: an interruption loses no more of the samples than these.
   const atOnce = Math.max(1, Math.floor(PROMPTS_A_CALL / count));
   for (let start = 0; start < prompts.length; start += atOnce) {
@@ -182,13 +199,17 @@ export async function predict(input: PredictionInput, kind: Kind, drawn: Predict
       sample: i % count,
     }));
     const scored = places.map((place) => kept?.find(place));
-    let there = scored.filter((one) => one !== undefined).length;
+    there = scored.filter((one) => one !== undefined).length;
     if (there < places.length) {
-      if (there > 0) tell(there);
-      const call = { kind, prompts: asked, places, scored };
-      drawn.push(...(await drawMissing(input, call, () => tell(++there))));
+      if (there > 0) tell();
+      const onJudged = () => {
+        there++;
+        tell();
+      };
+      drawn.push(...(await drawMissing(input, { kind, prompts: asked, places, scored }, onJudged, onToken)));
     }
     for (const one of scored) out.push(one!);
+    there = 0;
   }
   return out;
 }

@@ -8,6 +8,25 @@ export interface Stage {
   readonly done?: number;
   /** Completions. */
   readonly total: number;
+  /** Tokens that were drawn in it, as far as was told: ten times a second at most. Absent: none yet. */
+  readonly tokens?: number;
 }
 
 export type OnStage = (stage: Stage) => void;
+
+/** Milliseconds between two words about tokens. */
+const TELLING_MS = 100;
+
+/** Counts a call's tokens as they are drawn, and tells of them now and then. */
+export function countTokens(tell: ((tokens: number) => void) | undefined): (() => void) | undefined {
+  if (tell === undefined) return undefined;
+  let tokens = 0;
+  let toldAt = performance.now();
+  return () => {
+    tokens++;
+    const now = performance.now();
+    if (now - toldAt < TELLING_MS) return;
+    toldAt = now;
+    tell(tokens);
+  };
+}
