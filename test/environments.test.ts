@@ -150,7 +150,18 @@ describe("an environment of one's own", () => {
     ],
     ["a fault", () => ({ fault: { reason: "down", detail: {} } }), { fault: { reason: "down", detail: {} } }],
     ["no reply", () => 3, { fault: { reason: "bad-reply", detail: { message: expect.stringMatching(/returned 3/) } } }],
-    ["no reward", () => ({ reward: "1", turn: silent }), { fault: { reason: "bad-reply", detail: expect.anything() } }],
+    [
+      "a turn of somebody else",
+      () => ({ turn: { role: "user", content: "b" } }),
+      {
+        fault: { reason: "bad-reply", detail: { message: expect.stringMatching(/of the assistant as turn .*"user"/) } },
+      },
+    ],
+    [
+      "no reward",
+      () => ({ reward: "1", turn: { role: "assistant", content: "b" } }),
+      { fault: { reason: "bad-reply", detail: expect.anything() } },
+    ],
     [
       "a rejection",
       () => Promise.reject(new Error("no game")),

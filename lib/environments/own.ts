@@ -1,4 +1,4 @@
-import { textOf } from "../check.js";
+import { show, textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Environment } from "./environment.js";
 import { toReply } from "./reply.js";
@@ -12,6 +12,11 @@ function checkOwn(environment: Partial<Environment>): void {
   const message = `Expected an environment to have ${expected}, but this one lacks ${missing.join(" and ")}.`;
   throw new RlsdError("ERR_RLSD_ENVIRONMENT", `${message} What answers and no more can be a function.`);
 }
+
+const isTurn = (turn: unknown): boolean => {
+  const { role, content } = Object(turn) as { readonly role?: unknown; readonly content?: unknown };
+  return role === "assistant" && typeof content === "string";
+};
 
 /** A user's own environment: what it throws or returns that is no reply is a fault, as of any other. */
 export function fromOwn(environment: Environment): Environment {
@@ -33,6 +38,10 @@ export function fromOwn(environment: Environment): Environment {
       if ("fault" in said) return said;
       if (said.turn === undefined) return toReply(returned, turn.state);
       const { turn: understood, ...reply } = said;
+      if (!isTurn(understood)) {
+        const message = `Expected a message of the assistant as turn but the environment returned ${show(understood)}.`;
+        return { fault: { reason: "bad-reply", detail: { message } } };
+      }
       const checked = toReply(reply, turn.state);
       return "fault" in checked ? checked : { ...checked, turn: understood };
     },
