@@ -216,6 +216,15 @@ describe("the tokenizer's part", () => {
     });
   });
 
+  test("tells control tokens, by their looks too, from a user's own", async () => {
+    const { metadata } = await changed((json) => {
+      const added = json.added_tokens as { content: string; special: boolean; id: number }[];
+      added.push({ id: 366, content: "<|fim|>", special: false }, { id: 367, content: "<tool>", special: false });
+    });
+    const types = metadata.get("tokenizer.ggml.token_type") as number[];
+    expect([types[0], types[366], types[367], types[368]]).toEqual([3, 3, 4, 5]);
+  });
+
   test("leaves out added tokens that the model does not have, and refuses others", async () => {
     const json = (id: number, added: object[]) => {
       const file = JSON.parse(files["tokenizer.json"]!.toString());

@@ -69,6 +69,10 @@ interface Tokens {
   readonly notes: string[];
 }
 
+/** llama.cpp takes what looks like a control token for one, and warns where the file does not. */
+const typeOf = ({ content, special }: AddedToken): number =>
+  special === true || /^<[|\uff5c].*[|\uff5c]>$/.test(content) ? TOKEN.control : TOKEN.userDefined;
+
 const beyond = (id: number, size: number): RlsdError =>
   tokenizerError(`tokenizer.json has an id of ${id}, but the model has ${size} tokens`);
 
@@ -81,8 +85,8 @@ function tokensOf({ model, added }: BpeFile, size: number): Tokens {
     if (id < size) [texts[id], types[id]] = [text, TOKEN.normal];
     else if (!extra.has(id)) throw beyond(id, size);
   }
-  for (const { id, content, special } of added) {
-    if (id < size) [texts[id], types[id]] = [content, special === true ? TOKEN.control : TOKEN.userDefined];
+  for (const token of added) {
+    if (token.id < size) [texts[token.id], types[token.id]] = [token.content, typeOf(token)];
   }
   const taken = new Set(texts);
   const whole = texts.map((text, id) => {
