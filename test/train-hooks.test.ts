@@ -1,8 +1,11 @@
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { loadTokenizer } from "../lib/policy/tokenizer.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import type { Stage } from "../lib/trainer/stage.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";
+import type { Sample } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 
@@ -121,4 +124,25 @@ test("a run says how many tokens are drawn where drawing lasts", async () => {
     expect(counts).toEqual([...counts].sort((a, b) => a - b));
     expect(counts[0]).toBeGreaterThan(0);
   }
+});
+
+test("a verifier is given what was drawn without special tokens and with them, but for the one that ended it", async () => {
+  const { settings, folder } = tinyTask();
+  const { encode, decode } = await loadTokenizer(join(folder, "model"));
+  const special = decode([0]);
+  const ids = [...encode("ab"), 0, ...encode("c"), 1];
+  const loadPolicy = async (...where: Parameters<typeof TinyPolicy.load>) => {
+    const policy = await TinyPolicy.load(...where);
+    const one = {
+      tokenIds: Int32Array.from(ids),
+      logProbs: new Float32Array(ids.length).fill(-1),
+      finish: "stop",
+    } as const;
+    policy.generate = async (prompts, o) => prompts.map(() => Array.from({ length: o.count ?? 1 }, () => one));
+    return Object.assign(policy, { endTokenIds: [1] });
+  };
+  const seen: (readonly [string, string | undefined])[] = [];
+  const reward = ({ completion, raw }: Sample) => seen.push([completion, raw]) % 2;
+  await train({ ...settings, steps: 1, reward, data: { train: settings.data?.train } }, { loadPolicy });
+  expect(new Set(seen.map((one) => JSON.stringify(one)))).toEqual(new Set([JSON.stringify(["abc", `ab${special}c`])]));
 });

@@ -6,7 +6,7 @@ import { continuation } from "../prompt/continuation.js";
 import { type ChatMessage, turnText } from "../prompt/messages.js";
 import type { Prompter } from "../prompt/prompter.js";
 import { hashSeed } from "./random.js";
-import { type Prompted, type Rollout, type RolloutOptions, rollout } from "./rollout.js";
+import { type Prompted, type Rollout, type RolloutOptions, rollout, textsOf } from "./rollout.js";
 
 /** What a completion is where the model talks to an environment: its turns, and what it read between them. */
 export interface Conversation {
@@ -117,11 +117,11 @@ class Conversations {
     push(one.mask, new Uint8Array(tokenIds.length).fill(1));
     one.finish = finish;
     one.turns++;
-    one.messages.push({ role: "assistant", content: this.lastText(one) });
+    one.messages.push({ role: "assistant", content: this.lastTexts(one).text });
   }
 
-  private lastText({ tokenIds, read }: Open): string {
-    return this.tokenizer.decode(tokenIds.slice(read), { skipSpecialTokens: true });
+  private lastTexts({ tokenIds, read }: Open): ReturnType<typeof textsOf> {
+    return textsOf(this.tokenizer, Int32Array.from(tokenIds.slice(read)), [...this.ends.keys()]);
   }
 
   private endedByToken = ({ tokenIds }: Open): boolean => this.ends.has(tokenIds.at(-1)!);
@@ -132,14 +132,13 @@ class Conversations {
     if (one.finish === "length") return false;
     const { environment, turns } = this.talk;
     const { example } = one.first.prompt;
-    const drawn = one.tokenIds.slice(one.read, this.endedByToken(one) ? -1 : undefined);
     const reply = await environment.respond(
       {
         id: one.first.id,
         turn: one.turns,
         messages: [...withTexts(example.messages), ...one.messages],
         completion: one.messages.at(-1)!.content,
-        raw: this.tokenizer.decode(drawn),
+        raw: this.lastTexts(one).raw,
         row: example.row,
         state: one.state,
       },
@@ -186,7 +185,7 @@ class Conversations {
       tokenIds,
       logProbs: Float32Array.from(one.logProbs),
       finish,
-      text: this.lastText(one),
+      ...this.lastTexts(one),
       conversation: {
         messages,
         turns,

@@ -42,6 +42,7 @@ async function judgeOne(verifier: Verifier, rollout: Rollout, signal: AbortSigna
     prompt: conversation?.prompt ?? text,
     messages: withTexts(example.messages),
     completion: rollout.text,
+    raw: rollout.raw,
     finish: rollout.finish,
     row: example.row,
     ...(conversation && {

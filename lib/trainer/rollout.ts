@@ -31,8 +31,20 @@ export interface Rollout {
   readonly finish: "stop" | "length";
   /** Special tokens left out. Of a conversation, the model's last turn. */
   readonly text: string;
+  /** The same with special tokens, but for the one that ended it. Absent: it was not drawn now. */
+  readonly raw?: string | undefined;
   /** Where the model talked to an environment. Tokens are then those of all turns and of what was read between them. */
   readonly conversation?: Conversation | undefined;
+}
+
+/** What was drawn as text, `ends` the tokens that end a completion. */
+export function textsOf(
+  tokenizer: Tokenizer,
+  tokenIds: Int32Array,
+  ends: readonly number[] = [],
+): { readonly text: string; readonly raw: string } {
+  const whole = ends.includes(tokenIds.at(-1)!) ? tokenIds.subarray(0, -1) : tokenIds;
+  return { text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }), raw: tokenizer.decode(whole) };
 }
 
 /** Where its credit is given: 1 where the model drew it, inside the tags of the settings; undefined: everywhere. */
@@ -105,7 +117,7 @@ export async function rollout(
     tokenIds,
     logProbs,
     finish,
-    text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }),
+    ...textsOf(tokenizer, tokenIds, policy.endTokenIds),
   });
   const tell = (i: number, j: number, one: Completion) => o.onRollout?.(i * o.count + j, made(i, j, one));
   const ids = prompts.map((prompt) => prompt.ids);

@@ -61,11 +61,11 @@ export const calls = define({
         const what = `a list of at most ${MOST_CALLS} calls {name, arguments}, or its JSON`;
         throw rowError("calls", options.answer, what, row[options.answer]);
       },
-      judge({ completion, row }) {
+      judge({ completion, raw = completion, row }) {
         const right = expected(row);
         if (right === undefined)
           return { reward: null, reason: "gold", detail: { message: "the row has no right calls" } };
-        const said = readCalls(completion)?.calls ?? [];
+        const said = readCalls(raw)?.calls ?? [];
         const detail = { extracted: show(said), expected: show(right) };
         if (said.length > MOST_CALLS) return { reward: 0, reason: "too-many", detail };
         const most = Math.max(said.length, right.length);

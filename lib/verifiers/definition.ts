@@ -30,6 +30,13 @@ export interface Definition {
   create(options: Readonly<Record<string, unknown>>): Judge;
 }
 
+/** A sample whose texts begin with the thought that its prompt opens. */
+function withThought(sample: Sample): Sample {
+  const { raw } = sample;
+  const rest = raw === undefined ? {} : { raw: spoken({ ...sample, completion: raw }) };
+  return { ...sample, completion: spoken(sample), ...rest };
+}
+
 export function define<const R extends Readers>(definition: {
   readonly type: string;
   readonly summary: string;
@@ -43,7 +50,7 @@ export function define<const R extends Readers>(definition: {
     create(options) {
       const made = definition.create(options as Read<R>);
       if (definition.drawnAlone) return made;
-      return { ...made, judge: (sample, signal) => made.judge({ ...sample, completion: spoken(sample) }, signal) };
+      return { ...made, judge: (sample, signal) => made.judge(withThought(sample), signal) };
     },
   };
 }

@@ -13,6 +13,11 @@ export interface Sample {
   readonly messages?: readonly Message[] | undefined;
   /** What was drawn, special tokens left out; of a conversation, the last turn. */
   readonly completion: string;
+  /**
+   * The same with special tokens, in which some models write calls of tools, but for the one that ended it. Absent: not known,
+   * as in a file for `rlsd score`.
+   */
+  readonly raw?: string | undefined;
   /** "stop": it ended by itself. "length": it was cut off. */
   readonly finish: "stop" | "length";
   /** Every column of the data row; `answer` too where the answer came from another one. */

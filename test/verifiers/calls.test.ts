@@ -58,3 +58,17 @@ describe("calls", () => {
     },
   );
 });
+
+test("calls behind special tokens are read, which a completion leaves out", async () => {
+  const verifier = createVerifier({ type: "calls" });
+  const rest = { id: "0", finish: "stop", row: { answer: [add(1, 2)] } } as const;
+  const completion = `Let me see.${JSON.stringify([add(1, 2)])}`;
+  const raw = `Let me see.[TOOL_CALLS]${JSON.stringify([add(1, 2)])}`;
+  const reward = async (sample: { readonly prompt: string; readonly raw?: string }) =>
+    (await verifier.verify({ ...rest, completion, ...sample })).reward;
+  expect(await reward({ prompt: "" })).toBe(0);
+  expect(await reward({ prompt: "", raw })).toBe(1);
+  // A thought that the prompt opened is none of the calls.
+  expect(await reward({ prompt: "<think>", raw })).toBe(0);
+  expect(await reward({ prompt: "<think>", raw: `so</think>${raw}` })).toBe(1);
+});
