@@ -120,24 +120,20 @@ function splitMerge(merge: string, m: Metadata): [string, string] {
 /** Longest piece, far beyond those of any SentencePiece tokenizer: cutting one takes the square of it. */
 const LONGEST_PIECE = 128;
 
-/** What merges: what makes the token of the highest score first; of one token, by the ids of the parts. */
+/** What merges: what makes the token of the highest score first. */
 function mergesOf({ tokens, types }: Vocabulary, scores: readonly number[], file: string): [string, string][] {
   const normal = tokens.map((_, id) => id).filter((id) => types[id] === TOKEN.normal);
-  const ids = new Map(normal.map((id) => [tokens[id] as string, id]));
+  const pieces = new Set(normal.map((id) => tokens[id] as string));
   const merges: [string, string][] = [];
   for (const id of normal.sort((a, b) => (scores[b] as number) - (scores[a] as number))) {
     const text = tokens[id] as string;
     if (text.length > LONGEST_PIECE) {
       throw tokenizerError(`${file}: token ${id} has ${text.length} characters: expected at most ${LONGEST_PIECE}`);
     }
-    const cuts: [left: number, right: number, at: number][] = [];
     for (let at = 1; at < text.length; at++) {
-      const left = ids.get(text.slice(0, at));
-      const right = left === undefined ? undefined : ids.get(text.slice(at));
-      if (left !== undefined && right !== undefined) cuts.push([left, right, at]);
+      const parts: [string, string] = [text.slice(0, at), text.slice(at)];
+      if (pieces.has(parts[0]) && pieces.has(parts[1])) merges.push(parts);
     }
-    cuts.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    for (const [, , at] of cuts) merges.push([text.slice(0, at), text.slice(at)]);
   }
   return merges;
 }
