@@ -1,32 +1,16 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EnginePolicy, exportModel, loadPolicy, type NewModelConfig } from "../lib/index.js";
 import { runCli } from "./support/cli.js";
-import { floatsOf, type GgufFile, readGguf, writeByteTokenizer } from "./support/gguf.js";
+import { fixtureWithTokenizer, floatsOf, type GgufFile, modelWithTokenizer, readGguf } from "./support/gguf.js";
 import { sameBits } from "./support/safetensors.js";
-import { GEMMA, GRANITE, OLMO3, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, GRANITE, OLMO3 } from "./support/small-policy.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-gguf-"));
 const models = join(__dirname, "fixtures/models");
-const bpe = join(models, "tokenizer-bpe");
 
-/** Files of a tokenizer of 362 tokens. */
-const files = Object.fromEntries(
-  ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].map((name) => [
-    name,
-    readFileSync(join(bpe, name)),
-  ]),
-);
-
-/** A fixture with a tokenizer of its size. */
-function withTokenizer(name: string): string {
-  const copy = mkdtempSync(join(folder, `${name}-`));
-  cpSync(join(models, name), copy, { recursive: true });
-  const config = JSON.parse(readFileSync(join(copy, "config.json"), "utf8"));
-  writeByteTokenizer(copy, config.vocab_size);
-  return copy;
-}
+const withTokenizer = (name: string): string => fixtureWithTokenizer(name, folder);
 
 let count = 0;
 async function saved(policy: EnginePolicy, dtype?: "q8_0" | "f16" | "bf16"): Promise<GgufFile> {
@@ -35,9 +19,7 @@ async function saved(policy: EnginePolicy, dtype?: "q8_0" | "f16" | "bf16"): Pro
   return readGguf(file);
 }
 
-/** A new model with that tokenizer. */
-const made = (config: Partial<NewModelConfig>): Promise<EnginePolicy> =>
-  tinyPolicy({ vocabSize: 370, endTokenIds: [2], ...config }, { files });
+const made = modelWithTokenizer;
 
 const tensor = (file: GgufFile, name: string): Float32Array => floatsOf(file.tensors.get(name)!.data);
 

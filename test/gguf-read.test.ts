@@ -1,29 +1,17 @@
-import { cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EnginePolicy, loadPolicy, type NewModelConfig } from "../lib/index.js";
-import { writeByteTokenizer } from "./support/gguf.js";
+import { fixtureWithTokenizer, modelWithTokenizer } from "./support/gguf.js";
 import { sameBits } from "./support/safetensors.js";
-import { GEMMA, GRANITE, tinyPolicy } from "./support/small-policy.js";
+import { GEMMA, GRANITE } from "./support/small-policy.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-gguf-read-"));
 const models = join(__dirname, "fixtures/models");
 const bpe = join(models, "tokenizer-bpe");
-const files = Object.fromEntries(
-  ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].map((name) => [
-    name,
-    readFileSync(join(bpe, name)),
-  ]),
-);
 const ids = Int32Array.from({ length: 30 }, (_, i) => (7 * i + 3) % 37);
 
-/** A fixture with a tokenizer of its size, and the YaRN that llama.cpp has. */
-function prepared(name: string): string {
-  const copy = mkdtempSync(join(folder, `${name}-`));
-  cpSync(join(models, name), copy, { recursive: true });
-  writeByteTokenizer(copy, JSON.parse(readFileSync(join(copy, "config.json"), "utf8")).vocab_size);
-  return copy;
-}
+const prepared = (name: string): string => fixtureWithTokenizer(name, folder);
 
 let count = 0;
 /** The same model, read from a file that it was written to. */
@@ -33,8 +21,7 @@ async function readBack(policy: EnginePolicy, dtype?: "bf16" | "f16" | "q8_0"): 
   return loadPolicy(file);
 }
 
-const made = (config: Partial<NewModelConfig>): Promise<EnginePolicy> =>
-  tinyPolicy({ vocabSize: 370, endTokenIds: [2], ...config }, { files });
+const made = modelWithTokenizer;
 
 async function differing(a: EnginePolicy, b: EnginePolicy): Promise<string[]> {
   expect(b.parameterNames).toEqual(a.parameterNames);

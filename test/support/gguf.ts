@@ -1,4 +1,9 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { EnginePolicy, NewModelConfig } from "../../lib/index.js";
+import { tinyPolicy } from "./small-policy.js";
+
+const models = join(import.meta.dirname, "../fixtures/models");
 
 /** A reader of GGUF files for tests, which shares nothing with the package's and checks nothing. */
 export interface GgufFile {
@@ -53,8 +58,28 @@ export function readGguf(file: string): GgufFile {
 export const floatsOf = (data: Buffer): Float32Array =>
   new Float32Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength));
 
+/** A copy of a model's fixture, in `folder`, with a tokenizer of its size. */
+export function fixtureWithTokenizer(name: string, folder: string): string {
+  const copy = mkdtempSync(join(folder, `${name}-`));
+  cpSync(join(models, name), copy, { recursive: true });
+  writeByteTokenizer(copy, JSON.parse(readFileSync(join(copy, "config.json"), "utf8")).vocab_size);
+  return copy;
+}
+
+/** Files of a tokenizer of 362 tokens. */
+export const tokenizerFiles = Object.fromEntries(
+  ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].map((name) => [
+    name,
+    readFileSync(join(models, "tokenizer-bpe", name)),
+  ]),
+);
+
+/** A new model with that tokenizer. */
+export const modelWithTokenizer = (config: Partial<NewModelConfig>): Promise<EnginePolicy> =>
+  tinyPolicy({ vocabSize: 370, endTokenIds: [2], ...config }, { files: tokenizerFiles });
+
 /** A folder's tokenizer: `<|end|>`, a line's end, a space and letters, each byte a token, of `size` tokens. */
-export function writeByteTokenizer(folder: string, size: number): void {
+function writeByteTokenizer(folder: string, size: number): void {
   const letters = [..."\u010a\u0120abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!"].slice(
     0,
     size - 1,
