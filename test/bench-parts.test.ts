@@ -13,7 +13,7 @@ import { interleave, repeated } from "../lib/cli/bench/timing.js";
 import { createPace } from "../lib/cli/bench.js";
 import { Interrupted } from "../lib/cli/command.js";
 import { policyLossSync, rlsd } from "../lib/index.js";
-import { bf16Value, f16Value } from "../lib/reference/rounding.js";
+import { bf16Value, f16Value } from "../lib/rounding.js";
 
 const GiB = 2 ** 30;
 const flags = (given: Partial<BenchFlags> = {}): BenchFlags => ({ device: "cpu", ...given });

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createPolicy, type EnginePolicy, loadPolicy, rowCoefficient } from "../lib/index.js";
-import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/reference/rounding.js";
+import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/rounding.js";
 import { allOf } from "./support/lora.js";
 import { BASE, configOf, models, PEFT, WEIGHTS } from "./support/peft.js";
 import { readTensors, relativeError } from "./support/safetensors.js";

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/reference/rounding.js";
+import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/rounding.js";
 import type { DType } from "../lib/tensor/dtype.js";
 import { compiler, cpuLibrary, testProgram } from "./support/cpu-library.js";
 import { type SeededRandom, seededRandom } from "./support/random.js";

@@ -1,7 +1,7 @@
 import { groupAdvantagesReference } from "../lib/reference/advantages.js";
-import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/reference/rounding.js";
 import { samplingProbabilities } from "../lib/reference/sampling.js";
 import { creditMixAtReference } from "../lib/reference/schedule.js";
+import { bf16Bits, bf16Value, f16Bits, f16Value } from "../lib/rounding.js";
 
 describe("groupAdvantages", () => {
   it("divides by the sample deviation of the group", () => {

@@ -76,7 +76,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   verifiers: [],
   environments: ["verifiers"],
   trainer: ["ops", "policy", "prompt", "verifiers", "environments", "objectives", "tensor"],
-  cli: ["ops", "policy", "prompt", "verifiers", "trainer", "report", "objectives", "tensor", "reference"],
+  cli: ["ops", "policy", "prompt", "verifiers", "trainer", "report", "objectives", "tensor"],
 };
 /** Rooms from which another may import types alone. */
 const TYPES_ONLY: Record<string, readonly string[]> = {
@@ -105,6 +105,7 @@ const SHARED = [
   "lib/hub-cache.js",
   "lib/leaves.js",
   "lib/on-abort.js",
+  "lib/rounding.js",
   "lib/suggest.js",
   "lib/typed-array.js",
   "lib/version.js",

@@ -1,4 +1,4 @@
-import { toHalf } from "./half.js";
+import { f16Bits } from "../rounding.js";
 import { typeOf } from "./types.js";
 
 /** Numbers as Q8_0: blocks of 32, each a float16 scale and 32 signed bytes. The first number that has none, or the bytes. */
@@ -15,7 +15,7 @@ export function quantizeQ8(values: Float32Array): Uint8Array | { readonly bad: n
     }
     // In float32, as ggml computes it: the quotients decide which way a half is rounded.
     const scale = Math.fround(most / 127);
-    const half = toHalf(scale);
+    const half = f16Bits(scale);
     if (half === 0x7c00) return { bad: most };
     const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
     view.setUint16(at, half, true);

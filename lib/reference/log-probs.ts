@@ -1,6 +1,6 @@
 import type { ObjectiveFields } from "../objectives/objective.js";
+import { roundToBf16 } from "../rounding.js";
 import type { Numbers, ReferenceScores, ScoreGradients } from "./batch.js";
-import { roundToBf16 } from "./rounding.js";
 
 /** How raw logits z become log-probs: z -> bf16 rounding -> softcap tanh(z / softcap) -> / temperature. */
 type LogitFields = Pick<ObjectiveFields, "temperature" | "logitSoftcap" | "logitRounding">;

@@ -1,5 +1,5 @@
 import { type DType, type Tensor, tensor } from "../../lib/index.js";
-import { bf16Bits, bf16Value, f16Bits, f16Value } from "../../lib/reference/rounding.js";
+import { bf16Bits, bf16Value, f16Bits, f16Value } from "../../lib/rounding.js";
 
 export const dtypes: readonly DType[] = ["f32", "bf16", "f16"];
 

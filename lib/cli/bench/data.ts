@@ -1,6 +1,6 @@
 /** Batches to time: numbers like those of training where the time depends on them, and quick to make. */
 import type { PolicyOut } from "../../ops/call.js";
-import { bf16Bits, f16Bits } from "../../reference/rounding.js";
+import { bf16Bits, f16Bits } from "../../rounding.js";
 import type { DType } from "../../tensor/dtype.js";
 import { empty, type Tensor, tensor } from "../../tensor/tensor.js";
 

@@ -1,8 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
 import { dequantize } from "../../gguf/dequantize.js";
-import { halves, toHalf } from "../../gguf/half.js";
+import { halves } from "../../gguf/half.js";
+import { f16Bits } from "../../rounding.js";
 import { openForReading, readExactly } from "../safetensors.js";
 import type { ParameterSource } from "../sources.js";
+import { unpairRows } from "./pair-rows.js";
 import type { Decoding } from "./sources.js";
 
 /** Numbers that are read at a time; whole blocks of every type. */
@@ -22,7 +24,10 @@ const asFloat = new Float32Array(scratch.buffer);
 
 /** A number's bits in a 16-bit type; undefined: it does not have it. */
 function narrow(value: number, type: PlainType): number | undefined {
-  if (type === "F16") return Object.is(halves()[toHalf(value)], value) ? toHalf(value) : undefined;
+  if (type === "F16") {
+    const bits = f16Bits(value);
+    return Object.is(halves()[bits], value) ? bits : undefined;
+  }
   asFloat[0] = value;
   return ((scratch[0] as number) & 0xffff) === 0 ? (scratch[0] as number) >>> 16 : undefined;
 }
@@ -37,7 +42,7 @@ async function vectorOf(source: ParameterSource, handle: FileHandle): Promise<Fl
   if (pairedRows === undefined) return values;
   const bytes = new Uint8Array(values.buffer as ArrayBuffer);
   for (let at = 0; at < bytes.length; at += 4 * pairedRows) {
-    bytes.set(unpaired(bytes.slice(at, at + 4 * pairedRows), pairedRows), at);
+    bytes.set(unpairRows(bytes.slice(at, at + 4 * pairedRows), pairedRows), at);
   }
   return values;
 }
@@ -59,17 +64,6 @@ export async function heldIn(sources: readonly ParameterSource[]): Promise<Plain
     await handle.close();
   }
   return type;
-}
-
-/** Rows 0, 2, 4, ... then 1, 3, 5, ... of one head: those whose pairs were neighbours. */
-function unpaired(head: Uint8Array, rows: number): Uint8Array<ArrayBuffer> {
-  const width = head.length / rows;
-  const out = new Uint8Array(head.length);
-  for (let row = 0; row < rows; row++) {
-    const from = row < rows / 2 ? 2 * row : 2 * row - rows + 1;
-    out.set(head.subarray(from * width, (from + 1) * width), row * width);
-  }
-  return out;
 }
 
 interface Part {
@@ -102,6 +96,6 @@ export async function* decoded(source: ParameterSource, handle: FileHandle, held
     const raw = new Uint8Array(Math.min(step, entry.end - at));
     await readExactly(handle, raw, at, file);
     const bytes = plain === undefined ? new Uint8Array(dequantize(raw, type).buffer as ArrayBuffer) : raw;
-    yield { dtype: plain ?? "F32", bytes: pairedRows === undefined ? bytes : unpaired(bytes, pairedRows) };
+    yield { dtype: plain ?? "F32", bytes: pairedRows === undefined ? bytes : unpairRows(bytes, pairedRows) };
   }
 }

@@ -10,6 +10,7 @@ import { shapeOf } from "../sources.js";
 import { GGUF_ARCHITECTURES } from "./architectures.js";
 import { queryScale } from "./metadata.js";
 import { ggufName, HEAD, headsOf, isNorm } from "./names.js";
+import { pairRows } from "./pair-rows.js";
 import type { ExtraTensor } from "./rope-metadata.js";
 
 /** What the matrices of a GGUF file are written as. */
@@ -21,17 +22,6 @@ const TYPES = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0" } as const sa
 /** A tensor of the file and its bytes. */
 export interface FileTensor extends TensorPlan {
   readonly chunks: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
-}
-
-/** Rows 0, d/2, 1, d/2 + 1, ... of one head, whose first half of d rows is rotated with its second. */
-function pairRows(head: Uint8Array, rows: number): Uint8Array {
-  const width = head.length / rows;
-  const out = new Uint8Array(head.length);
-  for (let row = 0; row < rows; row++) {
-    const to = row < rows / 2 ? 2 * row : 2 * row - rows + 1;
-    out.set(head.subarray(row * width, (row + 1) * width), to * width);
-  }
-  return out;
 }
 
 const floats = (bytes: Uint8Array): Float32Array =>
