@@ -43,6 +43,11 @@ interface Figures {
   readonly seconds: number;
 }
 
+interface RunOptions {
+  readonly threads: number;
+  readonly quick: boolean;
+}
+
 function measure(program: string, library: string, lines: readonly string[], o: RunOptions): Figures[] {
   const args = [library, o.quick ? "0.05" : "1.5", String(o.threads)];
   const { status, stdout } = spawnSync(program, args, { input: lines.join("\n"), encoding: "utf8" });
@@ -54,11 +59,6 @@ function measure(program: string, library: string, lines: readonly string[], o: 
       const [peak, read, seconds] = line.split(" ").map(Number) as [number, number, number];
       return { peak, read, seconds };
     });
-}
-
-interface RunOptions {
-  readonly threads: number;
-  readonly quick: boolean;
 }
 
 const titled = (title: string, threads: number) => `${title}, ${threads === 1 ? "1 thread" : `${threads} threads`}`;

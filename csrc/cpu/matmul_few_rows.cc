@@ -33,12 +33,12 @@ const void* elements_from(const MatrixView& view, int64_t elements) {
 }  // namespace
 
 bool has_few_rows(const MatmulProblem& p) {
-  return p.m <= matmul_kernels().few_rows_most && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
+  return p.m <= kMostFewRows && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
          p.c_dtype == RLSD_F32 && p.beta == 0;
 }
 
 int64_t few_rows_scratch_bytes(const MatmulProblem& p) {
-  if (p.m > matmul_kernels().few_rows_most) return 0;
+  if (p.m > kMostFewRows) return 0;
   return round_up(packed_floats(p) * static_cast<int64_t>(sizeof(float)), 64);
 }
 
@@ -64,8 +64,8 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
       const void* from = static_cast<const char*>(p.bias) + first * element_bytes(p.bias_dtype);
       p.kernels->widen[p.bias_dtype](bias, from, end - first);
     }
-    multiply({packed, static_cast<int>(p.m), lines, p.k, p.bias == nullptr ? nullptr : bias, static_cast<float*>(p.c) + first, p.c_stride,
-              end - first});
+    multiply({packed, static_cast<int>(p.m), lines, p.k, p.bias == nullptr ? nullptr : bias,
+              static_cast<float*>(p.c) + first, p.c_stride, end - first});
   });
   return status == RLSD_OK && cancelled() ? RLSD_CANCELLED : status;
 }

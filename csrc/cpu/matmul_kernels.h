@@ -75,6 +75,7 @@ struct FewRows {
 };
 
 using FewRowsFn = void (*)(const FewRows& p);
+constexpr int kMostFewRows = 8;
 
 struct MatmulKernels {
   const char* name;
@@ -86,8 +87,7 @@ struct MatmulKernels {
   TileFn tile[2][2][kMaxTileRows];
   PackFn pack_a[3];  /* by rlsd_dtype: f32, f16, bf16 */
   PackFn pack_b[3];
-  FewRowsFn few_rows[3][kMaxTileRows]; /* by op(B)'s dtype; [rows - 1], below few_rows_most */
-  int few_rows_most;
+  FewRowsFn few_rows[3][kMostFewRows]; /* [op(B)'s dtype][rows - 1] */
   /* to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns. */
   void (*transpose)(float* to, int64_t to_stride, const float* from, int64_t from_stride, int64_t rows,
                     int64_t columns);
