@@ -1,10 +1,10 @@
-import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomStream } from "../lib/trainer/random.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { cliArgs } from "./support/cli.js";
+import { runOrKill } from "./support/killed.js";
 import { talkingModel } from "./support/talking-policy.js";
 import { rowsFile } from "./support/tools.js";
 
@@ -47,23 +47,7 @@ async function makeTask() {
 function runFor(folder: string, run: string, delay = Number.POSITIVE_INFINITY): Promise<"finished" | "killed"> {
   const begun = existsSync(join(folder, run, "config.json"));
   const args = begun ? ["--resume", run] : ["run.json", "--output", run];
-  const child = spawn(process.execPath, cliArgs(["train", ...args, "--json", "--no-report"]), { cwd: folder });
-  let errors = "";
-  child.stderr.on("data", (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  let timer: NodeJS.Timeout | undefined;
-  child.stdout.once("data", () => {
-    if (delay < Number.POSITIVE_INFINITY) timer = setTimeout(() => child.kill("SIGKILL"), delay);
-  });
-  return new Promise((resolve, reject) => {
-    child.on("exit", (code, signal) => {
-      clearTimeout(timer);
-      if (signal === "SIGKILL") resolve("killed");
-      else if (code === 0) resolve("finished");
-      else reject(new Error(errors));
-    });
-  });
+  return runOrKill(cliArgs(["train", ...args, "--json", "--no-report"]), delay, { cwd: folder });
 }
 
 /** All of a run but what depends on the clock. */

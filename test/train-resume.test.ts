@@ -1,4 +1,3 @@
-import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -11,6 +10,7 @@ import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { RunStart } from "../lib/trainer/train-hooks.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
+import { runOrKill } from "./support/killed.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
 
@@ -36,23 +36,7 @@ async function traceOf(run: string): Promise<Record<string, unknown>> {
 function runFor(settingsFile: string, delay: number): Promise<"finished" | "killed"> {
   const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
   const script = join(__dirname, "support/train-child.ts");
-  const child = spawn(process.execPath, ["--import", register, script, settingsFile]);
-  let errors = "";
-  child.stderr.on("data", (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  let timer: NodeJS.Timeout | undefined;
-  child.stdout.once("data", () => {
-    timer = globalThis.setTimeout(() => child.kill("SIGKILL"), delay);
-  });
-  return new Promise((resolve, reject) => {
-    child.on("exit", (code, signal) => {
-      clearTimeout(timer);
-      if (signal === "SIGKILL") resolve("killed");
-      else if (code === 0) resolve("finished");
-      else reject(new Error(errors));
-    });
-  });
+  return runOrKill(["--import", register, script, settingsFile], delay);
 }
 
 /** Long enough that a kill has something to hit, with a teacher that must be restored. */
