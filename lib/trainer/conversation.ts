@@ -6,7 +6,7 @@ import { continuation } from "../prompt/continuation.js";
 import { type ChatMessage, turnText } from "../prompt/messages.js";
 import type { Prompter } from "../prompt/prompter.js";
 import { hashSeed } from "./random.js";
-import { type Prompted, type Rollout, type RolloutOptions, rollout, textsOf } from "./rollout.js";
+import { type DrawnRollout, type Prompted, type Rollout, type RolloutOptions, rollout } from "./rollout.js";
 
 /** What a completion is where the model talks to an environment: its turns, and what it read between them. */
 export interface Conversation {
@@ -66,6 +66,8 @@ interface Open {
   turns: number;
   /** Tokens before the last turn. */
   read: number;
+  /** What was drawn in the last turn. */
+  last: Pick<DrawnRollout, "text" | "raw">;
   state: unknown;
   reward: number;
   detail: Readonly<Record<string, unknown>>;
@@ -73,7 +75,7 @@ interface Open {
   finish: Rollout["finish"];
 }
 
-const begun = (first: Rollout, at: number): Open => ({
+const begun = (first: DrawnRollout, at: number): Open => ({
   at,
   first,
   tokenIds: [],
@@ -82,6 +84,7 @@ const begun = (first: Rollout, at: number): Open => ({
   messages: [],
   turns: 0,
   read: 0,
+  last: first,
   state: undefined,
   reward: 0,
   detail: {},
@@ -89,7 +92,7 @@ const begun = (first: Rollout, at: number): Open => ({
   finish: first.finish,
 });
 
-type Drawn = Pick<Rollout, "tokenIds" | "logProbs" | "finish">;
+type Drawn = Pick<DrawnRollout, "tokenIds" | "logProbs" | "finish" | "text" | "raw">;
 
 function push(values: number[], more: Iterable<number>): void {
   // One by one: there may be more than a call has arguments.
@@ -110,18 +113,15 @@ class Conversations {
   }
 
   /** The model has spoken. */
-  take(one: Open, { tokenIds, logProbs, finish }: Drawn): void {
+  take(one: Open, { tokenIds, logProbs, finish, text, raw }: Drawn): void {
     one.read = one.tokenIds.length;
     push(one.tokenIds, tokenIds);
     push(one.logProbs, logProbs);
     push(one.mask, new Uint8Array(tokenIds.length).fill(1));
     one.finish = finish;
     one.turns++;
-    one.messages.push({ role: "assistant", content: this.lastTexts(one).text });
-  }
-
-  private lastTexts({ tokenIds, read }: Open): ReturnType<typeof textsOf> {
-    return textsOf(this.tokenizer, Int32Array.from(tokenIds.slice(read)), [...this.ends.keys()]);
+    one.last = { text, raw };
+    one.messages.push({ role: "assistant", content: text });
   }
 
   private endedByToken = ({ tokenIds }: Open): boolean => this.ends.has(tokenIds.at(-1)!);
@@ -138,7 +138,7 @@ class Conversations {
         turn: one.turns,
         messages: [...withTexts(example.messages), ...one.messages],
         completion: one.messages.at(-1)!.content,
-        raw: this.lastTexts(one).raw,
+        raw: one.last.raw,
         row: example.row,
         state: one.state,
       },
@@ -185,7 +185,7 @@ class Conversations {
       tokenIds,
       logProbs: Float32Array.from(one.logProbs),
       finish,
-      ...this.lastTexts(one),
+      ...one.last,
       conversation: {
         messages,
         turns,

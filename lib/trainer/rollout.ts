@@ -37,12 +37,15 @@ export interface Rollout {
   readonly conversation?: Conversation | undefined;
 }
 
+/** A completion that was drawn just now. */
+export type DrawnRollout = Rollout & { readonly raw: string };
+
 /** What was drawn as text, `ends` the tokens that end a completion. */
-export function textsOf(
+function textsOf(
   tokenizer: Tokenizer,
   tokenIds: Int32Array,
   ends: readonly number[] = [],
-): { readonly text: string; readonly raw: string } {
+): Pick<DrawnRollout, "text" | "raw"> {
   const whole = ends.includes(tokenIds.at(-1)!) ? tokenIds.subarray(0, -1) : tokenIds;
   return { text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }), raw: tokenizer.decode(whole) };
 }
@@ -95,7 +98,7 @@ export async function rollout(
   tokenizer: Tokenizer,
   prompts: readonly Prompted[],
   o: RolloutOptions,
-): Promise<Rollout[]> {
+): Promise<DrawnRollout[]> {
   const { topK, topP, minP, maxTokens, stopStrings } = o.sampling;
   const sampling = {
     temperature: o.temperature,
@@ -110,7 +113,7 @@ export async function rollout(
     ...(o.onToken && { onToken: o.onToken }),
     ...(o.onRollout && { onCompletion: (i: number, j: number, one: Completion) => tell(i, j, one) }),
   };
-  const made = (i: number, j: number, { tokenIds, logProbs, finish }: Completion): Rollout => ({
+  const made = (i: number, j: number, { tokenIds, logProbs, finish }: Completion): DrawnRollout => ({
     id: `${prompts[i]!.example.id}#${j}`,
     group: o.firstGroup + i,
     prompt: prompts[i]!,
