@@ -40,6 +40,36 @@ describe("a template writes what it does on Python", () => {
   ])("what is a part of a text: %s", (source, text) => expect(shown(source)).toBe(text));
 
   test.each([
+    ["{{ tiny | tojson }}|{{ huge | tojson }}|{{ (6 / 2) | tojson }}|{{ half | tojson }}", "1e-05|1e+20|3.0|2.5"],
+    ["{{ [tiny, {'a': tiny}] | tojson }}", '[1e-05, {"a": 1e-05}]'],
+    ["{{ {'a': tiny | tojson} | tojson }}", '{"a": "1e-05"}'],
+    ["{{ object | tojson }}|{{ (three, none) | tojson }}", '{"k": "it\'s", "n": null, "q": [1.5]}|[3, null]'],
+    [
+      "{{ [] | tojson(indent=2) }}{{ {'b': [1], 'a': {}} | tojson(indent=2) }}",
+      '[]{\n  "b": [\n    1\n  ],\n  "a": {}\n}',
+    ],
+    ["{{ {'b': [1], 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}", '{"a":2,"b":[1]}'],
+    [
+      "{{ astral | tojson(ensure_ascii=true) }}|{{ astral | tojson(true) }}|{{ astral | tojson }}",
+      '"<\\ud83d\\ude00>"|"<\\ud83d\\ude00>"|"<😀>"',
+    ],
+    [
+      "{{ [1] | tojson(false, 1) }}|{{ [1] | tojson(indent=none) }}|{{ [1] | tojson(indent=0) }}",
+      "[\n 1\n]|[1]|[\n1\n]",
+    ],
+  ])("what is written as JSON: %s", (source, text) => expect(shown(source)).toBe(text));
+
+  test.each([
+    ["{{ list | tojson(indnt=2) }}", "no parameter indnt"],
+    ["{{ list | tojson(indent=1.5) }}", "expected an integer, a text or none for indent"],
+    ["{{ list | tojson(separators=',') }}", "expected two texts or none for separators"],
+    ["{{ list | tojson(sort_keys='x') }}", "expected true or false for sort_keys"],
+    ["{{ range | tojson }}", "Cannot convert to JSON: FunctionValue"],
+  ])("what cannot be written as JSON is an error: %s", (source, message) => {
+    expect(() => shown(source)).toThrow(message);
+  });
+
+  test.each([
     ["[{{ indented.strip('\\n') }}]", "[  a\n b ]"],
     ["[{{ indented.lstrip('\\n') }}][{{ indented.rstrip('\\n') }}]", "[  a\n b \n\n][\n  a\n b ]"],
     ["[{{ indented.strip() }}][{{ indented | trim }}]", "[a\n b][a\n b]"],

@@ -1,3 +1,4 @@
+import { JSON_PARAMETERS, pythonJson } from "./python-json.js";
 import { type Inner, pythonText, stripped } from "./python-text.js";
 
 /** A node of a parsed template. */
@@ -14,6 +15,7 @@ interface Node {
   readonly operand?: Node;
   readonly filter?: Node;
   readonly test?: Node;
+  readonly key?: Node;
 }
 
 /** What a name or a call names. */
@@ -64,6 +66,7 @@ export const PYTHON_FUNCTIONS: Readonly<Record<string, OfList>> = {
   rlsd_equal: ([a, b]) => equal(a!, b!),
   rlsd_unequal: ([a, b]) => !equal(a!, b!),
   rlsd_iterable: ([value]) => iterable(value!),
+  rlsd_json: ([value, given]) => pythonJson(value!, given!.value as ReadonlyMap<string, Inner>),
   rlsd_strip: strip("both"),
   rlsd_lstrip: strip("left"),
   rlsd_rstrip: strip("right"),
@@ -88,9 +91,20 @@ const TEXT_FILTERS: ReadonlySet<unknown> = new Set(["upper", "lower", "title", "
 
 const STRIPS: ReadonlySet<unknown> = new Set(["strip", "lstrip", "rstrip"]);
 
+/** Parameters of `tojson` by their names. */
+function jsonParameters(args: readonly Node[]): Node {
+  const entries = args.map((arg, i): [Node, Node] =>
+    arg.type === "KeywordArgumentExpression"
+      ? [{ type: "StringLiteral", value: arg.key!.value }, arg.value as Node]
+      : [{ type: "StringLiteral", value: JSON_PARAMETERS[i] ?? `number ${i + 2}` }, arg],
+  );
+  return { type: "ObjectLiteral", value: new Map(entries) };
+}
+
 function filtered(node: Node): Node {
   const { filter, operand } = node;
   const name = nameOf(filter);
+  if (name === "tojson") return call("rlsd_json", operand!, jsonParameters(filter!.args ?? []));
   if (name === "string") return text(operand!);
   if (name === "trim") return call("rlsd_strip", operand!, ...(filter!.args ?? []));
   if (TEXT_FILTERS.has(name)) return { ...node, operand: text(operand!) };
@@ -128,12 +142,14 @@ const BODIES: ReadonlySet<string> = new Set(["body", "alternate", "defaultBlock"
 /**
  * The tree of a parsed template that writes what Jinja on Python writes, for which models' templates are made: what is printed,
  * joined by `~` or by `join`, or given to `string`, is a text as of `str` (the library: true, null, JSON, "[object Map]", or nothing
- * at all), `strip` and `trim` take away the characters that they are given, or Python's white space, and an empty text is not
- * equal to false.
+ * at all), `tojson` writes what `json.dumps` does (1e-05, not 0.00001), `strip` and `trim` take away the characters that they
+ * are given, or Python's white space, and an empty text is not equal to false.
  */
 export function asPython(node: unknown): unknown {
   if (typeof node !== "object" || node === null) return node;
   if (Array.isArray(node)) return node.map(asPython);
+  // What an object is written as.
+  if (node instanceof Map) return new Map([...node].map(([name, value]) => [asPython(name), asPython(value)]));
   for (const [name, inner] of Object.entries(node)) {
     const own = asPython(inner);
     const prints = BODIES.has(name) && Array.isArray(own);

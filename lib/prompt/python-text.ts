@@ -26,7 +26,7 @@ function quoted(text: string): string {
 }
 
 /** A float: with a point, or with an exponent of at least two digits from 1e16 on and below 1e-4. */
-function float(value: number): string {
+export function pythonFloat(value: number): string {
   if (!Number.isFinite(value)) return String(value).replace("Infinity", "inf").toLowerCase();
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e16)) return value.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
@@ -38,7 +38,7 @@ function repr({ type, value }: Inner): string {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   // Integers beyond 2^53 are no numbers here (lib/prompt/stand-ins.ts): this one was written as a float.
-  if (typeof value === "number" && (type === "FloatValue" || !Number.isSafeInteger(value))) return float(value);
+  if (typeof value === "number" && (type === "FloatValue" || !Number.isSafeInteger(value))) return pythonFloat(value);
   if (Array.isArray(value)) return `[${(value as Inner[]).map(repr).join(", ")}]`;
   if (!(value instanceof Map)) return String(value);
   const entries = [...(value as Map<string, Inner>)].map(([name, inner]) => `${quoted(name)}: ${repr(inner)}`);
