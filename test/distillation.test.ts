@@ -385,7 +385,9 @@ describe("the report of a run that imitates its teacher", () => {
   test("colours tokens by their divergence, and draws its curve", async () => {
     const page = await pageOf({});
     expect(page).toContain("<h2>Divergence from the teacher, token by token</h2>");
-    expect(page).toMatch(/data-r="log P student -?[\d.]+ · divergence [\d.e-]+ · A 0"/);
+    expect(page).toMatch(/data-r="log P student -?[\d.]+ · divergence [\d.e-]+"/);
+    // Verdicts are counted here: a completion has no advantage that anything was learned from.
+    expect(page).not.toMatch(/ · A |<span class="a">|id="by-side"|class="sample (up|down)"/);
     expect(page).toContain("<b>Divergence");
     expect(page).toContain("opsd on <code>");
     expect(page).toContain(", teacher frozen with trace");
@@ -398,5 +400,11 @@ describe("the report of a run that imitates its teacher", () => {
     expect(page).toContain("<h2>What the teacher says of the drawn tokens</h2>");
     expect(page).toMatch(/data-r="log P student [^"]* · log P teacher [^"]* · delta [^"]* · A [^"]*"/);
     expect(page).not.toContain("No teacher spoke");
+  });
+
+  test("with advantages where verdicts are learned from too", async () => {
+    const page = await pageOf({ algorithm: "grpo+opsd" });
+    expect(page).toMatch(/ · divergence [^"]* · A [^"]+"/);
+    expect(page).toMatch(/id="by-side".*<span class="a">A /s);
   });
 });

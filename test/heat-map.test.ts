@@ -3,12 +3,14 @@ import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
 import { columnsOf, tableLines } from "../lib/cli/table.js";
 import { captionOf } from "../lib/report/picture.js";
+import { isRewarded } from "../lib/report/settings.js";
+import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import type { Prediction } from "../lib/trainer/predict.js";
-import type { SampleLine } from "../lib/trainer/run-folder.js";
+import type { RunConfig, SampleLine } from "../lib/trainer/run-folder.js";
 
 const ESC = "\u001b";
-const plain: HeatMapOptions = { color: false, clip: 0.2 };
-const colour: HeatMapOptions = { color: true, clip: 0.2 };
+const plain: HeatMapOptions = { color: false, clip: 0.2, rewarded: true };
+const colour: HeatMapOptions = { ...plain, color: true };
 
 function sample(
   texts: readonly string[],
@@ -69,23 +71,35 @@ test("of weights at the clip those are the strongest where the teacher differs m
 test("a completion that the student imitated its teacher on is shown by what they differ in", () => {
   const bare = { teacherLogProbs: [], evidenceWeights: [], tokenAdvantages: [0, 0, 0] };
   const compared = sample(["7", " +", " 2"], [], { ...bare, divergences: [0, 0.21, 0.01] });
-  expect(heatMap(compared, plain).split("\n").slice(3)).toEqual([
+  const imitated = { ...plain, rewarded: false };
+  expect(heatMap(compared, imitated).split("\n").slice(3)).toEqual([
     "7 +{0.21} 2",
-    "  place  token  log P   divergence  A",
-    '  1      " +"   -1.000  0.210       0.000',
+    "  place  token  log P   divergence",
+    '  1      " +"   -1.000  0.210',
   ]);
+  expect(heatMap(compared, plain)).toContain("log P   divergence  A\n");
   expect(heatMap(compared, plain)).toContain("mean divergence 0.073");
   expect(heatMapLegend(compared, plain)).toMatch(
     /^\{divergence\} follows a token whose divergence is not about 0:.*nats/,
   );
   const sampled = sample(["7", " +", " 2"], [], { teacherLogProbs: [-1, -1.6, -0.1], tokenAdvantages: [0, -0.6, 0.9] });
-  expect(heatMap(sampled, plain).split("\n").slice(3)).toEqual([
+  expect(heatMap(sampled, imitated).split("\n").slice(3)).toEqual([
     "7 +{-0.60} 2{0.90}",
     "  place  token  log P   teacher  delta   A",
     '  2      " 2"   -1.000  -0.100   +0.900  0.900',
     '  1      " +"   -1.000  -1.600   −0.600  -0.600',
   ]);
   expect(heatMapLegend(sampled, colour)).toContain("log P teacher - log P student");
+});
+
+test("an advantage that nobody learns from is not shown", () => {
+  const compared = sample(["7", " +"], [], { teacherLogProbs: [], tokenAdvantages: [0, 0], divergences: [0, 0.21] });
+  expect(heatMap(compared, plain)).toMatch(/^row#1 {2}step 3 {2}reward 0 {2}A −1\.00 {2}2 tokens {2}mean/);
+  expect(heatMap(compared, { ...plain, rewarded: false })).toMatch(/^row#1 {2}step 3 {2}reward 0 {2}2 tokens {2}mean/);
+  const config = (algorithm: string) => ({ version: "", config: { algorithm } }) as unknown as RunConfig;
+  for (const [name, { distills, learnsFrom }] of Object.entries(ALGORITHMS)) {
+    expect([name, isRewarded(config(name))]).toEqual([name, learnsFrom === "rollouts" && distills?.rewarded !== false]);
+  }
 });
 
 test("the legend of a page has the values of that in a terminal", () => {

@@ -294,7 +294,7 @@ describe("credit", () => {
       const weights = unclipped.map((w) => Math.min(1.9, Math.max(0.1, w)));
       expect(sample.evidenceWeights).toEqual(weights.map((w) => expect.closeTo(w, 4)));
     }
-    const text = heatMap(seen[0]!, { color: false, clip: 0.9 });
+    const text = heatMap(seen[0]!, { color: false, clip: 0.9, rewarded: true });
     expect(text).toMatch(/log P +teacher +contrast +delta/);
     const { samples: plain } = await ran({});
     expect(plain.some((sample) => "contrastLogProbs" in sample)).toBe(false);

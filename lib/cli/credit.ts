@@ -71,11 +71,12 @@ async function loggedSamples(run: string, flags: CreditFlags, limit: number): Pr
 /** What is printed, and the page, one completion after the other. */
 async function createShow(title: string, config: RunConfig, flags: CreditFlags) {
   const { createCreditReport } = await import("../report/credit-report.js");
-  const { clipOf } = await import("../report/settings.js");
+  const { clipOf, isRewarded } = await import("../report/settings.js");
   const { writeReport } = await import("../trainer/run-folder.js");
   const options: HeatMapOptions = {
     color: colours(flags.color),
     clip: clipOf(config),
+    rewarded: isRewarded(config),
   };
   const report = flags.html === undefined ? undefined : createCreditReport(title, config);
   let count = 0;

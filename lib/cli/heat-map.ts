@@ -1,6 +1,15 @@
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
-import { deltaAt, LEAST_STRENGTH, legendValues, strengthOf, type View, viewOf, wasRead } from "../report/picture.js";
+import {
+  deltaAt,
+  hasAdvantages,
+  LEAST_STRENGTH,
+  legendValues,
+  strengthOf,
+  type View,
+  viewOf,
+  wasRead,
+} from "../report/picture.js";
 import type { SampleLine } from "../trainer/run-folder.js";
 import { oneLine } from "./one-line.js";
 import { tableLines } from "./table.js";
@@ -10,6 +19,8 @@ export interface HeatMapOptions {
   readonly color: boolean;
   /** evidenceClip: colours are strongest at this distance of a weight from 1. */
   readonly clip: number;
+  /** Whether advantages of completions are learned from, and shown. */
+  readonly rewarded: boolean;
 }
 
 /** Of the 256-colour palette, weak to strong; the text on them is black, so that any terminal's own colours will do. */
@@ -82,7 +93,7 @@ const COLUMNS: Readonly<Record<string, (sample: SampleLine, t: number) => string
   A: ({ tokenAdvantages }, t) => told(tokenAdvantages[t]),
 };
 
-function strongest(sample: SampleLine, shown: readonly Shown[]): string[] {
+function strongest(sample: SampleLine, shown: readonly Shown[], rewarded: boolean): string[] {
   // Most weights of a large model lie at the clip: of those the larger difference of log-probs goes first.
   const surprise = (t: number) => Math.abs(deltaAt(sample, t) ?? 0);
   const ranked = shown
@@ -90,7 +101,10 @@ function strongest(sample: SampleLine, shown: readonly Shown[]): string[] {
     .sort((a, b) => Math.abs(b.excess) - Math.abs(a.excess) || surprise(b.t) - surprise(a.t) || a.t - b.t)
     .slice(0, STRONGEST);
   if (ranked.length === 0) return [];
-  const columns = Object.entries(COLUMNS).filter(([, of]) => of(sample, 0) !== undefined);
+  const credited = hasAdvantages(sample, rewarded);
+  const columns = Object.entries(COLUMNS).filter(
+    ([name, of]) => of(sample, 0) !== undefined && (credited || name !== "A"),
+  );
   const rows = ranked.map(({ t }) => [
     String(t),
     JSON.stringify(tokenName(sample.tokenText[t] ?? "")),
@@ -129,11 +143,13 @@ export function heatMap(sample: SampleLine, o: HeatMapOptions): string {
     `${visible(id)}`,
     `step ${step}`,
     `reward ${reward ?? "none"}`,
-    `A ${signed(advantage)}`,
+    ...(o.rewarded ? [`A ${signed(advantage)}`] : []),
     `${tokenIds.length} tokens`,
     shown.length > 0 ? `mean ${view.name} ${mean(shown.map(({ value }) => value)).toFixed(3)}` : "no teacher was asked",
   ];
   const lines = [facts.join("  "), `  prompt   ${oneLine(prompt, 200)}`];
   if (privileged !== null && privileged !== "") lines.push(`  teacher  ${oneLine(privileged, 200)}`);
-  return [...lines, coloured(sample, shown, view, o).replace(/\n$/, ""), ...strongest(sample, shown)].join("\n");
+  return [...lines, coloured(sample, shown, view, o).replace(/\n$/, ""), ...strongest(sample, shown, o.rewarded)].join(
+    "\n",
+  );
 }

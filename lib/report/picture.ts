@@ -14,6 +14,10 @@ export function deltaAt(sample: SampleLine, t: number): number | undefined {
   return typeof teacher === "number" && typeof against === "number" ? teacher - against : undefined;
 }
 
+/** Whether tokens have advantages to be shown: without `rewarded` those alone whose teacher's word is one. */
+export const hasAdvantages = ({ tokenAdvantages }: SampleLine, rewarded: boolean): boolean =>
+  rewarded || tokenAdvantages.some((advantage) => advantage !== 0);
+
 /** A number of each token that a picture is made of. */
 export interface View {
   readonly name: "weight" | "divergence" | "delta";

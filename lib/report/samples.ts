@@ -2,13 +2,20 @@ import type { SampleLine } from "../trainer/run-folder.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
-import { captionOf, deltaAt, styleAt, wasRead } from "./picture.js";
-import { clipOf } from "./settings.js";
+import { captionOf, deltaAt, hasAdvantages, styleAt, wasRead } from "./picture.js";
+import { clipOf, isRewarded } from "./settings.js";
 
 const told = (value: number | null | undefined): string =>
   value === null || value === undefined ? "not finite" : short(value);
 
-function readingsOf(sample: SampleLine, t: number): string[] {
+interface Look {
+  /** evidenceClip: colours are strongest at this distance of a weight from 1. */
+  readonly clip: number;
+  /** Whether advantages of completions are learned from, and shown. */
+  readonly rewarded: boolean;
+}
+
+function readingsOf(sample: SampleLine, t: number, rewarded: boolean): string[] {
   if (wasRead(sample, t)) return ["read, not drawn: no part of the loss"];
   const { logProbs, teacherLogProbs, contrastLogProbs, evidenceWeights, divergences, tokenAdvantages } = sample;
   const delta = deltaAt(sample, t);
@@ -19,13 +26,13 @@ function readingsOf(sample: SampleLine, t: number): string[] {
     ...(delta === undefined ? [] : [`delta ${signed(delta, 3)}`]),
     ...(evidenceWeights.length > 0 ? [`weight ${told(evidenceWeights[t])}`] : []),
     ...(divergences === undefined ? [] : [`divergence ${told(divergences[t])}`]),
-    ...(sample.heldOut ? [] : [`A ${told(tokenAdvantages[t])}`]),
+    ...(hasAdvantages(sample, rewarded) ? [`A ${told(tokenAdvantages[t])}`] : []),
   ];
 }
 
-function token(sample: SampleLine, t: number, clip: number): Html {
+function token(sample: SampleLine, t: number, { clip, rewarded }: Look): Html {
   const text = visible(sample.tokenText[t] ?? "");
-  const readings = readingsOf(sample, t);
+  const readings = readingsOf(sample, t, rewarded);
   const style = styleAt(sample, t, clip);
   return html`<span class="t${text === "" && " part"}${wasRead(sample, t) && " read"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
 }
@@ -46,14 +53,14 @@ function detailText(detail: Detail): string {
   return told.join(", ");
 }
 
-function card(sample: SampleLine, clip: number): Html {
+function card(sample: SampleLine, look: Look): Html {
   const { step, id, reward, advantage, prompt, privileged } = sample;
-  const side = advantage > 0 ? "up" : advantage < 0 ? "down" : "flat";
+  const side = !look.rewarded || advantage === 0 ? "flat" : advantage > 0 ? "up" : "down";
   const why = detailText(sample.detail);
   return html`<article class="sample ${side}" data-step="${step}" data-side="${side}">
-<header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> ${!sample.heldOut && html`<span class="a">A ${signed(advantage)}</span>`}${why !== "" && html` <small>${why}</small>`}</header>
+<header><b>${id}</b> <span>step ${step}</span> <span>reward ${reward === null ? "none" : short(reward)}</span> ${look.rewarded && html`<span class="a">A ${signed(advantage)}</span>`}${why !== "" && html` <small>${why}</small>`}</header>
 <details><summary>prompt${privileged !== null && " and what the teacher saw besides"}</summary><pre>${visible(prompt)}</pre>${privileged !== null && html`<pre class="seen">${visible(privileged)}</pre>`}</details>
-<p class="tokens">${sample.tokenIds.map((_, t) => token(sample, t, clip))}</p>
+<p class="tokens">${sample.tokenIds.map((_, t) => token(sample, t, look))}</p>
 </article>`;
 }
 
@@ -71,9 +78,10 @@ export function samplesSection(
   if (samples.length === 0) return undefined;
   const steps = [...new Set(samples.map((sample) => sample.step))];
   const clip = clipOf(config);
+  const rewarded = isRewarded(config) && !samples.every(({ heldOut }) => heldOut);
   const { title, about } = captionOf(samples, creditedCount, clip);
   return html`<section><h2>${title}</h2>
 <p>${about}</p>
 <p><small>${samples.length} of ${sampleCount} completions: ${chosen}.${creditedCount > 0 && ` A teacher spoke about ${creditedCount}.`}</small></p>
-${filters(steps, !samples.every(({ heldOut }) => heldOut))}${samples.map((sample) => card(sample, clip))}</section>`;
+${filters(steps, rewarded)}${samples.map((sample) => card(sample, { clip, rewarded }))}</section>`;
 }

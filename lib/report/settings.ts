@@ -16,6 +16,12 @@ export function numberSetting(config: RunConfig, path: string): number | undefin
 /** evidenceClip: weights go this far from 1, and colours are full there. The method's default where the run does not set it. */
 export const clipOf = (config: RunConfig): number => numberSetting(config, "objective.evidenceClip") ?? 0.2;
 
+/** Algorithms in which verdicts move no policy: they are counted, or none is given. */
+const UNREWARDED = ["opsd", "sdpo", "opd", "sft"];
+
+/** Whether a completion's advantage was learned from; where it was not it says nothing of the run. */
+export const isRewarded = (config: RunConfig): boolean => !UNREWARDED.includes(settingText(config, "algorithm") ?? "");
+
 /** A setting in a line: a text as it is, anything else as JSON; undefined where it is not there. */
 export function settingText(config: RunConfig, path: string): string | undefined {
   const value = setting(config, path);
