@@ -165,6 +165,27 @@ describe("the update", () => {
     expect(metrics.some((line) => Math.abs(Number(line.ratioMean) - 1) > 1e-4)).toBe(true);
   });
 
+  test("is corrected for a sampler that reports other log-probs, also where a step has one", async () => {
+    const off = async (folder: string) => {
+      const policy = await TinyPolicy.load(folder);
+      const draw = policy.generate.bind(policy);
+      policy.generate = async (prompts, o) =>
+        (await draw(prompts, o)).map((group) =>
+          group.map((one) => ({ ...one, logProbs: one.logProbs.map((p) => p - Math.log(2)) })),
+        );
+      return policy;
+    };
+    const norm = async (o: object, hooks: Partial<TrainHooks> = { loadPolicy: off }) => {
+      const { metrics } = await ran({ steps: 1, objective: { creditMix: 0, ...o }, algorithm: "grpo" }, hooks);
+      return Number(metrics[0]!.gradientNorm);
+    };
+    const right = await norm({}, {});
+    expect(await norm({ importanceCorrection: "none" })).toBe(right);
+    expect((await norm({})) / right).toBeCloseTo(2, 5);
+    expect((await norm({ importanceMax: 1.5 })) / right).toBeCloseTo(1.5, 5);
+    expect(await norm({ importanceCorrection: "token-mask", importanceMax: 1.5 })).toBe(0);
+  });
+
   test("with a KL term is held to the policy at the start, which no teacher moves", async () => {
     const { metrics, output } = await ran({
       steps: 4,

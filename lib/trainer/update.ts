@@ -68,7 +68,8 @@ export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBa
     }),
     ...(spanned && { spanMask: Uint8Array.from(rows.flatMap((row) => [...spanOf(row)])) }),
     ...(rows[0]?.oldLogProbs && { oldLogProbs: concat(rows.map((row) => row.oldLogProbs!)) }),
-    ...(rows[0]?.oldLogProbs &&
+    // Of what was not drawn there are none.
+    ...(objective.objective !== "row-coefficient" &&
       objective.importanceCorrection !== "none" && {
         samplerLogProbs: concat(rows.map((row) => row.rollout.logProbs)),
       }),
