@@ -129,7 +129,8 @@ describe("without a threshold a completion is right", () => {
     const { unfined: _, ...whole } = verdict;
     expect(succeededBy(config)({ ...whole, reward: 2 })).toBe(true);
     expect(rightBy(config)({ ...whole, reward: null })).toBe(false);
-    const low = configOf("numeric", { privileged: { successThreshold: 0.5 }, eval: { successThreshold: 0.9 } });
+    const privileged = { source: "sibling", successThreshold: 0.5 } as const;
+    const low = configOf("numeric", { privileged, eval: { successThreshold: 0.9 } });
     const fined = { reward: 0.6, unfined: 1, detail: {} };
     expect([rightBy(low)(fined), succeededBy(low)(fined), rightBy(low)({ reward: 0.6, detail: {} })]).toEqual([
       true,

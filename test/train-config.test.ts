@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPolicy, loadPolicy } from "../lib/index.js";
+import { createPolicy, grpo, loadPolicy } from "../lib/index.js";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
@@ -103,6 +103,13 @@ describe("settings", () => {
     ],
     ["overlong.mode", { overlong: { penalty: 2 } }, { overlong: { penalty: 2, mode: "mask" } }],
     ["groups.zeroVariance", { groups: { maxResamples: 2 } }, { groups: { maxResamples: 2, zeroVariance: "drop" } }],
+    ["objective.klCoef", { objective: { klEstimator: "k2" } }, { objective: { klEstimator: "k2", klCoef: 0 } }],
+    ["objective.klCoef", { objective: { klClamp: 5 } }, { objective: { klClamp: 5, klCoef: 0.1 } }],
+    [
+      "objective.klCoef",
+      { objective: { klImportanceCorrection: true } },
+      { objective: { klImportanceCorrection: true, klCoef: 0.1 } },
+    ],
     ["creditSchedule.decay", { creditSchedule: { hold: 2 } }, { creditSchedule: { hold: 2, decay: 3 } }],
     ["lora.rank", { lora: { alpha: 8 } }, { lora: { alpha: 8, rank: 0 } }],
     ["teacher.kind", { teacher: { rate: 0.5 } }, { teacher: { rate: 0.5, kind: "frozen" } }],
@@ -118,6 +125,101 @@ describe("settings", () => {
     );
     // A switch that is off by intent, as where an arm of a comparison or --set turns it, leaves them for when it is on.
     expect(resolveConfig({ ...base, ...setting, ...others })).toMatchObject(setting);
+  });
+
+  test.each([
+    [
+      "creditSchedule",
+      { stepBase: 0 },
+      [{ warmup: 3 }, { decay: 3 }],
+      '"creditSchedule.warmup" or "creditSchedule.decay"',
+    ],
+    [
+      "privileged",
+      { successThreshold: 0.5 },
+      [{ source: "sibling" }, { contrast: true }],
+      '"privileged.source" or "privileged.contrast" or "algorithm"',
+    ],
+  ])("of %s that need one of several: %j", (section, setting, others, named) => {
+    const message = `has no effect without ${named}, of which none is given: set one too, or leave this out`;
+    expect(() => resolveConfig({ ...base, [section]: setting })).toThrow(message);
+    for (const other of others) {
+      const both = { [section]: { ...setting, ...other } };
+      expect(resolveConfig({ ...base, ...both })).toMatchObject(both);
+    }
+  });
+
+  test("sdpo looks for successes by itself", () => {
+    const sdpo = { algorithm: "sdpo", privileged: { successThreshold: 0.5 } };
+    expect(resolveConfig({ ...base, ...sdpo })).toMatchObject(sdpo);
+  });
+
+  const unused: [setting: object, used: object, message: string][] = [
+    [
+      { advantage: { scale: "none", ddof: 0 } },
+      { advantage: { scale: "batch", ddof: 0 } },
+      '"advantage.ddof" is 0, but has no effect where "advantage.scale" is none: set that to group or batch',
+    ],
+    [{ advantage: { scale: "none", eps: 0 } }, { advantage: { eps: 0 } }, '"advantage.eps" is 0'],
+    [
+      { algorithm: "opsd", distill: { divergence: "forward-kl", beta: 0.2 } },
+      { algorithm: "opsd", distill: { divergence: "jsd", beta: 0.2 } },
+      '"distill.beta" is 0.2, but has no effect where "distill.divergence" is forward-kl: set that to jsd',
+    ],
+    [
+      { objective: { klCoef: 1, klEstimator: "k2", klClamp: 5 } },
+      { objective: { klCoef: 1, klEstimator: "k3", klClamp: 5 } },
+      '"objective.klClamp" is 5, but has no effect where "objective.klEstimator" is k2',
+    ],
+    [
+      { objective: { preset: "sapo", clipLow: 0.1 } },
+      { objective: { preset: "gmpo", clipLow: 0.1 } },
+      '"objective.clipLow" is 0.1, but the surrogate sapo has no use for it: leave it out (its default is 0.2), or take a preset of ppo-clip, ',
+    ],
+    [
+      { objective: { sapoTemperaturePos: 2 } },
+      { objective: { objective: "sapo", sapoTemperaturePos: 2 } },
+      "the surrogate ppo-clip has no use for it: leave it out (its default is 1), or take a preset of sapo.",
+    ],
+    [
+      { objective: { preset: "gspo", dualClip: 3 } },
+      { objective: { preset: "luspo", dualClip: 3 } },
+      "gspo has no use",
+    ],
+    [
+      { algorithm: "grpo", objective: { preset: "cispo", ratioBound: 3 } },
+      { objective: { ratioBound: 3 } },
+      "cispo has",
+    ],
+  ];
+  test.each(unused)("that nothing makes use of are refused: %j", (setting, used, message) => {
+    const refused = () => resolveConfig({ ...base, ...setting });
+    expect(refused).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_CONFIG", message: expect.stringContaining(message) }),
+    );
+    expect(resolveConfig({ ...base, ...used })).toMatchObject(used);
+  });
+
+  test("that nothing makes use of may have their defaults, as a run's folder has them all", () => {
+    const advantage = { scale: "none", eps: 1e-6, ddof: 1 } as const;
+    const distill = { divergence: "reverse-kl", beta: 0.5 } as const;
+    const objective = { preset: "sapo", clipLow: 0.2, klCoef: 1, klEstimator: "k1", klClamp: 10 };
+    const resolved = resolveConfig({ ...base, advantage, distill, objective });
+    expect(resolveConfig(resolved)).toEqual(resolved);
+    // The defaults that the checks know are those of the settings.
+    expect([resolveConfig(base).advantage, resolveConfig(base).distill]).toMatchObject([
+      { eps: advantage.eps, ddof: advantage.ddof },
+      { beta: distill.beta },
+    ]);
+    expect(grpo().klClamp).toBe(objective.klClamp);
+  });
+
+  test("that say twice where the question is are refused", () => {
+    const fields = (o: object) => () => resolveConfig({ ...base, data: { ...base.data, fields: o } });
+    expect(fields({ messages: "m", prompt: "p" })).toThrow(
+      /"data.fields.messages" \(m\) and "data.fields.prompt" \(p\) both/,
+    );
+    expect(fields({ messages: "m", prompt: "" })).not.toThrow();
   });
 
   test("that are given as a run's folder has them, or as nothing, need no other", () => {

@@ -17,6 +17,7 @@ import {
 import { creditMixAt } from "../ops/schedule.js";
 import { didYouMean } from "../suggest.js";
 import type { ResolvedConfig } from "./config.js";
+import { checkSurrogateFields } from "./objective-fields.js";
 
 /** What a step's teacher is asked for: nothing, log-probs of the drawn tokens, or its distributions at them. */
 type TeacherView = "none" | "log-probs" | "distributions";
@@ -76,9 +77,11 @@ function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Ob
     throw new RlsdError("ERR_RLSD_CONFIG", message);
   }
   try {
-    return make({ ...(fields as ObjectiveOptions), temperature: config.rollout.temperature });
+    const objective = make({ ...(fields as ObjectiveOptions), temperature: config.rollout.temperature });
+    checkSurrogateFields(fields, objective, () => make({ objective: objective.objective }));
+    return objective;
   } catch (error) {
-    if (!(error instanceof RlsdError)) throw error;
+    if (!(error instanceof RlsdError) || error.code === "ERR_RLSD_CONFIG") throw error;
     throw new RlsdError("ERR_RLSD_CONFIG", `"objective": ${error.message}`, { cause: error });
   }
 }

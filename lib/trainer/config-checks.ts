@@ -100,6 +100,12 @@ export function checkTogether(config: ResolvedConfig): void {
     fail(`"stop.${stop.patience > 0 ? "patience" : "target"}" waits for evaluations, but "data.eval" names no file.`);
   }
   checkEnvironment(config);
+  const { messages, prompt } = config.data.fields;
+  if (messages && prompt) {
+    fail(
+      `"data.fields.messages" (${messages}) and "data.fields.prompt" (${prompt}) both say where the question is: leave one of them out.`,
+    );
+  }
   if (optimizer.betas.length !== 2) fail('Expected two numbers for "optimizer.betas".');
   if ((config.span.open === "") !== (config.span.close === "")) {
     fail('"span.open" and "span.close" go together: give both or neither.');

@@ -1,35 +1,95 @@
 /** Settings that mean something beside another one alone. */
+import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 
-/** By the setting that they need, whose default leaves them without effect. */
-const NEEDED: Readonly<Record<string, readonly string[]>> = {
-  environment: ["rollout.turns"],
-  "data.eval": ["eval.limit", "eval.samples", "stop.minDelta"],
-  "eval.samples": ["eval.temperature", "eval.passAt"],
-  "overlong.mode": ["overlong.buffer", "overlong.penalty"],
-  "groups.zeroVariance": ["groups.maxResamples"],
-  "creditSchedule.decay": ["creditSchedule.hold"],
-  "lora.rank": ["lora.alpha", "lora.rankStabilized", "lora.targets"],
-  "teacher.kind": ["teacher.every", "teacher.rate", "teacher.model"],
-  "distill.topK": ["distill.tail"],
-  "optimizer.schedule": ["optimizer.minRatio"],
-};
+/** What settings need of which one has to be given, as their defaults leave these without effect; and these. */
+const NEEDED: readonly (readonly [needed: readonly string[], names: readonly string[]])[] = [
+  [["environment"], ["rollout.turns"]],
+  [["data.eval"], ["eval.limit", "eval.samples", "stop.minDelta"]],
+  [["eval.samples"], ["eval.temperature", "eval.passAt"]],
+  [["overlong.mode"], ["overlong.buffer", "overlong.penalty"]],
+  [["groups.zeroVariance"], ["groups.maxResamples"]],
+  [["objective.klCoef"], ["objective.klEstimator", "objective.klClamp", "objective.klImportanceCorrection"]],
+  [["creditSchedule.decay"], ["creditSchedule.hold"]],
+  [["creditSchedule.warmup", "creditSchedule.decay"], ["creditSchedule.stepBase"]],
+  [["lora.rank"], ["lora.alpha", "lora.rankStabilized", "lora.targets"]],
+  [["teacher.kind"], ["teacher.every", "teacher.rate", "teacher.model"]],
+  // Of the algorithms that may be given sdpo looks for successes by itself.
+  [["privileged.source", "privileged.contrast", "algorithm"], ["privileged.successThreshold"]],
+  [["distill.topK"], ["distill.tail"]],
+  [["optimizer.schedule"], ["optimizer.minRatio"]],
+];
+
+/** Settings that the other one's default uses: only what it is set to can leave them without effect. */
+const UNUSED: readonly {
+  /** With the default of each, which is no matter. */
+  readonly names: Readonly<Record<string, unknown>>;
+  readonly beside: string;
+  readonly uses: (value: unknown) => boolean;
+  readonly users: string;
+}[] = [
+  {
+    names: { "advantage.eps": 1e-6, "advantage.ddof": 1 },
+    beside: "advantage.scale",
+    uses: (value) => value !== "none",
+    users: "group or batch",
+  },
+  {
+    names: { "distill.beta": 0.5 },
+    beside: "distill.divergence",
+    uses: (value) => value === "jsd",
+    users: "jsd",
+  },
+  {
+    names: { "objective.klClamp": 10 },
+    beside: "objective.klEstimator",
+    uses: (value) => value === "k3",
+    users: "k3",
+  },
+];
 
 /** What was given at a dotted name; undefined: nothing. */
 const at = (given: unknown, name: string): unknown =>
   name.split(".").reduce<unknown>((value, key) => (Object(value) as Readonly<Record<string, unknown>>)[key], given);
 
+const fail = (message: string): never => {
+  throw new RlsdError("ERR_RLSD_CONFIG", message);
+};
+
 /**
  * Throws ERR_RLSD_CONFIG for a setting without the one that it needs: one of them was forgotten. Where that one is given it
  * may also be what leaves the other without effect, as when `--set` or an arm of a comparison changes it alone.
  */
-export function checkNeeded(given: unknown): void {
-  for (const [needed, names] of Object.entries(NEEDED)) {
-    if (at(given, needed) !== undefined) continue;
+function checkForgotten(given: unknown): void {
+  for (const [needed, names] of NEEDED) {
+    if (needed.some((name) => at(given, name) !== undefined)) continue;
     // null and an empty text are defaults, where settings may be that.
     const idle = names.find((name) => ![undefined, null, ""].includes(at(given, name) as string | null | undefined));
     if (idle === undefined) continue;
-    const message = `"${idle}" has no effect without "${needed}", which is not given: set that too, or leave this out.`;
-    throw new RlsdError("ERR_RLSD_CONFIG", message);
+    const one = needed.map((name) => `"${name}"`).join(" or ");
+    const missing = needed.length > 1 ? "of which none is given: set one too" : "which is not given: set that too";
+    fail(`"${idle}" has no effect without ${one}, ${missing}, or leave this out.`);
   }
+}
+
+/** Throws ERR_RLSD_CONFIG for a setting that what another one is set to makes no use of. */
+function checkUsed(given: unknown): void {
+  for (const { names, beside, uses, users } of UNUSED) {
+    const value = at(given, beside);
+    if (value === undefined || uses(value)) continue;
+    for (const [name, fallback] of Object.entries(names)) {
+      const set = at(given, name);
+      if (set === undefined || set === fallback) continue;
+      fail(
+        `"${name}" is ${show(set)}, but has no effect where "${beside}" is ${value}: ` +
+          `set that to ${users}, or leave this out (its default is ${show(fallback)}).`,
+      );
+    }
+  }
+}
+
+/** Settings that were given and could change nothing. */
+export function checkNeeded(given: unknown): void {
+  checkForgotten(given);
+  checkUsed(given);
 }
