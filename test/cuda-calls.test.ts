@@ -263,6 +263,8 @@ suite("calls on a device", () => {
       expect(refused({ out: { logits: empty([N, V], "f32", "cuda:0") } })).toMatch(/shape \[8, 37\]/);
       expect(refused({ inPlace: true, out: { logits: empty([N + 2, V], "f32", "cuda:0") } })).toMatch(/both/);
       expect(refused({ inPlace: 1 })).toMatch(/boolean/);
+      expect(refused({ accumulate: true })).toMatch(/false, as only gradients of a head are added to, for accumulate/);
+      expect(refused({ frozenHead: true })).toMatch(/false, as the student has no head, for frozenHead/);
       const { logits } = batch.teacher as { logits: Tensor };
       expect(refused({ out: { logits } })).toMatch(/memory of its own for out.logits/);
       logits[Symbol.dispose]();

@@ -362,6 +362,12 @@ describe("distillLoss", () => {
     }
   });
 
+  it("takes defaults where they are not used", () => {
+    const batch = logitsBatch(8, "f32");
+    const plain = distillLossSync(batch, { divergence: "forward-kl" });
+    expect(distillLossSync(batch, { divergence: "forward-kl", beta: 0.5, tail: true, topK: null })).toEqual(plain);
+  });
+
   it("says why the sampled-token estimate is refused", () => {
     const options = { divergence: "k1" } as unknown as DistillLossOptions;
     expect(() => distillLossSync(logitsBatch(8, "f32"), options)).toThrow(/does not contain the teacher/);
@@ -374,6 +380,22 @@ describe("distillLoss", () => {
       /forward-kl/,
     ],
     ["a beta of 1", () => distillLossSync(logitsBatch(8, "f32"), { divergence: "jsd", beta: 1 }), /beta/],
+    [
+      "a beta beside a KL",
+      () => distillLossSync(logitsBatch(8, "f32"), { divergence: "reverse-kl", beta: 0.3 }),
+      /none, as only "jsd" has one and the divergence is "reverse-kl", for beta but received 0.3/,
+    ],
+    [
+      "no tail of a whole vocabulary",
+      () => distillLossSync(logitsBatch(8, "f32"), { ...jsd, tail: false }),
+      /none, as the whole vocabulary is compared without topK, for tail/,
+    ],
+    [
+      "rows to skip",
+      () => distillLossSync(logitsBatch(8, "f32"), jsd, { skipZeroRows: true } as never),
+      /false, as distillLoss compares every row, for skipZeroRows/,
+    ],
+    ["logits to add to", () => distillLossSync(logitsBatch(8, "f32"), jsd, { accumulate: true }), /for accumulate/],
     ["half a token of topK", () => distillLossSync(logitsBatch(8, "f32"), { ...jsd, topK: 0.5 }), /topK/],
     ["a misspelt option", () => distillLossSync(logitsBatch(8, "f32"), { ...jsd, topk: 3 } as never), /topK/],
     [

@@ -332,6 +332,30 @@ describe("policyLoss over an LM head", () => {
     expect(frozen.gradient.hidden!.data).toEqual(full.gradient.hidden!.data);
   });
 
+  it("refuses what nothing could come of, before it writes anything", () => {
+    const batch = batchOf({ vocab: 64 });
+    const { logProbs } = policyLossSync(batch, objective);
+    const logits = tensor(new Float32Array(TOKENS * 4).fill(1), [TOKENS, 4]);
+    const named = { ...batch, tokenIds: new Int32Array(TOKENS) };
+    const refused: [PolicyBatch, Call, string][] = [
+      [
+        { ...batch, student: { logProbs } },
+        { accumulate: true },
+        "false, as only gradients of a head are added to, for accumulate",
+      ],
+      [
+        { ...named, student: { logits } },
+        { accumulate: true },
+        "false, as only gradients of a head are added to, for accumulate",
+      ],
+      [{ ...named, student: { logits } }, { frozenHead: true }, "false, as the student has no head, for frozenHead"],
+      [batch, { accumulate: true, frozenHead: true }, "false, as the head is frozen, for accumulate"],
+    ];
+    for (const [given, call, message] of refused) {
+      expect(() => policyLossSync(given, rlsd(), call)).toThrow(message);
+    }
+  });
+
   it("does not read rows without gradient when it may skip them", () => {
     const batch = batchOf({ vocab: 64 });
     const plain = rlsd({ creditMix: 1 });

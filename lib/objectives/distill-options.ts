@@ -1,4 +1,13 @@
-import { type Bounds, checkBoolean, checkInteger, checkNumber, checkObject, checkWord, DIVISOR } from "../check.js";
+import {
+  type Bounds,
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkWord,
+  DIVISOR,
+  invalid,
+} from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Reduction } from "./objective.js";
 import { DIVERGENCES, REDUCTIONS } from "./words.js";
@@ -7,7 +16,7 @@ import { DIVERGENCES, REDUCTIONS } from "./words.js";
 export interface DistillLossOptions {
   /** "forward-kl": KL(teacher || student). "reverse-kl": KL(student || teacher). "jsd": their mixture, see `beta`. */
   readonly divergence: "forward-kl" | "reverse-kl" | "jsd";
-  /** jsd: m = beta T + (1 - beta) S, D = beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5. */
+  /** jsd: m = beta T + (1 - beta) S, D = beta KL(T || m) + (1 - beta) KL(S || m). In (0, 1). Default 0.5; another for jsd alone. */
   readonly beta?: number | undefined;
   /** Compare only the teacher's k most probable tokens (the smaller id on a tie). Default: the whole vocabulary. */
   readonly topK?: number | null | undefined;
@@ -79,14 +88,17 @@ function orAbsent(value: number | null | undefined, name: string, absent: number
   return value === undefined || value === null ? absent : checkNumber(value, name, bounds);
 }
 
+const BETA = 0.5;
+
 /** @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a field or a value that a distillation loss does not have */
 export function checkDistillOptions(o: DistillLossOptions): CheckedDistillOptions {
   checkObject(o, "options", FIELDS);
-  const { topK = null, tail = true, nonFinite = "error", valueClamp = topK === null ? null : 10 } = o;
+  const { divergence, beta, topK = null, tail = true, nonFinite = "error" } = o;
+  const { valueClamp = topK === null ? null : 10 } = o;
   checkBoolean(tail, "tail");
-  return {
-    divergence: divergenceOf(o.divergence),
-    beta: checkNumber(o.beta ?? 0.5, "beta", { above: 0, below: 1 }),
+  const checked = {
+    divergence: divergenceOf(divergence),
+    beta: checkNumber(beta ?? BETA, "beta", { above: 0, below: 1 }),
     topK: topK === null ? 0 : Math.min(checkInteger(topK, "topK", { min: 1 }), MAX_INT32),
     tail,
     valueClamp: orAbsent(valueClamp, "valueClamp", Number.POSITIVE_INFINITY, POSITIVE),
@@ -96,4 +108,9 @@ export function checkDistillOptions(o: DistillLossOptions): CheckedDistillOption
     logitSoftcap: orAbsent(o.logitSoftcap, "logitSoftcap", 0, DIVISOR),
     skipNonFinite: checkWord(nonFinite, "nonFinite", ["error", "skip"]) === "skip",
   };
+  if (divergence !== "jsd" && checked.beta !== BETA) {
+    throw invalid(`none, as only "jsd" has one and the divergence is "${divergence}",`, "beta", beta);
+  }
+  if (topK === null && !tail) throw invalid("none, as the whole vocabulary is compared without topK,", "tail", tail);
+  return checked;
 }

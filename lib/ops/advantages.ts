@@ -7,9 +7,9 @@ export interface AdvantageOptions {
   readonly baseline?: "mean" | "leave-one-out" | undefined;
   /** Divide by the standard deviation of the "group" (default), of the "batch", or by nothing (Dr. GRPO). */
   readonly scale?: "group" | "batch" | "none" | undefined;
-  /** Added to the standard deviation. Default 1e-6. */
+  /** Added to the standard deviation, where one is divided by. Default 1e-6. */
   readonly eps?: number | undefined;
-  /** Delta degrees of freedom of the standard deviation. Default 1. */
+  /** Delta degrees of freedom of that standard deviation. Default 1. */
   readonly ddof?: 0 | 1 | undefined;
 }
 

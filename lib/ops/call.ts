@@ -2,6 +2,7 @@ import { checkBoolean, checkObject, checkSignal } from "../check.js";
 import type { Stream } from "../tensor/stream.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { checkF32, checkFinite, checkPositiveInteger, invalid } from "./check.js";
+import { LEVEL_HIDDEN } from "./scores.js";
 
 /** Memory to write instead of allocating. The first four are gradients; the others are the results of the same name. */
 export interface PolicyOut {
@@ -15,7 +16,7 @@ export interface PolicyOut {
   readonly bias?: Tensor | undefined;
   /** (N) */
   readonly logProbs?: Float32Array | undefined;
-  /** (N) */
+  /** (N); left as it is without a teacher. */
   readonly teacherLogProbs?: Float32Array | undefined;
   /** (N) */
   readonly tokenAdvantages?: Float32Array | undefined;
@@ -40,15 +41,16 @@ export interface Call {
   readonly inPlace?: boolean | undefined;
   /** Written instead of allocated. None may overlap another, or what is read. */
   readonly out?: PolicyOut | undefined;
-  /** Add to out.head and out.bias instead of overwriting them. */
+  /** Add to out.head and out.bias instead of overwriting them. For hidden states. */
   readonly accumulate?: boolean | undefined;
   /** Multiplies every gradient, not the loss. Default 1. What exceeds the gradient's dtype (f16: 65504) is infinite there. */
   readonly lossScale?: number | undefined;
-  /** No gradient of head and bias. */
+  /** No gradient of head and bias. For hidden states. */
   readonly frozenHead?: boolean | undefined;
   /**
    * Do not read rows whose gradient is known to be 0 (A = 0, no KL, no entropy bonus): their log-probs are 0, and
-   * stats.skippedRows counts them. Default false: they are scored, so that every result is complete.
+   * stats.skippedRows counts them. Default false: they are scored, so that every result is complete. Log-probs that are given
+   * are there already, and none is skipped.
    */
   readonly skipZeroRows?: boolean | undefined;
   /** Default "host". "device": `DeviceCall`. */
@@ -145,6 +147,17 @@ export function checkFlags(call: Call | DeviceCall): void {
   checkBoolean(call.skipZeroRows, "skipZeroRows");
   if (call.threads !== undefined) checkPositiveInteger(call.threads, "threads");
   if (call.lossScale !== undefined) checkFinite(call.lossScale, "lossScale");
+}
+
+function refuseTrue(name: keyof Call, why: string): never {
+  throw invalid(`false, as ${why},`, name, true);
+}
+
+/** What a call asks for that a student of this level (scores.ts) has no use for. */
+export function refuseUseless(call: Call | DeviceCall, student: number): void {
+  if (call.accumulate && student !== LEVEL_HIDDEN) refuseTrue("accumulate", "only gradients of a head are added to");
+  if (call.accumulate && call.frozenHead) refuseTrue("accumulate", "the head is frozen");
+  if (call.frozenHead && student !== LEVEL_HIDDEN) refuseTrue("frozenHead", "the student has no head");
 }
 
 /** The call as it was read, types and lengths checked; throws the signal's reason when it is aborted already. */

@@ -13,7 +13,7 @@ import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { PolicyBatch } from "./batch.js";
-import type { Call, DeviceCall, PolicyOut } from "./call.js";
+import { type Call, type DeviceCall, type PolicyOut, refuseUseless } from "./call.js";
 import { invalid } from "./check.js";
 import { checkDeviceBatch, type DeviceBatch, tensorsOf } from "./device-batch.js";
 import {
@@ -109,6 +109,7 @@ function plan(home: DeviceTensor, given: PolicyBatch, objective: Objective, give
   const place = checkPlace(call, home);
   checkNeeds(objective, given, read);
   const batch = settleAdvantages(read, objective);
+  refuseUseless(call, batch.student.level);
   if (call.results !== "device") refuseOverlap((call as Call).out);
   const results = givenResults(call, batch.tokens, home);
   const { gradient, fresh, inPlace } = gradientOf(batch, call, home);

@@ -10,7 +10,7 @@ import {
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { lengthOf } from "../typed-array.js";
-import { type Call, checkCall, type PolicyOut } from "./call.js";
+import { type Call, checkCall, type PolicyOut, refuseUseless } from "./call.js";
 import { checkI32, checkU8, invalid, isI32, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
@@ -31,8 +31,8 @@ export interface DistillLossBatch {
   readonly tokenIds?: Int32Array | undefined;
 }
 
-/** As `Call`, on the CPU. Of the results only gradients of tensors can be written elsewhere. */
-export interface DistillLossCall extends Omit<Call, "stream" | "out"> {
+/** As `Call`, on the CPU. Every row is read, and of the results only gradients of tensors can be written elsewhere. */
+export interface DistillLossCall extends Omit<Call, "stream" | "out" | "skipZeroRows"> {
   /** Written instead of allocated. None may overlap another, or what is read. */
   readonly out?: Pick<PolicyOut, "logits" | "hidden" | "head" | "bias"> | undefined;
 }
@@ -107,7 +107,8 @@ function checkDistribution(scores: DistributionScores | undefined, name: string,
   throw invalid("{ logits } or { hidden, head }, as whole distributions are compared,", name, scores);
 }
 
-function refuseTokenOutputs(call: Call): void {
+function refuseOfPolicyLoss(call: Call): void {
+  if (call.skipZeroRows) throw invalid("false, as distillLoss compares every row,", "skipZeroRows", true);
   const names = ["logProbs", "teacherLogProbs", "tokenAdvantages", "evidenceWeights", "gradientLogProbs"] as const;
   for (const name of names) {
     if (call.out?.[name] !== undefined)
@@ -132,7 +133,8 @@ function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Distill
   const teacher = checkDistribution(teacherScores, "teacher", tokens);
   const options = checkDistillOptions(o);
   const call = checkCall(givenCall, tokens);
-  refuseTokenOutputs(call);
+  refuseOfPolicyLoss(call);
+  refuseUseless(call, student.level);
   const gradients = gradientOutputs(student, call);
   const written = [gradients.logits, gradients.hidden, gradients.head, gradients.bias].filter((t) => t !== undefined);
   return {

@@ -6,7 +6,7 @@ import type { MemoryUse } from "../tensor/lease.js";
 import type { Stats } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import { type CheckedBatch, checkBatch, type PolicyBatch } from "./batch.js";
-import { type Call, checkCall } from "./call.js";
+import { type Call, checkCall, refuseUseless } from "./call.js";
 import { invalid } from "./check.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { LEVEL_LOG_PROBS, type TensorData, writeScores } from "./scores.js";
@@ -90,6 +90,7 @@ export function plan(batch: PolicyBatch, objective: Objective, given: Call): Pla
   const call = checkCall(given, read.tokens);
   checkNeeds(objective, read.batch, read);
   const checked = settleAdvantages(read, objective);
+  refuseUseless(call, checked.student.level);
   const gradients = gradientOutputs(checked.student, call);
   return { checked, call, objective: encoded, gradients, use: memoryUse(checked, gradients) };
 }

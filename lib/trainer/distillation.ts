@@ -54,9 +54,8 @@ function optionsOf(config: ResolvedConfig, objective: Objective, normalizer: num
   const { reduction, logitSoftcap, nonFinite } = objective;
   return {
     divergence: divergence as DistillOptions["divergence"],
-    beta,
-    ...(topK > 0 && { topK }),
-    tail,
+    ...(divergence === "jsd" && { beta }),
+    ...(topK > 0 && { topK, tail }),
     ...(valueClamp !== null && { valueClamp }),
     reduction,
     normalizer,
