@@ -1,7 +1,7 @@
 /** Multiple choice: one letter, stated as an answer. A letter that merely starts a sentence is not an answer. */
 import { define, noAnswer, type Row } from "./definition.js";
 import { answerStart, boxes, finalAnswer, unwrap } from "./extract.js";
-import { flag, integer, optional, rowError, text } from "./options.js";
+import { flag, idleOption, integer, optional, rowError, text } from "./options.js";
 import type { Verdict } from "./verifier.js";
 
 const readers = {
@@ -15,8 +15,8 @@ const readers = {
   first: integer(0, 0, 1),
   /** Accept only an answer inside this tag; default: a box, `<answer>`, "the answer is", or a completion that is the letter. */
   tag: optional(text()),
-  /** Also take "B" when the last line is nothing but that. */
-  lastLine: flag(true),
+  /** Also take "B" when the last line is nothing but that, where no `tag` is asked for; default: true. */
+  lastLine: optional(flag(true)),
 };
 
 /** Without what stands around an answer, and without LaTeX's words for text. */
@@ -81,8 +81,11 @@ function goldOf(value: unknown, row: Lettered, first: number): string | undefine
 }
 
 /** Where a completion states its answer. The last line of several, where it is long, is no statement. */
-function statedIn(completion: string, o: { readonly tag: string | undefined; readonly lastLine: boolean }) {
-  const said = finalAnswer(completion, o.tag, o.lastLine);
+function statedIn(
+  completion: string,
+  o: { readonly tag: string | undefined; readonly lastLine?: boolean | undefined },
+) {
+  const said = finalAnswer(completion, o.tag, o.lastLine ?? true);
   const from = answerStart(completion);
   const whole = from < 0 ? "" : completion.slice(from).trim();
   return said?.from === "last line" && whole.includes("\n") && said.text.length > 16 ? undefined : said;
@@ -104,6 +107,8 @@ export const choice = define({
   create(options) {
     const choices = options.choices.toUpperCase();
     if (!/^[A-Z]+$/.test(choices)) throw rowError("choice", "choices", "letters", options.choices);
+    if (options.lastLine !== undefined && options.tag !== undefined)
+      throw idleOption("choice", "lastLine", 'beside "tag"');
     const lettered = (row: Row): Lettered => {
       const texts = listed(row[options.field]) ?? [];
       return { texts, letters: texts.length === 0 ? choices : choices.slice(0, texts.length) };

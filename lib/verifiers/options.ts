@@ -101,6 +101,12 @@ export function readOptions<const R extends Readers>(
   return Object.freeze(result) as Read<R>;
 }
 
+/** The error of an option that the others leave without effect; `where`: how. */
+export function idleOption(type: string, name: string, where: string): RlsdError {
+  const message = `Option "${name}" of the verifier "${type}" has no effect ${where}: leave it out.`;
+  return new RlsdError("ERR_RLSD_VERIFIER_OPTION", message);
+}
+
 /** The error of a row that cannot be judged: which field, what was expected, what came. The caller adds which row. */
 export function rowError(type: string, field: string, expected: string, found: unknown): RlsdError {
   return new RlsdError(

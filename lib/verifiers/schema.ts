@@ -7,14 +7,14 @@ import type * as Draft2020 from "ajv/dist/2020.js";
 import { show } from "../check.js";
 import { define, noAnswer, type Row } from "./definition.js";
 import { extractJson } from "./json-extract.js";
-import { anything, number, oneOf, optional, rowError, text } from "./options.js";
+import { anything, idleOption, number, oneOf, optional, rowError, text } from "./options.js";
 import { linearRegExp } from "./regex.js";
 
 const readers = {
   /** The schema for every row. Without it the row holds one. */
   schema: optional(anything),
-  /** Field with the row's schema, an object or its JSON text. Ignored when `schema` is given. */
-  field: text("schema"),
+  /** Field with the row's schema, an object or its JSON text, where no `schema` is given; default: "schema". */
+  field: optional(text()),
   /** Which draft; auto: by `$schema`, 2020-12 without it. */
   draft: oneOf(["auto", "2020-12", "2019-09", "draft-07"], "auto"),
   /** Accept only JSON inside this tag; default: the whole answer, a fenced block, or the last object or array in the prose. */
@@ -95,8 +95,11 @@ export const schema = define({
   where: "worker",
   readers,
   create(options) {
+    const { field = "schema" } = options;
+    if (options.schema !== undefined && options.field !== undefined)
+      throw idleOption("schema", "field", 'beside "schema"');
     const compiled = new Map<string, ValidateFunction | Error>();
-    const given = (row: Row): unknown => options.schema ?? row[options.field];
+    const given = (row: Row): unknown => options.schema ?? row[field];
 
     const validator = (row: Row): ValidateFunction | Error => {
       const source = given(row);
@@ -119,7 +122,7 @@ export const schema = define({
       check(row) {
         const made = validator(row);
         if (!(made instanceof Error)) return;
-        throw rowError("schema", options.field, `a valid JSON Schema (${made.message})`, given(row));
+        throw rowError("schema", field, `a valid JSON Schema (${made.message})`, given(row));
       },
       judge({ completion, row }) {
         const validate = validator(row);

@@ -1,7 +1,7 @@
 /** Text against text: exact after normalisation, or graded by word or character error rate. */
 import { define, noAnswer, type Row } from "./definition.js";
 import { answerStart, finalAnswer } from "./extract.js";
-import { flag, integer, oneOf, optional, rowError, text as textOption } from "./options.js";
+import { flag, idleOption, integer, oneOf, optional, rowError, text as textOption } from "./options.js";
 
 const readers = {
   /** Field with the right text, or a list of right texts of which the best match counts. */
@@ -10,13 +10,13 @@ const readers = {
   metric: oneOf(["exact", "wer", "cer"], "exact"),
   /** Compare what is inside this tag. */
   tag: optional(textOption()),
-  /** Compare the stated final answer (a box, "the answer is", the last line) rather than the whole completion. */
-  extract: flag(false),
+  /** Compare the stated final answer (a box, "the answer is", the last line) rather than the whole completion; default: false. */
+  extract: optional(flag(false)),
   ignoreCase: flag(true),
   ignorePunctuation: flag(true),
   ignoreArticles: flag(false),
-  /** Words or characters beyond this many are not read: bounds the time. */
-  maxLength: integer(4000, 1, 20000),
+  /** wer, cer: words or characters beyond this many are not read, which bounds the time. Default 4000. */
+  maxLength: optional(integer(undefined, 1, 20000)),
 };
 
 /** Unicode-normal, one space between words; further steps by option. */
@@ -72,14 +72,21 @@ export const text = define({
   where: "worker",
   readers,
   create(options) {
+    const { maxLength = 4000 } = options;
+    if (options.metric === "exact" && options.maxLength !== undefined) {
+      throw idleOption("text", "maxLength", 'where "metric" is exact');
+    }
+    if (options.extract !== undefined && options.tag !== undefined) {
+      throw idleOption("text", "extract", 'beside "tag"');
+    }
     const split = (s: string) => {
       const normal = normalizeText(s, options);
       return options.metric === "cer" ? [...normal] : normal.split(" ").filter(Boolean);
     };
     const score = (said: string, right: string) => {
       if (options.metric === "exact") return normalizeText(said, options) === normalizeText(right, options) ? 1 : 0;
-      const reference = split(right).slice(0, options.maxLength);
-      const distance = editDistance(split(said).slice(0, 2 * options.maxLength), reference);
+      const reference = split(right).slice(0, maxLength);
+      const distance = editDistance(split(said).slice(0, 2 * maxLength), reference);
       return Math.max(0, 1 - distance / Math.max(1, reference.length));
     };
     return {

@@ -49,6 +49,17 @@ describe("combinators", () => {
     );
   });
 
+  test.each<[VerifierSpec, string]>([
+    [{ type: "text", maxLength: 10 }, '"maxLength" of the verifier "text" has no effect where "metric" is exact'],
+    [{ type: "text", tag: "a", extract: true }, '"extract" of the verifier "text" has no effect beside "tag"'],
+    [{ type: "schema", schema: {}, field: "s" }, '"field" of the verifier "schema" has no effect beside "schema"'],
+    [{ type: "choice", tag: "a", lastLine: false }, '"lastLine" of the verifier "choice" has no effect beside "tag"'],
+  ])("an option that another leaves without effect is refused: %j", (spec, message) => {
+    expect(() => createVerifier(spec)).toThrow(
+      expect.objectContaining({ code: "ERR_RLSD_VERIFIER_OPTION", message: expect.stringContaining(message) }),
+    );
+  });
+
   test("sums and gates may be called without a signal, as their parts may", async () => {
     const spoken = { verify: async (_: Sample, signal: AbortSignal) => ({ reward: Number(signal.aborted) }) };
     const sum = weightedSum([
