@@ -240,12 +240,23 @@ test("a tokenizer that outgrows the model is refused, by eval too", () => {
   }
 });
 
+test("colours are not for machines", () => {
+  const { status, stderr } = rlsd("credit", logged, "--json", "--color");
+  expect([status, stderr]).toEqual([2, "rlsd: --json has no colours: leave out --color.\n"]);
+});
+
 test.each([
   [["credit", "nowhere"], 1, /nowhere is not a run folder/],
   [["credit", clock], 2, /is a model, not a run, and has logged nothing: name the rows/],
   [["credit", "LOGGED", "--step", "77"], 1, /no completion of that step or id was logged/],
   [["credit", "LOGGED", "--limit", "0"], 2, /whole number of at least 1 for --limit/],
   [["credit", "LOGGED", "--set", "reward=math"], 2, /--set is for rows/],
+  [
+    ["credit", clock, "rows.jsonl", "--set", "leak.patterns=[x]"],
+    2,
+    /--set leak: rlsd credit has no use for it: leave/,
+  ],
+  [["credit", clock, "rows.jsonl", "--set", "algorithm=grpo"], 2, /--set algorithm: rlsd credit has no use for it/],
   [["credit", "LOGGED", "rows.jsonl", "--step", "1"], 2, /choose among a run's logged completions/],
   [["credit", "LOGGED", "rows.jsonl", "--set", "privileged.source=none"], 2, /needs privileged text/],
   [["credit", "LOGGED", "nothing.jsonl"], 1, /nothing\.jsonl/],

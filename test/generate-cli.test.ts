@@ -145,6 +145,7 @@ describe("a prompt on the command line", () => {
     expect(draw("--count", "4", "--temperature", "2", "--seed", "1")).toEqual(four);
     expect(draw("--count", "4", "--temperature", "2", "--seed", "2")).not.toEqual(four);
     expect(draw("--count", "2", "--temperature", "2")).toEqual(four.slice(0, 2));
+    expect(draw("--temperature", "0", "--seed", "2", "--top-p", "0.5")).toEqual(draw());
     const cold = draw("--count", "4", "--temperature", "2", "--top-p", "0.01");
     expect(new Set(cold).size).toBe(1);
     expect(draw("--count", "4", "--temperature", "2", "--min-p", "1")).toEqual(cold);
@@ -315,6 +316,14 @@ test.each([
   [["generate", clock, ""], 2, /Expected a prompt but it is empty/],
   [["generate", clock, "x", "--file", "rows.jsonl"], 2, /prompts or --file but received both/],
   [["generate", clock, "x", "--limit", "2"], 2, /--limit is for the rows of --file/],
+  [["generate", clock, "x", "--set", "data.fields.prompt=task"], 2, /--set data\.fields is for the rows of --file/],
+  ...["--top-p 0.9", "--top-k 3", "--min-p 0.1", "--seed 2"].map((flag): [string[], number, RegExp] => [
+    ["generate", clock, "x", ...flag.split(" ")],
+    2,
+    new RegExp(
+      `${flag.split(" ")[0]} has no effect where the likeliest token is taken: give --temperature or --count too`,
+    ),
+  ]),
   [["generate", clock, "--file", "nothing.jsonl"], 1, /cannot read nothing\.jsonl/],
   [["generate", clock, "x", "--count", "0"], 2, /whole number of at least 1 for --count but received "0"/],
   [["generate", clock, "x", "--temperature", "hot"], 2, /number of at least 0 for --temperature but received "hot"/],

@@ -140,6 +140,26 @@ describe("rlsd train", () => {
     [["pretrain", "--output", main], 1, /cannot write .*a file is in its place/],
     [["eval", "nowhere"], 1, /neither a run, nor a checkpoint, nor a model/],
     [["pretrain"], 2, /--output/],
+    [
+      ["train", "run.yaml", "--settings", "--set", "steps=3", "--dry-run", "--no-report"],
+      2,
+      /--settings lists every setting and its default: leave out run\.yaml, --set, --dry-run, --no-report\./,
+    ],
+    [
+      ["eval", clock, "e.jsonl", "--set", "rollout.temperature=0.7"],
+      2,
+      /--set rollout\.temperature: rlsd eval has no use for it: eval\.temperature does that here\./,
+    ],
+    [
+      ["eval", clock, "e.jsonl", "--set", "optimizer.eps=1"],
+      2,
+      /--set optimizer: rlsd eval has no use for it: leave it/,
+    ],
+    [
+      ["eval", clock, "e.jsonl", "--samples", "2", "--set", "eval.samples=3"],
+      2,
+      /--samples and --set eval\.samples say/,
+    ],
   ])("%j ends with %i and one clear line", (args, expected, message) => {
     const { status, stderr } = rlsd(...args);
     expect(status).toBe(expected);

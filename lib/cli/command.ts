@@ -77,6 +77,10 @@ export function collect(value: string, previous: readonly string[] = []): string
   return [...previous, value];
 }
 
+/** A flag as it is written: `--top-p` of topP. */
+export const optionName = (flag: string): string =>
+  `--${flag.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
 /** An option's whole number; ERR_RLSD_USAGE where it is none, or less than `least`. */
 export function wholeNumber(text: string, option: string, least = 1): number {
   const value = Number(text);

@@ -144,7 +144,9 @@ async function showRows(directory: string, files: readonly string[], flags: Cred
   }
   const limit = flags.limit === undefined ? undefined : wholeNumber(flags.limit, "--limit");
   await checkPage("--html", flags.html);
+  const { refuseUnusedSets } = await import("./set-checks.js");
   const given = await parseSet(flags.set);
+  refuseUnusedSets("credit", given);
   const config = await creditSettings(directory, files, given, { base: flags.base });
   const show = await createShow(basename(resolve(directory)), { version: "", config }, flags);
   const { signal, dispose } = onInterrupt(() => {});
@@ -186,7 +188,8 @@ export function registerCredit(program: Command): void {
     .option("--no-color", "weights in numbers instead")
     .option("--json", "one JSON object a completion, as in samples.jsonl")
     .addHelpText("after", EXAMPLES)
-    .action((directory: string, rows: string[], flags: CreditFlags) =>
-      rows.length === 0 ? showLogged(directory, flags) : showRows(directory, rows, flags),
-    );
+    .action(async (directory: string, rows: string[], flags: CreditFlags) => {
+      if (flags.json && flags.color) throw new RlsdError("ERR_RLSD_USAGE", "--json has no colours: leave out --color.");
+      return rows.length === 0 ? showLogged(directory, flags) : showRows(directory, rows, flags);
+    });
 }

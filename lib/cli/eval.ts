@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Command } from "commander";
+import { RlsdError } from "../errors.js";
 import type { EvalStart, EvalSummary } from "../trainer/eval-run.js";
 import type { Stage } from "../trainer/stage.js";
 import { collect, Interrupted, print, printJson, tell, wholeNumber } from "./command.js";
@@ -24,8 +25,13 @@ Examples:
 
 async function settingsOf(flags: EvalFlags): Promise<Record<string, unknown>> {
   const { parseSet, merge } = await import("../trainer/config-file.js");
+  const { refuseUnusedSets } = await import("./set-checks.js");
   const settings = await parseSet(flags.set);
+  refuseUnusedSets("eval", settings);
   if (flags.samples === undefined) return settings;
+  if (Object(settings.eval).samples !== undefined) {
+    throw new RlsdError("ERR_RLSD_USAGE", "--samples and --set eval.samples say the same: leave one of them out.");
+  }
   const samples = wholeNumber(flags.samples, "--samples");
   const passAt = [1, 2, 4, 8, 16, 32, 64].filter((k) => k <= samples);
   return merge({ eval: { samples, passAt } }, settings);

@@ -3,7 +3,7 @@ import { RlsdError } from "../errors.js";
 import type { Asked, AskOptions, AskSettings } from "../trainer/generate-run.js";
 import type { Prompted, Rollout } from "../trainer/rollout.js";
 import type { Speed } from "./answer.js";
-import { collect, decimal, print, printJson, tell, wholeNumber } from "./command.js";
+import { collect, decimal, optionName, print, printJson, tell, wholeNumber } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import { oneLine } from "./one-line.js";
 import { meanwhile } from "./slowly.js";
@@ -50,12 +50,29 @@ async function settingsOf(flags: GenerateFlags): Promise<AskSettings> {
   const { system, topP, topK, minP, maxTokens, stop: stopStrings, seed } = flags;
   const given = <T extends object>(values: T) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-  return merge(await parseSet(flags.set), {
+  const set = await parseSet(flags.set);
+  const ofRows = ["fields", "invalid"].find((name) => Object(set.data)[name] !== undefined);
+  if (ofRows !== undefined && flags.file === undefined) throw usage(`--set data.${ofRows} is for the rows of --file.`);
+  return merge(set, {
     ...given({ seed }),
     // An empty one takes the run's own away.
     data: given({ system: system === "" ? null : system }),
     rollout: given({ topP, topK, minP, maxTokens, stopStrings }),
   }) as AskSettings;
+}
+
+/** Flags that say how tokens are drawn at random. */
+const DRAWING = ["topP", "topK", "minP", "seed"] as const;
+
+/** Without a temperature the likeliest token is taken: what was given to draw by would be forgotten in silence. */
+function refuseGreedy(flags: GenerateFlags): void {
+  if (flags.temperature !== undefined || flags.count > 1) return;
+  const idle = DRAWING.find((name) => flags[name] !== undefined);
+  if (idle === undefined) return;
+  const name = optionName(idle);
+  throw usage(
+    `${name} has no effect where the likeliest token is taken: give --temperature or --count too, or leave out ${name}.`,
+  );
 }
 
 /** All of stdin but the line break that ends it. */
@@ -149,6 +166,7 @@ async function runGenerate(directory: string, prompts: readonly string[], flags:
   const { openAsked, disposeAsked } = await import("../trainer/generate-run.js");
   const { createSpeed } = await import("./answer.js");
   const { base, json = false, count, temperature = count > 1 ? 1 : 0 } = flags;
+  refuseGreedy(flags);
   const settings = await settingsOf(flags);
   const given = await givenPrompts(prompts, flags);
   const speed = createSpeed();

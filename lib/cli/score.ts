@@ -188,6 +188,9 @@ function count(summary: Summary, sum: number, { reward, reason }: Verdict): numb
 
 /** Judges every completion of the files and prints the verdicts. Returns the exit code. */
 export async function runScore(options: ScoreOptions, io: Io): Promise<number> {
+  if (options.json && options.explain) {
+    throw new RlsdError("ERR_RLSD_USAGE", "--json prints all that --explain does: leave one of them out.");
+  }
   const fields = readFields(options.field ?? []);
   const verifier = createVerifier(readSpec(options.verifier));
   const controller = new AbortController();

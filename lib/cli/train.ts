@@ -3,7 +3,7 @@ import { RlsdError } from "../errors.js";
 import type { TensorBoardHooks } from "../report/tensorboard.js";
 import type { TrainHooks, TrainSummary } from "../trainer/train-hooks.js";
 import type { createBeforeAfter } from "./before-after.js";
-import { collect, Interrupted, print, printJson } from "./command.js";
+import { collect, Interrupted, optionName, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import type { Progress } from "./progress.js";
 
@@ -120,8 +120,22 @@ function tellers(
   };
 }
 
+/** The list is that of every run: it has nothing of one. */
+function refuseWithSettings(file: string | undefined, { json: _, settings: __, report, ...flags }: TrainFlags): void {
+  const others = [...(file === undefined ? [] : [file]), ...Object.keys(flags).map(optionName)];
+  if (!report) others.push("--no-report");
+  if (others.length === 0) return;
+  throw new RlsdError(
+    "ERR_RLSD_USAGE",
+    `--settings lists every setting and its default: leave out ${others.join(", ")}.`,
+  );
+}
+
 async function runTraining(file: string | undefined, flags: TrainFlags): Promise<void> {
-  if (flags.settings) return showSettings(flags.json ?? false);
+  if (flags.settings) {
+    refuseWithSettings(file, flags);
+    return showSettings(flags.json ?? false);
+  }
   const settings = await settingsOf(file, flags);
   if (flags.dryRun) return showPlan(settings, flags);
   const { train } = await import("../trainer/train.js");

@@ -69,6 +69,11 @@ test("--json prints one object a line, in the order of the file, then the summar
   expect(lines.at(-1).summary).toMatchObject({ rows: 2, completions: 3, judged: 3, undecided: 0 });
 });
 
+test("--json has what --explain prints, so that both are refused", async () => {
+  const both = score({ data: [write(rows)], verifier: "math", field: ["answer=gold"], json: true, explain: true });
+  await expect(both).rejects.toMatchObject({ code: "ERR_RLSD_USAGE", message: expect.stringContaining("--explain") });
+});
+
 test("undecided completions are counted by reason and left out of the mean", async () => {
   const verifier = JSON.stringify({ type: "module", path: fixture("misbehave.mjs"), deadlineMs: 2000, workers: 1 });
   const data = write([{ answer: "x", completions: ["x", "hang", "throw"] }]);
