@@ -124,6 +124,7 @@ export { readMetrics, readSamples } from "./trainer/run-logs.js";
 export type { Stage } from "./trainer/stage.js";
 export type { EnvironmentSetting } from "./trainer/talk.js";
 export type { LoadPolicy } from "./trainer/teacher.js";
+export type { TimePlan } from "./trainer/time-plan.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";
 export { gated, type Part, weightedSum } from "./verifiers/combine.js";

@@ -1,3 +1,4 @@
+import { duration } from "../report/numbers.js";
 import { asksTeacher, showsPrivileged } from "./algorithms.js";
 import { bytesText } from "./bytes-text.js";
 import type { FieldMap } from "./data/fields.js";
@@ -5,6 +6,7 @@ import { diskShortage, diskText } from "./disk.js";
 import type { DryRun, Spread } from "./dry-run.js";
 import { heldOutText } from "./prepare.js";
 import { parametersText } from "./student.js";
+import type { TimeRange } from "./time-plan.js";
 
 const spreadText = ({ min, median, p95, max }: Spread) => `${min} to ${max} (median ${median}, 95 % at most ${p95})`;
 
@@ -101,6 +103,20 @@ function teacherText({ config, privileged }: DryRun): string[] {
   ];
 }
 
+function timeText({ config, time }: DryRun): string[] {
+  if ("unknown" in time) return [`time       not estimated: ${time.unknown}`];
+  const range = ({ from, to }: TimeRange) => `${duration(1000 * from)} to ${duration(1000 * to)}`;
+  const parts = [
+    `a step ${range(time.step)}`,
+    ...(time.evaluation.to > 0 ? [`an evaluation ${range(time.evaluation)}`] : []),
+    `all ${config.steps} steps ${range(time.run)}`,
+  ];
+  return [
+    `time       ${parts.join(", ")}`,
+    "           an estimate from tokens drawn here just now: short completions to all at their limit; verifiers not counted",
+  ];
+}
+
 /** The plan of a run for people. */
 export function dryRunText(plan: DryRun): string {
   const { config, rows, memory } = plan;
@@ -122,6 +138,7 @@ export function dryRunText(plan: DryRun): string {
     ...stepText(plan),
     `memory     ${bytesText(total)}: ${shares.map(([name, n]) => `${name} ${bytesText(n)}`).join(", ")}` +
       (unknown.length === 0 ? "" : `, and ${unknown.join(" and ")}`),
+    ...timeText(plan),
     `disk       ${diskText(plan.disk)}`,
     ...(short === undefined ? [] : [`           ${short}`]),
     ...successText(plan),

@@ -18,6 +18,7 @@ import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from ".
 import { type SuccessRule, successRule } from "./success.js";
 import { toolName } from "./talk.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
+import { planTime, type TimePlan } from "./time-plan.js";
 import { learningRateOf } from "./update.js";
 
 /** Of a list of lengths, in tokens. */
@@ -100,6 +101,8 @@ export interface DryRun extends ParameterCounts {
   readonly schedule: readonly { readonly step: number; readonly creditMix: number; readonly learningRate: number }[];
   /** How often the run goes through the training rows. */
   readonly passes: number;
+  /** What the run takes on this machine, by a few tokens that were drawn; or why that is not known. */
+  readonly time: TimePlan | { readonly unknown: string };
 }
 
 export function spread(values: readonly number[]): Spread {
@@ -219,6 +222,9 @@ export async function dryRun(
     const shape = shapeOf(config, materials);
     const endings = endingsOf(config, materials, policy);
     const algorithm = ALGORITHMS[config.algorithm]!;
+    const promptLengths = materials.train.map((prompt) => prompt.ids.length);
+    const told = privilegedRows(config, materials, policy);
+    const mean = (lengths: readonly number[]) => lengths.reduce((a, b) => a + b, 0) / lengths.length;
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
     return {
       config,
@@ -234,14 +240,14 @@ export async function dryRun(
       endings,
       turnEnd: turnEndOf(materials, endings),
       environment: environmentOf(materials),
-      promptTokens: spread(materials.train.map((prompt) => prompt.ids.length)),
+      promptTokens: spread(promptLengths),
       traceTokens: imitates(config) ? spread(materials.train.map(learnedTokens)) : null,
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
       success: successRule(config.reward, config.eval.successThreshold),
       memory: await memoryOf(config, policy, shape),
       disk: await planDisk(config, policy, config.model),
-      ...privilegedRows(config, materials, policy),
+      ...told,
       schedule: [...marks]
         .filter((step) => step >= 1)
         .map((step) => ({
@@ -250,6 +256,11 @@ export async function dryRun(
           learningRate: learningRateOf(step, config.steps, config.optimizer),
         })),
       passes: (config.steps * config.rollout.prompts) / materials.train.length,
+      time: await planTime(config, policy, materials, {
+        own: hooks.loadPolicy === undefined,
+        teacher: told.privileged.teacherPromptTokens?.median ?? mean(promptLengths),
+        traces: imitates(config) ? mean(materials.train.map(learnedTokens)) : 0,
+      }),
     };
   } finally {
     await policy.dispose();
