@@ -143,6 +143,7 @@ export function dryRunText(plan: DryRun): string {
     ...(short === undefined ? [] : [`           ${short}`]),
     ...successText(plan),
     ...teacherText(plan),
+    ...plan.unused.map(({ settings, because }) => `unused     ${settings.join(", ")}: ${because}`),
     "schedule   step  creditMix  learningRate",
     ...plan.schedule.map(
       (s) =>

@@ -4,7 +4,7 @@ import type { Policy } from "../policy/policy.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../prompt/privileged.js";
 import type { Prompter } from "../prompt/prompter.js";
 import { ALGORITHMS, asksTeacher, imitates, showsPrivileged } from "./algorithms.js";
-import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.js";
+import { type ResolvedConfig, resolveConfig, type TrainConfig, trainSchema } from "./config.js";
 import { type DiskPlan, planDisk } from "./disk.js";
 import { checkComparable } from "./distillation.js";
 import { memoryOf, shapeOf } from "./memory-plan.js";
@@ -13,12 +13,14 @@ import { disposeMaterials, heldOutInTraining, type Materials, prepare } from "./
 import { rowText } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
 import type { Prompted } from "./rollout.js";
+import { resolveSettings } from "./schema.js";
 import { extremes } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
 import { type SuccessRule, successRule } from "./success.js";
 import { toolName } from "./talk.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { planTime, type TimePlan } from "./time-plan.js";
+import { type UnusedSettings, unusedSettings } from "./unused-settings.js";
 import { learningRateOf } from "./update.js";
 
 /** Of a list of lengths, in tokens. */
@@ -101,6 +103,8 @@ export interface DryRun extends ParameterCounts {
   readonly schedule: readonly { readonly step: number; readonly creditMix: number; readonly learningRate: number }[];
   /** How often the run goes through the training rows. */
   readonly passes: number;
+  /** Settings that are not their defaults and that the run has no use for. */
+  readonly unused: readonly UnusedSettings[];
   /** What the run takes on this machine, by a few tokens that were drawn; or why that is not known. */
   readonly time: TimePlan | { readonly unknown: string };
 }
@@ -256,6 +260,7 @@ export async function dryRun(
           learningRate: learningRateOf(step, config.steps, config.optimizer),
         })),
       passes: (config.steps * config.rollout.prompts) / materials.train.length,
+      unused: unusedSettings(config, resolveSettings(trainSchema, {})),
       time: await planTime(config, policy, materials, {
         own: hooks.loadPolicy === undefined,
         teacher: told.privileged.teacherPromptTokens?.median ?? mean(promptLengths),
