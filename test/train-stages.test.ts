@@ -7,12 +7,14 @@ import { createChatTemplate } from "../lib/prompt/chat-template.js";
 import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privileged.js";
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
+import { INITIAL_STATE } from "../lib/trainer/checkpoint.js";
 import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import type { Example } from "../lib/trainer/data/dataset.js";
 import { spread } from "../lib/trainer/dry-run.js";
 import { overlongFine } from "../lib/trainer/judge.js";
 import { type LossRow, microbatches, normalizerOf } from "../lib/trainer/loss-rows.js";
 import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/metrics.js";
+import { afterEvaluation, endedBy } from "../lib/trainer/milestones.js";
 import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-text.js";
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
@@ -446,4 +448,22 @@ describe("random numbers without state", () => {
     const first = Array.from({ length: 3000 }, (_, seed) => permutation(3, hashSeed(seed))[0]);
     for (const item of [0, 1, 2]) expect(first.filter((one) => one === item).length).toBeGreaterThan(850);
   });
+});
+
+test("an evaluation is better by more than stop.minDelta, and patience counts those that are not", () => {
+  const data = { train: ["d"], eval: ["e"] };
+  const after = (minDelta: number) => {
+    const config = configOf({ data, stop: { patience: 2, minDelta } });
+    const states = [0.5, 0.55, 0.6].map((accuracy, i) => ({ accuracy, step: i }));
+    return states.reduce(
+      ({ state }, { accuracy, step }) => {
+        const next = afterEvaluation({ ...state, step }, accuracy, config);
+        return { state: next, ended: endedBy(next, config) };
+      },
+      { state: INITIAL_STATE, ended: null as ReturnType<typeof endedBy> },
+    );
+  };
+  expect(after(0)).toMatchObject({ state: { best: { step: 2, accuracy: 0.6 }, sinceBest: 0 }, ended: null });
+  expect(after(0.07)).toMatchObject({ state: { best: { step: 2, accuracy: 0.6 }, sinceBest: 0 }, ended: null });
+  expect(after(0.2)).toMatchObject({ state: { best: { step: 0, accuracy: 0.5 }, sinceBest: 2 }, ended: "patience" });
 });

@@ -61,7 +61,7 @@ const RULES: readonly (readonly [names: readonly string[], reason: Reason])[] = 
     ),
   ],
   [
-    ofObjective(RATIO),
+    ofObjective([...RATIO, "studentSource"]),
     where(({ update }) => update.epochs * update.minibatches === 1, "a step has one update, whose ratios are 1"),
   ],
   [ofObjective(KL), where((config) => objectiveOf(config).klCoef === 0, "objective.klCoef is 0")],
