@@ -32,7 +32,7 @@ const CUDA = /^cuda/;
 /** System headers that a room may not use. */
 const FORBIDDEN: Record<string, readonly RegExp[]> = {
   core: [THREADS, ALLOCATION, NODE, CUDA],
-  system: [ALLOCATION, NODE, CUDA],
+  system: [NODE, CUDA],
   cpu: [NODE, CUDA],
   cuda: [NODE],
   model: [NODE, CUDA],
