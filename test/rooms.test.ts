@@ -102,6 +102,7 @@ const SHARED = [
   "lib/errors.js",
   "lib/exact-json.js",
   "lib/file-lines.js",
+  "lib/home-path.js",
   "lib/hub-cache.js",
   "lib/leaves.js",
   "lib/on-abort.js",
