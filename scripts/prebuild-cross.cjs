@@ -44,7 +44,7 @@ async function importLibrary(folder) {
 
 /** What a system's linker is told beyond objects; undefined: it could not be made. */
 const LINK = {
-  linux: () => ["-Wl,-Bsymbolic-functions", "-Wl,--version-script=csrc/napi/exports.map", "-ldl", "-lpthread"],
+  linux: () => ["-Wl,--version-script=csrc/napi/exports.map", "-ldl", "-lpthread"],
   darwin: () => ["-Wl,-undefined,dynamic_lookup"],
   win32: importLibrary,
 };
