@@ -1,18 +1,16 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { RlsdError } from "./errors.js";
+import { expandHome } from "./home-path.js";
 
 /** Hugging Face's rule: at most one slash; a name begins with no dot or dash. */
 const NAME = /^\w[\w.-]{0,95}(\/\w[\w.-]{0,95})?$/;
 
-const home = (path: string): string => (path.startsWith("~/") ? join(homedir(), path.slice(2)) : path);
-
 /** Where the Hugging Face libraries keep what they fetched, by the variables that they obey. */
 export function hubCache(env: NodeJS.ProcessEnv = process.env): string {
   const own = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE;
-  if (own) return home(own);
-  return join(home(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface")), "hub");
+  if (own) return expandHome(own);
+  return join(expandHome(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface")), "hub");
 }
 
 /** The snapshot of a model that `hf download NAME` or a library has fetched; undefined: it is not there. Nothing is downloaded. */

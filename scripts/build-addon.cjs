@@ -1,4 +1,4 @@
-// Builds build/Release/rlsd.node with node-gyp. Node's headers come from the Node installation itself when it has them,
+// Builds build/Release/rlsd.node with node-gyp, on Windows with Zig. Node's headers come from the Node installation itself when it has them,
 // so that nothing is downloaded; otherwise node-gyp fetches them.
 const { spawnSync } = require("node:child_process");
 const { existsSync } = require("node:fs");
@@ -22,8 +22,18 @@ function nodeGyp() {
   }
 }
 
+/** MSVC, which node-gyp takes on Windows, has neither the vectors nor the attributes that the kernels are written with. */
+function buildByZig(quiet) {
+  const script = path.join(__dirname, "prebuild-cross.cjs");
+  if (!existsSync(script)) return 1; // in a package, not a clone
+  const args = [script, `win32-${process.arch}`, "--into", path.join("build", "Release")];
+  return spawnSync(process.execPath, args, { cwd: root, stdio: ["ignore", quiet ? "ignore" : "inherit", "inherit"] })
+    .status;
+}
+
 /** Runs node-gyp rebuild in `directory`; returns its exit status. `extraFlags` reach the compiler and the linker. */
 function buildAddon({ quiet = false, extraFlags = "" } = {}) {
+  if (process.platform === "win32") return buildByZig(quiet);
   const headers = process.env.npm_config_nodedir ?? nodeHeaders();
   const env = { ...process.env };
   if (headers !== undefined) env.npm_config_nodedir = headers;

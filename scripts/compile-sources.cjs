@@ -1,6 +1,6 @@
-// Compiles every source of the addon with a given compiler, to see whether it does without a warning.
+// Compiles every source of the addon with a given compiler; none may warn.
 const { spawn } = require("node:child_process");
-const { mkdtempSync, rmSync } = require("node:fs");
+const { existsSync, mkdtempSync, rmSync } = require("node:fs");
 const { availableParallelism, tmpdir } = require("node:os");
 const path = require("node:path");
 const { nodeHeaders } = require("./build-addon.cjs");
@@ -8,39 +8,53 @@ const { nodeHeaders } = require("./build-addon.cjs");
 const root = path.resolve(__dirname, "..");
 const lists = require("../csrc/sources.json");
 
-/** Node's own headers, from where node-gyp takes them; undefined: this machine has none. */
-const headers = process.env.npm_config_nodedir ?? nodeHeaders();
+/** Folder of node_api.h: of Node itself, from where node-gyp takes it, else the package of its headers alone. */
+const headers = [process.env.npm_config_nodedir, nodeHeaders()]
+  .filter(Boolean)
+  .map((prefix) => path.join(prefix, "include", "node"))
+  .concat(require("node-api-headers").include_dir)
+  .find((folder) => existsSync(path.join(folder, "node_api.h")));
 
-const flags = [
-  ...["-std=c++17", "-O2", "-fno-trapping-math", "-fno-math-errno", "-fno-exceptions"],
+const FLAGS = [
+  ...["-std=c++17", "-fno-trapping-math", "-fno-math-errno", "-fno-exceptions"],
   ...["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"],
   ...["-DNAPI_VERSION=8", "-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "-DNODE_ADDON_API_DISABLE_DEPRECATED"],
-  ...["-Icsrc", "-Icsrc/include", `-I${require("node-addon-api").include_dir}`, `-I${headers}/include/node`],
+  ...["-Icsrc", "-Icsrc/include", `-I${require("node-addon-api").include_dir}`, `-I${headers}`],
 ];
 
-/** Whether it compiles; what is wrong goes to stderr. */
-const compiles = ([command, ...args], source, folder) =>
+/** Runs a compiler or linker in the checkout; whether it was content. What it says goes to stderr. */
+const runs = ([command, ...args]) =>
   new Promise((resolve) => {
-    const object = path.join(folder, `${source.replaceAll("/", "-")}.o`);
-    const all = [...args, ...flags, "-c", source, "-o", object];
-    spawn(command, all, { cwd: root, stdio: "inherit" }).on("close", (code) => resolve(code === 0));
+    spawn(command, args, { cwd: root, stdio: "inherit" })
+      .on("error", () => resolve(false))
+      .on("close", (code) => resolve(code === 0));
   });
 
-/** Whether all do, as many at once as there are processors; says how many. */
-async function compileSources(label, command) {
+/** Objects of all sources, as many at once as there are processors, in a folder that is removed after `use(objects)`. */
+async function withObjects(command, use) {
   const folder = mkdtempSync(path.join(tmpdir(), "rlsd-objects-"));
-  const waiting = [...lists.napi, ...lists.cpu, ...lists.model];
-  const count = waiting.length;
-  let failed = 0;
+  const sources = [...lists.napi, ...lists.cpu, ...lists.model];
+  const waiting = [...sources];
+  const objects = [];
   const work = async () => {
     for (let source = waiting.pop(); source !== undefined; source = waiting.pop()) {
-      if (!(await compiles(command, source, folder))) failed++;
+      const object = path.join(folder, `${source.replaceAll("/", "-")}.o`);
+      if (await runs([...command, ...FLAGS, "-c", source, "-o", object])) objects.push(object);
     }
   };
-  await Promise.all(Array.from({ length: availableParallelism() }, work));
-  rmSync(folder, { recursive: true });
-  console.log(`${label}: ${count - failed} of ${count} sources compile without a warning`);
-  return failed === 0;
+  try {
+    await Promise.all(Array.from({ length: availableParallelism() }, work));
+    return await use(objects.sort(), sources.length);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
-module.exports = { compileSources, headers };
+/** Whether all compile; says how many. */
+const compileSources = (label, command) =>
+  withObjects(command, (objects, count) => {
+    console.log(`${label}: ${objects.length} of ${count} sources compile without a warning`);
+    return objects.length === count;
+  });
+
+module.exports = { compileSources, runs, withObjects };

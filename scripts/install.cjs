@@ -16,7 +16,11 @@ if (!loads()) {
   const { buildAddon } = require("./build-addon.cjs");
   const status = buildAddon();
   if (status !== 0) {
-    console.error("rlsd could not be built. It needs a C++17 compiler, make and python3; then: npm rebuild rlsd");
+    console.error(
+      process.platform === "win32"
+        ? `rlsd has no prebuilt binary for Windows on ${process.arch}. In WSL it is Linux's rlsd.`
+        : "rlsd could not be built. It needs a C++17 compiler, make and python3; then: npm rebuild rlsd",
+    );
     process.exit(status ?? 1);
   }
 }

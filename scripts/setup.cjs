@@ -37,16 +37,18 @@ function step(label, sources, stamp, product, work) {
   process.stderr.write(`rlsd: ${label}\n`);
   const status = work();
   if (status !== 0) {
-    process.stderr.write(`rlsd: ${label}: failed. Node 20.19 or newer, a C++ compiler, make and python3 are needed.\n`);
+    const needs = process.platform === "win32" ? "Zig (ziglang.org) is" : "a C++ compiler, make and python3 are";
+    process.stderr.write(`rlsd: ${label}: failed. Node 20.19 or newer and ${needs} needed.\n`);
     process.exit(status ?? 1);
   }
   writeFileSync(stampPath, current);
 }
 
 function installPackages() {
-  const npm = process.platform === "win32" ? "npm.cmd" : "npm";
   const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-  return spawnSync(npm, args, { cwd: root, stdio: ["ignore", "ignore", "inherit"] }).status;
+  // npm is a script of cmd.exe on Windows, which only a shell runs.
+  const shell = process.platform === "win32";
+  return spawnSync("npm", args, { cwd: root, shell, stdio: ["ignore", "ignore", "inherit"] }).status;
 }
 
 step("installing packages", ["package-lock.json"], "node_modules/.rlsd-setup", "node_modules", installPackages);

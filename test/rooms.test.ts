@@ -32,7 +32,7 @@ const CUDA = /^cuda/;
 /** System headers that a room may not use. */
 const FORBIDDEN: Record<string, readonly RegExp[]> = {
   core: [THREADS, ALLOCATION, NODE, CUDA],
-  system: [ALLOCATION, NODE, CUDA],
+  system: [NODE, CUDA],
   cpu: [NODE, CUDA],
   cuda: [NODE],
   model: [NODE, CUDA],
@@ -102,6 +102,7 @@ const SHARED = [
   "lib/errors.js",
   "lib/exact-json.js",
   "lib/file-lines.js",
+  "lib/home-path.js",
   "lib/hub-cache.js",
   "lib/leaves.js",
   "lib/on-abort.js",

@@ -1,7 +1,6 @@
 /* The CPU backend's table. Memory is the host's; every entry is done when it returns. */
 #include "cpu/backend_cpu.h"
 
-#include <cstdlib>
 #include <cstring>
 
 #include "core/error.h"
@@ -11,6 +10,7 @@
 #include "cpu/policy_loss.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs.h"
+#include "system/aligned_memory.h"
 
 namespace rlsd::cpu {
 namespace {
@@ -32,14 +32,14 @@ rlsd_status device_info(rlsd_context*, rlsd_device_info* info) {
 
 rlsd_status allocate(rlsd_context* context, uint64_t bytes, void** data) {
   const uint64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  *data = rounded >= bytes ? std::aligned_alloc(kAlignment, rounded > 0 ? rounded : kAlignment) : nullptr;
+  *data = rounded >= bytes ? aligned_allocate(kAlignment, rounded > 0 ? rounded : kAlignment) : nullptr;
   if (*data != nullptr) return RLSD_OK;
   return fail(context, RLSD_OUT_OF_MEMORY, -1, "Could not allocate %llu bytes.",
               static_cast<unsigned long long>(bytes));
 }
 
 rlsd_status release(rlsd_context*, void* data) {
-  std::free(data);
+  aligned_release(data);
   return RLSD_OK;
 }
 

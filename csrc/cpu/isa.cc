@@ -5,28 +5,16 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "cpu/x86_features.h"
+
 namespace rlsd::cpu {
 namespace {
 
-#if defined(__x86_64__)
-/* Clang could not ask for F16C before version 18; no processor has AVX2 without it. */
-bool has_f16c() {
-#if defined(__clang__)
-  return true;
-#else
-  return __builtin_cpu_supports("f16c");
-#endif
-}
-#endif
-
 Isa widest() {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-    return Isa::kAvx512;
-  }
-  if (avx2) return Isa::kAvx2;
+  const X86Features has = x86_features();
+  if (has.avx512) return Isa::kAvx512;
+  if (has.avx2) return Isa::kAvx2;
 #endif
   return Isa::kPortable;
 }
@@ -59,7 +47,8 @@ const IsaChoice& isa_choice() {
 
 bool has_avx512_bf16() {
 #if defined(__x86_64__) && RLSD_HAS_AVX512_BF16
-  return isa() == Isa::kAvx512 && __builtin_cpu_supports("avx512bf16");
+  static const bool has = x86_features().avx512_bf16;
+  return has && isa() == Isa::kAvx512;
 #else
   return false;
 #endif

@@ -1,7 +1,11 @@
 #include "cpu/thread_pool.h"
 
+#if !defined(_WIN32)
 #include <pthread.h>
+#endif
+#if defined(__linux__)
 #include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -99,15 +103,12 @@ class Pool {
  private:
   void start(int32_t helpers) {
     while (started_ < helpers) {
-      if (!start_thread(&Pool::entry, this)) return; /* fewer threads, same result */
+      if (!start_thread<&Pool::entry>(this)) return; /* fewer threads, same result */
       ++started_;
     }
   }
 
-  static void* entry(void* self) {
-    static_cast<Pool*>(self)->serve();
-    return nullptr;
-  }
+  static void entry(void* self) { static_cast<Pool*>(self)->serve(); }
 
   void serve() {
     inside_loop = true;
@@ -139,17 +140,25 @@ class Pool {
 Pool* the_pool = nullptr;
 std::mutex pool_mutex;
 
+#if defined(_WIN32)
+void watch_forks() {} /* there are none */
+#else
 /* The child of a fork has the parent's pool but none of its threads: it makes its own. */
 void forget_pool_in_child() {
   the_pool = nullptr;
   new (&pool_mutex) std::mutex();
 }
 
+void watch_forks() {
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
+  static_cast<void>(registered);
+}
+#endif
+
 Pool& pool() {
   std::lock_guard<std::mutex> lock(pool_mutex);
   if (the_pool == nullptr) {
-    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
-    static_cast<void>(registered);
+    watch_forks();
     stay_loaded();
     the_pool = new Pool();
   }

@@ -2,8 +2,6 @@
  * its threads and its static state may outlive any caller. */
 #include "napi/backends.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +13,7 @@
 #include "cpu/thread_pool.h"
 #include "napi/addon_data.h"
 #include "napi/args.h"
+#include "system/library.h"
 
 namespace rlsd::addon {
 namespace {
@@ -33,10 +32,6 @@ Registry& registry() {
   return *instance;
 }
 
-#if !defined(RTLD_NODELETE)
-#define RTLD_NODELETE 0
-#endif
-
 /* Index of the backend, or -1 with `error` set. */
 int32_t load(const char* path, std::string* error) {
   Registry& r = registry();
@@ -48,12 +43,9 @@ int32_t load(const char* path, std::string* error) {
     *error = "Too many backends are loaded.";
     return -1;
   }
-  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (library == nullptr) {
-    *error = dlerror();
-    return -1;
-  }
-  auto get = reinterpret_cast<rlsd_backend_get_fn>(dlsym(library, "rlsd_backend_get"));
+  void* const library = open_library(path, error);
+  if (library == nullptr) return -1;
+  const auto get = reinterpret_cast<rlsd_backend_get_fn>(find_symbol(library, "rlsd_backend_get"));
   if (get == nullptr) {
     *error = std::string(path) + " does not export rlsd_backend_get.";
     return -1;

@@ -2,8 +2,6 @@
  * TypeScript's. A function that makes an object returns it, or a status with words kept for lastError. */
 #include "napi/device.h"
 
-#include <dlfcn.h>
-
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "napi/device_rows.h"
 #include "napi/device_token_log_probs.h"
 #include "napi/op_call.h"
+#include "system/library.h"
 
 namespace rlsd::addon {
 namespace {
@@ -86,9 +85,10 @@ napi_value probe_library(napi_env env, napi_callback_info info) {
   const Arguments a(env, info);
   char name[256];
   size_t length;
+  std::string error;
   napi_value result;
   const bool named = a.count > 0 && napi_get_value_string_utf8(env, a.values[0], name, sizeof(name), &length) == napi_ok;
-  napi_get_boolean(env, named && dlopen(name, RTLD_LAZY | RTLD_LOCAL) != nullptr, &result);
+  napi_get_boolean(env, named && open_library(name, &error) != nullptr, &result);
   return result;
 }
 

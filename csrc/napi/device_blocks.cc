@@ -1,10 +1,9 @@
 #include "napi/device_blocks.h"
 
-#include <sched.h>
-#include <time.h>
-
+#include <chrono>
 #include <cstddef>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,7 +13,7 @@ namespace {
 constexpr uint64_t kSmallestBytes = 64 * 1024;
 constexpr uint64_t kMostIdleBytes = uint64_t{256} << 20;
 constexpr int kBusyPolls = 2000; /* some tens of microseconds: most calls end within them */
-constexpr long kSleepNanoseconds = 50000;
+constexpr std::chrono::microseconds kPause{50};
 
 rlsd_context context_on(int32_t device, void* stream) {
   rlsd_context c{};
@@ -161,11 +160,10 @@ rlsd_status DeviceEvent::wait(rlsd_context* context) const {
     const rlsd_status status = backend_->event_query(context, event_, &done);
     if (status != RLSD_OK || done != 0) return status;
     if (context->cancel != nullptr && __atomic_load_n(context->cancel, __ATOMIC_RELAXED) != 0) return RLSD_CANCELLED;
-    const timespec pause = {0, kSleepNanoseconds};
     if (polls < kBusyPolls) {
-      sched_yield();
+      std::this_thread::yield();
     } else {
-      nanosleep(&pause, nullptr);
+      std::this_thread::sleep_for(kPause);
     }
   }
   return RLSD_OK;

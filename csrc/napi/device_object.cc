@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "napi/addon_data.h"
+#include "system/main_thread.h"
 
 namespace rlsd::addon {
 namespace {

@@ -37,7 +37,7 @@ rlsd_status OpCall::run() {
   const rlsd_status status = workspace_bytes(&bytes);
   if (status != RLSD_OK) return status;
   if (bytes > 0) {
-    workspace_.reset(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+    workspace_.reset(aligned_allocate(64, (bytes + 63) / 64 * 64));
     if (workspace_ == nullptr) {
       std::snprintf(context.error, sizeof(context.error), "Could not allocate a workspace of %llu bytes.",
                     static_cast<unsigned long long>(bytes));

@@ -11,6 +11,7 @@
 
 #include "napi/args.h"
 #include "rlsd/rlsd.h"
+#include "system/aligned_memory.h"
 
 namespace rlsd::addon {
 
@@ -53,7 +54,7 @@ class OpCall {
   rlsd_status unsupported(const char* op);
 
  private:
-  std::unique_ptr<void, decltype(&std::free)> workspace_{nullptr, &std::free};
+  std::unique_ptr<void, decltype(&aligned_release)> workspace_{nullptr, &aligned_release};
 };
 
 /* A view from eight numbers (level, rows, V, H, vocabSize, dtype, head dtype, bias dtype) and four arrays (log-probs,

@@ -1,17 +1,11 @@
 #include "napi/queue.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#endif
-
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <utility>
 
+#include "system/main_thread.h"
 #include "system/thread.h"
 
 namespace rlsd::addon {
@@ -38,7 +32,7 @@ class Queue {
     std::lock_guard<std::mutex> lock(mutex_);
     if (entry.owner->closing) return false;
     if (!started_) {
-      if (!start_thread(&Queue::entry_point, this)) return false;
+      if (!start_thread<&Queue::entry_point>(this)) return false;
       started_ = true;
     }
     waiting_.push_back(std::move(entry));
@@ -94,10 +88,7 @@ class Queue {
   }
 
  private:
-  static void* entry_point(void* self) {
-    static_cast<Queue*>(self)->serve();
-    return nullptr;
-  }
+  static void entry_point(void* self) { static_cast<Queue*>(self)->serve(); }
 
   void serve() {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -149,16 +140,6 @@ void deliver(napi_env env, napi_value, void* context, void*) {
 }
 
 }  // namespace
-
-bool is_main_thread() {
-#if defined(__APPLE__) /* whose gettid is another thing */
-  return pthread_main_np() != 0;
-#elif defined(SYS_gettid)
-  return getpid() == static_cast<pid_t>(syscall(SYS_gettid));
-#else
-  return false;
-#endif
-}
 
 EnvQueue::EnvQueue(napi_env env) : state_(std::make_shared<EnvQueueState>()) {
   state_->env = env;

@@ -30,9 +30,6 @@ class Job {
   volatile int32_t cancel = 0;
 };
 
-/* The process's own environment ends with the process, whose memory and devices need no clean-up. */
-bool is_main_thread();
-
 struct EnvQueueState;
 
 class EnvQueue {

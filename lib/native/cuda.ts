@@ -28,8 +28,11 @@ const OLDEST_MAJOR = 8;
 function findLibrary(): string | CudaState {
   const given = process.env.RLSD_CUDA_LIBRARY;
   const places = given === undefined ? libraryFolders().map((folder) => join(folder, "librlsd_cuda.so")) : [given];
-  const how =
-    given === undefined ? `Where there is nvcc, this builds it: node ${CUDA_BUILD}` : "RLSD_CUDA_LIBRARY names it.";
+  const build =
+    process.platform === "win32"
+      ? "It is built on Linux, and in WSL."
+      : `Where there is nvcc, this builds it: node ${CUDA_BUILD}`;
+  const how = given === undefined ? build : "RLSD_CUDA_LIBRARY names it.";
   return places.find((place) => existsSync(place)) ?? no("not-built", `There is no ${places.join(" and no ")}. ${how}`);
 }
 

@@ -18,8 +18,12 @@ function howToMend(): string {
     "    npm approve-scripts rlsd && npm rebuild rlsd",
     "- Install scripts were ignored (--ignore-scripts):",
     "    npm rebuild rlsd",
-    "- There is no prebuilt binary for this machine. Install a C++ compiler, make and python3, then:",
-    "    npm rebuild rlsd --foreground-scripts",
+    ...(process.platform === "win32"
+      ? ["- There is a prebuilt binary for Windows on x64 alone. In WSL it is Linux's."]
+      : [
+          "- There is no prebuilt binary for this machine. Install a C++ compiler, make and python3, then:",
+          "    npm rebuild rlsd --foreground-scripts",
+        ]),
     "- In a clone of the repository:",
     "    npm run build",
   ].join("\n");

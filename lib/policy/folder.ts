@@ -1,5 +1,6 @@
-import { mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
 export const exists = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -26,11 +27,33 @@ export async function makeFolder(path: string): Promise<void> {
   }
 }
 
-/** What was renamed in a folder is found there after a power cut. */
+/** Milliseconds, doubled from try to try: for 5 s in all. */
+const [FIRST_WAIT, LAST_WAIT] = [10, 2560];
+
+/**
+ * Renames, over what is there. Windows refuses that while anybody has a file of it open, as a reader or a virus scanner does
+ * for a moment: there it is tried again.
+ */
+export async function renameOver(from: string, to: string): Promise<void> {
+  for (let wait = FIRST_WAIT; ; wait *= 2) {
+    try {
+      return await rename(from, to);
+    } catch (error) {
+      const passes = ["EPERM", "EACCES", "EBUSY"].includes((error as NodeJS.ErrnoException).code ?? "");
+      if (process.platform !== "win32" || !passes || wait > LAST_WAIT) throw error;
+      await setTimeout(wait);
+    }
+  }
+}
+
+/** What was made or renamed in a folder is found there after a power cut. */
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, "r");
   try {
     await handle.sync();
+  } catch (error) {
+    // Folders cannot be flushed on Windows, where renames are durable by themselves.
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
   } finally {
     await handle.close();
   }

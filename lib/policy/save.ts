@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { open, readdir, rename, rm, unlink } from "node:fs/promises";
+import { open, readdir, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { checkBoolean, checkInteger, checkObject, checkPath, checkSignal, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
@@ -7,7 +7,7 @@ import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import type { DType } from "../tensor/dtype.js";
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapterJson } from "./adapter-folder.js";
-import { exists, makeFolder, removeAbandoned, syncDirectory } from "./folder.js";
+import { exists, makeFolder, removeAbandoned, renameOver, syncDirectory } from "./folder.js";
 import { INDEX_FILE, isWeightFile } from "./model-folder.js";
 import type { NativeModel } from "./model-handle.js";
 import { heldType, readParameter, settledValue, writeParameter } from "./native-model.js";
@@ -132,11 +132,11 @@ function isStale(name: string, written: readonly string[]): boolean {
 async function publish(aside: string, directory: string): Promise<void> {
   const parent = dirname(directory);
   if (!(await exists(directory))) {
-    await rename(aside, directory);
+    await renameOver(aside, directory);
     return syncDirectory(parent);
   }
   const written = await readdir(aside);
-  for (const name of written) await rename(join(aside, name), join(directory, name));
+  for (const name of written) await renameOver(join(aside, name), join(directory, name));
   for (const name of await readdir(directory)) {
     if (isStale(name, written)) await unlink(join(directory, name));
   }

@@ -1,11 +1,11 @@
 import { existsSync } from "node:fs";
-import { readdir, readFile, rename, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { makeFolder } from "../policy/folder.js";
+import { makeFolder, renameOver, syncDirectory } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
 import type { ResolvedConfig } from "./config.js";
-import { flush, writeWhole, writing } from "./durable.js";
+import { writeWhole, writing } from "./durable.js";
 import { CHECKPOINTS, type Offsets, type RunFolder } from "./run-folder.js";
 import { TEACHER_FOLDER, type Teacher } from "./teacher.js";
 
@@ -174,10 +174,10 @@ async function writeFolder(path: string, fill: (aside: string) => Promise<void>)
     try {
       await makeFolder(aside);
       await fill(aside);
-      await flush(aside);
+      await syncDirectory(aside);
       await rm(path, { recursive: true, force: true });
-      await rename(aside, path);
-      await flush(join(path, ".."));
+      await renameOver(aside, path);
+      await syncDirectory(join(path, ".."));
     } catch (error) {
       await rm(aside, { recursive: true, force: true });
       throw error;
@@ -233,7 +233,7 @@ export async function pruneCheckpoints(folder: RunFolder, state: RunState, keep:
   for (const { path } of superfluous(all, state, keep)) {
     // Renamed first: a folder that is half removed must not look like a checkpoint.
     const doomed = `${path}.partial`;
-    await rename(path, doomed);
+    await renameOver(path, doomed);
     await rm(doomed, { recursive: true, force: true });
   }
 }

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { dirname, extname, isAbsolute, join, resolve } from "node:path";
+import { dirname, extname, isAbsolute, resolve } from "node:path";
 import { RlsdError } from "../errors.js";
+import { expandHome, isHomePath } from "../home-path.js";
 import { located } from "../hub-cache.js";
 import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
@@ -29,7 +29,7 @@ export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isW
 
 /** The file of a module; any other name is a package's. */
 const modulePath = (path: string, at: (path: unknown) => unknown): unknown =>
-  isFilePath(path) || path.startsWith("~/") ? at(path) : path;
+  isFilePath(path) || isHomePath(path) ? at(path) : path;
 
 /** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
@@ -50,7 +50,7 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
 function anchor(tree: Tree, folder: string): Tree {
   const at = (path: unknown): unknown => {
     if (typeof path !== "string" || path === "" || isAbsolute(path)) return path;
-    return path.startsWith("~/") ? join(homedir(), path.slice(2)) : resolve(folder, path);
+    return isHomePath(path) ? expandHome(path) : resolve(folder, path);
   };
   // A name that is no path from there may be one of a model in the cache.
   const model = (name: unknown): unknown => {

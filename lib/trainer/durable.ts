@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { type FileHandle, open, rm, truncate, writeFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { RlsdError } from "../errors.js";
-import { removeAbandoned } from "../policy/folder.js";
+import { removeAbandoned, renameOver, syncDirectory } from "../policy/folder.js";
 import { isRefusedWrite, writeError } from "../write-error.js";
 
 /** Runs a write; what the disk refuses becomes ERR_RLSD_WRITE. */
@@ -26,19 +26,6 @@ export async function releasing<T>(giveUp: () => Promise<void>, body: () => Prom
   }
 }
 
-/** Makes a finished file or folder survive a power cut. */
-export async function flush(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } catch (error) {
-    // Folders cannot be flushed on Windows, where renames are durable by themselves.
-    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
-  } finally {
-    await handle.close();
-  }
-}
-
 /** Gives up one thing after the other, the later ones also where an earlier one fails; the first failure is told. */
 export async function giveUpAll(...steps: readonly (() => unknown)[]): Promise<void> {
   const failures: unknown[] = [];
@@ -59,8 +46,8 @@ export async function writeWhole(file: string, content: string | Iterable<string
   await writing(file, async () => {
     try {
       await writeFile(aside, content, { flush: true });
-      await rename(aside, file);
-      await flush(dirname(file));
+      await renameOver(aside, file);
+      await syncDirectory(dirname(file));
     } catch (error) {
       await rm(aside, { force: true });
       throw error;

@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from "node:crypto";
-import { open, readdir, rename, rm } from "node:fs/promises";
+import { open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { RlsdError } from "../errors.js";
+import { renameOver } from "../policy/folder.js";
 import { releasing, writing } from "./durable.js";
 import { type Life, lifeOf, type Owner, sameInodes, thisProcess } from "./run-owner.js";
 
@@ -129,7 +130,7 @@ function replace(file: string, found: Found, successor: string): Promise<boolean
   const giveUp = () => rm(successor, { force: true });
   return releasing(giveUp, async () => {
     const same = (await lockAt(file))?.id === found.id;
-    await (same ? rename(successor, file) : giveUp());
+    await (same ? renameOver(successor, file) : giveUp());
     return same;
   });
 }

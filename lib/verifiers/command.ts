@@ -86,7 +86,7 @@ class Program {
   static async start(o: { command: readonly string[]; cwd: string | undefined; env: Reply }): Promise<Program> {
     const [file = "", ...args] = o.command;
     const env = { ...process.env, PYTHONUNBUFFERED: "1", ...o.env } as NodeJS.ProcessEnv;
-    const child = spawn(file, args, { cwd: o.cwd, env, stdio: "pipe" });
+    const child = spawn(file, args, { cwd: o.cwd, env, stdio: "pipe", windowsHide: true });
     try {
       await once(child, "spawn");
     } catch (error) {

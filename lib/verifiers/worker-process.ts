@@ -6,7 +6,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { killGroup } from "./kill-group.js";
+import { killGroup, killRest } from "./kill-group.js";
 import { type FromWorker, LIFELINE, type ToWorker, type WorkerSpec } from "./wire.js";
 
 const STDERR_KEPT = 4000;
@@ -86,7 +86,7 @@ export class WorkerProcess {
       if (this.#exit !== undefined) return;
       this.#exit = { code, signal };
       if (pid !== undefined) {
-        killGroup(pid);
+        killRest(pid);
         alive.delete(pid);
         if (alive.size === 0) process.off("exit", killAll);
       }

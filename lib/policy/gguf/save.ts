@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm } from "node:fs/promises";
+import { link, open, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { checkObject, checkPath, checkSignal, checkWord } from "../../check.js";
 import { RlsdError } from "../../errors.js";
 import { ALIGNMENT, aligned } from "../../gguf/types.js";
 import { encodeHeader, planBytes, string, u32, type Value } from "../../gguf/write.js";
 import { parseConfig } from "../config.js";
-import { makeFolder, removeAbandoned, syncDirectory } from "../folder.js";
+import { makeFolder, removeAbandoned, renameOver, syncDirectory } from "../folder.js";
 import { generationOf } from "../model-folder.js";
 import type { NativeModel } from "../model-handle.js";
 import type { PolicyOrigin } from "../origin.js";
@@ -101,7 +101,7 @@ async function publish(aside: string, file: string): Promise<void> {
     await rm(aside);
   } catch (error) {
     if (!["EPERM", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
-    await rename(aside, file);
+    await renameOver(aside, file);
   }
   await syncDirectory(dirname(file));
 }

@@ -21,10 +21,9 @@ function holds(names: readonly string[]): string {
 
 /** What lies where a pattern looks: in the folder above its first name that is one, or in the next above that is there. */
 async function whatLiesThere(pattern: string): Promise<string> {
-  const names = resolve(pattern).split("/");
-  const first = names.findIndex(isPattern);
-  let folder = names.slice(0, first < 0 ? names.length : first).join("/") || "/";
-  const wanted = folder;
+  let wanted = resolve(pattern);
+  while (isPattern(wanted)) wanted = dirname(wanted);
+  let folder = wanted;
   while (!(await isFolder(folder))) folder = dirname(folder);
   const there = await readdir(folder).then(
     (found) => `${folder} ${holds(found.sort())}`,

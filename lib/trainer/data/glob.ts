@@ -1,6 +1,6 @@
 /** Patterns of file names, as a shell has them: `*`, `?`, `[a-z]`, `[!a]`, `{a,b}` within a name, and a name `**` for any folders. */
 import { lstat, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, parse, sep } from "node:path";
 import { RlsdError } from "../../errors.js";
 
 /** One place of a name; "any": as many characters as there are. */
@@ -8,6 +8,9 @@ type Token = "any" | ((character: string) => boolean);
 
 /** Alternatives that the braces of one name may stand for. */
 const MOST_ALTERNATIVES = 1000;
+
+/** Between names; Windows takes both. */
+const SEPARATOR = sep === "/" ? "/" : /[\\/]/;
 
 export const isPattern = (path: string): boolean => /[*?[{]/.test(path);
 
@@ -123,8 +126,10 @@ async function* walk(folder: string, names: readonly string[]): AsyncGenerator<s
 
 /** The files that a pattern means, sorted by the characters of their paths. What exists by that very name is meant by it. */
 export async function glob(pattern: string): Promise<string[]> {
-  const names = pattern.split("/").filter((name, i, all) => name !== "" && !(name === "**" && all[i - 1] === "**"));
+  const { root } = parse(pattern);
+  const written = pattern.slice(root.length).split(SEPARATOR);
+  const names = written.filter((name, i, all) => name !== "" && !(name === "**" && all[i - 1] === "**"));
   const found = new Set<string>();
-  for await (const path of walk(pattern.startsWith("/") ? "/" : "", names)) found.add(path);
+  for await (const path of walk(root, names)) found.add(path);
   return [...found].sort();
 }
