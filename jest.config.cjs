@@ -13,7 +13,7 @@ module.exports = {
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   transform: {
     // The Parquet library is published as ES modules only, which this jest cannot load as they are.
-    "^.+\\.ts$|/node_modules/(hyparquet|hyparquet-compressors|hysnappy|fzstd)/.+\\.js$": [
+    "^.+\\.ts$|[/\\\\]node_modules[/\\\\](hyparquet|hyparquet-compressors|hysnappy|fzstd)[/\\\\].+\\.js$": [
       "@swc/jest",
       { jsc: { parser: { syntax: "typescript" }, target: "es2023" } },
     ],

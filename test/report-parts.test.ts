@@ -1,6 +1,7 @@
+import { duration } from "../lib/duration.js";
 import { type Chart, chart, thinned } from "../lib/report/chart.js";
 import { escapeHtml, html, tokenName, visible } from "../lib/report/html.js";
-import { duration, short, ticks } from "../lib/report/numbers.js";
+import { short, ticks } from "../lib/report/numbers.js";
 import { STYLE } from "../lib/report/style.js";
 
 describe("the markup", () => {

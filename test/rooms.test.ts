@@ -99,6 +99,7 @@ const PACKAGES: Record<string, RegExp> = {
 /** Files at the root of lib that any room may use; they use none. */
 const SHARED = [
   "lib/check.js",
+  "lib/duration.js",
   "lib/errors.js",
   "lib/exact-json.js",
   "lib/file-lines.js",

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createProgress } from "../lib/cli/progress.js";
-import { clockTime } from "../lib/report/numbers.js";
+import { clockTime } from "../lib/duration.js";
 import type { RunStart } from "../lib/trainer/train-hooks.js";
 import { cliArgs, runCli } from "./support/cli.js";
 import { fixture, isAlive, until } from "./verifiers/support.js";

@@ -1,4 +1,5 @@
-import { clockTime, numberIn } from "../report/numbers.js";
+import { clockTime } from "../duration.js";
+import { numberIn } from "../report/numbers.js";
 import { diskShortage } from "../trainer/disk.js";
 import { heldOutText } from "../trainer/prepare.js";
 import type { MetricsLine } from "../trainer/run-folder.js";

@@ -1,4 +1,4 @@
-import { clockTime } from "../report/numbers.js";
+import { clockTime } from "../duration.js";
 import type { Stage } from "../trainer/stage.js";
 
 /** ", 1,234 tokens" where some were drawn. */

@@ -1,5 +1,6 @@
+import { duration } from "../duration.js";
 import { type Html, html } from "./html.js";
-import { duration, mean, short, ticks } from "./numbers.js";
+import { mean, short, ticks } from "./numbers.js";
 
 export interface Point {
   readonly x: number;

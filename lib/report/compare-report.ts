@@ -1,9 +1,9 @@
+import { duration } from "../duration.js";
 import { chart, type Series } from "./chart.js";
 import { type ArmResult, type ComparedArm, type Comparison, differingSettings } from "./comparison.js";
 import { accuracyText, endsNote, endsText, pointsText, reachText, seedNotes } from "./comparison-words.js";
 import { points } from "./curves.js";
 import { type Html, html } from "./html.js";
-import { duration } from "./numbers.js";
 import { page } from "./page.js";
 import { settingText } from "./settings.js";
 

@@ -1,8 +1,9 @@
+import { duration } from "../duration.js";
 import type { MetricsLine } from "../trainer/run-folder.js";
 import { curveSections } from "./curves.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";
-import { duration, numberIn, percent } from "./numbers.js";
+import { numberIn, percent } from "./numbers.js";
 import { page } from "./page.js";
 import { samplesSection } from "./samples.js";
 import { numberSetting, rewardText, setting, settingText } from "./settings.js";

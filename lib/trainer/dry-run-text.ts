@@ -1,4 +1,4 @@
-import { duration } from "../report/numbers.js";
+import { duration } from "../duration.js";
 import { asksTeacher, showsPrivileged } from "./algorithms.js";
 import { bytesText } from "./bytes-text.js";
 import type { FieldMap } from "./data/fields.js";
