@@ -175,7 +175,8 @@ export class PredictionFile implements KeptPredictions {
 
   /** All lines in their order: greedy ones first, row by row. Verdicts came in any. */
   async finish(): Promise<void> {
-    await this.writing;
+    // Windows replaces no file that is open.
+    await this.close();
     const sorted = [...this.lines.values()].sort(
       (a, b) => Number(b.greedy) - Number(a.greedy) || a.group - b.group || a.sample - b.sample,
     );
