@@ -53,7 +53,8 @@ const LINK = {
 async function build(target, into) {
   const [system, libc] = target.split(".");
   const command = [zig, "c++", "-target", TARGETS[target]];
-  return withObjects([...command, ...COMPILE], async (objects, count) => {
+  const compile = system.startsWith("linux") ? [...COMPILE, "-fPIC"] : COMPILE;
+  return withObjects([...command, ...compile], async (objects, count) => {
     if (objects.length < count) return false;
     const folder = mkdtempSync(path.join(tmpdir(), "rlsd-link-"));
     try {
