@@ -136,9 +136,9 @@ export function checkPaths(value: unknown, name: string): void {
   for (const [i, path] of value.entries()) checkPath(path, `${name}[${i}]`);
 }
 
-/** A path that is not empty. */
+/** A path that is not empty; no system has one with a zero byte. */
 export function checkPath(value: unknown, name: string): string {
-  if (typeof value === "string" && value !== "") return value;
+  if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
   throw invalid("a path", name, value);
 }
 

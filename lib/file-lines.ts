@@ -1,5 +1,5 @@
-import { createReadStream } from "node:fs";
 import { RlsdError } from "./errors.js";
+import { openRegular } from "./regular-file.js";
 
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
@@ -46,5 +46,6 @@ export async function* linesIn(chunks: AsyncIterable<Buffer>, what: string): Asy
  * U+2029 in its texts as they are, where `readline` of Node 24 ends a line.
  */
 export async function* fileLines(file: string): AsyncGenerator<Buffer> {
-  for await (const line of linesIn(createReadStream(file), file)) yield withoutReturn(line);
+  const handle = await openRegular(file);
+  for await (const line of linesIn(handle.createReadStream(), file)) yield withoutReturn(line);
 }

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
 import { makeFolder } from "../policy/folder.js";
+import { readRegular } from "../regular-file.js";
 import { giveUpAll, releasing, writeWhole, writing } from "./durable.js";
 import type { Numbers } from "./metrics.js";
 import { newFolder } from "./new-folder.js";
@@ -68,7 +69,7 @@ async function readRecord(folder: string): Promise<EvaluationRecord | undefined>
   const file = join(folder, EVALUATION_FILE);
   if (!existsSync(file)) return undefined;
   try {
-    const read = JSON.parse(await readFile(file, "utf8")) as EvaluationRecord;
+    const read = JSON.parse((await readRegular(file)).toString("utf8")) as EvaluationRecord;
     if (typeof read.rows === "string" && typeof read.settings === "object" && Array.isArray(read.data)) return read;
     throw new Error("no evaluation wrote it");
   } catch (error) {

@@ -1,10 +1,11 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { instructionSet } from "../ops/backend-info.js";
 import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
+import { readRegular } from "../regular-file.js";
 import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
 
@@ -209,7 +210,7 @@ export function rounded(values: ArrayLike<number>): (number | null)[] {
 export async function readRunConfig(path: string): Promise<RunConfig> {
   const file = join(checkPath(path, "path"), CONFIG_FILE);
   try {
-    const read = JSON.parse(await readFile(file, "utf8")) as Partial<RunConfig> | null;
+    const read = JSON.parse((await readRegular(file)).toString("utf8")) as Partial<RunConfig> | null;
     // A model's folder has a config.json too.
     if (typeof read?.version === "string" && typeof read.config === "object" && read.config !== null) {
       const { version, instructionSet, config } = read;

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
+import { readRegular } from "../regular-file.js";
 import type { RewardSetting } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import { LineFile } from "./durable.js";
@@ -65,7 +65,7 @@ export class VerdictJournal {
   static async open(path: string, reward: RewardSetting): Promise<VerdictJournal> {
     let text = "";
     try {
-      text = await readFile(path, "utf8");
+      text = (await readRegular(path)).toString("utf8");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     }
