@@ -256,6 +256,20 @@ describe("an evaluation that was interrupted", () => {
     expect(read(at("broken"), "metrics.json")).toBe(metrics);
   });
 
+  test("goes on behind lines that an editor ended otherwise, and refuses those that are no longer UTF-8", async () => {
+    const { run, at } = tinyEvaluation();
+    await run("straight");
+    const lines = linesOf(at("straight"));
+    cpSync(at("straight"), at("edited"), { recursive: true });
+    rmSync(join(at("edited"), "metrics.json"));
+    const file = join(at("edited"), "predictions.jsonl");
+    writeFileSync(file, `${lines.slice(0, 5).join("\r\n")}\r\n${lines[5]!.slice(0, 9)}`);
+    await run("edited");
+    expect(resultsOf(at("edited"))).toEqual(resultsOf(at("straight")));
+    writeFileSync(file, Buffer.from(`${lines[0]!.replace('"prompt":"', '"prompt":"\xff')}\n`, "latin1"));
+    await expect(run("edited")).rejects.toThrow(/predictions.jsonl:1 is no prediction/);
+  });
+
   test("asks again for all of it where the verifier judged nothing", async () => {
     const { run, at } = tinyEvaluation();
     await run("straight");

@@ -1,7 +1,8 @@
+import { isUtf8 } from "node:buffer";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { fileLines } from "../file-lines.js";
+import { rawLines, withoutReturn } from "../file-lines.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { allSaid, turnsIn } from "./conversation.js";
 import { LineFile, writeWhole } from "./durable.js";
@@ -110,11 +111,11 @@ async function readKept(path: string): Promise<{ kept: Kept[]; length: number }>
   const kept: Kept[] = [];
   let length = 0;
   if (size === 0) return { kept, length };
-  for await (const bytes of fileLines(path)) {
+  for await (const bytes of rawLines(path)) {
     if (length + bytes.length + 1 > size) break;
     length += bytes.length + 1;
-    const text = bytes.toString("utf8");
-    const line = parsed(text);
+    const text = withoutReturn(bytes).toString("utf8");
+    const line = isUtf8(bytes) ? parsed(text) : undefined;
     if (line === undefined) {
       const message = `${path}:${kept.length + 1} is no prediction: the file is damaged. Remove it, and all of it is drawn and judged again.`;
       throw new RlsdError("ERR_RLSD_RUN_FOLDER", message);

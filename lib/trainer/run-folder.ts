@@ -6,7 +6,7 @@ import { instructionSet } from "../ops/backend-info.js";
 import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { readRegular } from "../regular-file.js";
-import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
+import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
@@ -143,6 +143,9 @@ export class RunFolder {
   }
 
   private static async at(folder: string, offsets: Offsets, unlock: () => Promise<void>): Promise<RunFolder> {
+    // Both before one of them is cut off.
+    await checkLines(join(folder, METRICS_FILE), offsets.metrics);
+    await checkLines(join(folder, SAMPLES_FILE), offsets.samples);
     const metrics = await LineFile.open(join(folder, METRICS_FILE), offsets.metrics);
     return releasing(
       () => metrics.close(),
