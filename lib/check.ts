@@ -14,12 +14,25 @@ export function describe(value: unknown): string {
   return plain ? String(value) : `a value of type ${typeof value}`;
 }
 
+/** Characters of what somebody threw, which may hold a whole page: more would fill every log that tells of it. */
+const MOST_TEXT = 65536;
+
 /** Any value in words, one without a text of its own or whose text cannot be had too: whoever throws may throw anything. */
 export function textOf(value: unknown): string {
   try {
-    return String(value);
+    const text = String(value);
+    return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}... (${text.length} characters)` : text;
   } catch {
     return "something without a text";
+  }
+}
+
+/** As `value instanceof kind`, which throws of some proxies. */
+export function isError<T extends Error>(value: unknown, kind: abstract new (...given: never[]) => T): value is T {
+  try {
+    return value instanceof kind;
+  } catch {
+    return false;
   }
 }
 

@@ -81,6 +81,24 @@ describe("a fault ends its own sample and no other", () => {
         detail: { message: expect.stringMatching(/^Error: .* \(.*misbehave\.mjs:\d+:\d+\)$/) },
       },
     ],
+    [
+      "what cannot even be asked whether it is an error",
+      "throw a proxy",
+      { reward: null, reason: "error", detail: { message: "something without a text" } },
+    ],
+    [
+      "an error with a whole book in it, of which no log is filled",
+      "throw a book",
+      {
+        reward: null,
+        reason: "error",
+        detail: {
+          message: expect.stringMatching(
+            /^Error: [/ ]{65529}\.\.\. \(8000007 characters\) \(.*misbehave\.mjs:\d+:\d+\)$/,
+          ),
+        },
+      },
+    ],
     ["a stack overflow", "deep", { reward: null, reason: "stack" }],
     ["a verdict that is none", "nonsense", { reward: null, reason: "bad-verdict" }],
     ["a reward that is not a number", "nan", { reward: null, reason: "bad-verdict" }],
