@@ -133,6 +133,16 @@ export function checkInteger(value: unknown, name: string, bounds: Bounds = {}):
   throw invalid(`a whole number${boundsText(bounds)}`, name, value);
 }
 
+/** What `body` makes of a list that may be none in all but name: a forged one, or one whose memory was given away, is refused. */
+export function readable<T>(expected: string, name: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    if (isError(error, RlsdError)) throw error;
+    throw refusal(expected, name, `one that cannot be read (${textOf(error)})`);
+  }
+}
+
 /** A boolean, or absent. */
 export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
