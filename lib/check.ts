@@ -14,12 +14,25 @@ export function describe(value: unknown): string {
   return plain ? String(value) : `a value of type ${typeof value}`;
 }
 
+/** Characters of what somebody threw, which may hold a whole page: more would fill every log that tells of it. */
+const MOST_TEXT = 65536;
+
 /** Any value in words, one without a text of its own or whose text cannot be had too: whoever throws may throw anything. */
 export function textOf(value: unknown): string {
   try {
-    return String(value);
+    const text = String(value);
+    return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}... (${text.length} characters)` : text;
   } catch {
     return "something without a text";
+  }
+}
+
+/** As `value instanceof kind`, which throws of some proxies. */
+export function isError<T extends Error>(value: unknown, kind: abstract new (...given: never[]) => T): value is T {
+  try {
+    return value instanceof kind;
+  } catch {
+    return false;
   }
 }
 
@@ -120,6 +133,16 @@ export function checkInteger(value: unknown, name: string, bounds: Bounds = {}):
   throw invalid(`a whole number${boundsText(bounds)}`, name, value);
 }
 
+/** What `body` makes of a list that may be none in all but name: a forged one, or one whose memory was given away, is refused. */
+export function readable<T>(expected: string, name: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    if (isError(error, RlsdError)) throw error;
+    throw refusal(expected, name, `one that cannot be read (${textOf(error)})`);
+  }
+}
+
 /** A boolean, or absent. */
 export function checkBoolean(value: unknown, name: string): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid("a boolean", name, value);
@@ -136,9 +159,9 @@ export function checkPaths(value: unknown, name: string): void {
   for (const [i, path] of value.entries()) checkPath(path, `${name}[${i}]`);
 }
 
-/** A path that is not empty. */
+/** A path that is not empty; no system has one with a zero byte. */
 export function checkPath(value: unknown, name: string): string {
-  if (typeof value === "string" && value !== "") return value;
+  if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
   throw invalid("a path", name, value);
 }
 

@@ -1,7 +1,7 @@
-import { createReadStream } from "node:fs";
 import { RlsdError } from "./errors.js";
+import { openRegular } from "./regular-file.js";
 
-const LINE_FEED = 0x0a;
+export const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
 /** Bytes of a line: more are no text of this program's, and none that a string could hold is longer by much. */
@@ -41,10 +41,16 @@ export async function* linesIn(chunks: AsyncIterable<Buffer>, what: string): Asy
   if (parts.length > 0) yield joined();
 }
 
+/** What stands between the line feeds of a file, as bytes: a place in it is the sum of what came before, with a feed for each. */
+export async function* rawLines(file: string): AsyncGenerator<Buffer> {
+  const handle = await openRegular(file);
+  yield* linesIn(handle.createReadStream(), file);
+}
+
 /**
  * The lines of a file as bytes, each without the "\n" or "\r\n" that ends it. Nothing else ends one: JSON has U+2028 and
  * U+2029 in its texts as they are, where `readline` of Node 24 ends a line.
  */
 export async function* fileLines(file: string): AsyncGenerator<Buffer> {
-  for await (const line of linesIn(createReadStream(file), file)) yield withoutReturn(line);
+  for await (const line of rawLines(file)) yield withoutReturn(line);
 }

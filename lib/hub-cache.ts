@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { RlsdError } from "./errors.js";
 import { expandHome } from "./home-path.js";
@@ -13,12 +13,21 @@ export function hubCache(env: NodeJS.ProcessEnv = process.env): string {
   return join(expandHome(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface")), "hub");
 }
 
+/** What lies there; undefined: nothing, or what cannot be reached (a link that leads to itself, a name that is too long). */
+function found(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
 /** The snapshot of a model that `hf download NAME` or a library has fetched; undefined: it is not there. Nothing is downloaded. */
 function cachedModel(name: string): string | undefined {
   if (!NAME.test(name)) return undefined;
   const folder = join(hubCache(), `models--${name.replace("/", "--")}`);
   const ref = join(folder, "refs", "main");
-  if (!existsSync(ref)) return undefined;
+  if (found(ref)?.isFile() !== true) return undefined;
   const snapshot = join(folder, "snapshots", readFileSync(ref, "utf8").trim());
   return existsSync(snapshot) ? snapshot : undefined;
 }
@@ -37,8 +46,8 @@ export const isGgufPath = (path: string): boolean => /\.gguf$/i.test(path);
 /** As located; throws ERR_RLSD_MODEL_FILE where that is neither a folder nor a GGUF file. */
 export function locatedModel(model: string): string {
   const path = located(model);
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found?.isDirectory() || (found?.isFile() && isGgufPath(path))) return path;
-  const what = found === undefined ? "does not exist" : "is a file";
+  const there = found(path);
+  if (there?.isDirectory() || (there?.isFile() && isGgufPath(path))) return path;
+  const what = there === undefined ? "does not exist" : "is a file";
   throw new RlsdError("ERR_RLSD_MODEL_FILE", `${path}: ${what}: ${modelExpected()}`);
 }

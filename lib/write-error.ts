@@ -8,8 +8,11 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: "permission denied; choose another folder",
   EPERM: "permission denied; choose another folder",
   EEXIST: "a file is in its place; choose another folder",
+  EISDIR: "a folder is in its place; choose another one",
   ENOTDIR: "a part of the path is a file; choose another folder",
   EIO: "the device failed",
+  ELOOP: "a link on the path leads to itself; choose another folder",
+  ENAMETOOLONG: "a name on the path is too long; choose another one",
   ENOENT: "no folder can be made there; choose another one",
 };
 

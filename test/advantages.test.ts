@@ -162,3 +162,21 @@ describe("groupAdvantages", () => {
     expect(call).toThrow(new RegExp(name.replace(/[[\]]/g, "\\$&")));
   });
 });
+
+describe("lists that are none in all but name", () => {
+  const gone = Float32Array.of(1, 0);
+  structuredClone(gone.buffer, { transfer: [gone.buffer] });
+  const longer = Object.defineProperty(Float32Array.of(1, 0), "length", { value: 3 });
+  const ids = [0, 0, 0];
+  it.each<[string, ArrayLike<number>, ArrayLike<number>, RegExp]>([
+    ["rewards whose memory was given away", gone, [], /for rewards but received one that cannot be read/],
+    ["rewards of a prototype alone", Object.create(Float32Array.prototype), ids, /for rewards but received one that/],
+    ["rewards of another length than they say", longer, ids, /it has 2 elements and a length of 3/],
+    ["ids of a prototype alone", [1, 0, 1], Object.create(Int32Array.prototype), /3 ids for groupIds but received one/],
+  ])("%s are refused", (_, rewards, groupIds, message) => {
+    for (const call of [groupAdvantages, summarizeGroups]) {
+      expect(() => call(rewards, groupIds)).toThrow(RlsdError);
+      expect(() => call(rewards, groupIds)).toThrow(message);
+    }
+  });
+});

@@ -216,7 +216,7 @@ describe("files that cannot be loaded name the file, the tensor, what was expect
         rmSync(join(d, "model.safetensors"));
         mkdirSync(join(d, "model.safetensors"));
       },
-      /model\.safetensors: expected a safetensors file but it is none/,
+      /model\.safetensors: could not be opened: it is a folder/,
     ],
     ["an empty file", (d) => writeFileSync(join(d, "model.safetensors"), ""), /but it has 0 bytes/],
     [

@@ -1,8 +1,9 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import {
   appendFileSync,
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -254,6 +255,73 @@ describe("an evaluation that was interrupted", () => {
     });
     expect(readdirSync(at("broken")).sort()).toEqual(["metrics.json", "predictions.jsonl"]);
     expect(read(at("broken"), "metrics.json")).toBe(metrics);
+  });
+
+  test.each<[string, object]>([
+    ["messages that are none", { messages: 5 }],
+    ["a message without a text", { messages: [{ role: "assistant" }] }],
+    ["a fine of nothing", { unfined: "1" }],
+    ["a detail that is a list", { detail: [] }],
+  ])("refuses a prediction with %s", async (_, change) => {
+    const { run, at } = tinyEvaluation();
+    await run("damaged");
+    const [first, ...rest] = linesOf(at("damaged"));
+    const text = `${JSON.stringify({ ...JSON.parse(first!), ...change })}\n${rest.join("\n")}\n`;
+    writeFileSync(join(at("damaged"), "predictions.jsonl"), text);
+    await expect(run("damaged")).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringContaining("predictions.jsonl:1 is no prediction"),
+    });
+    expect(read(at("damaged"), "predictions.jsonl")).toBe(text);
+  });
+
+  test.each<[string, object]>([
+    ["data", { data: [{}] }],
+    ["settings", { settings: null }],
+    ["end tokens", { endTokenIds: "2" }],
+    ["a version", { version: undefined }],
+  ])("refuses a record with other %s than one writes", async (_, change) => {
+    const { run, at } = tinyEvaluation();
+    await run("damaged");
+    const file = join(at("damaged"), "evaluation.json");
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
+    await expect(run("damaged")).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringContaining("evaluation.json cannot be used: no evaluation wrote it"),
+    });
+  });
+
+  test("says where a folder or a pipe is in the place of its files", async () => {
+    const { run, at } = tinyEvaluation();
+    const make = [(path: string) => mkdirSync(path), (path: string) => void execFileSync("mkfifo", [path])];
+    for (const [i, put] of make.entries()) {
+      const name = `odd-${i}`;
+      await run(name);
+      rmSync(join(at(name), "predictions.jsonl"));
+      put(join(at(name), "predictions.jsonl"));
+      await expect(run(name)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+    }
+    await run("metrics");
+    rmSync(join(at("metrics"), "metrics.json"));
+    mkdirSync(join(at("metrics"), "metrics.json"));
+    await expect(run("metrics")).rejects.toMatchObject({
+      code: "ERR_RLSD_WRITE",
+      message: expect.stringContaining("a folder is in its place"),
+    });
+  });
+
+  test("goes on behind lines that an editor ended otherwise, and refuses those that are no longer UTF-8", async () => {
+    const { run, at } = tinyEvaluation();
+    await run("straight");
+    const lines = linesOf(at("straight"));
+    cpSync(at("straight"), at("edited"), { recursive: true });
+    rmSync(join(at("edited"), "metrics.json"));
+    const file = join(at("edited"), "predictions.jsonl");
+    writeFileSync(file, `${lines.slice(0, 5).join("\r\n")}\r\n${lines[5]!.slice(0, 9)}`);
+    await run("edited");
+    expect(resultsOf(at("edited"))).toEqual(resultsOf(at("straight")));
+    writeFileSync(file, Buffer.from(`${lines[0]!.replace('"prompt":"', '"prompt":"\xff')}\n`, "latin1"));
+    await expect(run("edited")).rejects.toThrow(/predictions.jsonl:1 is no prediction/);
   });
 
   test("asks again for all of it where the verifier judged nothing", async () => {

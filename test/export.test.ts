@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -12,7 +12,6 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exampleSettings, exportModel, loadPolicy, RlsdError, train } from "../lib/index.js";
@@ -130,21 +129,28 @@ describe("an export that is stopped leaves nothing", () => {
   });
 
   test("by Ctrl-C, and says so", async () => {
-    const slow = join(folder, "slow");
-    mkdirSync(slow);
-    execFileSync("mkfifo", [join(slow, "config.json")]);
-    const child = spawn(process.execPath, cliArgs(["export", slow, "stopped"]), { cwd: folder });
+    // Ctrl-C comes when the model is being read, once: a second one would not wait.
+    const hook = `
+      import fs from "node:fs/promises";
+      import { syncBuiltinESMExports } from "node:module";
+      const { open } = fs;
+      let sent = false;
+      fs.open = async (file, ...rest) => {
+        if (!sent && file === ${JSON.stringify(join(clock, "model.safetensors"))}) {
+          sent = true;
+          process.kill(process.pid, "SIGINT");
+          await new Promise((go) => setTimeout(go, 100));
+        }
+        return open(file, ...rest);
+      };
+      syncBuiltinESMExports();`;
+    const preload = ["--import", `data:text/javascript,${encodeURIComponent(hook)}`];
+    const child = spawn(process.execPath, [...preload, ...cliArgs(["export", clock, "stopped"])], { cwd: folder });
     let told = "";
     child.stderr.on("data", (chunk: Buffer) => {
       told += chunk.toString();
     });
     const ended = new Promise((resolve) => child.on("close", resolve));
-    // Opens once the model is being read.
-    const pipe = await open(join(slow, "config.json"), "w");
-    for (const name of ["model.safetensors", "tokenizer.json"]) cpSync(join(clock, name), join(slow, name));
-    child.kill("SIGINT");
-    await pipe.writeFile(readFileSync(join(clock, "config.json")));
-    await pipe.close();
     expect([await ended, told]).toEqual([130, expect.stringMatching(/rlsd: interrupted: nothing was written\n$/)]);
     expect(left()).toEqual([]);
   });

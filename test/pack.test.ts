@@ -26,4 +26,15 @@ describe("packTokens", () => {
     expect(() => packTokens(sequences as never)).toThrow(RlsdError);
     expect(() => packTokens(sequences as never)).toThrow(words);
   });
+
+  it("refuses memory that was given away, and goes by the elements that there are", () => {
+    const gone = Float32Array.of(1, 2);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    for (const lists of [[gone], [[1], gone]]) {
+      const message = expect.stringContaining("received one that cannot be read");
+      expect(() => packTokens(lists)).toThrow(expect.objectContaining({ code: "ERR_RLSD_INVALID_ARGUMENT", message }));
+    }
+    const forged = Object.defineProperty(Float32Array.of(1, 2), "length", { value: 1e9 });
+    expect(packTokens([forged, [3]]).values).toEqual(Float32Array.of(1, 2, 3));
+  });
 });

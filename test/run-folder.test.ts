@@ -1,4 +1,15 @@
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -74,6 +85,60 @@ onLinux("a run that cannot go on leaves no file open", async () => {
   expect([opened(), given]).toEqual([[], 1]);
   await expect(LineFile.open(join(path, "metrics.jsonl"), 1)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
   expect(opened()).toEqual([]);
+});
+
+describe("a run's logs that are not as its checkpoint left them", () => {
+  const config = { version: "1", config: {} };
+  const unlock = async () => {};
+  async function made(name: string): Promise<string> {
+    const path = join(folder, name);
+    await (await RunFolder.create(path, config)).close();
+    writeFileSync(join(path, "metrics.jsonl"), "one\ntwo\nthree\n");
+    writeFileSync(join(path, "samples.jsonl"), "first\nsecond\n");
+    return path;
+  }
+  const resume = (path: string, metrics: number, samples: number) =>
+    RunFolder.resume(path, config, { metrics, samples }, unlock);
+
+  test("are an error before one of them is cut off, or made", async () => {
+    const path = await made("cut");
+    const [metrics, samples] = [join(path, "metrics.jsonl"), join(path, "samples.jsonl")];
+    await expect(resume(path, 4, 3)).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringMatching(/samples.jsonl has no line that ends there, but the checkpoint .* had 3/),
+    });
+    rmSync(samples);
+    await expect(resume(path, 4, 6)).rejects.toThrow(/samples.jsonl has 0 bytes, but the checkpoint/);
+    expect(readFileSync(metrics, "utf8")).toBe("one\ntwo\nthree\n");
+    expect(existsSync(samples)).toBe(false);
+    writeFileSync(samples, "first\nsecond\n");
+    await (await resume(path, 4, 6)).close();
+    expect([readFileSync(metrics, "utf8"), readFileSync(samples, "utf8")]).toEqual(["one\n", "first\n"]);
+  });
+
+  test.each([
+    ["a folder", (path: string) => void mkdirSync(path), /it is a folder/],
+    ["a pipe", (path: string) => void execFileSync("mkfifo", [path]), /but a pipe or a device/],
+  ])("are an error where they are %s", async (_, make, message) => {
+    const path = await made("odd");
+    rmSync(join(path, "metrics.jsonl"));
+    make(join(path, "metrics.jsonl"));
+    for (const offset of [0, 4]) {
+      await expect(resume(path, offset, 6)).rejects.toMatchObject({
+        code: "ERR_RLSD_RUN_FOLDER",
+        message: expect.stringMatching(message),
+      });
+    }
+    expect(readFileSync(join(path, "samples.jsonl"), "utf8")).toBe("first\nsecond\n");
+  });
+
+  test("are an error where a line in them is no longer UTF-8", async () => {
+    const path = await made("bytes");
+    const line = Buffer.from(`${JSON.stringify(metrics)}\n`.replace('"eval"', '"eval","note":"x"'));
+    line[line.indexOf('"x"') + 1] = 0xff;
+    writeFileSync(join(path, "metrics.jsonl"), Buffer.concat([line, line]));
+    await expect(read(readMetrics(path))).rejects.toThrow(/metrics.jsonl:1 is not JSON: the file is damaged/);
+  });
 });
 
 test("a line that could be written in part alone is taken back: what is written next does not follow it", async () => {

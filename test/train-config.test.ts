@@ -17,6 +17,11 @@ import { tinyTask } from "./support/tiny-task.js";
 const base = { model: "m", data: { train: ["d.jsonl"] } };
 const hooks = { loadPolicy: TinyPolicy.load };
 
+/** A sum that is its own part, and a list in a list in a list. */
+const endless = { type: "sum", parts: [] as unknown[] };
+endless.parts.push(endless);
+const deep = Array.from({ length: 9000 }).reduce<unknown>((inner) => [inner], "math");
+
 describe("settings", () => {
   test("fill in defaults", () => {
     const config = resolveConfig(base);
@@ -25,6 +30,8 @@ describe("settings", () => {
   });
 
   const wrong: [string, object, RegExp][] = [
+    ["a reward without end", { reward: endless }, /"reward" has parts in parts, more than 32 deep/],
+    ["a reward of lists of lists", { reward: deep }, /"reward" has parts in parts, more than 32 deep/],
     ["an unknown name", { optimiser: {} }, /no setting "optimiser"\. Did you mean "optimizer"/],
     [
       "an unknown inner name",
@@ -286,6 +293,10 @@ describe("settings", () => {
       data: { eval: [join(process.cwd(), "*.jsonl")] },
     });
     await expect(parseSet(["steps"])).rejects.toThrow(/key=value/);
+    await expect(parseSet([`${"a.".repeat(9000)}b=1`])).rejects.toMatchObject({
+      code: "ERR_RLSD_CONFIG",
+      message: "--set: expected at most 32 names before = but received 9001.",
+    });
     await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
   });

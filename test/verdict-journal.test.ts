@@ -1,4 +1,5 @@
-import { appendFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -59,6 +60,54 @@ test("a verdict is remembered for its own row alone, and what an older version w
   const rewards: unknown[] = [];
   for await (const { reward } of readSamples(settings.output)) rewards.push(reward);
   expect(rewards).toEqual([0, 1, 2, 3].flatMap((reward) => [reward, reward, reward, reward]));
+});
+
+describe("a journal", () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-journal-"));
+  const entry = (step: number, text: string) => {
+    const verdict = { reward: 1, detail: {}, reason: text };
+    return `${JSON.stringify({ step, name: "train-0", id: "a", group: step, judged: "x", verdict })}\n`;
+  };
+  const opening = (path: string) => VerdictJournal.open(path, "exact");
+
+  test.each<[string, (line: string) => Buffer]>([
+    ["a line that is no longer UTF-8", (line) => Buffer.from(line.replace("said", "\xff"), "latin1")],
+    ["a line without a verdict", () => Buffer.from('{"step":1,"judged":"x"}\n')],
+    ["a reward that is a text", (line) => Buffer.from(line.replace('"reward":1', '"reward":"1"'))],
+    ["half a line", (line) => Buffer.from(`${line.slice(0, 30)}\n`)],
+    ["a line of nothing", () => Buffer.from("null\n")],
+  ])("with %s is damaged, and stays as it is", async (name, change) => {
+    const path = join(folder, `${name}.jsonl`);
+    const bytes = Buffer.concat([Buffer.from(entry(1, "said")), change(entry(2, "said")), Buffer.from("rest")]);
+    writeFileSync(path, bytes);
+    await expect(opening(path)).rejects.toMatchObject({
+      code: "ERR_RLSD_RUN_FOLDER",
+      message: expect.stringContaining(".jsonl:2 is no verdict: the file is damaged."),
+    });
+    expect(readFileSync(path).equals(bytes)).toBe(true);
+  });
+
+  test("that is a folder or a pipe is an error", async () => {
+    execFileSync("mkfifo", [join(folder, "pipe")]);
+    for (const path of [folder, join(folder, "pipe")]) {
+      await expect(opening(path)).rejects.toMatchObject({ code: "ERR_RLSD_RUN_FOLDER" });
+    }
+  });
+
+  test("forgets in one stroke: at no moment is a verdict that is still wanted not on disk", async () => {
+    const path = join(folder, "kept.jsonl");
+    writeFileSync(path, entry(1, "done") + entry(2, "é wanted") + entry(2, "half").slice(0, 20));
+    const journal = await opening(path);
+    const before = openSync(path, "r");
+    await journal.settle(1);
+    // Another file is in its place, and nothing was taken from this one.
+    expect(readFileSync(before, "utf8")).toBe(entry(1, "done") + entry(2, "é wanted"));
+    closeSync(before);
+    expect(readFileSync(path, "utf8")).toBe(entry(2, "é wanted"));
+    await journal.close();
+    await (await opening(path)).close();
+    expect(readFileSync(path, "utf8")).toBe(entry(2, "é wanted"));
+  });
 });
 
 test("another reward asks again", async () => {

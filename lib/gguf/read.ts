@@ -1,5 +1,6 @@
-import { type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
+import { openRegular } from "../regular-file.js";
 import { Cursor, TooShort } from "./cursor.js";
 import { dequantize } from "./dequantize.js";
 import { ALIGNMENT, aligned, bytesOf, MAGIC, OTHER_TYPES, TENSOR_TYPES, type TensorType } from "./types.js";
@@ -159,7 +160,6 @@ let last: { readonly key: string; readonly header: WeakRef<GgufHeader> } | undef
 
 async function readFrom(handle: FileHandle, file: string): Promise<GgufHeader> {
   const found = await handle.stat();
-  if (!found.isFile()) throw fileFault(file, "expected a GGUF file but it is none");
   const key = [file, found.dev, found.ino, found.size, found.mtimeMs, found.ctimeMs].join();
   const known = last?.key === key ? last.header.deref() : undefined;
   if (known !== undefined) return known;
@@ -170,7 +170,7 @@ async function readFrom(handle: FileHandle, file: string): Promise<GgufHeader> {
 
 async function opened<T>(file: string, body: (handle: FileHandle) => Promise<T>): Promise<T> {
   const why = (error: unknown) => (error instanceof Error ? error.message : String(error));
-  const handle = await open(file, "r").catch((error: unknown) => {
+  const handle = await openRegular(file).catch((error: unknown) => {
     throw fileFault(file, `could not be opened: ${why(error)}`);
   });
   try {

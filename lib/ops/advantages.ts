@@ -1,4 +1,4 @@
-import { checkNumber, checkObject, checkWord, invalid } from "../check.js";
+import { checkNumber, checkObject, checkWord, invalid, readable } from "../check.js";
 import { RlsdError } from "../errors.js";
 
 /** How rewards of one prompt are compared. */
@@ -33,12 +33,17 @@ function checkOptions(o: AdvantageOptions): CheckedOptions {
 }
 
 function judgedRewards(rewards: ArrayLike<number | null>, groupIds: ArrayLike<number>): (number | null)[] {
-  const count = rewards?.length;
-  if (!Number.isSafeInteger(count) || count < 0) throw invalid("an array", "rewards", rewards);
-  if (groupIds?.length !== count) throw invalid(`${count} ids`, "groupIds", groupIds);
-  return Array.from(rewards, (reward: unknown, i) => {
-    if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
-    throw invalid("a finite number or null", `rewards[${i}]`, reward);
+  return readable("an array", "rewards", () => {
+    const count = rewards?.length;
+    if (!Number.isSafeInteger(count) || count < 0) throw invalid("an array", "rewards", rewards);
+    const ids = readable(`${count} ids`, "groupIds", () => groupIds?.length);
+    if (ids !== count) throw invalid(`${count} ids`, "groupIds", groupIds);
+    const judged = Array.from(rewards, (reward: unknown, i) => {
+      if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
+      throw invalid("a finite number or null", `rewards[${i}]`, reward);
+    });
+    if (judged.length === count) return judged;
+    throw new Error(`it has ${judged.length} elements and a length of ${count}`);
   });
 }
 

@@ -1,5 +1,7 @@
 import { types } from "node:util";
+import { readable } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { lengthOf } from "../typed-array.js";
 import { invalid } from "./check.js";
 
 /** Numbers of tokens, one sequence after another. */
@@ -10,9 +12,15 @@ export interface PackedTokens {
   readonly cuSeqlens: Int32Array;
 }
 
+const EXPECTED = "an array of numbers, one a token,";
+
 function checkList(list: unknown, name: string): ArrayLike<number> {
-  if (types.isTypedArray(list) && typeof list[0] !== "bigint") return list as ArrayLike<number>;
-  if (!Array.isArray(list)) throw invalid("an array of numbers, one a token,", name, list);
+  if (types.isTypedArray(list) && typeof list[0] !== "bigint") {
+    // Of memory that was given away too, which has no elements any more: it would pass for an empty sequence.
+    readable(EXPECTED, name, () => new Float32Array(0).set(list.subarray(0, 0) as Float32Array));
+    return list as ArrayLike<number>;
+  }
+  if (!Array.isArray(list)) throw invalid(EXPECTED, name, list);
   const bad = list.findIndex((value) => typeof value !== "number");
   if (bad >= 0) throw invalid("a number", `${name}[${bad}]`, list[bad]);
   return list;
@@ -31,7 +39,7 @@ export function packTokens(sequences: readonly ArrayLike<number>[]): PackedToken
   let tokens = 0;
   for (const [b, list] of sequences.entries()) {
     lists.push(checkList(list, `sequences[${b}]`));
-    tokens += lists[b]!.length;
+    tokens += types.isTypedArray(list) ? lengthOf(list) : lists[b]!.length;
     if (tokens > 0x7fffffff) {
       throw new RlsdError(
         "ERR_RLSD_INVALID_ARGUMENT",

@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
@@ -6,6 +6,7 @@ import { readGguf } from "../gguf/read.js";
 import { textFiles } from "../gguf/text-files.js";
 import { isGgufPath, modelExpected } from "../hub-cache.js";
 import type { EngineLayout } from "../native/engine-binding.js";
+import { readRegular } from "../regular-file.js";
 import { type ModelConfig, parseConfig } from "./config.js";
 import { exists } from "./folder.js";
 import { configJson } from "./gguf/read-shape.js";
@@ -40,7 +41,7 @@ interface ModelFolder {
 
 export async function readOptional(file: string): Promise<Buffer | undefined> {
   try {
-    return await readFile(file);
+    return await readRegular(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw fileError(file, `could not be read: ${error instanceof Error ? error.message : error}`);

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
+import { openRegular } from "../regular-file.js";
 
 /** One tensor of a safetensors file; start and end are bytes of the file. */
 export interface TensorEntry {
@@ -44,7 +45,7 @@ export function fileError(file: string, message: string): RlsdError {
 
 export async function openForReading(file: string): Promise<FileHandle> {
   try {
-    return await open(file, "r");
+    return await openRegular(file);
   } catch (error) {
     throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
   }
@@ -119,9 +120,7 @@ function parseJson(bytes: Buffer, file: string): Record<string, unknown> {
 
 /** Every entry of the header, checked against the file's size; no data is read. */
 export async function readHeader(handle: FileHandle, file: string): Promise<SafetensorsHeader> {
-  const found = await handle.stat();
-  if (!found.isFile()) throw fileError(file, "expected a safetensors file but it is none");
-  const { size } = found;
+  const { size } = await handle.stat();
   if (size < 8) throw fileError(file, `expected a safetensors file but it has ${size} bytes`);
   const lengthBytes = Buffer.alloc(8);
   await readExactly(handle, lengthBytes, 0, file);

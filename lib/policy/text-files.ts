@@ -3,7 +3,8 @@ import { located } from "../hub-cache.js";
 import { isAdapterFolder, modelUnder } from "./adapter-folder.js";
 import { GENERATION_CONFIG, readCompanions } from "./model-folder.js";
 import type { PolicyOrigin } from "./origin.js";
-import { parseTokenizerFile, tokenizerIn } from "./tokenizer.js";
+import { tokenizerIn } from "./tokenizer.js";
+import { parseTokenizerFile } from "./tokenizer-file.js";
 
 type Files = ReadonlyMap<string, Uint8Array>;
 

@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
-import { checkObject, checkPath, invalid, show } from "../check.js";
+import { checkObject, checkPath, invalid, isNumber, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { locatedModel } from "../hub-cache.js";
-import { type Decoder, decoderOfBytes, decoderOfTokens } from "./decoder.js";
+import { type Decoder, decoderOfBytes, decoderOfTokens, type Vocabulary } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
 import { unicodePreTokenizer } from "./pre-tokenizer.js";
 import { byteDecoder, byteLevelText } from "./token-bytes.js";
+import { type Added, checkTokenizerFile, type Fields, parseTokenizerFile } from "./tokenizer-file.js";
 import { beforeBytes, rememberWords, wordsOf } from "./word-cache.js";
 
 /** Text to ids and back, as the model's `tokenizer.json` says. Every method is pure. */
@@ -26,29 +27,6 @@ export interface Tokenizer {
   idOf(token: string): number | undefined;
 }
 
-export function parseTokenizerFile(text: string, file: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file} is not JSON: ${error instanceof Error ? error.message : error}`);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: expected an object`);
-  }
-  return value as Record<string, unknown>;
-}
-
-type Fields = Readonly<Record<string, unknown>>;
-
-interface Added {
-  readonly id: number;
-  readonly content: string;
-  readonly special?: boolean;
-}
-
-const addedIn = (json: Fields) => (Array.isArray(json.added_tokens) ? (json.added_tokens as readonly Added[]) : []);
-
 /** The library's parts for a tokenizer, and how a word that they leave is written in its vocabulary; undefined: they leave whole texts. */
 function partsOf(json: Fields): { readonly parts: Fields; readonly write?: (word: string) => string } {
   const { pre_tokenizer: given, model } = json;
@@ -61,37 +39,44 @@ function partsOf(json: Fields): { readonly parts: Fields; readonly write?: (word
   return { parts: { ...json, pre_tokenizer }, write: (word) => word };
 }
 
-function build(json: Fields, config: Fields, file: string): Library {
-  const { unk_token } = (json.model ?? {}) as Fields;
+const NOT_SUPPORTED = "this tokenizer is not supported";
+
+/** The library may fail on parts that are not checked, and has errors of its own. */
+function attempt<T>(file: string, what: string, body: () => T): T {
   try {
-    const { parts, write } = partsOf(json);
-    // Of a WordLevel the library looks for the unknown token in the configuration alone.
-    const library = new Library(parts, { ...config, unk_token: unk_token ?? config.unk_token });
-    if (write !== undefined) rememberWords(library, write);
-    return library;
+    return body();
   } catch (error) {
+    if (error instanceof RlsdError) throw error;
     const why = error instanceof Error ? error.message : String(error);
-    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: this tokenizer is not supported: ${why}`);
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: ${what}: ${why}`, { cause: error });
   }
 }
 
+function build(json: Fields, config: Fields, file: string): Library {
+  const { unk_token } = json.model as Fields;
+  return attempt(file, NOT_SUPPORTED, () => {
+    const { parts, write } = partsOf(json);
+    // Of a WordLevel the library looks for the unknown token in the configuration alone.
+    const own = { unk_token: unk_token ?? config.unk_token, additional_special_tokens: [] };
+    const library = new Library(parts, { ...config, ...own });
+    if (write !== undefined) rememberWords(library, write);
+    // A post_processor that is none is found by its use alone.
+    library.encode("", { add_special_tokens: true });
+    return library;
+  });
+}
+
 /** Ids of special tokens: of those that the tokenizer has as such, and those that its configuration adds. */
-function specialIds(json: Fields, config: Fields, library: Library): Set<number> {
+function specialIds(added: readonly Added[], config: Fields, library: Library): Set<number> {
   const more = Array.isArray(config.additional_special_tokens) ? config.additional_special_tokens : [];
   const named = more.map((token: unknown) => (typeof token === "string" ? library.token_to_id(token) : undefined));
   return new Set([
-    ...addedIn(json)
-      .filter(({ special }) => special)
-      .map(({ id }) => id),
+    ...added.filter(({ special }) => special).map(({ id }) => id),
     ...named.filter((id) => id !== undefined),
   ]);
 }
 
-function decoderOf(json: Fields, config: Fields, library: Library): Decoder {
-  const vocabulary = {
-    tokenOf: (id: number) => library.id_to_token(id),
-    special: specialIds(json, config, library),
-  };
+function decoderOf(json: Fields, vocabulary: Vocabulary, library: Library): Decoder {
   const bytes = byteDecoder(json.decoder);
   if (bytes !== undefined) return decoderOfBytes(bytes, vocabulary);
   // Rewriting " ." to "." would make decode(encode(x)) differ from x, and leave no text that a token adds.
@@ -102,8 +87,11 @@ function decoderOf(json: Fields, config: Fields, library: Library): Decoder {
 const ENCODE_FIELDS = new Set(["addSpecialTokens"]);
 const DECODE_FIELDS = new Set(["skipSpecialTokens"]);
 
+/** Of an array. */
+const LENGTH = { min: 0, max: 2 ** 32 - 1 };
+
 function checkIds(ids: unknown): void {
-  const isList = typeof ids === "object" && ids !== null && "length" in ids && typeof ids.length === "number";
+  const isList = typeof ids === "object" && ids !== null && "length" in ids && isNumber(ids.length, LENGTH);
   if (!isList) throw invalid("an array of token ids", "ids", ids);
 }
 
@@ -112,17 +100,24 @@ const leftOut = new WeakMap<Tokenizer, readonly Added[]>();
 /** `vocabSize`: of the model that reads the ids; an added token beyond it is no token, and its text one like any other. */
 function make(json: string, config: string, file: string, vocabSize: number): Tokenizer {
   const settings = parseTokenizerFile(config, join(dirname(file), "tokenizer_config.json"));
-  const whole = parseTokenizerFile(json, file);
-  const beyond = addedIn(whole).filter(({ id }) => id >= vocabSize);
-  const added_tokens = addedIn(whole).filter(({ id }) => id < vocabSize);
-  const parsed = { ...whole, ...(beyond.length > 0 && { added_tokens }) };
-  const library = build(parsed, settings, file);
-  let size = 0;
-  for (const id of library.get_vocab(true).values()) size = Math.max(size, id + 1);
+  const whole = attempt(file, NOT_SUPPORTED, () => checkTokenizerFile(parseTokenizerFile(json, file), file));
+  const beyond = whole.added.filter(({ id }) => id >= vocabSize);
+  const added = whole.added.filter(({ id }) => id < vocabSize);
+  const library = build({ ...whole.json, added_tokens: added }, settings, file);
+  const size = added.reduce((count, { id }) => Math.max(count, id + 1), whole.vocabularySize);
 
-  const { decode, stream } = decoderOf(parsed, settings, library);
+  const tokenOf = (id: number) => (id >= 0 && id < size ? library.id_to_token(id) : undefined);
+  const decoder = decoderOf(whole.json, { tokenOf, special: specialIds(added, settings, library) }, library);
+  const decode = (ids: ArrayLike<number>, skip: boolean) =>
+    attempt(file, "ids could not be decoded", () => decoder.decode(ids, skip));
+  const stream = (skip: boolean) => {
+    const next = decoder.stream(skip);
+    return (id: number) => attempt(file, "an id could not be decoded", () => next(id));
+  };
   const encode = (given: string, addSpecialTokens: boolean): Int32Array => {
-    const { ids, tokens } = library.encode(given, { add_special_tokens: addSpecialTokens });
+    const { ids, tokens } = attempt(file, "a text could not be encoded", () =>
+      library.encode(given, { add_special_tokens: addSpecialTokens }),
+    );
     // The library has no id, whatever its types say, where there is no token for unknown words.
     const missing = (ids as (number | undefined)[]).indexOf(undefined);
     if (missing < 0) return Int32Array.from(ids);

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkObject, checkPath, invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
@@ -6,6 +5,7 @@ import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
 import { tokenizerSettings } from "../gguf/text-files.js";
 import { isGgufPath, locatedModel } from "../hub-cache.js";
+import { readRegular } from "../regular-file.js";
 import type { ChatMessage, Tool } from "./messages.js";
 import { createTemplate } from "./template.js";
 
@@ -92,12 +92,24 @@ export function createChatTemplate(source: string, config: Config = {}): ChatTem
 
 async function readOptional(file: string): Promise<Uint8Array | undefined> {
   try {
-    return await readFile(file);
+    return await readRegular(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} could not be read: ${why}`);
   }
+}
+
+function configIn(text: string, file: string): Config {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} is not JSON: ${why}`);
+  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Config;
+  throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file}: expected an object`);
 }
 
 /** Older files keep the source in the configuration: one text, or a list with one named "default" and maybe one "tool_use". */
@@ -129,15 +141,7 @@ export function chatTemplateIn(files: ReadonlyMap<string, Uint8Array>, directory
     return bytes && Buffer.from(bytes).toString("utf8");
   };
   const file = join(directory, CONFIG);
-  let config: Record<string, unknown> = {};
-  try {
-    config = JSON.parse(text(CONFIG) ?? "{}") as Record<string, unknown>;
-  } catch (error) {
-    throw new RlsdError(
-      "ERR_RLSD_CHAT_TEMPLATE",
-      `${file} is not JSON: ${error instanceof Error ? error.message : error}`,
-    );
-  }
+  const config = configIn(text(CONFIG) ?? "{}", file);
   const own = text(TEMPLATE);
   const { source, forTools } = own === undefined ? embeddedSources(config) : { source: own };
   if (source === undefined) return undefined;

@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { makeFolder, renameOver, syncDirectory } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
+import { readRegular } from "../regular-file.js";
 import type { ResolvedConfig } from "./config.js";
 import { writeWhole, writing } from "./durable.js";
 import { CHECKPOINTS, type Offsets, type RunFolder } from "./run-folder.js";
@@ -78,7 +79,7 @@ function isWhole({ state, offsets }: Partial<SavedState>): boolean {
 export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const file = join(path, STATE_FILE);
   try {
-    const saved = JSON.parse(await readFile(file, "utf8")) as SavedState;
+    const saved = JSON.parse((await readRegular(file)).toString("utf8")) as SavedState;
     const version: unknown = saved?.version;
     if (typeof version === "number" && version !== 1) {
       // Nothing is damaged: not to be removed.

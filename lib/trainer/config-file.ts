@@ -112,6 +112,9 @@ export async function readConfigFile(file: string): Promise<Tree> {
   return anchor(value, dirname(resolve(file)));
 }
 
+/** Settings are three deep, and options of a verifier's parts in them a few more. */
+const MOST_NAMES = 32;
+
 /** `optimizer.learningRate=2e-4` into { optimizer: { learningRate: 0.0002 } }; the value is read as YAML. */
 export async function parseSet(assignments: readonly string[] = []): Promise<Tree> {
   const { parse } = await import("yaml");
@@ -134,6 +137,10 @@ export async function parseSet(assignments: readonly string[] = []): Promise<Tre
       );
     }
     const names = assignment.slice(0, cut).split(".");
+    if (names.length > MOST_NAMES) {
+      const message = `--set: expected at most ${MOST_NAMES} names before = but received ${names.length}.`;
+      throw new RlsdError("ERR_RLSD_CONFIG", message);
+    }
     const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
     // One after the other they say one thing: `reward.type=math` may come after `reward.decimals=3`.
     out = merge(out, tree as Tree, () => false);

@@ -2,7 +2,9 @@ import { randomBytes } from "node:crypto";
 import { type FileHandle, open, rm, truncate, writeFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { RlsdError } from "../errors.js";
+import { LINE_FEED } from "../file-lines.js";
 import { removeAbandoned, renameOver, syncDirectory } from "../policy/folder.js";
+import { openRegular } from "../regular-file.js";
 import { isRefusedWrite, writeError } from "../write-error.js";
 
 /** Runs a write; what the disk refuses becomes ERR_RLSD_WRITE. */
@@ -56,6 +58,30 @@ export async function writeWhole(file: string, content: string | Iterable<string
   await removeAbandoned(file, `${basename(file)}.`, ".partial").catch(() => {});
 }
 
+/**
+ * That a file of lines, which is written to from `length` on, has so many bytes and a line's end there; one that is not there
+ * has none. Nothing is written.
+ *
+ * @throws RlsdError ERR_RLSD_RUN_FOLDER
+ */
+export async function checkLines(path: string, length: number): Promise<void> {
+  const fail = (message: string, cause?: unknown) => new RlsdError("ERR_RLSD_RUN_FOLDER", message, { cause });
+  const handle = await openRegular(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw fail(`${path} cannot be used: ${error.message}.`, error);
+  });
+  try {
+    const size = handle === undefined ? 0 : (await handle.stat()).size;
+    const told = `but the checkpoint was made when it had ${length}: it was changed since. Start a new run.`;
+    if (size < length) throw fail(`${path} has ${size} bytes, ${told}`);
+    if (handle === undefined || length === 0) return;
+    const { buffer } = await handle.read(Buffer.alloc(1), 0, 1, length - 1);
+    if (buffer[0] !== LINE_FEED) throw fail(`${path} has no line that ends there, ${told}`);
+  } finally {
+    await handle?.close();
+  }
+}
+
 /** A file of lines that only grows, and knows how long it is. */
 export class LineFile {
   private constructor(
@@ -66,19 +92,13 @@ export class LineFile {
 
   /** Opens for appending after the first `length` bytes; what lay beyond is cut off. */
   static async open(path: string, length = 0): Promise<LineFile> {
+    await checkLines(path, length);
     return writing(path, async () => {
       const handle = await open(path, "a");
       return releasing(
         () => handle.close(),
         async () => {
-          const size = (await handle.stat()).size;
-          if (size < length) {
-            throw new RlsdError(
-              "ERR_RLSD_RUN_FOLDER",
-              `${path} has ${size} bytes, but the checkpoint was made when it had ${length}: it was changed since. Start a new run.`,
-            );
-          }
-          if (size > length) await truncate(path, length);
+          if ((await handle.stat()).size > length) await truncate(path, length);
           return new LineFile(path, handle, length);
         },
       );

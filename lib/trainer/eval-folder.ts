@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
 import { makeFolder } from "../policy/folder.js";
+import { readRegular } from "../regular-file.js";
 import { giveUpAll, releasing, writeWhole, writing } from "./durable.js";
 import type { Numbers } from "./metrics.js";
 import { newFolder } from "./new-folder.js";
@@ -63,13 +64,28 @@ function differences(before: EvaluationRecord, now: EvaluationRecord): string[] 
   ];
 }
 
+const isText = (value: unknown): boolean => typeof value === "string";
+
+/** What its fields are. */
+const RECORD: Readonly<Record<keyof EvaluationRecord, (value: unknown) => boolean>> = {
+  version: isText,
+  instructionSet: isText,
+  model: isText,
+  data: (value) => Array.isArray(value) && value.every(isText),
+  weights: (value) => value === null || isText(value),
+  rows: isText,
+  endTokenIds: (value) => value === null || (Array.isArray(value) && value.every(Number.isSafeInteger)),
+  settings: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+};
+
 /** What the evaluation in a folder is of; undefined: there is none. */
 async function readRecord(folder: string): Promise<EvaluationRecord | undefined> {
   const file = join(folder, EVALUATION_FILE);
   if (!existsSync(file)) return undefined;
   try {
-    const read = JSON.parse(await readFile(file, "utf8")) as EvaluationRecord;
-    if (typeof read.rows === "string" && typeof read.settings === "object" && Array.isArray(read.data)) return read;
+    const read = Object(JSON.parse((await readRegular(file)).toString("utf8"))) as Record<string, unknown>;
+    const whole = Object.entries(RECORD).every(([name, fits]) => fits(read[name]));
+    if (whole) return read as unknown as EvaluationRecord;
     throw new Error("no evaluation wrote it");
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);

@@ -1,10 +1,12 @@
+import { isUtf8 } from "node:buffer";
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
-import { fileLines } from "../file-lines.js";
+import { rawLines, withoutReturn } from "../file-lines.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { allSaid, turnsIn } from "./conversation.js";
-import { LineFile, writeWhole } from "./durable.js";
+import { checkLines, LineFile, writeWhole } from "./durable.js";
 import type { KeptPredictions, Place, Prediction, Scored } from "./predict.js";
 import { rounded } from "./run-folder.js";
 
@@ -58,6 +60,11 @@ function lineOf({ rollout, verdict, group, sample, greedy }: Prediction): string
   return JSON.stringify(line);
 }
 
+const isObject = (value: unknown): value is object =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isMessage = (value: unknown): boolean =>
+  isObject(value) && ["role", "content"].every((name) => typeof Reflect.get(value, name) === "string");
+
 const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   greedy: (value) => typeof value === "boolean",
   group: Number.isSafeInteger,
@@ -66,7 +73,9 @@ const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   finish: (value) => value === "stop" || value === "length",
   tokens: Number.isSafeInteger,
   reward: (value) => value === null || typeof value === "number",
-  detail: (value) => typeof value === "object" && value !== null,
+  unfined: (value) => value === undefined || typeof value === "number",
+  detail: isObject,
+  messages: (value) => value === undefined || (Array.isArray(value) && value.every(isMessage)),
 };
 
 /** A line that this file's writer wrote whole; undefined: it did not. */
@@ -100,21 +109,16 @@ interface Kept extends Place {
 
 /** Lines that are there whole, and where the last of them ends. What follows was being written when the process died. */
 async function readKept(path: string): Promise<{ kept: Kept[]; length: number }> {
-  const size = await stat(path).then(
-    (found) => found.size,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return 0;
-      throw error;
-    },
-  );
+  await checkLines(path, 0);
+  const size = existsSync(path) ? (await stat(path)).size : 0;
   const kept: Kept[] = [];
   let length = 0;
   if (size === 0) return { kept, length };
-  for await (const bytes of fileLines(path)) {
+  for await (const bytes of rawLines(path)) {
     if (length + bytes.length + 1 > size) break;
     length += bytes.length + 1;
-    const text = bytes.toString("utf8");
-    const line = parsed(text);
+    const text = withoutReturn(bytes).toString("utf8");
+    const line = isUtf8(bytes) ? parsed(text) : undefined;
     if (line === undefined) {
       const message = `${path}:${kept.length + 1} is no prediction: the file is damaged. Remove it, and all of it is drawn and judged again.`;
       throw new RlsdError("ERR_RLSD_RUN_FOLDER", message);

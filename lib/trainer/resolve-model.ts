@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
@@ -10,6 +9,7 @@ import { fingerprint } from "../policy/fingerprint.js";
 import { loadPolicy } from "../policy/load.js";
 import { ggufIn, isModel } from "../policy/model-folder.js";
 import type { Policy } from "../policy/policy.js";
+import { readRegular } from "../regular-file.js";
 import { type Checkpoint, onBestCheckpoint, readCheckpoint, STATE_FILE } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import { findDataFiles } from "./data/find-files.js";
@@ -128,7 +128,7 @@ export async function weightsFingerprint(model: string, base?: string): Promise<
   const hash = createHash("sha256").update(
     await fingerprint(base === undefined ? await modelUnder(model) : located(base)),
   );
-  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS]) hash.update(await readFile(join(model, name)));
+  for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS]) hash.update(await readRegular(join(model, name)));
   return hash.digest("hex");
 }
 

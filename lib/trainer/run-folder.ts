@@ -1,11 +1,12 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { instructionSet } from "../ops/backend-info.js";
 import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
-import { giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
+import { readRegular } from "../regular-file.js";
+import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
@@ -142,6 +143,9 @@ export class RunFolder {
   }
 
   private static async at(folder: string, offsets: Offsets, unlock: () => Promise<void>): Promise<RunFolder> {
+    // Both before one of them is cut off.
+    await checkLines(join(folder, METRICS_FILE), offsets.metrics);
+    await checkLines(join(folder, SAMPLES_FILE), offsets.samples);
     const metrics = await LineFile.open(join(folder, METRICS_FILE), offsets.metrics);
     return releasing(
       () => metrics.close(),
@@ -209,7 +213,7 @@ export function rounded(values: ArrayLike<number>): (number | null)[] {
 export async function readRunConfig(path: string): Promise<RunConfig> {
   const file = join(checkPath(path, "path"), CONFIG_FILE);
   try {
-    const read = JSON.parse(await readFile(file, "utf8")) as Partial<RunConfig> | null;
+    const read = JSON.parse((await readRegular(file)).toString("utf8")) as Partial<RunConfig> | null;
     // A model's folder has a config.json too.
     if (typeof read?.version === "string" && typeof read.config === "object" && read.config !== null) {
       const { version, instructionSet, config } = read;

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { join } from "node:path";
 import { checkPath } from "../check.js";
 import { RlsdError } from "../errors.js";
@@ -70,7 +71,7 @@ async function* readLines<T>(run: string, name: string, fits: (line: Fields) => 
       if (text === "") continue;
       // A run that is going on may be in the middle of its last line: that one alone may be broken.
       if (broken > 0) throw damaged(broken, "is not JSON");
-      const line = parsed(text);
+      const line = isUtf8(bytes) ? parsed(text) : undefined;
       if (line === undefined) broken = number;
       else if (!fits(line)) throw damaged(number, "is no line that a run writes");
       else yield line as T;

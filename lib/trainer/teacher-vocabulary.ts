@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { RlsdError } from "../errors.js";
 import { readTextFiles } from "../policy/text-files.js";
-import { parseTokenizerFile } from "../policy/tokenizer.js";
+import { checkTokenizerFile, parseTokenizerFile } from "../policy/tokenizer-file.js";
 import { asksTeacher } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 
@@ -14,9 +14,9 @@ async function vocabularyOf(model: string, base?: string): Promise<Vocabulary | 
   const { files, directory } = await readTextFiles(model, base);
   const bytes = files.get(TOKENIZER);
   if (bytes === undefined) return undefined;
-  const json = parseTokenizerFile(Buffer.from(bytes).toString("utf8"), join(directory, TOKENIZER));
-  const { vocab = {} } = (json.model ?? {}) as { readonly vocab?: Record<string, number> | [string, number][] };
-  const added = (json.added_tokens ?? []) as readonly { readonly content: string; readonly id: number }[];
+  const file = join(directory, TOKENIZER);
+  const { model: own, added } = checkTokenizerFile(parseTokenizerFile(Buffer.from(bytes).toString("utf8"), file), file);
+  const { vocab } = own as { readonly vocab: Record<string, number> | [string, number][] };
   // Unigram: a list of [token, score], whose places are the ids.
   const plain: [string, number][] = Array.isArray(vocab)
     ? vocab.map(([token], id) => [token, id])

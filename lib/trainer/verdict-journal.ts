@@ -1,10 +1,12 @@
+import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
+import { LINE_FEED } from "../file-lines.js";
+import { readRegular } from "../regular-file.js";
 import type { RewardSetting } from "./config.js";
 import type { Example } from "./data/dataset.js";
-import { LineFile } from "./durable.js";
+import { LineFile, writeWhole } from "./durable.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { recorded } from "./run-folder.js";
@@ -27,19 +29,33 @@ interface Entry extends Occasion {
 const keyOf = ({ step, name, group, id, judged }: Omit<Entry, "verdict">) =>
   JSON.stringify([step, name, group, id, judged]);
 
+const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** A line that this file's writer wrote whole; undefined: it did not. */
+function entryIn(line: Buffer): Entry | undefined {
+  if (!isUtf8(line)) return undefined;
+  try {
+    const entry = Object(JSON.parse(line.toString("utf8"))) as Entry;
+    const { reward, detail } = Object(entry.verdict) as Judged;
+    return (reward === null || typeof reward === "number") && isObject(detail ?? {}) ? entry : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Entries by key. A damaged one is told: its verdict would be asked for again, and may come out otherwise. */
-function readEntries(path: string, text: string): Map<string, Entry> {
+function readEntries(path: string, bytes: Buffer): Map<string, Entry> {
   const entries = new Map<string, Entry>();
-  for (const [i, line] of text.split("\n").entries()) {
-    if (line === "") continue;
-    try {
-      const entry = JSON.parse(line) as Entry;
-      // Older versions did not say what was judged: such a verdict is asked for again.
-      if (typeof entry.judged === "string") entries.set(keyOf(entry), entry);
-    } catch (error) {
-      const why = `${path}:${i + 1} is no verdict: the file is damaged. Remove it, and its verdicts are asked for again.`;
-      throw new RlsdError("ERR_RLSD_RUN_FOLDER", why, { cause: error });
+  for (let [start, number] = [0, 1]; start < bytes.length; number++) {
+    const end = bytes.indexOf(LINE_FEED, start);
+    const entry = entryIn(bytes.subarray(start, end));
+    if (entry === undefined) {
+      const why = `${path}:${number} is no verdict: the file is damaged. Remove it, and its verdicts are asked for again.`;
+      throw new RlsdError("ERR_RLSD_RUN_FOLDER", why);
     }
+    // Older versions did not say what was judged: such a verdict is asked for again.
+    if (typeof entry.judged === "string") entries.set(keyOf(entry), entry);
+    start = end + 1;
   }
   return entries;
 }
@@ -63,16 +79,14 @@ export class VerdictJournal {
 
   /** `reward` gives the verdicts: what another one said is not found. A function is known by being one, and no further. */
   static async open(path: string, reward: RewardSetting): Promise<VerdictJournal> {
-    let text = "";
-    try {
-      text = await readFile(path, "utf8");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
+    const bytes = await readRegular(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return Buffer.alloc(0);
+      throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${path} cannot be used: ${error.message}.`, { cause: error });
+    });
     // What follows the last newline was being written when the run died.
-    const whole = text.slice(0, text.lastIndexOf("\n") + 1);
+    const whole = bytes.subarray(0, bytes.lastIndexOf(LINE_FEED) + 1);
     const entries = readEntries(path, whole);
-    return new VerdictJournal(path, recorded({ reward }), entries, await LineFile.open(path, Buffer.byteLength(whole)));
+    return new VerdictJournal(path, recorded({ reward }), entries, await LineFile.open(path, whole.length));
   }
 
   private keyed(occasion: Occasion, rollout: Rollout): Omit<Entry, "verdict"> {
@@ -109,9 +123,11 @@ export class VerdictJournal {
   private async keep(wanted: (entry: Entry) => boolean): Promise<void> {
     await this.writing;
     await this.file.close();
-    this.file = await LineFile.open(this.path, 0);
     for (const [key, entry] of this.entries) if (!wanted(entry)) this.entries.delete(key);
-    await this.file.append([...this.entries.values()].map((entry) => JSON.stringify(entry)));
+    const lines = [...this.entries.values()].map((entry) => `${JSON.stringify(entry)}\n`);
+    // In one stroke: what is wanted was paid for, and must not be lost where the process ends here.
+    await writeWhole(this.path, lines);
+    this.file = await LineFile.open(this.path, Buffer.byteLength(lines.join("")));
   }
 
   async close(): Promise<void> {

@@ -6,9 +6,12 @@ import type { Ended } from "./worker-process.js";
 /** What ended a worker. */
 export type Fault = "timeout" | "crash" | "out-of-memory";
 
+/** On Windows lines end with a return and a line feed. */
+const linesOf = (stderr: string): string[] => stderr.trim().split(/\r?\n/);
+
 /** The line of what a process wrote that says why it ended. Node's own words begin with the source line; the error comes below. */
 function causeIn(stderr: string): string | undefined {
-  const lines = stderr.trim().split("\n");
+  const lines = linesOf(stderr);
   return lines.find((line) => /^(?:Uncaught )?\w*Error\b/.test(line)) ?? lines.find((line) => /error/i.test(line));
 }
 
@@ -24,8 +27,17 @@ export function faultVerdict(fault: Fault, how: Ended, options: HarnessOptions):
 }
 
 /** Why there is no worker that could judge. */
-export function failedStart(how: Ended, what: string): RlsdError {
-  const why = causeIn(how.stderr) ?? how.stderr.trim().split("\n").at(-1);
-  const message = `The ${what}'s worker ended before it was ready (code ${how.code}, signal ${how.signal}). ${why}`;
-  return new RlsdError("ERR_RLSD_VERIFIER_START", message);
+export function failedStart(
+  fault: Fault,
+  { code, signal, stderr }: Ended,
+  what: string,
+  { startMs, memoryMb }: HarnessOptions,
+): RlsdError {
+  const found = {
+    timeout: `was not ready within ${startMs / 1000} s: expected a module that loads sooner, or a larger "startMs"`,
+    "out-of-memory": `took more than ${memoryMb} MiB before it was ready: expected less, or a larger "memoryMb"`,
+    crash: `ended before it was ready (code ${code}, signal ${signal})`,
+  };
+  const why = causeIn(stderr) ?? linesOf(stderr).at(-1);
+  return new RlsdError("ERR_RLSD_VERIFIER_START", `The ${what}'s worker ${found[fault]}. ${why}`.trim());
 }

@@ -268,15 +268,15 @@ export class Harness<S extends { readonly id: string } = Sample, V = Verdict> {
       blamed.resolve(faultVerdict(fault, how, this.#options));
     }
     this.#queue.putBack(slot.tasks.filter((task) => !task.done));
-    if (!slot.ready && fault !== "abort") this.#onFailedStart(slot, how);
+    if (!slot.ready && fault !== "abort") this.#onFailedStart(slot, fault, how);
     if (this.#slots.size === 0) this.#onEmpty?.();
     if (!this.#disposed) this.#feed();
   }
 
-  #onFailedStart(slot: Slot<S, V | Verdict>, how: Ended): void {
+  #onFailedStart(slot: Slot<S, V | Verdict>, fault: Fault, how: Ended): void {
     if (slot.failure === undefined && ++this.#failedStarts < START_ATTEMPTS) return;
     this.#failedStarts = 0;
-    this.#rejectAll(slot.failure ?? failedStart(how, this.#what));
+    this.#rejectAll(slot.failure ?? failedStart(fault, how, this.#what, this.#options));
   }
 
   /** From rest to work: workers and the memory watch keep the process alive. */

@@ -4,6 +4,7 @@
  */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
+import { isError, textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { withPlace } from "./error-place.js";
 import { killGroup } from "./kill-group.js";
@@ -33,7 +34,7 @@ async function judge(made: WorkerJudge, message: ToWorker & { kind: "judge" }): 
   try {
     return await made.judge(message.sample, new AbortController().signal);
   } catch (error) {
-    if (error instanceof RangeError && /call stack/.test(error.message)) {
+    if (isError(error, RangeError) && /call stack/.test(error.message)) {
       return { reward: null, reason: "stack", detail: { message: error.message } };
     }
     return { reward: null, reason: "error", detail: { message: withPlace(error) } };
@@ -49,8 +50,8 @@ async function start({ maker, spec }: WorkerSpec): Promise<WorkerJudge | undefin
     send({ kind: "ready" });
     return made;
   } catch (error) {
-    const code = error instanceof RlsdError ? error.code : "ERR_RLSD_VERIFIER_START";
-    send({ kind: "failed", code, message: error instanceof Error ? error.message : String(error) });
+    const code = isError(error, RlsdError) ? error.code : "ERR_RLSD_VERIFIER_START";
+    send({ kind: "failed", code, message: isError(error, Error) ? error.message : textOf(error) });
     return undefined;
   }
 }

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import { faultVerdict } from "../../lib/verifiers/fault.js";
+import type { HarnessOptions } from "../../lib/verifiers/harness-options.js";
 import { killGroup } from "../../lib/verifiers/kill-group.js";
 import { createVerifier } from "../../lib/verifiers/registry.js";
 import type { Verdict } from "../../lib/verifiers/verifier.js";
@@ -79,6 +81,24 @@ describe("a fault ends its own sample and no other", () => {
         reward: null,
         reason: "error",
         detail: { message: expect.stringMatching(/^Error: .* \(.*misbehave\.mjs:\d+:\d+\)$/) },
+      },
+    ],
+    [
+      "what cannot even be asked whether it is an error",
+      "throw a proxy",
+      { reward: null, reason: "error", detail: { message: "something without a text" } },
+    ],
+    [
+      "an error with a whole book in it, of which no log is filled",
+      "throw a book",
+      {
+        reward: null,
+        reason: "error",
+        detail: {
+          message: expect.stringMatching(
+            /^Error: [/ ]{65529}\.\.\. \(8000007 characters\) \(.*misbehave\.mjs:\d+:\d+\)$/,
+          ),
+        },
       },
     ],
     ["a stack overflow", "deep", { reward: null, reason: "stack" }],
@@ -258,4 +278,12 @@ test("a worker whose verdict nobody hears any more ends with all that it started
     killGroup(worker.pid!);
     rmSync(folder, { recursive: true });
   }
+});
+
+test("the cause of a crash is one line, also where lines end as on Windows", () => {
+  const stderr = "file:///C:/mine.mjs:3\r\n  throw later;\r\n\r\nError: later\r\n    at file:///C:/mine.mjs:3:9\r\n";
+  const ended = { code: 1, signal: null, stderr, heapExhausted: false };
+  expect(faultVerdict("crash", ended, { onCrash: null } as HarnessOptions).detail).toMatchObject({
+    message: "Error: later",
+  });
 });

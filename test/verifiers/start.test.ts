@@ -56,6 +56,19 @@ describe("a verifier that cannot start is an error, not a reward", () => {
 });
 
 describe("start", () => {
+  test("says what a module took too much of", async () => {
+    const message = (text: string) => ({ code: "ERR_RLSD_VERIFIER_START", message: expect.stringContaining(text) });
+    const slow = harness({ path: fixture("never-ready.mjs"), startMs: 300 });
+    await expect(slow.start?.()).rejects.toMatchObject(
+      message('was not ready within 0.3 s: expected a module that loads sooner, or a larger "startMs"'),
+    );
+    const large = join(mkdtempSync(join(tmpdir(), "rlsd-module-")), "large.mjs");
+    writeFileSync(large, "globalThis.kept = Buffer.alloc(3e8, 1); await new Promise((go) => setTimeout(go, 60_000));");
+    await expect(harness({ path: large, memoryMb: 200 }).start?.()).rejects.toMatchObject(
+      message('took more than 200 MiB before it was ready: expected less, or a larger "memoryMb"'),
+    );
+  });
+
   test("has a worker ready before the first sample, also when asked twice, and then does nothing", async () => {
     const verifier = harness();
     await Promise.all([verifier.start?.(), verifier.start?.()]);

@@ -58,9 +58,9 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** Gone, or an orphan that waits until the system's first process reaps it. */
+/** Gone, or, on Linux, an orphan that waits until the system's first process reaps it. */
 export const hasEnded = (pid: number): boolean =>
-  !isAlive(pid) || / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
+  !isAlive(pid) || (process.platform === "linux" && / Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1")));
 
 /** Until `done` holds; fails after `ms`. */
 export async function until(done: () => boolean, ms = 60_000): Promise<void> {

@@ -1,6 +1,7 @@
 import { SPECIALS, tokenizerError } from "../../gguf/token-types.js";
 import { bool, string, strings, u32, type Value } from "../../gguf/write.js";
-import { parseTokenizerFile, type Tokenizer } from "../tokenizer.js";
+import type { Tokenizer } from "../tokenizer.js";
+import { parseTokenizerFile } from "../tokenizer-file.js";
 import { bpeFile, strippingOf, vocabularyMetadata } from "./vocabulary.js";
 
 /** What the tokenizer's part of a GGUF file is made of. */

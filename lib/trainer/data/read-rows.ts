@@ -5,6 +5,7 @@ import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
 import { CsvRecords, type Separator } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
+import { parquetRows } from "./parquet.js";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -75,46 +76,9 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
   for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);
 }
 
-/**
- * Parquet's 64-bit integers come as BigInt: numbers where that is exact. Dates become ISO text. A field of an object
- * inside a column cannot be missing there, only null: such as arguments of other rows' tool calls.
- */
-function plain(value: unknown): unknown {
-  if (typeof value === "bigint") {
-    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
-  }
-  if (value instanceof Date) return value.toISOString();
-  if (Array.isArray(value)) return value.map(plain);
-  if (isRow(value) && Object.getPrototypeOf(value) === Object.prototype) {
-    return Object.fromEntries(
-      Object.entries(value).flatMap(([name, inner]) => ((inner ?? null) === null ? [] : [[name, plain(inner)]])),
-    );
-  }
-  return value;
-}
-
-const plainRow = (columns: Row): Row =>
-  Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, plain(value)]));
-
 async function* readParquet(file: string): AsyncGenerator<PlacedRow> {
-  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
-  const { compressors } = await import("hyparquet-compressors");
-  let rows = 0;
-  try {
-    const buffer = await asyncBufferFromFile(file);
-    const metadata = await parquetMetadataAsync(buffer);
-    // One row group at a time: memory holds a group, not the file.
-    for (const group of metadata.row_groups) {
-      const rowEnd = rows + Number(group.num_rows);
-      const objects = await parquetReadObjects({ file: buffer, metadata, compressors, rowStart: rows, rowEnd });
-      for (const object of objects) yield placed(`${file}:${++rows}`, plainRow(object));
-    }
-  } catch (error) {
-    if (error instanceof RlsdError) throw error;
-    throw new RlsdError("ERR_RLSD_DATA", `${file}: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    });
-  }
+  let number = 0;
+  for await (const row of parquetRows(file)) yield placed(`${file}:${++number}`, row);
 }
 
 /** What separates fields, and how a file with it is read. */
