@@ -46,7 +46,6 @@ test.each<[string, (json: Json & { model: Json }) => void, RegExp]>([
   ["an id of a billion", ({ model }) => Object.assign(model.vocab as Json, { d: 1e9 }), /0 to 16777215, for "d"/],
   ["an id below 0", ({ model }) => Object.assign(model.vocab as Json, { d: -1 }), /for "d" but found -1/],
   ["half an id", ({ model }) => Object.assign(model.vocab as Json, { d: 0.5 }), /for "d" but found 0.5/],
-  ["an id twice", ({ model }) => Object.assign(model.vocab as Json, { d: 3 }), /"ab" and "d" have one id, 3/],
   ["no vocabulary", ({ model }) => Object.assign(model, { vocab: null }), /model.vocab but found null/],
   ["no model", (json) => Object.assign(json, { model: [] }), /expected an object for model/],
   [
