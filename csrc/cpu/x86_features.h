@@ -29,7 +29,7 @@ inline X86Features x86_features() {
   constexpr uint32_t kFma = 1u << 12, kOsXsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;
   constexpr uint32_t kAvx2 = 1u << 5, kAvx512 = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F, DQ, BW, VL */
   constexpr uint32_t kAvx512Bf16 = 1u << 5;
-  constexpr uint64_t kYmm = 0x6, kZmm = 0xe6;
+  constexpr uint64_t kYmm = 0x6;
   X86Features f;
   uint32_t a, b, c, d;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0) return f;
@@ -42,6 +42,7 @@ inline X86Features x86_features() {
 #if defined(__APPLE__) /* which begins to save them when a thread first uses them */
   const bool saves_zmm = true;
 #else
+  constexpr uint64_t kZmm = 0xe6;
   const bool saves_zmm = (saved & kZmm) == kZmm;
 #endif
   f.avx512 = f.avx2 && saves_zmm && (b & kAvx512) == kAvx512;
