@@ -2,7 +2,7 @@
 // tests that reach native code over it. Exits non-zero when a test fails or a sanitizer reports anything.
 //   node scripts/sanitize.cjs [jest arguments]
 const { execFileSync, spawnSync } = require("node:child_process");
-const { cpSync, existsSync, mkdirSync, symlinkSync } = require("node:fs");
+const { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } = require("node:fs");
 const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
@@ -33,6 +33,15 @@ function makeCopy() {
   return copy;
 }
 
+/** A compiler that takes a quarter of the time for the kernels of the matrix product, which run for little of the tests' time. */
+function makeCompiler(copy) {
+  const file = path.join(copy, "c++");
+  const cxx = process.env.CXX ?? "g++";
+  const script = `#!/bin/sh\ncase "$*" in *matmul_kernels.cc*) exec ${cxx} "$@" -O1 ;; esac\nexec ${cxx} "$@"\n`;
+  writeFileSync(file, script, { mode: 0o755 });
+  return file;
+}
+
 const library = (name) => execFileSync("gcc", [`-print-file-name=${name}`], { encoding: "utf8" }).trim();
 
 function main() {
@@ -43,7 +52,7 @@ function main() {
       "-e",
       `process.exit(require("./scripts/build-addon.cjs").buildAddon({ quiet: true, extraFlags: ${JSON.stringify(FLAGS)} }))`,
     ],
-    { cwd: copy, stdio: ["ignore", "ignore", "inherit"] },
+    { cwd: copy, env: { ...process.env, CXX: makeCompiler(copy) }, stdio: ["ignore", "ignore", "inherit"] },
   );
   if (built.status !== 0) process.exit(built.status ?? 1);
   const named = process.argv.slice(2);

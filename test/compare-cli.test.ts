@@ -3,10 +3,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliArgs, runCli } from "./support/cli.js";
+import { fewRows } from "./support/clock-task.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-compare-"));
 const rlsd = (...args: string[]) => runCli(args, folder);
-const quick = ["steps=2", "eval.limit=20", "eval.every=1", "rollout.prompts=2"].flatMap((one) => ["--set", one]);
+const few = ["steps=2", "eval.limit=20", "eval.every=1", "rollout.prompts=2", `data.train=${fewRows(folder)}`];
+const quick = few.flatMap((one) => ["--set", one]);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const lines = (stdout: string) =>
@@ -149,7 +151,7 @@ test.each([
 test("runs without an evaluation cannot be compared, and that is said", () => {
   const names = ["one", "two"].map((name) => join(folder, name));
   for (const [i, output] of names.entries()) {
-    const set = ["--set", "data.eval=[]", "--set", `seed=${i}`, "--set", "steps=1"];
+    const set = [...quick, "--set", "data.eval=[]", "--set", `seed=${i}`, "--set", "steps=1"];
     expect(rlsd("train", "--output", output, ...set, "--json").status).toBe(0);
   }
   const { status, stderr } = rlsd("compare", ...names);

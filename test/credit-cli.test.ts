@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { signedAdvantages } from "../lib/trainer/credit-run.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { cliArgs, runCli } from "./support/cli.js";
+import { fewRows } from "./support/clock-task.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-credit-"));
 const clock = join(__dirname, "../assets/clock");
@@ -24,9 +25,11 @@ const initial = path("initial");
 let samples: SampleLine[];
 let rows: Record<string, unknown>[];
 
+const few = `data.train=${fewRows(folder)}`;
+
 beforeAll(() => {
   const train = (output: string, ...set: string[]) =>
-    rlsd("train", "--json", "--no-report", "--output", output, ...set.flatMap((one) => ["--set", one]));
+    rlsd("train", "--json", "--no-report", "--output", output, ...[few, ...set].flatMap((one) => ["--set", one]));
   expect(train(logged, "steps=2", "log.samples=64", "data.eval=[]").status).toBe(0);
   expect(train(initial, "steps=0", "data.eval=[]").status).toBe(0);
   samples = jsonl<SampleLine>(readFileSync(join(logged, "samples.jsonl"), "utf8"));
@@ -58,7 +61,7 @@ describe("of a run's log", () => {
 
   test("where there is nothing to show it says why", () => {
     const bare = path("bare");
-    const set = ["--set", "algorithm=grpo", "--set", "steps=1", "--set", "data.eval=[]"];
+    const set = ["--set", few, "--set", "algorithm=grpo", "--set", "steps=1", "--set", "data.eval=[]"];
     expect(rlsd("train", "--no-report", "--output", bare, ...set).status).toBe(0);
     const whys: [string[], string][] = [
       [

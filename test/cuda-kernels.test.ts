@@ -24,13 +24,6 @@ if (!possible)
     "not run: CUDA kernels over the C boundary (no C++ compiler, one without makecontext, or no NumPy)\n",
   );
 
-/** Kernels and orders of threads. */
-const KERNELS: readonly (readonly [string, Record<string, string>])[] = [
-  ["resident rows", {}],
-  ["resident rows, threads visited backwards", { RLSD_EMULATION_ORDER: "reverse" }],
-  ["plain rows", { RLSD_CUDA_ROWS: "plain" }],
-];
-
 /** The devices that kernels meet, as the emulation makes them. */
 const DEVICES: readonly (readonly [string, Record<string, string>])[] = [
   ["8.0, without clusters", { RLSD_EMULATION_COMPUTE: "8" }],
@@ -108,28 +101,24 @@ print(json.dumps(rows))`;
 
   const passed = (names: readonly string[]): string => names.map((name) => `${name}: passed`).join("\n");
 
-  it.each(KERNELS)(
-    "computes what the CPU does: %s",
-    async (_, env) => {
-      const edges = ["equal_teacher", "extreme_rows", "bad_rows", "refusals", "skipped_rows"];
-      const shapes = [
-        "alignments",
-        "in_place",
-        "rows_argument",
-        "wide_rows",
-        "too_wide_rows",
-        "mixed_dtypes",
-        "log_probs_level",
-        "token_log_probs",
-      ];
-      const names = ["objectives", "repeats", ...edges, ...shapes];
-      if (Object.keys(env).length === 0) names.push("vectors");
-      names.push("stale_workspace");
-      const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
-      expect(await check(names, { ...env, RLSD_EMULATION_TRACE: trace })).toBe(passed(names));
-    },
-    300_000,
-  );
+  // All checks, of both kernels of rows, in the order of threads: test/gpu-check.test.ts, which runs what a GPU is given.
+  it("computes what the CPU does where threads are visited backwards", async () => {
+    const edges = ["equal_teacher", "extreme_rows", "bad_rows", "refusals", "skipped_rows"];
+    const shapes = [
+      "alignments",
+      "in_place",
+      "rows_argument",
+      "wide_rows",
+      "too_wide_rows",
+      "mixed_dtypes",
+      "log_probs_level",
+      "token_log_probs",
+    ];
+    const names = ["objectives", "repeats", ...edges, ...shapes, "stale_workspace", "token_shares"];
+    const trace = join(mkdtempSync(join(tmpdir(), "rlsd-trace-")), "trace");
+    const env = { RLSD_EMULATION_ORDER: "reverse", RLSD_EMULATION_TRACE: trace };
+    expect(await check(names, env)).toBe(passed(names));
+  }, 300_000);
 
   it.each(DEVICES)(
     "computes what the CPU does on a device of compute capability %s",
@@ -139,11 +128,6 @@ print(json.dumps(rows))`;
     },
     300_000,
   );
-
-  it("adds up shares of the tokens that cut sequences anywhere", async () => {
-    expect(await check(["token_shares"], {})).toBe("token_shares: passed");
-    expect(await check(["token_shares"], { RLSD_EMULATION_ORDER: "reverse" })).toBe("token_shares: passed");
-  }, 300_000);
 
   it("says when rows cannot be kept though they are asked for by name", async () => {
     const kept = { RLSD_CUDA_ROWS: "resident" };

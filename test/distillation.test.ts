@@ -14,17 +14,21 @@ import { type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-
 import type { MetricsLine, SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
+import { fewRows } from "./support/clock-task.js";
 import { relativeError } from "./support/safetensors.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 
 const folderOf = (name: string) => mkdtempSync(join(tmpdir(), `rlsd-distillation-${name}-`));
 
+const few = fewRows(folderOf("rows"));
+
 /** The built-in example, one step of it, with every completion logged. */
 const example = (o: TrainConfig = {}) => ({
   ...exampleSettings(),
   algorithm: "opsd",
   steps: 1,
+  data: { ...exampleSettings().data, train: [few] },
   ...o,
   rollout: { ...exampleSettings().rollout, prompts: 4, count: 4, ...o.rollout },
   log: { samples: 16 },

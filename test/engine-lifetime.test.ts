@@ -1,13 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { createPolicy, type EnginePolicy, rlsd } from "../lib/index.js";
+import { program } from "./support/child.js";
 import { ids, prompts, TINY, tinyPolicy } from "./support/small-policy.js";
 
 /** Runs a mode of engine-child.ts in a process of its own. */
 function child(mode: string, ...flags: string[]): { stdout: string; status: number | null } {
-  const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
-  const args = [...flags, "--import", register, join(__dirname, "support/engine-child.ts"), mode];
+  const args = [...flags, program("engine-child.ts"), mode];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8", timeout: 200_000 });
   if (stderr !== "") process.stderr.write(stderr);
   return { stdout, status };

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadPolicy } from "../lib/index.js";
 import { cliArgs, runCli } from "./support/cli.js";
+import { fewRows } from "./support/clock-task.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-generate-"));
 const clock = join(__dirname, "../assets/clock");
@@ -267,7 +268,14 @@ describe("rows of a file", () => {
 describe("a run", () => {
   const run = path("run");
   beforeAll(() => {
-    const set = ["steps=0", "data.eval=[]", "data.system=Count.", "rollout.maxTokens=4", "seed=7"];
+    const set = [
+      "steps=0",
+      "data.eval=[]",
+      "data.system=Count.",
+      "rollout.maxTokens=4",
+      "seed=7",
+      `data.train=${fewRows(folder)}`,
+    ];
     const args = ["train", "--json", "--no-report", "--output", run, ...set.flatMap((one) => ["--set", one])];
     expect(rlsd(...args).status).toBe(0);
   });

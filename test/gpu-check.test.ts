@@ -1,5 +1,14 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -110,6 +119,8 @@ esac`;
   }
 
   it("runs from the bundle on a machine without Node, npm, CMake and PyTorch, and keeps what it found", async () => {
+    const vectors = "test/fixtures/vectors";
+    expect(readdirSync(join(place, vectors))).toEqual(readdirSync(join(__dirname, "..", vectors)));
     tool("nvcc", compilerOf("13.0"));
     tool("nvcc-12", compilerOf("12.8"));
     const env = bare({ LD_LIBRARY_PATH: join(folder, "driver"), NVCC: join(bin, "nvcc-12") });

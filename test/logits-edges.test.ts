@@ -294,7 +294,7 @@ describe("the bits of the results", () => {
 
   it("agree to float tolerance between instruction sets", () => {
     const script = `
-      import { policyLossSync, rlsd, tensor } from "./lib/index.js";
+      import { policyLossSync, rlsd, tensor } from "./dist/index.js";
       const f32 = Float32Array.from({ length: 3000 }, (_, i) => 3 * Math.sin(i * i));
       const bf16 = Uint16Array.from(new Uint16Array(f32.buffer).filter((_, i) => i % 2 === 1));
       const results = [tensor(f32, [3, 1000]), tensor(bf16, [3, 1000], "bf16")].map((logits) => policyLossSync(
@@ -302,9 +302,8 @@ describe("the bits of the results", () => {
         rlsd({ entropyCoef: 0.1, logitSoftcap: 4 }), { lossScale: 8 }));
       const [a, b] = results;
       console.log(JSON.stringify([a.loss, b.loss, ...a.logProbs, ...b.logProbs, ...a.gradient.logits.data]));`;
-    const register = `file://${join(__dirname, "../scripts/ts-register.mjs")}`;
     const run = (isa: string) => {
-      const args = ["--import", register, "--input-type=module", "-e", script];
+      const args = ["--input-type=module", "-e", script];
       const env = { ...process.env, RLSD_ISA: isa };
       return JSON.parse(execFileSync(process.execPath, args, { cwd: join(__dirname, ".."), env, encoding: "utf8" }));
     };

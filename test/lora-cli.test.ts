@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { exampleSettings } from "../lib/trainer/example/config.js";
 import { runCli } from "./support/cli.js";
 import { clockTask } from "./support/clock-task.js";
 
@@ -21,7 +22,7 @@ function told(...args: string[]): string {
 let stdout = "";
 beforeAll(() => {
   const { output: _, lora: __, data, ...plain } = settings;
-  const held = data!.train!.map((file) => file.replace("train.jsonl", "eval.jsonl"));
+  const held = exampleSettings().data!.eval!;
   const few = { steps: 2, eval: { every: 0, limit: 4 }, data: { ...data, eval: held } };
   writeFileSync(yaml, `${JSON.stringify({ ...plain, ...few }, null, 1).slice(0, -2)},\n "lora": { rank: 4 } }\n`);
   stdout = told("train", yaml, "--output", run);
@@ -38,7 +39,7 @@ beforeAll(() => {
 const COUNTS = "97,088 parameters (8,704 trained)";
 
 test("a run says how many parameters it trains; so does a plan, with memory for those alone", () => {
-  expect(stdout).toContain(`rlsd: ${COUNTS}, 2000 rows, 4 held out`);
+  expect(stdout).toContain(`rlsd: ${COUNTS}, 100 rows, 4 held out`);
   expect(readFileSync(join(run, "report.html"), "utf8")).toContain("</code>, adapters of rank 4, judged by");
   const plan = ["train", yaml, "--dry-run", "--set", "objective.klCoef=0.1"];
   expect(told(...plan)).toContain(`${model}: ${COUNTS}, 128 tokens`);

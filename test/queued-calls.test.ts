@@ -1,6 +1,5 @@
 import { execFile } from "node:child_process";
 import { getEventListeners } from "node:events";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import { MessageChannel } from "node:worker_threads";
 import {
@@ -13,6 +12,7 @@ import {
   tensor,
   tokenLogProbs,
 } from "../lib/index.js";
+import { program } from "./support/child.js";
 import { randomLogits } from "./support/logits.js";
 import { kept } from "./support/queueable.js";
 
@@ -261,12 +261,9 @@ describe("an aborted call with an LM head", () => {
 });
 
 describe("a process with queued calls", () => {
-  const root = join(__dirname, "..");
   async function child(name: string, ...flags: string[]): Promise<unknown> {
-    const register = `file://${join(root, "scripts", "ts-register.mjs")}`;
-    const file = join(__dirname, "support", "queued-child.ts");
-    const args = [...flags, "--import", register, file, name];
-    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: root });
+    const args = [...flags, program("queued-child.ts"), name];
+    const { stdout } = await promisify(execFile)(process.execPath, args);
     return JSON.parse(stdout);
   }
 

@@ -12,10 +12,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { reportRun } from "../lib/index.js";
 import { runCli } from "./support/cli.js";
+import { fewRows } from "./support/clock-task.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-report-"));
 const rlsd = (...args: string[]) => runCli(args, folder);
-const quick = ["--set", "steps=3", "--set", "eval.limit=20", "--set", "rollout.prompts=2"];
+const few = ["steps=3", "eval.limit=20", "rollout.prompts=2", `data.train=${fewRows(folder)}`];
+const quick = few.flatMap((one) => ["--set", one]);
 const run = join(folder, "a run");
 
 beforeAll(() => {

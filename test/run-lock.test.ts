@@ -14,12 +14,12 @@ import {
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { exampleSettings } from "../lib/trainer/example/config.js";
 import { lockRun } from "../lib/trainer/run-lock.js";
 import { lifeOf, type Owner, thisProcess } from "../lib/trainer/run-owner.js";
 import { train } from "../lib/trainer/train.js";
+import { program } from "./support/child.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 
@@ -42,8 +42,7 @@ function held(owner: object): void {
 const deadPid = () => Number(spawnSync(process.execPath, ["-p", "process.pid"], { encoding: "utf8" }).stdout);
 const refusal = { code: "ERR_RLSD_RUN_FOLDER" };
 const advised = () => ({ ...refusal, message: expect.stringContaining(`If it is gone, remove ${lock()}.`) });
-const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
-const child = join(__dirname, "support/lock-child.ts");
+const child = program("lock-child.ts");
 const onLinux = process.platform === "linux" ? test : test.skip;
 
 test("one at a time: the second is told who writes there, and may once the first is done", async () => {
@@ -100,7 +99,7 @@ onLinux("a process that has ended is dead, also where its parent did not ask how
 
 test("of processes that race for a dead one's lock one has it at a time", async () => {
   const dead = String(deadPid());
-  const racer = () => promisify(execFile)(process.execPath, ["--import", register, child, "race", folder, dead]);
+  const racer = () => promisify(execFile)(process.execPath, [child, "race", folder, dead]);
   const said = await Promise.all(Array.from({ length: 5 }, racer));
   const told = said.map(({ stdout }) => JSON.parse(stdout) as { wins: number; overlaps: number });
   expect(told.map(({ overlaps }) => overlaps)).toEqual([0, 0, 0, 0, 0]);
@@ -109,7 +108,7 @@ test("of processes that race for a dead one's lock one has it at a time", async 
 
 onLinux("a lock that the disk refuses is not left behind", () => {
   const script = 'ulimit -f 0; exec "$@"';
-  const args = ["-c", script, "sh", process.execPath, "--import", register, child, "once", folder];
+  const args = ["-c", script, "sh", process.execPath, child, "once", folder];
   const { stdout } = spawnSync("sh", args, { encoding: "utf8" });
   expect(JSON.parse(stdout)).toEqual({ code: "ERR_RLSD_WRITE", left: [], opened: [] });
 });

@@ -16,6 +16,7 @@ import { exampleSettings } from "../lib/trainer/example/config.js";
 import { type MetricsLine, readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
+import { fewRows } from "./support/clock-task.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 
@@ -92,11 +93,14 @@ describe("a demonstration", () => {
   });
 });
 
-/** The built-in example with fewer rows held out, in a folder of its own where none is given. */
+const few = fewRows(folderOf("rows"));
+
+/** The built-in example with fewer rows, in a folder of its own where none is given. */
 const example = (o: TrainConfig = {}) => ({
   ...exampleSettings(),
   algorithm: "sft",
   steps: 4,
+  data: { ...exampleSettings().data, train: [few] },
   ...o,
   output: o.output ?? join(folderOf("run"), "run"),
   eval: { every: 0, limit: 20, ...o.eval },

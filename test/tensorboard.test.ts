@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exampleSettings, tensorBoard, train } from "../lib/index.js";
 import { crc32c, scalarsEvent, startEvent, versionEvent } from "../lib/report/event-file.js";
+import { fewRows } from "./support/clock-task.js";
 
 const folderOf = () => mkdtempSync(join(tmpdir(), "rlsd-tensorboard-"));
 const eventFiles = (folder: string) => readdirSync(folder).filter((name) => name.startsWith("events.out.tfevents."));
@@ -96,12 +97,15 @@ describe("an event file", () => {
   ])("is what TensorBoard's own writer makes: %#", (actual, wanted) => expect(actual.toString("hex")).toBe(wanted));
 });
 
+const few = fewRows(folderOf());
+
 /** The built-in example, small. */
 const example = (steps: number, output: string) => ({
   ...exampleSettings(),
   steps,
   output,
   rollout: { ...exampleSettings().rollout, prompts: 2, count: 2 },
+  data: { ...exampleSettings().data, train: [few] },
   eval: { every: 2, limit: 5 },
   checkpoint: { every: 2 },
 });
@@ -150,6 +154,8 @@ describe("a run with tensorBoard()", () => {
       "rollout.prompts=1",
       "--set",
       "rollout.count=2",
+      "--set",
+      `data.train=${few}`,
     ];
     const call = (...args: string[]) => execFileSync(process.execPath, [main, ...args, ...small], { stdio: "pipe" });
     call("train", "--tensorboard", "--output", join(folder, "train"));

@@ -6,6 +6,7 @@ import { createProgress } from "../lib/cli/progress.js";
 import { clockTime } from "../lib/duration.js";
 import type { RunStart } from "../lib/trainer/train-hooks.js";
 import { cliArgs, runCli } from "./support/cli.js";
+import { fewRows } from "./support/clock-task.js";
 import { fixture, isAlive, until } from "./verifiers/support.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-cli-"));
@@ -17,6 +18,7 @@ const neverReady = fixture("never-ready.mjs");
 const main = join(__dirname, "../lib/cli/main.ts");
 const rlsd = (...args: string[]) => runCli(args, folder);
 
+const few = ["--set", `data.train=${fewRows(folder)}`];
 const quick = ["--set", "steps=2", "--set", "eval.limit=20", "--set", "rollout.prompts=2"];
 
 describe("rlsd train", () => {
@@ -37,7 +39,7 @@ describe("rlsd train", () => {
   });
 
   test("--json gives one object a line", () => {
-    const { status, stdout } = rlsd("train", "--json", "--output", join(folder, "json"), ...quick);
+    const { status, stdout } = rlsd("train", "--json", "--output", join(folder, "json"), ...quick, ...few);
     const lines = stdout
       .trim()
       .split("\n")
@@ -102,7 +104,8 @@ describe("rlsd train", () => {
 
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
     const output = join(folder, "stopped");
-    const long = ["--set", "steps=40", "--set", "eval.limit=8", "--set", "rollout.prompts=2", "--set", "eval.every=0"];
+    const set = ["steps=40", "eval.limit=8", "rollout.prompts=2", "eval.every=0"].flatMap((one) => ["--set", one]);
+    const long = [...set, ...few];
     const child = spawn(process.execPath, cliArgs(["train", "--json", "--output", output, ...long]), { cwd: folder });
     let text = "";
     let asked = false;
@@ -217,7 +220,7 @@ describe("rlsd eval", () => {
 
   test("judges a run's best checkpoint and keeps every prediction", () => {
     const run = join(folder, "to-eval");
-    rlsd("train", "--output", run, ...quick);
+    rlsd("train", "--output", run, ...quick, ...few);
     const output = join(folder, "eval");
     const args = ["eval", run, "--samples", "2", "--set", "eval.limit=10", "--output", output, "--json"];
     const { status, stdout, stderr } = rlsd(...args);

@@ -8,6 +8,7 @@ import { exampleSettings } from "../lib/trainer/example/config.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
+import { fewRows } from "./support/clock-task.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
 
@@ -89,7 +90,12 @@ describe("a damaged checkpoint", () => {
 
   test("with half of its weights or without an optimizer is told likewise", async () => {
     const output = mkdtempSync(join(tmpdir(), "rlsd-damaged-"));
-    const settings = { ...exampleSettings(), output, steps: 2, data: { train: exampleSettings().data!.train! } };
+    const settings = {
+      ...exampleSettings(),
+      output,
+      steps: 2,
+      data: { train: [fewRows(mkdtempSync(join(tmpdir(), "rlsd-rows-")))] },
+    };
     await train({ ...settings, rollout: { prompts: 1, count: 2, maxTokens: 32 }, checkpoint: { every: 1 } });
     const model = join(output, "checkpoints/step-000002/model");
     const resumed = () => train({ ...settings, steps: 3 }, { resume: output });

@@ -1,7 +1,6 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { pathToFileURL } from "node:url";
 import { RlsdError } from "../lib/errors.js";
 import { backendInfo } from "../lib/ops/backend-info.js";
 import { randomStream } from "../lib/trainer/random.js";
@@ -10,6 +9,7 @@ import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { RunStart } from "../lib/trainer/train-hooks.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
+import { program } from "./support/child.js";
 import { runOrKill } from "./support/killed.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { shareOfLetter, tinyTask } from "./support/tiny-task.js";
@@ -34,9 +34,7 @@ async function traceOf(run: string): Promise<Record<string, unknown>> {
 
 /** Runs until it ends or, `delay` milliseconds after it began to train, is killed. */
 function runFor(settingsFile: string, delay: number): Promise<"finished" | "killed"> {
-  const register = pathToFileURL(join(__dirname, "../scripts/ts-register.mjs")).href;
-  const script = join(__dirname, "support/train-child.ts");
-  return runOrKill(["--import", register, script, settingsFile], delay);
+  return runOrKill([program("train-child.ts"), settingsFile], delay);
 }
 
 /** Long enough that a kill has something to hit, with a teacher that must be restored. */

@@ -1,14 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { grpo, type PolicyBatch, policyLoss, policyLossSync } from "../lib/index.js";
-import { type CompiledLibrary, compileLibrary } from "./support/compiled.js";
-
-let library: CompiledLibrary;
-beforeAll(() => {
-  library = compileLibrary();
-});
-afterAll(() => library.remove());
 
 /** What every script below begins with, and what loads the library. `batch(n)` takes about n / 40 microseconds. */
 const load = (index: string): string =>
@@ -34,11 +28,11 @@ interface Ended {
 /** Runs a module in a process of its own; \`WORKER\` in it is a script for worker(), INDEX where the library is. */
 async function run(main: string, inWorker = "", loadsInMain = true): Promise<Ended> {
   const start = performance.now();
-  const index = pathToFileURL(`${library.folder}/index.js`).href;
+  const index = pathToFileURL(join(__dirname, "../dist/index.js")).href;
   const script = JSON.stringify(`${load(index)}${tools}\n${inWorker}`);
   const head = `${loadsInMain ? load(index) : ""}${tools}\nconst INDEX = ${JSON.stringify(index)};`;
   const source = `${head}\nconst WORKER = ${script};\n${main}`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", source], { env: library.env, timeout: 60_000 });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", source], { timeout: 60_000 });
   let output = "";
   child.stdout.on("data", (text: Buffer) => {
     output += text;

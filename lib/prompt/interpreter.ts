@@ -8,8 +8,8 @@ export interface Value {
 
 /** Names and what they stand for. */
 export interface Scope {
-  /** Throws where the name is taken. */
-  set(name: string, value: unknown): unknown;
+  /** Throws where the name is taken; the value as one of Jinja. */
+  set(name: string, value: unknown): Value;
   setVariable(name: string, value: Value): unknown;
 }
 

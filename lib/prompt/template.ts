@@ -41,8 +41,6 @@ function within<T>(ms: number, call: () => T): T {
   }
 }
 
-let functions: ReadonlyMap<string, Value> | undefined;
-
 /** The functions that the library gives to the templates which it renders itself. */
 function libraryFunctions(): ReadonlyMap<string, Value> {
   const names = ["raise_exception", "strftime_now"];
@@ -55,14 +53,22 @@ function libraryFunctions(): ReadonlyMap<string, Value> {
   return new Map(names.map((name, i) => [name, taken[i]!]));
 }
 
-/** What a template may name: what the library gives it, with another `range`, and these variables. */
-function scopeOf(variables: Variables): Scope {
+/** What every template may name: what the library gives it, with another `range`. None of it can change, so that all share it. */
+function fixedValues(): ReadonlyMap<string, Value> {
   const scope = new Environment();
   const constants = { true: true, True: true, false: false, False: false, none: null, None: null };
-  functions ??= libraryFunctions();
-  for (const [name, value] of functions) scope.setVariable(name, value);
-  const own = { ...constants, range, ...PYTHON_FUNCTIONS };
-  for (const [name, value] of [...Object.entries(own), ...Object.entries(variables)]) scope.set(name, value);
+  const own = Object.entries({ ...constants, range, ...PYTHON_FUNCTIONS });
+  return new Map([...libraryFunctions(), ...own.map(([name, value]) => [name, scope.set(name, value)] as const)]);
+}
+
+let fixed: ReadonlyMap<string, Value> | undefined;
+
+/** That and these variables. */
+function scopeOf(variables: Variables): Scope {
+  const scope = new Environment();
+  fixed ??= fixedValues();
+  for (const [name, value] of fixed) scope.setVariable(name, value);
+  for (const [name, value] of Object.entries(variables)) scope.set(name, value);
   return scope;
 }
 

@@ -117,6 +117,7 @@ const MOST_NAMES = 32;
 
 /** `optimizer.learningRate=2e-4` into { optimizer: { learningRate: 0.0002 } }; the value is read as YAML. */
 export async function parseSet(assignments: readonly string[] = []): Promise<Tree> {
+  if (assignments.length === 0) return {};
   const { parse } = await import("yaml");
   let out: Tree = {};
   for (const assignment of assignments) {

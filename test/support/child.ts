@@ -2,7 +2,9 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-const root = join(import.meta.dirname, "../..");
+/** A program of this folder as node runs it: see built.cjs. */
+export const program = (name: string): string =>
+  join(import.meta.dirname, "../../build/test-support", name.replace(/\.ts$/, ".js"));
 
 /**
  * The JSON that a program of test/support prints, run with these variables besides this process's, without those that are
@@ -14,9 +16,8 @@ export async function child(
   variables: Record<string, string | undefined>,
   ...rest: readonly string[]
 ): Promise<unknown> {
-  const args = ["--import", join(root, "scripts/ts-register.mjs"), join(root, "test/support", name), ...rest];
   const env = { ...process.env, ...variables };
-  const ended = await promisify(execFile)(process.execPath, args, { env }).catch((error) => error);
+  const ended = await promisify(execFile)(process.execPath, [program(name), ...rest], { env }).catch((error) => error);
   const { stdout, stderr, signal } = ended as { stdout: string; stderr: string; signal?: string | null };
   const isWrong = stdout === "" || (signal ?? null) !== null || /cuda emulation:/.test(stderr);
   if (isWrong) throw new Error(`${name} ended (${signal}) with: ${stderr}`);

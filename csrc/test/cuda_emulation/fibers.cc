@@ -137,7 +137,7 @@ void fiber_main() {
 }
 
 void prepare(Fiber* f) {
-  f->stack.reset(new char[kStackBytes]);
+  if (f->stack == nullptr) f->stack.reset(new char[kStackBytes]);
   getcontext(&f->entry);
   f->entry.uc_stack.ss_sp = f->stack.get();
   f->entry.uc_stack.ss_size = kStackBytes;
