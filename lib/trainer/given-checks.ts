@@ -1,24 +1,7 @@
 /** Settings that mean something beside another one alone. */
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
-
-/** What settings need of which one has to be given, as their defaults leave these without effect; and these. */
-const NEEDED: readonly (readonly [needed: readonly string[], names: readonly string[]])[] = [
-  [["environment"], ["rollout.turns"]],
-  [["data.eval"], ["eval.limit", "eval.samples", "stop.minDelta"]],
-  [["eval.samples"], ["eval.temperature", "eval.passAt"]],
-  [["overlong.mode"], ["overlong.buffer", "overlong.penalty"]],
-  [["groups.zeroVariance"], ["groups.maxResamples"]],
-  [["objective.klCoef"], ["objective.klEstimator", "objective.klClamp", "objective.klImportanceCorrection"]],
-  [["creditSchedule.decay"], ["creditSchedule.hold"]],
-  [["creditSchedule.warmup", "creditSchedule.decay"], ["creditSchedule.stepBase"]],
-  [["lora.rank"], ["lora.alpha", "lora.rankStabilized", "lora.targets"]],
-  [["teacher.kind"], ["teacher.every", "teacher.rate", "teacher.model"]],
-  // Of the algorithms that may be given sdpo looks for successes by itself.
-  [["privileged.source", "privileged.contrast", "algorithm"], ["privileged.successThreshold"]],
-  [["distill.topK"], ["distill.tail"]],
-  [["optimizer.schedule"], ["optimizer.minRatio"]],
-];
+import { NEEDED } from "./unused-settings.js";
 
 /** Settings that the other one's default uses: only what it is set to can leave them without effect. */
 const UNUSED: readonly {

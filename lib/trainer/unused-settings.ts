@@ -20,10 +20,15 @@ const CREDIT = ["creditMix", "evidenceClip", "negativeOnly", "clipMode", "normal
 const RATIO = ["clipLow", "clipHigh", "dualClip"];
 const SURROGATE = ["ratioBound", "importanceCorrection", "importanceMin", "importanceMax"];
 
+const NO_EVAL = where(({ data }) => data.eval.length === 0, "data.eval is empty");
+
 const ofObjective = (names: readonly string[]) => names.map((name) => `objective.${name}`);
 
+/** `needed`: the settings one of which has to be given beside `names`, as their defaults leave these without effect. */
+type Rule = readonly [names: readonly string[], reason: Reason, needed?: readonly string[]];
+
 /** In this order; a section's name stands for all of it. */
-const RULES: readonly (readonly [names: readonly string[], reason: Reason])[] = [
+const RULES: readonly Rule[] = [
   [
     ["rollout.count", "rollout.temperature", "groups", "advantage", "objective"],
     where(imitates, "algorithm sft learns from traces"),
@@ -64,35 +69,67 @@ const RULES: readonly (readonly [names: readonly string[], reason: Reason])[] = 
     ofObjective([...RATIO, "studentSource"]),
     where(({ update }) => update.epochs * update.minibatches === 1, "a step has one update, whose ratios are 1"),
   ],
-  [ofObjective(KL), where((config) => objectiveOf(config).klCoef === 0, "objective.klCoef is 0")],
-  [["eval.every", "eval.atStart"], where(({ data }) => data.eval.length === 0, "data.eval is empty")],
-  [["eval.temperature", "eval.passAt"], where(({ eval: { samples } }) => samples === 0, "eval.samples is 0")],
+  [ofObjective(KL), where((config) => objectiveOf(config).klCoef === 0, "objective.klCoef is 0"), ["objective.klCoef"]],
+  [["eval.every", "eval.atStart"], NO_EVAL],
+  [["eval.limit", "eval.samples", "stop.minDelta"], NO_EVAL, ["data.eval"]],
+  [
+    ["eval.temperature", "eval.passAt"],
+    where(({ eval: { samples } }) => samples === 0, "eval.samples is 0"),
+    ["eval.samples"],
+  ],
   [
     ["overlong.buffer", "overlong.penalty"],
     where(({ overlong }) => overlong.mode !== "penalty", "overlong.mode is not penalty"),
+    ["overlong.mode"],
   ],
   [
     ["groups.maxResamples"],
     where(({ groups }) => groups.zeroVariance !== "resample", "groups.zeroVariance is not resample"),
+    ["groups.zeroVariance"],
   ],
-  [["creditSchedule.hold"], where(({ creditSchedule }) => creditSchedule.decay === 0, "creditSchedule.decay is 0")],
+  [
+    ["creditSchedule.hold"],
+    where(({ creditSchedule }) => creditSchedule.decay === 0, "creditSchedule.decay is 0"),
+    ["creditSchedule.decay"],
+  ],
   [
     ["creditSchedule.stepBase"],
     where(
       ({ creditSchedule: { warmup, decay } }) => warmup + decay === 0,
       "creditSchedule has neither warmup nor decay",
     ),
+    ["creditSchedule.warmup", "creditSchedule.decay"],
   ],
-  [["lora"], where(({ lora }) => lora.rank === 0, "lora.rank is 0")],
-  [["teacher.every"], where(({ teacher }) => teacher.kind !== "periodic", "teacher.kind is not periodic")],
-  [["teacher.rate"], where(({ teacher }) => teacher.kind !== "ema", "teacher.kind is not ema")],
-  [["teacher.model"], where(({ teacher }) => teacher.kind !== "external", "teacher.kind is not external")],
-  [["distill.tail"], where(({ distill }) => distill.topK === 0, "distill.topK is 0")],
+  [
+    ["lora.alpha", "lora.rankStabilized", "lora.targets"],
+    where(({ lora }) => lora.rank === 0, "lora.rank is 0"),
+    ["lora.rank"],
+  ],
+  [
+    ["teacher.every"],
+    where(({ teacher }) => teacher.kind !== "periodic", "teacher.kind is not periodic"),
+    ["teacher.kind"],
+  ],
+  [["teacher.rate"], where(({ teacher }) => teacher.kind !== "ema", "teacher.kind is not ema"), ["teacher.kind"]],
+  [
+    ["teacher.model"],
+    where(({ teacher }) => teacher.kind !== "external", "teacher.kind is not external"),
+    ["teacher.kind"],
+  ],
+  [["distill.tail"], where(({ distill }) => distill.topK === 0, "distill.topK is 0"), ["distill.topK"]],
   [
     ["optimizer.minRatio"],
     where(({ optimizer }) => optimizer.schedule === "constant", "optimizer.schedule is constant"),
+    ["optimizer.schedule"],
   ],
-  [["rollout.turns"], where(({ environment }) => environment === null, "environment is null")],
+  [["rollout.turns"], where(({ environment }) => environment === null, "environment is null"), ["environment"]],
+];
+
+/** What settings need of which one has to be given; and these. */
+export const NEEDED: readonly (readonly [needed: readonly string[], names: readonly string[]])[] = [
+  ...RULES.flatMap(([names, , needed]) => (needed === undefined ? [] : [[needed, names] as const])),
+  // Of the algorithms that may be given sdpo looks for successes by itself.
+  [["privileged.source", "privileged.contrast", "algorithm"], ["privileged.successThreshold"]],
 ];
 
 /** Names of settings that are not as in `defaults`; of the objective all that are given. */
