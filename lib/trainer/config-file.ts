@@ -50,7 +50,7 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
 function anchor(tree: Tree, folder: string): Tree {
   const at = (path: unknown): unknown => {
     if (typeof path !== "string" || path === "" || isAbsolute(path)) return path;
-    return isHomePath(path) ? expandHome(path) : resolve(folder, path);
+    return resolve(folder, expandHome(path));
   };
   // A name that is no path from there may be one of a model in the cache.
   const model = (name: unknown): unknown => {

@@ -1,6 +1,7 @@
 /** Settings that mean something beside another one alone. */
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
+import { valueAt } from "./data/fields.js";
 import { NEEDED } from "./unused-settings.js";
 
 /** Settings that the other one's default uses: only what it is set to can leave them without effect. */
@@ -32,8 +33,7 @@ const UNUSED: readonly {
 ];
 
 /** What was given at a dotted name; undefined: nothing. */
-const at = (given: unknown, name: string): unknown =>
-  name.split(".").reduce<unknown>((value, key) => (Object(value) as Readonly<Record<string, unknown>>)[key], given);
+const at = (given: unknown, name: string): unknown => valueAt(Object(given), name);
 
 const fail = (message: string): never => {
   throw new RlsdError("ERR_RLSD_CONFIG", message);
