@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-import { CommanderError } from "commander";
+import { type Command, CommanderError } from "commander";
 import { EXIT, exitCodeOf, printError, printJson } from "./command.js";
 import { onOutputLost } from "./interrupt.js";
 import { createProgram } from "./program.js";
 
 async function main(argv: readonly string[]): Promise<number> {
-  const program = createProgram();
-  const throwing = (command: ReturnType<typeof createProgram>): void => {
+  const program = await createProgram(argv);
+  const throwing = (command: Command): void => {
     command.exitOverride();
     command.commands.forEach(throwing);
   };

@@ -1,40 +1,36 @@
 import { Command } from "commander";
 import { packageVersion } from "../version.js";
-import { registerBench } from "./bench.js";
 import { readable } from "./command.js";
-import { registerCompare } from "./compare.js";
-import { registerCredit } from "./credit.js";
-import { registerDoctor } from "./doctor.js";
-import { registerEval } from "./eval.js";
-import { registerExport } from "./export.js";
-import { registerGenerate } from "./generate.js";
-import { registerPretrain } from "./pretrain.js";
-import { registerReport } from "./report.js";
-import { registerScore } from "./score.js";
-import { registerTrain } from "./train.js";
 
-/** One entry a command, in the order of the help. */
-const COMMANDS: readonly ((program: Command) => void)[] = [
-  registerTrain,
-  registerCompare,
-  registerReport,
-  registerEval,
-  registerGenerate,
-  registerExport,
-  registerScore,
-  registerCredit,
-  registerPretrain,
-  registerBench,
-  registerDoctor,
-];
+type Register = (program: Command) => void;
 
-/** The whole command line. Each command registers itself and loads what it needs when it runs. */
-export function createProgram(): Command {
+/** Every command, in the order of the help. */
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  train: async () => (await import("./train.js")).registerTrain,
+  compare: async () => (await import("./compare.js")).registerCompare,
+  report: async () => (await import("./report.js")).registerReport,
+  eval: async () => (await import("./eval.js")).registerEval,
+  generate: async () => (await import("./generate.js")).registerGenerate,
+  export: async () => (await import("./export.js")).registerExport,
+  score: async () => (await import("./score.js")).registerScore,
+  credit: async () => (await import("./credit.js")).registerCredit,
+  pretrain: async () => (await import("./pretrain.js")).registerPretrain,
+  bench: async () => (await import("./bench.js")).registerBench,
+  doctor: async () => (await import("./doctor.js")).registerDoctor,
+};
+
+/**
+ * The command line for one call. The command that it names is all that is loaded; a call that names none (help, a
+ * misspelt one) needs them all.
+ */
+export async function createProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command("rlsd")
     .description("Self-distilled RLVR: train small reasoning models from a verifier, with per-token credit.")
     .version(packageVersion())
     .configureOutput({ outputError: (text, write) => write(readable(text)) })
     .showHelpAfterError("(add --help for usage)");
-  for (const register of COMMANDS) register(program);
+  const named = argv[0] !== undefined && Object.hasOwn(COMMANDS, argv[0]) ? COMMANDS[argv[0]] : undefined;
+  const loads = named === undefined ? Object.values(COMMANDS) : [named];
+  for (const register of await Promise.all(loads.map((load) => load()))) register(program);
   return program;
 }
