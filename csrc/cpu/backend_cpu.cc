@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "cpu/distill_loss.h"
 #include "cpu/matmul.h"
+#include "cpu/packed_weight.h"
 #include "cpu/model/model_entries.h"
 #include "cpu/policy_loss.h"
 #include "cpu/thread_pool.h"
@@ -78,6 +79,9 @@ rlsd_backend_v1 make_table() {
   table.matmul = matmul;
   table.matmul_types = 1u << RLSD_F32 | (bf16_matmul_kernels().step > 1 ? 1u << RLSD_BF16 : 0u);
   table.matmul_workspace = matmul_workspace;
+  table.packed_weight_bytes = packed_weight_bytes;
+  table.pack_weight = pack_weight;
+  table.matmul_packed = matmul_packed;
   fill_model_entries(&table);
   return table;
 }

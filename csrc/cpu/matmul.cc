@@ -83,7 +83,28 @@ rlsd_status make_problem(rlsd_context* context, const rlsd_tensor& c, const rlsd
   return RLSD_OK;
 }
 
+/* The rest of a problem, on the context's workspace. */
+rlsd_status add_bias_and_multiply(rlsd_context* context, MatmulProblem* problem, rlsd_tensor bias, double beta) {
+  if (bias.data != nullptr && (bias.rank != 1 || bias.shape[0] != problem->n || !is_float(bias.dtype))) {
+    return fail(context, RLSD_INVALID_ARGUMENT, -1, "matmul: expected a bias of %lld floats but received %lld.",
+                static_cast<long long>(problem->n), static_cast<long long>(bias.shape[0]));
+  }
+  const uint64_t needed = static_cast<uint64_t>(matmul_scratch_bytes(context, *problem));
+  if (context->workspace_bytes < needed) {
+    return fail(context, RLSD_INVALID_ARGUMENT, -1, "matmul: expected a workspace of %llu bytes but received %llu.",
+                static_cast<unsigned long long>(needed), static_cast<unsigned long long>(context->workspace_bytes));
+  }
+  problem->bias = bias.data;
+  problem->bias_dtype = bias.dtype;
+  problem->beta = static_cast<float>(beta);
+  return matmul_parallel(context, *problem, context->workspace);
+}
+
 }  // namespace
+
+const MatmulKernels& matmul_kernels_of(const rlsd_context* context) {
+  return context->matmul_dtype == RLSD_BF16 ? bf16_matmul_kernels() : matmul_kernels();
+}
 
 int64_t matmul_slots(const rlsd_context* context) {
   const int64_t pool = pool_size();
@@ -99,7 +120,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   if (given.m == 0 || given.n == 0) return RLSD_OK;
   MatmulProblem problem = given;
   problem.cancel = context->cancel;
-  problem.kernels = context->matmul_dtype == RLSD_BF16 ? &bf16_matmul_kernels() : &matmul_kernels();
+  problem.kernels = &matmul_kernels_of(context);
   if (has_few_rows(problem)) return multiply_few_rows(context, problem, scratch);
   const int64_t slots = matmul_slots(context);
   const Grid grid = plan(problem, slots);
@@ -133,20 +154,15 @@ rlsd_status matmul(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_ten
                    int32_t transpose_a, int32_t transpose_b, double beta) {
   MatmulProblem problem;
   const rlsd_status status = make_problem(context, c, a, b, transpose_a != 0, transpose_b != 0, &problem);
-  if (status != RLSD_OK) return status;
-  if (bias.data != nullptr && (bias.rank != 1 || bias.shape[0] != problem.n || !is_float(bias.dtype))) {
-    return fail(context, RLSD_INVALID_ARGUMENT, -1, "matmul: expected a bias of %lld floats but received %lld.",
-                static_cast<long long>(problem.n), static_cast<long long>(bias.shape[0]));
-  }
-  const uint64_t needed = static_cast<uint64_t>(matmul_scratch_bytes(context, problem));
-  if (context->workspace_bytes < needed) {
-    return fail(context, RLSD_INVALID_ARGUMENT, -1, "matmul: expected a workspace of %llu bytes but received %llu.",
-                static_cast<unsigned long long>(needed), static_cast<unsigned long long>(context->workspace_bytes));
-  }
-  problem.bias = bias.data;
-  problem.bias_dtype = bias.dtype;
-  problem.beta = static_cast<float>(beta);
-  return matmul_parallel(context, problem, context->workspace);
+  return status == RLSD_OK ? add_bias_and_multiply(context, &problem, bias, beta) : status;
+}
+
+rlsd_status matmul_packed(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor w, const void* packed,
+                          rlsd_tensor bias, double beta) {
+  MatmulProblem problem;
+  const rlsd_status status = make_problem(context, c, a, w, false, true, &problem);
+  problem.packed = static_cast<const float*>(packed);
+  return status == RLSD_OK ? add_bias_and_multiply(context, &problem, bias, beta) : status;
 }
 
 }  // namespace rlsd::cpu

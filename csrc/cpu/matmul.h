@@ -20,6 +20,7 @@ struct MatmulProblem {
   int32_t bias_dtype;
   const void* bias; /* (N); NULL: none */
   float beta;
+  const float* packed;            /* op(B) as packed_weight.h has it, read in b's place; NULL: there is none */
   const MatmulKernels* kernels;   /* set by matmul_parallel, as the context's matmul_dtype says */
   const volatile int32_t* cancel; /* polled about every 100 us of work; NULL: never */
 };
@@ -31,6 +32,9 @@ int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p
  * RLSD_CANCELLED, with C left as it is, when the context's flag was raised. */
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem, void* scratch);
 
+/* The kernels that the context's matmul_dtype asks for. */
+const MatmulKernels& matmul_kernels_of(const rlsd_context* context);
+
 /* Threads that a product under this context may use. */
 int64_t matmul_slots(const rlsd_context* context);
 
@@ -39,6 +43,8 @@ rlsd_status matmul(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_ten
                    int32_t transpose_a, int32_t transpose_b, double beta);
 rlsd_status matmul_workspace(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, int32_t transpose_a,
                              int32_t transpose_b, uint64_t* bytes);
+rlsd_status matmul_packed(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor w, const void* packed,
+                          rlsd_tensor bias, double beta);
 
 }  // namespace rlsd::cpu
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/memory.h"
+#include "cpu/packed_weight.h"
 
 namespace rlsd::cpu {
 namespace {
@@ -41,13 +42,6 @@ Scratch split_scratch(void* scratch) {
   return s;
 }
 
-MatrixView from_line(const MatrixView& view, int64_t line, int64_t k) {
-  MatrixView part = view;
-  part.data = static_cast<const char*>(view.data) +
-              (line * view.line_stride + k * view.k_stride) * element_bytes(view.dtype);
-  return part;
-}
-
 /* A tile narrower than the register tile goes through a padded copy of C: the same instructions, same bits. */
 void edge_tile(TileFn fn, const float* a, const float* b, int64_t steps, const TileTarget& target, int64_t rows,
                int64_t width, int64_t columns, float* edge, Ahead* ahead) {
@@ -66,18 +60,17 @@ Ahead lines_of(const MatrixView& view, int64_t line, int64_t lines, int64_t k, i
   const int64_t width = element_bytes(view.dtype);
   const bool by_line = view.k_stride == 1;
   Ahead ahead = {};
-  ahead.row = static_cast<const char*>(from_line(view, line, k).data);
+  ahead.row = static_cast<const char*>(matrix_from(view, line, k).data);
   ahead.row_bytes = (by_line ? depth : lines) * width;
   ahead.row_stride = (by_line ? view.line_stride : view.k_stride) * width;
   ahead.lines = (by_line ? lines : depth) * ceil_div(ahead.row_bytes, 64);
   return ahead;
 }
 
-void pack_slivers(const MatmulKernels& kernels, const MatrixView& b, int64_t lines, int64_t depth, float* to) {
-  const int64_t floats = ceil_div(depth, kernels.step) * kernels.columns;
-  for (int64_t j = 0; j < lines; j += kernels.columns, to += floats) {
-    kernels.pack_b[b.dtype](to, from_line(b, j, 0), std::min<int64_t>(kernels.columns, lines - j), depth);
-  }
+/* The cache lines of slivers that lie packed. */
+Ahead lines_of(const float* slivers, int64_t floats) {
+  const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
+  return {reinterpret_cast<const char*>(slivers), 0, bytes, 0, ceil_div(bytes, 64)};
 }
 
 /* A block of C in float32, its first element at c. */
@@ -92,11 +85,26 @@ struct Block {
   bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
   int64_t depth_at(int64_t k) const { return std::min(kBlockK, p.k - k); }
 
-  /* Rows [i, i + height) of the block; `sliver` holds their part of A. */
-  void tiles(int64_t i, int64_t height, const float* sliver, int64_t k, Ahead* next_a, Ahead* next_b) const {
+  /* The slivers of B from k on, packed here where they are not yet. */
+  const float* slivers_at(int64_t k) const {
+    if (p.packed != nullptr) return packed_sliver(*p.kernels, p.packed, p.n, p.k, at.column, k);
+    pack_slivers(*p.kernels, matrix_from(p.b, at.column, k), at.columns, depth_at(k), s.b);
+    return s.b;
+  }
+
+  /* What the next slivers of B will be read from. */
+  Ahead lines_from(int64_t k) const {
+    const int64_t depth = depth_at(k);
+    if (p.packed == nullptr || depth == 0) return lines_of(p.b, at.column, at.columns, k, depth);
+    const int64_t floats = sliver_floats(*p.kernels, depth) * ceil_div(at.columns, p.kernels->columns);
+    return lines_of(packed_sliver(*p.kernels, p.packed, p.n, p.k, at.column, k), floats);
+  }
+
+  /* Rows [i, i + height) of the block; `sliver` holds their part of A, `b` the slivers of B. */
+  void tiles(int64_t i, int64_t height, const float* sliver, const float* b, int64_t k, Ahead* next_a,
+             Ahead* next_b) const {
     const MatmulKernels& kernels = *p.kernels;
     const int64_t steps = ceil_div(depth_at(k), kernels.step), half = kernels.columns / 2;
-    const float* b = s.b;
     for (int64_t j = 0; j < at.columns; j += kernels.columns, b += steps * kernels.columns) {
       const int64_t width = std::min<int64_t>(kernels.columns, at.columns - j);
       const TileTarget target = {c + i * c_stride + j, c_stride, k == 0 ? p.beta : 1.0f,
@@ -115,17 +123,17 @@ struct Block {
   void deep_block(int64_t k) const {
     const int64_t tile = p.kernels->rows, panel = p.a.k_stride == 1 ? tile : kPanelSlivers * tile;
     const int64_t depth = depth_at(k), next_depth = depth_at(k + depth);
-    pack_slivers(*p.kernels, from_line(p.b, at.column, k), at.columns, depth, s.b);
-    Ahead next_b = lines_of(p.b, at.column, at.columns, k + depth, next_depth);
+    const float* const b = slivers_at(k);
+    Ahead next_b = lines_from(k + depth);
     const int64_t share = ceil_div(next_b.lines, ceil_div(at.rows, tile));
     for (int64_t i = 0; i < at.rows && !cancelled(); i += panel) {
       const int64_t height = std::min(panel, at.rows - i), next = i + height;
-      p.kernels->pack_a[p.a.dtype](s.panel, from_line(p.a, at.row + i, k), height, depth);
+      p.kernels->pack_a[p.a.dtype](s.panel, matrix_from(p.a, at.row + i, k), height, depth);
       Ahead next_a = next < at.rows ? lines_of(p.a, at.row + next, std::min(panel, at.rows - next), k, depth)
                                     : lines_of(p.a, at.row, std::min(panel, at.rows), k + depth, next_depth);
       for (int64_t r = 0; r < height; r += tile) {
         next_b.lines = share;
-        tiles(i + r, std::min(tile, height - r), s.panel + r / tile * kSliverFloats, k, &next_a, &next_b);
+        tiles(i + r, std::min(tile, height - r), s.panel + r / tile * kSliverFloats, b, k, &next_a, &next_b);
       }
     }
   }

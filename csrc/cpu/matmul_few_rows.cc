@@ -33,7 +33,7 @@ const void* elements_from(const MatrixView& view, int64_t elements) {
 }  // namespace
 
 bool has_few_rows(const MatmulProblem& p) {
-  return p.m <= kMostFewRows && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
+  return p.packed == nullptr && p.m <= kMostFewRows && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
          p.c_dtype == RLSD_F32 && p.beta == 0;
 }
 

@@ -6,7 +6,7 @@
 
 namespace rlsd::cpu {
 
-/* True where both operands lie along k, op(A) has no more rows than there are kernels for, and C is written, not added
+/* True where both operands lie along k, unpacked, op(A) has no more rows than there are kernels for, and C is written, not added
  * to. */
 bool has_few_rows(const MatmulProblem& problem);
 

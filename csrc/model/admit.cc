@@ -47,13 +47,13 @@ rlsd_status Generation::gather(int64_t most, Entering* e) {
   return RLSD_OK;
 }
 
-/* Beside those that run, each of which may need another block of each kind soon. What is kept of
- * earlier calls gives way. */
+/* Beside those that run, each of which may need another block of each kind soon. Packed weights
+ * give way, and what is kept of earlier calls. */
 bool Generation::has_room(uint64_t bytes) {
   if (active_.empty()) return true;
   const uint64_t needed = bytes + (active_.size() + 1) * cache_.block_bytes();
   while (needed > cache_.room()) {
-    if (!prefixes_.drop_oldest()) return false;
+    if (!m_->packed.drop() && !prefixes_.drop_oldest()) return false;
   }
   return true;
 }

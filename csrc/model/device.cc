@@ -155,11 +155,22 @@ rlsd_status Device::scatter(rlsd_tensor to, rlsd_tensor from, const int32_t* row
   return table_->embedding_backward(&context_, to, from, rows);
 }
 
-rlsd_status Device::matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
-                           bool transpose_b, double beta, const float* bias) {
+rlsd_status Device::matmul_room(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
+                                bool transpose_b) {
   uint64_t bytes = 0;
   RLSD_CHECK(table_->matmul_workspace(&context_, c, a, b, transpose_a, transpose_b, &bytes));
-  RLSD_CHECK(workspace(bytes));
+  return workspace(bytes);
+}
+
+rlsd_status Device::matmul_packed(rlsd_tensor c, rlsd_tensor a, rlsd_tensor w, const void* packed,
+                                  double beta, const float* bias) {
+  return table_->matmul_packed(&context_, c, a, w, packed,
+                               vector(bias, bias != nullptr ? c.shape[1] : 0), beta);
+}
+
+rlsd_status Device::matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
+                           bool transpose_b, double beta, const float* bias) {
+  RLSD_CHECK(matmul_room(c, a, b, transpose_a, transpose_b));
   return table_->matmul(&context_, c, a, b, vector(bias, bias != nullptr ? c.shape[1] : 0),
                         transpose_a, transpose_b, beta);
 }

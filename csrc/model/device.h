@@ -82,6 +82,12 @@ class Device {
   /* c = op(a) op(b) + beta c + bias */
   rlsd_status matmul(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
                      bool transpose_b, double beta, const float* bias = nullptr);
+  /* The workspace of that product, so that it allocates nothing. */
+  rlsd_status matmul_room(rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, bool transpose_a,
+                          bool transpose_b);
+  /* c = a w^T + beta c + bias with w read from its packed form. There is room for it. */
+  rlsd_status matmul_packed(rlsd_tensor c, rlsd_tensor a, rlsd_tensor w, const void* packed,
+                            double beta, const float* bias);
 
   /* to = from[rows], as the embedding's gather does it. */
   rlsd_status gather(rlsd_tensor to, rlsd_tensor from, const int32_t* rows);

@@ -15,8 +15,7 @@ rlsd_status linear(Model* m, int64_t layer, Projection p, float* to, const float
                    int64_t rows, double beta, const Activations* a) {
   const LinearOffsets& w = m->layout.layers[static_cast<size_t>(layer)].linear[p];
   const rlsd_tensor y = matrix(to, rows, w.out), x = matrix(from, rows, w.in);
-  RLSD_CHECK(
-      m->device.matmul(y, x, m->weight(w.weight, w.out, w.in), false, true, beta, m->at(w.bias)));
+  RLSD_CHECK(multiply_weight(m, y, x, w.weight, beta, m->at(w.bias)));
   const AdapterOffsets at = m->adapter_of(layer, p);
   if (at.a < 0) return RLSD_OK;
   RLSD_CHECK(adapter_low(m, at, x, a->low));
@@ -94,6 +93,15 @@ rlsd_status open_feed_forward(Model* m, int64_t layer, int64_t rows, Activations
 }
 
 }  // namespace
+
+rlsd_status multiply_weight(Model* m, rlsd_tensor y, rlsd_tensor x, int64_t offset, double beta,
+                            const float* bias) {
+  const rlsd_tensor w = m->weight(offset, y.shape[1], x.shape[1]);
+  RLSD_CHECK(m->device.matmul_room(y, x, w, false, true)); /* may take the packed ones' memory */
+  const void* const packed = m->packed.at(offset);
+  return packed != nullptr ? m->device.matmul_packed(y, x, w, packed, beta, bias)
+                           : m->device.matmul(y, x, w, false, true, beta, bias);
+}
 
 rlsd_status attention_of(Model* m, int64_t layer, const DeviceRows& rows, const Activations& a,
                          rlsd_attention_args* args) {

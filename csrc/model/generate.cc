@@ -10,6 +10,7 @@ namespace rlsd::model {
 namespace {
 
 constexpr uint64_t kLogitBytes = uint64_t{64} << 20; /* logits of at most this size exist at once */
+constexpr int32_t kPackedSteps = 8;                  /* fewer do not pay for packing */
 
 }  // namespace
 
@@ -33,7 +34,16 @@ void Generation::release() {
   next_ = total_;
 }
 
+/* Packing reads and writes every weight, as some steps do. */
+rlsd_status Generation::pack_weights() {
+  const int32_t longest =
+      o_.max_tokens.empty() ? 0 : *std::max_element(o_.max_tokens.begin(), o_.max_tokens.end());
+  if (std::exchange(began_, true) || longest < kPackedSteps) return RLSD_OK;
+  return m_->packed.make(m_, std::min(total_, o_.max_slots));
+}
+
 rlsd_status Generation::run(int64_t steps, std::vector<Draw>* draws) {
+  RLSD_CHECK(pack_weights());
   for (int64_t i = 0; i < steps && !done(); ++i) {
     if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0)
       return RLSD_CANCELLED;
@@ -161,7 +171,8 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   RLSD_CHECK(
       device.reserve(&logits_, static_cast<uint64_t>(count * c.vocab) * sizeof(float), "Logits"));
   const rlsd_tensor logits = matrix(logits_.floats(), count, c.vocab);
-  RLSD_CHECK(device.matmul(logits, matrix(hidden, count, c.hidden), m_->head(), false, true, 0.0));
+  RLSD_CHECK(
+      multiply_weight(m_, logits, matrix(hidden, count, c.hidden), m_->layout.head, 0.0, nullptr));
   std::vector<uint64_t> seeds, counters;
   for (int64_t i = 0; i < count; ++i) {
     const Sequence& s = active_[first + static_cast<size_t>(i)];

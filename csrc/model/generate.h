@@ -12,8 +12,8 @@
 namespace rlsd::model {
 
 struct GenerateOptions {
-  int64_t count;      /* completions of each prompt */
-  int64_t max_slots;  /* sequences that run at once */
+  int64_t count;     /* completions of each prompt */
+  int64_t max_slots; /* sequences that run at once */
   double temperature, top_p, min_p;
   int32_t top_k;
   uint64_t seed;
@@ -108,6 +108,7 @@ class Generation {
   void remember(const Entering& e);
   void undo(const Entering& e);
 
+  rlsd_status pack_weights();
   rlsd_status decode(std::vector<Draw>* draws);
   rlsd_status step(std::vector<Draw>* draws);
   /* Samples for active_[first ..] from rows of activations.hidden, in order. */
@@ -130,6 +131,7 @@ class Generation {
   const int64_t total_;
   int64_t next_ = 0;    /* first sequence that has never entered */
   int64_t running_ = 0; /* when sequences entered last */
+  bool began_ = false;
   KeyValueCache& cache_;
   Prefixes& prefixes_;
   Prompt prompt_;

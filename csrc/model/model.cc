@@ -16,6 +16,7 @@ Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uin
       cache(&device, config),
       prefixes(&cache) {
   device.reclaim = [this] {
+    if (packed.drop()) return true;
     while (prefixes.drop_oldest()) {
       if (cache.trim()) return true;
     }
@@ -77,6 +78,7 @@ rlsd_status Model::add_adapters() {
 }
 
 void Model::weights_change() {
+  packed.drop();
   prefixes.clear();
   cache.trim();
 }

@@ -12,6 +12,7 @@
 #include "model/device.h"
 #include "model/kv_cache.h"
 #include "model/layout.h"
+#include "model/packed_weights.h"
 #include "model/prefixes.h"
 #include "model/weights.h"
 
@@ -92,6 +93,7 @@ struct Model {
   const bool recompute; /* layers are computed again for the backward pass */
   Device device;
   std::shared_ptr<Weights> weights;
+  PackedWeights packed; /* from the first draw until they change or memory is short */
   Buffer adapter, gradient, first_moment, second_moment;
   Activations activations;
   Buffer integers, scores; /* small arrays of the call that runs */
@@ -156,6 +158,10 @@ rlsd_status backward(Model* model, const DeviceRows& rows, Activations* a);
 
 /* x (rows, H) = what enters the first layer. */
 rlsd_status embed(Model* model, const int32_t* ids, int64_t rows, float* x);
+
+/* y = x w^T + beta y + bias, where w are the weights at `offset`. */
+rlsd_status multiply_weight(Model* model, rlsd_tensor y, rlsd_tensor x, int64_t offset, double beta,
+                            const float* bias);
 
 /* The parts of a layer around attention, which decoding shares: queries, keys, values; and all that
  * follows. */

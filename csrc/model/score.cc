@@ -46,9 +46,9 @@ rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* l
   RLSD_CHECK(forward(model, rows, false, &model->activations));
   const uint64_t bytes = static_cast<uint64_t>(count * model->config.vocab) * sizeof(float);
   RLSD_CHECK(model->device.reserve(&model->scores, bytes, "Logits"));
-  RLSD_CHECK(model->device.matmul(matrix(model->scores.floats(), count, model->config.vocab),
-                                  matrix(model->activations.hidden, count, model->config.hidden),
-                                  model->head(), false, true, 0.0));
+  RLSD_CHECK(multiply_weight(model, matrix(model->scores.floats(), count, model->config.vocab),
+                             matrix(model->activations.hidden, count, model->config.hidden),
+                             model->layout.head, 0.0, nullptr));
   return model->device.download(logits, model->scores.floats(), bytes);
 }
 

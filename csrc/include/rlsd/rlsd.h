@@ -452,6 +452,15 @@ typedef struct rlsd_backend_v1 {
   /* What policy_loss does with the same arguments on this device as it is now. NULL where there is one way. */
   rlsd_status (*policy_loss_rows)(rlsd_context*, const rlsd_policy_batch*, const rlsd_objective*,
                                   const rlsd_policy_outputs*, rlsd_rows*);
+
+  /* Weights w (N, K) that many products a w^T read before they change, laid out once as products read them under the
+   * context's matmul_dtype. NULL, all three, where products read rows as they are.
+   * bytes: what that takes; 0 where products of `rows` rows gain nothing */
+  rlsd_status (*packed_weight_bytes)(rlsd_context*, rlsd_tensor w, int64_t rows, uint64_t* bytes);
+  rlsd_status (*pack_weight)(rlsd_context*, void* packed, rlsd_tensor w);
+  /* c (M, N) = a w^T + beta c, plus bias (N): the bits and the workspace of matmul. Of w the shape is read alone. */
+  rlsd_status (*matmul_packed)(rlsd_context*, rlsd_tensor c, rlsd_tensor a, rlsd_tensor w, const void* packed,
+                               rlsd_tensor bias, double beta);
 } rlsd_backend_v1;
 
 /* The one export. NULL when this build cannot serve abi_version. */
