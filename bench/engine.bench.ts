@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createPolicy, type EnginePolicy, grpo, loadPolicy } from "../lib/index.js";
 import { rivalTable } from "./support/engine-rival.js";
-import { drawn, EXAMPLE, INITIAL, REAL, type Workload } from "./support/engine-workload.js";
-import { type Contestant, inTurn, timed } from "./support/in-turn.js";
+import { drawing, drawn, EXAMPLE, INITIAL, REAL, type Workload } from "./support/engine-workload.js";
+import { inTurn, timed } from "./support/in-turn.js";
 import { findPython } from "./support/torch.js";
 import type { BenchOptions, BenchTable } from "./table.js";
 
@@ -112,18 +112,6 @@ async function sharing(w: Workload, rounds: number): Promise<(string | number)[]
   } finally {
     await Promise.all(policies.map((policy) => policy.dispose()));
   }
-}
-
-/** Seconds from the first token of each completion to the last: what reads the prompt's keys, and not what computes them. */
-function drawing(policy: EnginePolicy, prompts: readonly Int32Array[], count: number, maxTokens: number): Contestant {
-  return async () => {
-    let first: number | undefined;
-    const onToken = () => {
-      first ??= performance.now();
-    };
-    await policy.generate(prompts, { maxTokens, count, seed: 1, onToken });
-    return (performance.now() - first!) / 1000;
-  };
 }
 
 /** Drawing completions that share a prompt, and as many that have each one of their own. */

@@ -220,6 +220,7 @@ _ENTRIES = [
     ).split()),
     ("matmul_types", c.c_uint32),
     ("policy_loss_rows", _entry(*_BATCH, c.POINTER(Rows))),
+    *((name, c.c_void_p) for name in ("packed_weight_bytes", "pack_weight", "matmul_packed")),
 ]  # fmt: skip
 
 

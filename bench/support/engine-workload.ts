@@ -1,5 +1,6 @@
 /** The models and batches that the engine is measured with. */
 import type { EnginePolicy, NewModelConfig, ScoreRequest } from "../../lib/index.js";
+import type { Contestant } from "./in-turn.js";
 
 export interface Workload {
   readonly name: string;
@@ -55,4 +56,21 @@ export async function drawn(policy: EnginePolicy, w: Workload) {
   const advantages = Float32Array.from(sequences, (_, i) => (i % 2 === 0 ? 1 : -1));
   const total = sequences.length * (w.promptTokens + w.completionTokens);
   return { prompts, sampling, sequences, advantages, total };
+}
+
+/** Seconds from the first token of each completion to the last: what reads the prompt's keys, and not what computes them. */
+export function drawing(
+  policy: EnginePolicy,
+  prompts: readonly Int32Array[],
+  count: number,
+  maxTokens: number,
+): Contestant {
+  return async () => {
+    let first: number | undefined;
+    const onToken = () => {
+      first ??= performance.now();
+    };
+    await policy.generate(prompts, { maxTokens, count, seed: 1, onToken });
+    return (performance.now() - first!) / 1000;
+  };
 }
