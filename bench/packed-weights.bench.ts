@@ -18,8 +18,8 @@ const SMALL: Workload = {
 /** A policy that lays its weights out, and one whose memory is too short for that. */
 async function both(w: Workload, matmulType: MatmulType): Promise<[EnginePolicy, EnginePolicy]> {
   const packed = await createPolicy(w.model, { ...INITIAL, matmulType });
-  // A quarter of what is left has to be enough: this is less than four times the weights in 16 bits.
-  const memoryLimit = (await packed.memoryBytes()) + 3.5 * 2 * packed.parameterCount;
+  // A quarter of what is left has to be enough: this is less than four times the matrices in 16 bits, of which the embedding is none.
+  const memoryLimit = (await packed.memoryBytes()) + 2.5 * 2 * packed.parameterCount;
   return [packed, await createPolicy(w.model, { ...INITIAL, matmulType, memoryLimit })];
 }
 
