@@ -119,6 +119,9 @@ inline bool make_tensor(const ArrayArg& a, int32_t dtype, int64_t rows, int64_t 
   return true;
 }
 
+/* Threads to use at most; 0: all. An int32 need not hold more than any pool has. */
+inline int32_t thread_limit(double threads) { return threads < 1024 ? static_cast<int32_t>(threads) : 1024; }
+
 inline napi_value to_number(napi_env env, double value) {
   napi_value out = nullptr;
   napi_create_double(env, value, &out);

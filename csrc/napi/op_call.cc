@@ -22,7 +22,7 @@ void* OwnedInputs::copy(const void* from, size_t bytes) {
 bool OpCall::bind(int32_t backend_index, double threads) {
   backend = backend_at(backend_index);
   context.struct_size = sizeof(context);
-  context.threads = static_cast<int32_t>(threads);
+  context.threads = thread_limit(threads);
   context.error_index = -1;
   return backend != nullptr;
 }
