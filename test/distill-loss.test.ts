@@ -12,18 +12,12 @@ import {
   tensor,
 } from "../lib/index.js";
 import { distillReference, type DistillBatch as ReferenceBatch } from "../lib/reference/distill.js";
-import { asTensor, dtypes, randomLogits, roundoff, valuesOf } from "./support/logits.js";
+import { asTensor, dtypes, identity, randomLogits, roundoff, valuesOf } from "./support/logits.js";
 import { queueable } from "./support/queueable.js";
 import { loadVector, poisoned, relativeError, vectorNames } from "./support/vectors.js";
 
 type HiddenScores = Extract<Scores, { hidden: Tensor }>;
 type LogitScores = Extract<Scores, { logits: Tensor }>;
-
-function identity(size: number): Tensor {
-  const head = new Float64Array(size * size);
-  for (let v = 0; v < size; v++) head[v * size + v] = 1;
-  return asTensor(head, [size, size]);
-}
 
 describe.each(vectorNames)("distillLoss against the official code, %s, masked rows poisoned", (name) => {
   const vector = poisoned(loadVector(name));
