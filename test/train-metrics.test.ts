@@ -85,7 +85,7 @@ describe("figures of an update", () => {
       row(1, f32(0, 0, 0), { evidence: undefined }),
       row(1, f32(0, 0, 0)),
     ];
-    const results = [told(f32(1.25, 0.75, 0.75)), told(f32(1.25, 9, 1)), told(f32(9, 9, 9)), undefined];
+    const results = [told(f32(1.25, 0.5, 0.75)), told(f32(1.125, 9, 1)), told(f32(9, 9, 9)), undefined];
     expect(updateMetrics(rows, result(results), rlsd())).toEqual({
       loss: 0.5,
       updates: 0,
@@ -95,11 +95,11 @@ describe("figures of an update", () => {
       deltaMean: (0.5 - 1 - 0.125) / 3,
       deltaMeanPositive: (0.5 - 1) / 2,
       deltaMeanNegative: -0.125,
-      evidenceWeightMean: 1,
-      evidenceWeightP05: 0.75,
+      evidenceWeightMean: 0.925,
+      evidenceWeightP05: 0.5,
       evidenceWeightP25: 0.75,
       evidenceWeightP50: 1,
-      evidenceWeightP75: 1.25,
+      evidenceWeightP75: 1.125,
       evidenceWeightP95: 1.25,
       evidenceClippedLow: 2 / 4,
       evidenceClippedHigh: 1 / 4,

@@ -2,18 +2,19 @@ import { type Judged, judge, overlongFine, requireVerdicts } from "../lib/traine
 import { configOf, rolloutOf } from "./support/rollouts.js";
 
 describe("overlong completions", () => {
-  const config = configOf({ rollout: { maxTokens: 10 }, overlong: { mode: "penalty", buffer: 4, penalty: 2 } });
+  const finedFrom = (buffer: number) =>
+    configOf({ rollout: { maxTokens: 10 }, overlong: { mode: "penalty", buffer, penalty: 2 } });
   test("are fined from the buffer's start to the full fine", () => {
-    const fine = (length: number, finish: "stop" | "length" = "stop") =>
-      overlongFine(rolloutOf("x".repeat(length), { finish }), config);
+    const fine = (length: number, finish: "stop" | "length" = "stop", buffer = 4) =>
+      overlongFine(rolloutOf("x".repeat(length), { finish }), finedFrom(buffer));
     expect([fine(6), fine(7), fine(8), fine(10), fine(10, "length")]).toEqual([0, 0.5, 1, 2, 2]);
     // All turns of a conversation may have more.
-    expect(fine(15)).toBe(2);
+    expect([fine(15), fine(15, "stop", 1), fine(15, "stop", 0)]).toEqual([2, 2, 0]);
   });
 });
 
 describe("a verifier", () => {
-  const judged = (verify: () => Promise<never>, signal: AbortSignal) =>
+  const judged = (verify: () => Promise<{ reward: number }>, signal: AbortSignal) =>
     judge({ verify }, [rolloutOf("4")], configOf(), { signal, occasion: { step: 0, name: "train" } });
 
   test("that fails has not judged", async () => {
@@ -22,11 +23,14 @@ describe("a verifier", () => {
     expect(await judged(broken, new AbortController().signal)).toEqual([verdict]);
   });
 
-  test("that fails because it was interrupted gives no verdict to remember", async () => {
+  test.each([
+    ["fails", () => Promise.reject(new Error("interrupted"))],
+    ["answers", async () => ({ reward: 0 })],
+  ])("that %s when it was interrupted gives no verdict to remember", async (_, end) => {
     const controller = new AbortController();
-    const interrupted = async () => {
+    const interrupted = () => {
       controller.abort(new Error("stop"));
-      throw new Error("interrupted");
+      return end();
     };
     await expect(judged(interrupted, controller.signal)).rejects.toThrow("stop");
   });
