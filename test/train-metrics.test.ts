@@ -1,7 +1,13 @@
 import { rlsd } from "../lib/objectives/presets.js";
 import { spread } from "../lib/trainer/dry-run.js";
 import type { LossRow } from "../lib/trainer/loss-rows.js";
-import { createLeakDetector, quantiles, rolloutMetrics, updateMetrics } from "../lib/trainer/metrics.js";
+import {
+  createLeakDetector,
+  distillMetrics,
+  quantiles,
+  rolloutMetrics,
+  updateMetrics,
+} from "../lib/trainer/metrics.js";
 import type { Rollout } from "../lib/trainer/rollout.js";
 import { rightBy } from "../lib/trainer/success.js";
 import type { UpdateResult } from "../lib/trainer/update.js";
@@ -120,7 +126,8 @@ describe("figures of an update", () => {
     const call = (tokens: number, klMean?: number) => ({
       stats: { tokens, nonFiniteRows: 1, nanTeacherRows: 2, ...(klMean !== undefined && { klMean }) },
     });
-    const calls = [call(1, 1), call(3, 5), call(7)];
+    const masked = { stats: { tokens: 0, dualClipped: 0, nonFiniteRows: 0, nanTeacherRows: 0 } };
+    const calls = [call(1, 1), call(3, 5), call(7), masked];
     const distilled = [{ stats: { nonFiniteRows: 4 } }];
     const steps = [
       { gradientNorm: 1, skipped: false },
@@ -135,5 +142,13 @@ describe("figures of an update", () => {
       nonFiniteRows: 7,
       nanTeacherRows: 6,
     });
+  });
+
+  test("have the divergence at the drawn tokens from their advantages, inside the span", () => {
+    const rows = [
+      row(1, f32(), { tokenAdvantages: f32(0.5, 9, 2), span: Uint8Array.of(1, 0, 1) }),
+      row(-1, f32(), { tokenAdvantages: f32(-2) }),
+    ];
+    expect(distillMetrics(rows, result([]), 0.25)).toEqual({ divergenceMean: (2 - 4 + 4) / 3 });
   });
 });
