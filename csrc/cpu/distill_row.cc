@@ -1,6 +1,5 @@
 #include "cpu/distill_row.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 

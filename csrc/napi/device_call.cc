@@ -3,9 +3,6 @@
 #include <cstring>
 #include <utility>
 
-#include "napi/addon_data.h"
-#include "napi/backends.h"
-
 namespace rlsd::addon {
 namespace {
 

@@ -1,5 +1,7 @@
 #include "napi/engine_job.h"
 
+#include <string>
+
 #include "napi/addon_data.h"
 
 namespace rlsd::addon {
