@@ -85,6 +85,10 @@ export function checkSignal(value: unknown, name = "signal"): void {
   if (value !== undefined && !isSignal(value)) throw invalid("an AbortSignal", name, value);
 }
 
+/** An object as JSON has them: neither null nor a list. */
+export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** An object with no field but the known ones, its own or inherited. */
 export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
   if (typeof value !== "object" || value === null) throw invalid("an object", name, value);

@@ -1,6 +1,8 @@
+import { isObject } from "./check.js";
+
 /** The leaves of a tree of settings by their paths, as JSON: { "objective.creditMix": "1", ... }. A list is a leaf. */
 export function leavesOf(value: unknown, path = ""): [string, string][] {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return [[path, JSON.stringify(value)]];
+  if (!isObject(value)) return [[path, JSON.stringify(value)]];
   return Object.entries(value).flatMap(([name, inner]) => leavesOf(inner, path === "" ? name : `${path}.${name}`));
 }
 

@@ -62,6 +62,8 @@ describe("objectives", () => {
     [{ __proto__: null, toString: 1 }, "Unknown objective field toString"],
     [JSON.parse('{"__proto__": 1}'), "Unknown objective field __proto__"],
     [{ objective: "ppo" }, 'for objective but received "ppo" of type string'],
+    [{ clipMode: "ppo" }, 'Expected "symmetric" or "pessimistic" for clipMode'],
+    [{ reduction: "mean" }, 'Expected one of "token-mean", "sequence-mean", "sequence-sum", "token-sum" for reduction'],
     [{ clipLow: -0.1 }, "of at least 0 for clipLow but received -0.1"],
     [{ clipHigh: Number.NaN }, "for clipHigh but received NaN"],
     [{ clipHigh: Number.POSITIVE_INFINITY }, "for clipHigh but received Infinity"],
@@ -80,6 +82,7 @@ describe("objectives", () => {
     [{ creditMix: 1.01 }, "at most 1 for creditMix"],
     [{ evidenceClip: -0.1 }, "for evidenceClip"],
     [{ negativeOnly: 1 }, "a boolean for negativeOnly"],
+    [{ importanceMin: -0.1 }, "of at least 0 or null for importanceMin"],
     [{ importanceMin: 2, importanceMax: 1 }, "at most importanceMax 1 for importanceMin but received 2"],
   ])("refuse %j, naming the field", (options, words) => {
     for (const make of [grpo, rlsd]) {

@@ -8,50 +8,14 @@ import { createPrivilegedBlock, privilegedPrompt } from "../lib/prompt/privilege
 import { createPrompter } from "../lib/prompt/prompter.js";
 import { spanMask, spansIn } from "../lib/prompt/spans.js";
 import { INITIAL_STATE } from "../lib/trainer/checkpoint.js";
-import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
-import type { Example } from "../lib/trainer/data/dataset.js";
-import { spread } from "../lib/trainer/dry-run.js";
-import { overlongFine } from "../lib/trainer/judge.js";
+import type { TrainConfig } from "../lib/trainer/config.js";
 import { type LossRow, microbatches, normalizerOf } from "../lib/trainer/loss-rows.js";
-import { createLeakDetector, quantiles, rolloutMetrics } from "../lib/trainer/metrics.js";
 import { afterEvaluation, endedBy } from "../lib/trainer/milestones.js";
 import { contrastText, type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-text.js";
 import { endlessOrder, hashSeed, permutation } from "../lib/trainer/random.js";
-import type { Rollout } from "../lib/trainer/rollout.js";
 import { bootstrapMean, passAtK, wilson } from "../lib/trainer/statistics.js";
-import { rightBy } from "../lib/trainer/success.js";
 import { learningRateOf, toBatch, update } from "../lib/trainer/update.js";
-import { createVerifier } from "../lib/verifiers/registry.js";
-import type { Sample } from "../lib/verifiers/verifier.js";
-
-const base = { model: "m", data: { train: ["d"] } };
-const configOf = (settings: TrainConfig = {}) => resolveConfig({ ...base, ...settings });
-
-const atLeast = (successThreshold: number) => rightBy(configOf({ eval: { successThreshold } }));
-
-function rolloutOf(text: string, o: Partial<Rollout> = {}): Rollout {
-  const example: Example = {
-    id: "e",
-    where: "f:1",
-    messages: [{ role: "user", content: "q" }],
-    answer: "42",
-    trace: "a trace",
-    document: null,
-    tools: [],
-    reply: null,
-    row: {},
-  };
-  return {
-    id: "e#0",
-    group: 0,
-    prompt: { example, text: "q", ids: Int32Array.of(1, 2) },
-    tokenIds: Int32Array.from(text, (c) => c.charCodeAt(0)),
-    logProbs: new Float32Array(text.length),
-    finish: "stop",
-    text,
-    ...o,
-  };
-}
+import { configOf, rolloutOf } from "./support/rollouts.js";
 
 const THINK = { open: "<think>", close: "</think>" };
 
@@ -347,15 +311,6 @@ describe("schedules", () => {
   });
 });
 
-describe("overlong completions", () => {
-  const config = configOf({ rollout: { maxTokens: 10 }, overlong: { mode: "penalty", buffer: 4, penalty: 2 } });
-  test("are fined from the buffer's start to the full fine", () => {
-    const fine = (length: number, finish: "stop" | "length" = "stop") =>
-      overlongFine(rolloutOf("x".repeat(length), { finish }), config);
-    expect([fine(6), fine(7), fine(8), fine(10), fine(10, "length")]).toEqual([0, 0.5, 1, 2, 2]);
-  });
-});
-
 describe("figures", () => {
   test("Wilson's interval and pass@k agree with published values", () => {
     // Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
@@ -381,54 +336,6 @@ describe("figures", () => {
     expect(small.high).toBeGreaterThan(0.5);
     expect(large.high - large.low).toBeLessThan((small.high - small.low) / 5);
     expect(bootstrapMean(values(20), 1)).toEqual(small);
-  });
-
-  test("quantiles are values of the data", () => {
-    expect(quantiles(Float64Array.of(3, 1, 2, 4), [0, 0.5, 1])).toEqual([1, 3, 4]);
-  });
-
-  test("take more values than a call has arguments", () => {
-    const rollouts = new Array<Rollout>(200_000).fill(rolloutOf("abc"));
-    const verdicts = rollouts.map(() => ({ reward: 1, detail: {} }));
-    expect(spread(rollouts.map((_, i) => i))).toEqual({ min: 0, median: 100_000, p95: 190_000, max: 199_999 });
-    expect(rolloutMetrics(rollouts, verdicts, { leaks: () => false, isRight: atLeast(1) })).toMatchObject({
-      lengthMax: 3,
-    });
-  });
-
-  test("the parts of a reward are told apart, each over the completions that it judged", async () => {
-    const numeric = ({ completion }: Sample) => completion === "4";
-    const form = ({ completion }: Sample) => (completion === "" ? null : 0.5);
-    const verifier = createVerifier({
-      type: "sum",
-      parts: [
-        { verifier: numeric as unknown as string, weight: 2, name: "numeric" },
-        { verifier: { type: "gate", gate: form, verifier: numeric }, name: "gated" },
-      ],
-    });
-    const told = ["4", "5", ""].map(async (completion) => {
-      const sample = { id: "s", prompt: "", completion, finish: "stop" as const, row: {} };
-      const { reward, detail = {} } = await verifier.verify(sample);
-      return { reward, detail };
-    });
-    const verdicts = await Promise.all(told);
-    const all = rolloutMetrics(
-      verdicts.map(() => rolloutOf("4")),
-      verdicts,
-      { leaks: () => false, isRight: atLeast(2) },
-    );
-    expect(all).toMatchObject({ reward: 1, accuracy: 0.5, unjudged: 1 });
-    expect(all).toMatchObject({ "reward/numeric": 1 / 3, "reward/gated": 0, "reward/gated/gate": 0.5 });
-    const other = verdicts.map((_, i) => ({ reward: 1, detail: { [`item ${i}`]: 3, list: [1], none: null } }));
-    const names = Object.keys(rolloutMetrics([rolloutOf("4")], other, { leaks: () => false, isRight: atLeast(1) }));
-    expect(names.filter((name) => name.includes("/"))).toEqual([]);
-  });
-
-  test("a leak is what the patterns say", () => {
-    const leaks = createLeakDetector(["reference", "given (hint|answer)"]);
-    expect(leaks(rolloutOf("By the Reference, 4"))).toBe(true);
-    expect(leaks(rolloutOf("from the given hint"))).toBe(true);
-    expect(leaks(rolloutOf("2 + 2 = 4"))).toBe(false);
   });
 });
 

@@ -1,6 +1,5 @@
 #include "cpu/distill_row.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -33,42 +32,8 @@ struct DistillKernels {
   void (*scale_probabilities)(float* row, int64_t vocab, float highest, float log_sum, float factor, float cap);
 };
 
-#if defined(__x86_64__)
-RLSD_TARGET_BEGIN(RLSD_AVX512)
-namespace avx512 {
-#define RLSD_LANES 16
-#include "distill_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace avx512
-RLSD_TARGET_END
-
-RLSD_TARGET_BEGIN(RLSD_AVX2)
-namespace avx2 {
-#define RLSD_LANES 8
-#include "distill_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace avx2
-RLSD_TARGET_END
-#endif
-
-namespace portable {
-#define RLSD_LANES 4
-#include "distill_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace portable
-
-DistillKernels choose() {
-  switch (isa()) {
-#if defined(__x86_64__)
-    case Isa::kAvx512:
-      return avx512::make();
-    case Isa::kAvx2:
-      return avx2::make();
-#endif
-    default:
-      return portable::make();
-  }
-}
+#define RLSD_KERNELS "cpu/distill_row_kernels.inc"
+#include "cpu/each_isa.inc"
 
 const DistillKernels& kernels() {
   static const DistillKernels instance = choose();

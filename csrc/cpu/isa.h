@@ -1,6 +1,7 @@
 /* Instruction sets: a kernel's body is compiled once for each, and one is chosen when the process first needs it.
  *
- *   RLSD_TARGET_BEGIN(RLSD_AVX512) namespace avx512 { #include "body.inc" } RLSD_TARGET_END
+ *   #define RLSD_KERNELS "body.inc"
+ *   #include "cpu/each_isa.inc"
  *
  * Builds for different sets agree to float tolerance (fused multiply-add), not bit for bit. */
 #ifndef RLSD_CPU_ISA_H_

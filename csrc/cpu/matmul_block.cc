@@ -1,7 +1,6 @@
 #include "cpu/matmul_block.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "core/memory.h"
 #include "cpu/packed_weight.h"

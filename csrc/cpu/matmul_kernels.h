@@ -78,7 +78,6 @@ using FewRowsFn = void (*)(const FewRows& p);
 constexpr int kMostFewRows = 8;
 
 struct MatmulKernels {
-  const char* name;
   int rows;
   int columns;
   /* Elements of k that share one float of a sliver, and one step of a tile: 1, or 2 as a pair of bfloat16. */

@@ -63,42 +63,8 @@ struct RowKernels {
   float (*shape_one)(float z, const RowOptions&);
 };
 
-#if defined(__x86_64__)
-RLSD_TARGET_BEGIN(RLSD_AVX512)
-namespace avx512 {
-#define RLSD_LANES 16
-#include "softmax_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace avx512
-RLSD_TARGET_END
-
-RLSD_TARGET_BEGIN(RLSD_AVX2)
-namespace avx2 {
-#define RLSD_LANES 8
-#include "softmax_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace avx2
-RLSD_TARGET_END
-#endif
-
-namespace portable {
-#define RLSD_LANES 4
-#include "softmax_row_kernels.inc"
-#undef RLSD_LANES
-}  // namespace portable
-
-RowKernels choose() {
-  switch (isa()) {
-#if defined(__x86_64__)
-    case Isa::kAvx512:
-      return avx512::make();
-    case Isa::kAvx2:
-      return avx2::make();
-#endif
-    default:
-      return portable::make();
-  }
-}
+#define RLSD_KERNELS "cpu/softmax_row_kernels.inc"
+#include "cpu/each_isa.inc"
 
 const RowKernels& kernels() {
   static const RowKernels instance = choose();

@@ -1,7 +1,6 @@
 #include "model/device.h"
 
 #include <cstdarg>
-#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <utility>

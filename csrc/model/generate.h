@@ -3,7 +3,6 @@
 #define RLSD_MODEL_GENERATE_H_
 
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "model/model.h"

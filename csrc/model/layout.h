@@ -16,7 +16,7 @@
 namespace rlsd::model {
 
 struct Config {
-  int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, max_length;
+  int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim;
   int64_t rotary; /* numbers of each head that are rotated, its first ones: even */
   double norm_eps;
   double norm_offset;       /* a norm multiplies by this + its weight */

@@ -6,7 +6,6 @@
 #include <node_api.h>
 
 #include <cstdint>
-#include <cstring>
 
 #include "rlsd/rlsd.h"
 
@@ -104,22 +103,24 @@ inline napi_typedarray_type dtype_array(int32_t dtype) {
   return dtype == RLSD_F32 ? napi_float32_array : napi_uint16_array;
 }
 
+/* A contiguous (rows, columns) tensor. */
+inline rlsd_tensor matrix(void* data, int32_t dtype, int64_t rows, int64_t columns) {
+  return {data, dtype, 2, {rows, columns}, {columns, 1}};
+}
+
 /* A contiguous (rows, columns) tensor over an array; false when the array has another type or count. */
 inline bool make_tensor(const ArrayArg& a, int32_t dtype, int64_t rows, int64_t columns, rlsd_tensor* out) {
-  std::memset(out, 0, sizeof(*out));
+  *out = rlsd_tensor{};
   if (!a.present()) return true;
   if (dtype < RLSD_F32 || dtype > RLSD_BF16 || rows < 0 || columns < 0) return false;
   if (columns > 0 && rows > INT64_MAX / columns) return false;
   if (!is_array(a, dtype_array(dtype), static_cast<size_t>(rows * columns))) return false;
-  out->data = a.data;
-  out->dtype = dtype;
-  out->rank = 2;
-  out->shape[0] = rows;
-  out->shape[1] = columns;
-  out->stride[0] = columns;
-  out->stride[1] = 1;
+  *out = matrix(a.data, dtype, rows, columns);
   return true;
 }
+
+/* Threads to use at most; 0: all. An int32 need not hold more than any pool has. */
+inline int32_t thread_limit(double threads) { return threads < 1024 ? static_cast<int32_t>(threads) : 1024; }
 
 inline napi_value to_number(napi_env env, double value) {
   napi_value out = nullptr;

@@ -3,7 +3,6 @@
 #include "napi/backends.h"
 
 #include <atomic>
-#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <string>

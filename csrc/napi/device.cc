@@ -68,11 +68,6 @@ napi_value lacks(napi_env env, const rlsd_backend_v1* backend, Entry entry, cons
   return refuse(env, RLSD_UNSUPPORTED, message);
 }
 
-napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context) {
-  if (status != RLSD_OK) remember_error(env, context.error, context.error_index, context.error_count);
-  return to_number(env, status);
-}
-
 napi_value object_or_status(napi_env env, std::shared_ptr<DeviceObject> object, rlsd_status status,
                             const rlsd_context& context) {
   if (status != RLSD_OK) return finish(env, status, context);

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <mutex>
 #include <thread>
-#include <utility>
 #include <vector>
 
 namespace rlsd::addon {

@@ -3,9 +3,6 @@
 #include <cstring>
 #include <utility>
 
-#include "napi/addon_data.h"
-#include "napi/backends.h"
-
 namespace rlsd::addon {
 namespace {
 
@@ -53,13 +50,7 @@ bool DeviceCall::tensor(rlsd_tensor* t, const DeviceArg& arg, int32_t dtype, int
   if (!arg.present()) return true;
   if (arg.object == nullptr || dtype < RLSD_F32 || dtype > RLSD_BF16 || rows < 0 || columns < 0) return false;
   if (columns > 0 && rows > INT64_MAX / 4 / columns) return false;
-  t->data = arg.object->data;
-  t->dtype = dtype;
-  t->rank = 2;
-  t->shape[0] = rows;
-  t->shape[1] = columns;
-  t->stride[0] = columns;
-  t->stride[1] = 1;
+  *t = matrix(arg.object->data, dtype, rows, columns);
   return use(arg, static_cast<uint64_t>(rows * columns) * dtype_bytes(dtype), written);
 }
 
@@ -184,10 +175,7 @@ napi_value refuse_device_args(napi_env env) {
 napi_value run_device_call(napi_env env, std::unique_ptr<DeviceCall> call, DeviceMode mode, const DeviceArg* held,
                            size_t held_count) {
   const rlsd_status status = call->enqueue();
-  if (status != RLSD_OK || mode == DeviceMode::kEnqueue) {
-    if (status != RLSD_OK) remember_error(env, call->context.error, call->context.error_index, call->context.error_count);
-    return to_number(env, status);
-  }
+  if (status != RLSD_OK || mode == DeviceMode::kEnqueue) return finish(env, status, call->context);
   if (mode == DeviceMode::kWait) return run_call(env, call.get());
   std::vector<ArrayArg> arrays;
   for (size_t i = 0; i < held_count; ++i) arrays.push_back(held[i].array);

@@ -18,11 +18,6 @@ using Object = std::shared_ptr<DeviceObject>;
 
 napi_value wrong(napi_env env) { return refuse(env, RLSD_INVALID_ARGUMENT, "A copy had wrong arguments."); }
 
-napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context) {
-  if (status != RLSD_OK) remember_error(env, context.error, context.error_index, context.error_count);
-  return to_number(env, status);
-}
-
 /* The context of work on `memory` in the order of `stream` (NULL: the device's default), after our last write of it. */
 rlsd_status start_on(const DeviceObject& memory, const DeviceObject* stream, rlsd_context* context) {
   *context = memory.context(stream);

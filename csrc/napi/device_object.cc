@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "napi/addon_data.h"
+#include "napi/tagged.h"
 #include "system/main_thread.h"
 
 namespace rlsd::addon {
@@ -47,19 +48,6 @@ void drop(napi_env env, void* data, void*) {
   if (closing && is_main_thread()) holder.release();
   if (closing) return;
   addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
-}
-
-/* NULL when the value is no such object. */
-Holder* holder_of(napi_env env, napi_value value) {
-  napi_valuetype type;
-  bool same = false;
-  void* data = nullptr;
-  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object ||
-      napi_check_object_type_tag(env, value, &kTag, &same) != napi_ok || !same ||
-      napi_unwrap(env, value, &data) != napi_ok) {
-    return nullptr;
-  }
-  return static_cast<Holder*>(data);
 }
 
 }  // namespace
@@ -128,23 +116,16 @@ rlsd_status DeviceObject::wait_until_unused(const volatile int32_t* cancel) cons
 }
 
 napi_value wrap_device_object(napi_env env, std::shared_ptr<DeviceObject> object) {
-  napi_value value;
-  auto holder = std::make_unique<Holder>(std::move(object));
-  if (napi_create_object(env, &value) != napi_ok || napi_type_tag_object(env, value, &kTag) != napi_ok ||
-      napi_wrap(env, value, holder.get(), drop, nullptr, nullptr) != napi_ok) {
-    return nullptr;
-  }
-  holder.release();
-  return value;
+  return make_tagged(env, kTag, std::make_unique<Holder>(std::move(object)), drop);
 }
 
 std::shared_ptr<DeviceObject> unwrap_device_object(napi_env env, napi_value value) {
-  const Holder* const holder = holder_of(env, value);
+  const Holder* const holder = tagged_value<Holder>(env, kTag, value);
   return holder != nullptr ? *holder : nullptr;
 }
 
 std::shared_ptr<DeviceObject> take_device_object(napi_env env, napi_value value) {
-  Holder* const holder = holder_of(env, value);
+  Holder* const holder = tagged_value<Holder>(env, kTag, value);
   return holder != nullptr ? std::move(*holder) : nullptr;
 }
 

@@ -21,7 +21,7 @@ T* nowhere() {
 rlsd_scores one_row(int64_t vocab, int32_t dtype) {
   rlsd_scores s{};
   s.level = RLSD_LOGITS;
-  s.logits = {nowhere<void>(), dtype, 2, {1, vocab}, {vocab, 1}};
+  s.logits = matrix(nowhere<void>(), dtype, 1, vocab);
   s.vocab_size = vocab;
   return s;
 }
@@ -67,10 +67,7 @@ napi_value device_rows(napi_env env, napi_callback_info info) {
   const rlsd_status status =
       ask(backend, &context, static_cast<int64_t>(numbers[2]), static_cast<int32_t>(numbers[3]),
           decode_objective(static_cast<const double*>(objective.data)), &rows);
-  if (status != RLSD_OK) {
-    remember_error(env, context.error, context.error_index, context.error_count);
-    return to_number(env, status);
-  }
+  if (status != RLSD_OK) return finish(env, status, context);
   napi_value result;
   napi_create_array_with_length(env, 4, &result);
   const int32_t found[] = {rows.kernel, rows.cluster, rows.preferred, rows.at_once};

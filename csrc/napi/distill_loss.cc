@@ -54,11 +54,11 @@ enum Meta {
 
 class DistillLossCall final : public OpCall {
  public:
-  bool own_inputs() {
+  bool own_inputs() override {
     const auto n = static_cast<size_t>(args.tokens);
-    return inputs_.own(&args.cu_seqlens, static_cast<size_t>(args.sequences) + 1) &&
-           inputs_.own(&args.completion_mask, n) && inputs_.own_scores(&args.student, n) &&
-           inputs_.own_scores(&args.teacher, n);
+    return owned_.own(&args.cu_seqlens, static_cast<size_t>(args.sequences) + 1) &&
+           owned_.own(&args.completion_mask, n) && owned_.own_scores(&args.student, n) &&
+           owned_.own_scores(&args.teacher, n);
   }
 
   rlsd_distill_args args{};
@@ -71,9 +71,6 @@ class DistillLossCall final : public OpCall {
     return backend->distill_loss_workspace(&context, &args, bytes);
   }
   rlsd_status compute() override { return backend->distill_loss(&context, &args); }
-
- private:
-  OwnedInputs inputs_;
 };
 
 bool read(napi_env env, napi_callback_info info, ArrayArg* a) {
@@ -116,15 +113,10 @@ bool fill(const ArrayArg* a, DistillLossCall* call) {
   args.token_losses = static_cast<float*>(a[kOutTokenLosses].data);
   args.stats = meta + kStats;
   const double* views = meta + kViews;
-  const double* dtypes = meta + kOutDtypes;
-  const auto rows = static_cast<int64_t>(views[1]), v = static_cast<int64_t>(views[2]),
-             h = static_cast<int64_t>(views[3]);
   return read_scores(views, a + kStudent, n, &args.student) &&
          read_scores(views + kScoreFields, a + kTeacher, n, &args.teacher) &&
-         make_tensor(a[kOutGradientLogits], static_cast<int32_t>(dtypes[0]), rows, v, &args.gradient_logits) &&
-         make_tensor(a[kOutGradientHidden], static_cast<int32_t>(dtypes[1]), rows, h, &args.gradient_hidden) &&
-         make_tensor(a[kOutGradientHead], static_cast<int32_t>(dtypes[2]), v, h, &args.gradient_head) &&
-         make_tensor(a[kOutGradientBias], static_cast<int32_t>(dtypes[3]), 1, v, &args.gradient_bias) &&
+         read_gradients(views, meta + kOutDtypes, a + kOutGradientLogits, &args.gradient_logits, &args.gradient_hidden,
+                        &args.gradient_head, &args.gradient_bias) &&
          call->bind(static_cast<int32_t>(meta[kBackend]), meta[kThreads]);
 }
 
@@ -136,7 +128,6 @@ napi_value distill_loss(napi_env env, napi_callback_info info) {
     return refuse(env, RLSD_INVALID_ARGUMENT, "distillLoss was called with wrong arguments.");
   }
   if (static_cast<double*>(a[kMeta].data)[kAsync] == 0) return run_call(env, call.get());
-  if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   ArrayArg held[kCancel - kStudent + 1] = {a[kMeta]};
   std::copy(a + kStudent, a + kCancel, held + 1);
   return queue_call(env, std::move(call), a[kCancel], held, sizeof(held) / sizeof(held[0]));

@@ -27,9 +27,9 @@ napi_value open_model(napi_env env, napi_callback_info info) {
       args.valid() ? backend_at(static_cast<int32_t>(place[0])) : nullptr;
   if (backend == nullptr)
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineOpen was called with wrong arguments.");
-  auto made = std::make_shared<Model>(
-      backend, static_cast<int32_t>(place[1]), static_cast<int32_t>(place[2]),
-      static_cast<uint64_t>(place[3]), config, static_cast<int64_t>(place[4]), place[5] != 0);
+  auto made = std::make_shared<Model>(backend, static_cast<int32_t>(place[1]),
+                                      thread_limit(place[2]), static_cast<uint64_t>(place[3]),
+                                      config, static_cast<int64_t>(place[4]), place[5] != 0);
   made->device.context()->matmul_dtype = static_cast<int32_t>(place[6]);
   return wrap_model(env, std::move(made));
 }

@@ -1,5 +1,4 @@
 /* The engine's calls on batches of tokens: score, accumulate, generate. */
-#include <cstring>
 
 #include "model/score.h"
 #include "model/train.h"

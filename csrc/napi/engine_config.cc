@@ -8,43 +8,46 @@
 namespace rlsd::addon {
 namespace {
 
-constexpr size_t kConfigFields = 33; /* then, where there is a window, whether each layer slides */
+constexpr size_t kConfigFields = 32; /* then, where there is a window, whether each layer slides */
 
+/* In the order of lib/policy/config.ts, encodeConfig. */
 model::Config decode_config(const double* f) {
+  const auto number = [&f] { return *f++; };
+  const auto size = [&number] { return static_cast<int64_t>(number()); };
+  const auto flag = [&number] { return number() != 0; };
   model::Config c;
-  c.vocab = static_cast<int64_t>(f[0]);
-  c.hidden = static_cast<int64_t>(f[1]);
-  c.intermediate = static_cast<int64_t>(f[2]);
-  c.layers = static_cast<int64_t>(f[3]);
-  c.heads = static_cast<int64_t>(f[4]);
-  c.kv_heads = static_cast<int64_t>(f[5]);
-  c.head_dim = static_cast<int64_t>(f[6]);
-  c.max_length = static_cast<int64_t>(f[7]);
-  c.norm_eps = f[8];
-  c.rope_factor = f[9];
-  c.tied = f[10] != 0;
-  c.qkv_bias = f[11] != 0;
-  c.o_bias = f[12] != 0;
-  c.mlp_bias = f[13] != 0;
-  c.qk_norm = f[14] != 0;
-  c.no_rope_interval = static_cast<int64_t>(f[15]);
-  c.rank = static_cast<int64_t>(f[16]);
-  c.adapter_scale = f[17];
-  c.adapted = static_cast<uint32_t>(f[18]);
-  c.window = static_cast<int64_t>(f[19]);
-  c.norm_offset = f[20];
-  c.post_norms = f[21] != 0;
-  c.activation = static_cast<int32_t>(f[22]);
-  c.embedding_scale = f[23];
-  c.attention_scale = f[24];
-  c.local_rope = f[25] != 0;
-  c.local_rope_factor = f[26];
-  c.pre_norms = f[27] != 0;
-  c.whole_qk_norm = f[28] != 0;
-  c.residual_scale = f[29];
-  c.logit_scale = f[30];
-  c.rotary = static_cast<int64_t>(f[31]);
-  c.fused = f[32] != 0;
+  c.vocab = size();
+  c.hidden = size();
+  c.intermediate = size();
+  c.layers = size();
+  c.heads = size();
+  c.kv_heads = size();
+  c.head_dim = size();
+  c.norm_eps = number();
+  c.rope_factor = number();
+  c.tied = flag();
+  c.qkv_bias = flag();
+  c.o_bias = flag();
+  c.mlp_bias = flag();
+  c.qk_norm = flag();
+  c.no_rope_interval = size();
+  c.rank = size();
+  c.adapter_scale = number();
+  c.adapted = static_cast<uint32_t>(number());
+  c.window = size();
+  c.norm_offset = number();
+  c.post_norms = flag();
+  c.activation = static_cast<int32_t>(number());
+  c.embedding_scale = number();
+  c.attention_scale = number();
+  c.local_rope = flag();
+  c.local_rope_factor = number();
+  c.pre_norms = flag();
+  c.whole_qk_norm = flag();
+  c.residual_scale = number();
+  c.logit_scale = number();
+  c.rotary = size();
+  c.fused = flag();
   return c;
 }
 

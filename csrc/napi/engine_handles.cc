@@ -1,5 +1,7 @@
 #include "napi/engine_handles.h"
 
+#include "napi/tagged.h"
+
 namespace rlsd::addon {
 namespace {
 
@@ -8,31 +10,16 @@ constexpr napi_type_tag kGenerationTag = {0x2fe86b90d43c4a17u, 0xb7710ad3c85e29f
 
 template <class T>
 napi_value wrap(napi_env env, const napi_type_tag& tag, std::shared_ptr<T> pointer) {
-  napi_value object;
-  auto holder = std::make_unique<std::shared_ptr<T>>(std::move(pointer));
   const auto drop = [](napi_env, void* data, void*) {
     delete static_cast<std::shared_ptr<T>*>(data);
   };
-  if (napi_create_object(env, &object) != napi_ok ||
-      napi_type_tag_object(env, object, &tag) != napi_ok ||
-      napi_wrap(env, object, holder.get(), drop, nullptr, nullptr) != napi_ok) {
-    return nullptr;
-  }
-  holder.release();
-  return object;
+  return make_tagged(env, tag, std::make_unique<std::shared_ptr<T>>(std::move(pointer)), drop);
 }
 
 template <class T>
 std::shared_ptr<T> unwrap(napi_env env, const napi_type_tag& tag, napi_value value) {
-  napi_valuetype type;
-  bool same = false;
-  void* data = nullptr;
-  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object ||
-      napi_check_object_type_tag(env, value, &tag, &same) != napi_ok || !same ||
-      napi_unwrap(env, value, &data) != napi_ok) {
-    return nullptr;
-  }
-  return *static_cast<std::shared_ptr<T>*>(data);
+  const auto* const holder = tagged_value<std::shared_ptr<T>>(env, tag, value);
+  return holder != nullptr ? *holder : nullptr;
 }
 
 }  // namespace

@@ -1,21 +1,11 @@
 #include "napi/engine_job.h"
 
+#include <string>
+
 #include "napi/addon_data.h"
 
 namespace rlsd::addon {
 namespace {
-
-napi_value failure(napi_env env, rlsd_status status, const std::string& message, int64_t index,
-                   int64_t count) {
-  napi_value result, text;
-  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
-  napi_create_string_utf8(env, message.c_str(), message.size(), &text);
-  napi_set_element(env, result, 0, to_number(env, status));
-  napi_set_element(env, result, 1, text);
-  napi_set_element(env, result, 2, to_number(env, static_cast<double>(index)));
-  napi_set_element(env, result, 3, to_number(env, static_cast<double>(count)));
-  return result;
-}
 
 class EngineJob final : public Job {
  public:
@@ -40,7 +30,7 @@ class EngineJob final : public Job {
     if (id_ != 0) addon_data(env)->cancels.erase(id_);
     napi_value value = nullptr;
     if (status_ != RLSD_OK) {
-      value = failure(env, status_, message_, index_, count_);
+      value = failure(env, status_, message_.c_str(), index_, count_);
     } else {
       value = result_ != nullptr ? result_(env) : to_number(env, RLSD_OK);
     }

@@ -19,8 +19,7 @@ class PolicyCall final : public OpCall {
            bind(static_cast<int32_t>(args->meta(PolicyArgs::kBackend)), args->meta(PolicyArgs::kThreads));
   }
 
-  /* A queued call keeps its own copies of the inputs of N or B elements. */
-  bool own_inputs();
+  bool own_inputs() override;
 
   rlsd_objective objective{};
   rlsd_policy_batch batch{};
@@ -32,25 +31,21 @@ class PolicyCall final : public OpCall {
     return backend->policy_loss_workspace(&context, &batch, &objective, &outputs, bytes);
   }
   rlsd_status compute() override { return backend->policy_loss(&context, &batch, &objective, &outputs); }
-
- private:
-  OwnedInputs inputs_;
 };
 
 bool PolicyCall::own_inputs() {
   rlsd_policy_batch* b = &batch;
   const auto n = static_cast<size_t>(b->tokens), s = static_cast<size_t>(b->sequences);
-  return inputs_.own(&b->token_ids, n) && inputs_.own(&b->cu_seqlens, s + 1) && inputs_.own(&b->completion_mask, n) &&
-         inputs_.own(&b->span_mask, n) && inputs_.own(&b->advantages, b->advantages_per_token ? n : s) &&
-         inputs_.own(&b->old_log_probs, n) && inputs_.own(&b->ref_log_probs, n) &&
-         inputs_.own(&b->sampler_log_probs, n) && inputs_.own_scores(&b->student, n) &&
-         inputs_.own_scores(&b->teacher, n) && inputs_.own_scores(&b->contrast, n);
+  return owned_.own(&b->token_ids, n) && owned_.own(&b->cu_seqlens, s + 1) && owned_.own(&b->completion_mask, n) &&
+         owned_.own(&b->span_mask, n) && owned_.own(&b->advantages, b->advantages_per_token ? n : s) &&
+         owned_.own(&b->old_log_probs, n) && owned_.own(&b->ref_log_probs, n) &&
+         owned_.own(&b->sampler_log_probs, n) && owned_.own_scores(&b->student, n) &&
+         owned_.own_scores(&b->teacher, n) && owned_.own_scores(&b->contrast, n);
 }
 
 napi_value start(napi_env env, PolicyArgs* args) {
   auto call = std::make_unique<PolicyCall>();
   if (!call->fill(args)) return args->refuse(env);
-  if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   ArrayArg held[PolicyArgs::kCancel - PolicyArgs::kStudent + 1] = {args->array(PolicyArgs::kMeta)};
   std::copy(&args->array(PolicyArgs::kStudent), &args->array(PolicyArgs::kCancel), held + 1);
   return queue_call(env, std::move(call), args->array(PolicyArgs::kCancel), held, sizeof(held) / sizeof(held[0]));

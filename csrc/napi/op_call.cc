@@ -22,7 +22,7 @@ void* OwnedInputs::copy(const void* from, size_t bytes) {
 bool OpCall::bind(int32_t backend_index, double threads) {
   backend = backend_at(backend_index);
   context.struct_size = sizeof(context);
-  context.threads = static_cast<int32_t>(threads);
+  context.threads = thread_limit(threads);
   context.error_index = -1;
   return backend != nullptr;
 }
@@ -74,19 +74,16 @@ bool read_scores(const double* m, const ArrayArg* a, size_t tokens, rlsd_scores*
   }
 }
 
-namespace {
-
-/* [status, message, index, count]: jobs may complete together, so a failure carries its own words. */
-napi_value outcome(napi_env env, rlsd_status status, const rlsd_context& context) {
-  napi_value result, message;
-  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
-  napi_create_string_utf8(env, context.error, NAPI_AUTO_LENGTH, &message);
-  napi_set_element(env, result, 0, to_number(env, status));
-  napi_set_element(env, result, 1, message);
-  napi_set_element(env, result, 2, to_number(env, static_cast<double>(context.error_index)));
-  napi_set_element(env, result, 3, to_number(env, static_cast<double>(context.error_count)));
-  return result;
+bool read_gradients(const double* m, const double* dtypes, const ArrayArg* a, rlsd_tensor* logits, rlsd_tensor* hidden,
+                    rlsd_tensor* head, rlsd_tensor* bias) {
+  const auto rows = static_cast<int64_t>(m[1]), v = static_cast<int64_t>(m[2]), h = static_cast<int64_t>(m[3]);
+  return make_tensor(a[0], static_cast<int32_t>(dtypes[0]), rows, v, logits) &&
+         make_tensor(a[1], static_cast<int32_t>(dtypes[1]), rows, h, hidden) &&
+         make_tensor(a[2], static_cast<int32_t>(dtypes[2]), v, h, head) &&
+         make_tensor(a[3], static_cast<int32_t>(dtypes[3]), 1, v, bias);
 }
+
+namespace {
 
 class OpJob final : public Job {
  public:
@@ -112,8 +109,10 @@ class OpJob final : public Job {
 
   void complete(napi_env env) override {
     for (napi_ref reference : references_) napi_delete_reference(env, reference);
+    const rlsd_context& c = call_->context;
     napi_resolve_deferred(env, deferred_,
-                          status_ == RLSD_OK ? to_number(env, RLSD_OK) : outcome(env, status_, call_->context));
+                          status_ == RLSD_OK ? to_number(env, RLSD_OK)
+                                             : failure(env, status_, c.error, c.error_index, c.error_count));
   }
 
   bool hold(napi_env env, const ArrayArg& array) {
@@ -141,16 +140,27 @@ napi_value refuse(napi_env env, rlsd_status status, const char* message) {
   return to_number(env, status);
 }
 
-napi_value run_call(napi_env env, OpCall* call) {
-  const rlsd_status status = call->run();
-  if (status != RLSD_OK) {
-    remember_error(env, call->context.error, call->context.error_index, call->context.error_count);
-  }
+napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context) {
+  if (status != RLSD_OK) remember_error(env, context.error, context.error_index, context.error_count);
   return to_number(env, status);
 }
 
+napi_value failure(napi_env env, rlsd_status status, const char* message, int64_t index, int64_t count) {
+  napi_value result, text;
+  if (napi_create_array_with_length(env, 4, &result) != napi_ok) return to_number(env, status);
+  napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &text);
+  napi_set_element(env, result, 0, to_number(env, status));
+  napi_set_element(env, result, 1, text);
+  napi_set_element(env, result, 2, to_number(env, static_cast<double>(index)));
+  napi_set_element(env, result, 3, to_number(env, static_cast<double>(count)));
+  return result;
+}
+
+napi_value run_call(napi_env env, OpCall* call) { return finish(env, call->run(), call->context); }
+
 napi_value queue_call(napi_env env, std::unique_ptr<OpCall> call, const ArrayArg& cancel, const ArrayArg* held,
                       size_t held_count) {
+  if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   auto job = std::make_unique<OpJob>(std::move(call), static_cast<int32_t*>(cancel.data));
   bool holds = job->hold(env, cancel);
   for (size_t i = 0; i < held_count; ++i) holds = holds && job->hold(env, held[i]);

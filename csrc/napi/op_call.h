@@ -42,6 +42,9 @@ class OpCall {
   /* Looks for the op's entries, allocates what they ask for, runs them. */
   rlsd_status run();
 
+  /* Copies the inputs of N or B elements, which may change while a queued call waits. */
+  virtual bool own_inputs() { return true; }
+
   bool bind(int32_t backend_index, double threads);
 
   const rlsd_backend_v1* backend = nullptr;
@@ -53,6 +56,8 @@ class OpCall {
   virtual rlsd_status compute() = 0;
   rlsd_status unsupported(const char* op);
 
+  OwnedInputs owned_;
+
  private:
   std::unique_ptr<void, decltype(&aligned_release)> workspace_{nullptr, &aligned_release};
 };
@@ -63,6 +68,11 @@ constexpr int kScoreFields = 8;
 constexpr int kScoreArrays = 4;
 bool read_scores(const double* fields, const ArrayArg* arrays, size_t tokens, rlsd_scores* scores);
 
+/* Where the gradients of a view's tensors go: logits, hidden, head, bias, empty ones for those that are absent. `dtypes` and
+ * `arrays` are four each. False as above. */
+bool read_gradients(const double* fields, const double* dtypes, const ArrayArg* arrays, rlsd_tensor* logits,
+                    rlsd_tensor* hidden, rlsd_tensor* head, rlsd_tensor* bias);
+
 /* Flags of a queued call, shared with JavaScript: [0] nonzero stops it, [1] is set when it starts. A caller that
  * stops a call and then finds it not started knows that it never will. */
 constexpr size_t kCancelFlags = 2;
@@ -70,11 +80,17 @@ constexpr size_t kCancelFlags = 2;
 /* The status of a call that could not begin, words kept for lastError. */
 napi_value refuse(napi_env env, rlsd_status status, const char* message);
 
+/* A status, with words kept for lastError. */
+napi_value finish(napi_env env, rlsd_status status, const rlsd_context& context);
+
+/* How a queued call failed, [status, message, index, count]: jobs may complete together, so each carries its own words. */
+napi_value failure(napi_env env, rlsd_status status, const char* message, int64_t index, int64_t count);
+
 /* Runs on this thread; a status, with words kept for lastError. */
 napi_value run_call(napi_env env, OpCall* call);
 
-/* Queues the call, whose inputs it owns; a promise of RLSD_OK or of [status, message, index, count]. Until then the
- * arrays of `held` stay alive; their leases keep them from being written by others. `cancel` may be absent. */
+/* Queues the call with inputs of its own; a promise of RLSD_OK or of its failure. Until then the arrays of `held` stay
+ * alive; their leases keep them from being written by others. `cancel` may be absent. */
 napi_value queue_call(napi_env env, std::unique_ptr<OpCall> call, const ArrayArg& cancel, const ArrayArg* held,
                       size_t held_count);
 

@@ -87,13 +87,8 @@ bool PolicyArgs::fill_outputs(rlsd_policy_outputs* o) {
   o->clear_other_rows = meta_[kClearOtherRows] != 0;
   o->loss_scale = meta_[kLossScale];
   o->stats = meta_ + kStats;
-  const double* s = meta_ + kScores;
-  const double* d = meta_ + kOutDtypes;
-  const auto rows = static_cast<int64_t>(s[1]), v = static_cast<int64_t>(s[2]), h = static_cast<int64_t>(s[3]);
-  return make_tensor(arrays_[kOutGradientLogits], static_cast<int32_t>(d[0]), rows, v, &o->gradient_logits) &&
-         make_tensor(arrays_[kOutGradientHidden], static_cast<int32_t>(d[1]), rows, h, &o->gradient_hidden) &&
-         make_tensor(arrays_[kOutGradientHead], static_cast<int32_t>(d[2]), v, h, &o->gradient_head) &&
-         make_tensor(arrays_[kOutGradientBias], static_cast<int32_t>(d[3]), 1, v, &o->gradient_bias);
+  return read_gradients(meta_ + kScores, meta_ + kOutDtypes, arrays_ + kOutGradientLogits, &o->gradient_logits,
+                        &o->gradient_hidden, &o->gradient_head, &o->gradient_bias);
 }
 
 /* No (N) result may lie over an input or another result: it would be read after it was written. */

@@ -9,7 +9,6 @@
 
 #include <node_api.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 

@@ -37,10 +37,10 @@ enum Meta {
 
 class TokenLogProbsCall final : public OpCall {
  public:
-  bool own_inputs() {
+  bool own_inputs() override {
     const auto n = static_cast<size_t>(args.tokens);
-    return inputs_.own(&args.token_ids, n) && inputs_.own(&args.completion_mask, n) &&
-           inputs_.own_scores(&args.scores, n);
+    return owned_.own(&args.token_ids, n) && owned_.own(&args.completion_mask, n) &&
+           owned_.own_scores(&args.scores, n);
   }
 
   rlsd_token_log_probs_args args{};
@@ -53,9 +53,6 @@ class TokenLogProbsCall final : public OpCall {
     return backend->token_log_probs_workspace(&context, &args, bytes);
   }
   rlsd_status compute() override { return backend->token_log_probs(&context, &args); }
-
- private:
-  OwnedInputs inputs_;
 };
 
 bool read(napi_env env, napi_callback_info info, ArrayArg* a) {
@@ -94,7 +91,6 @@ napi_value token_log_probs(napi_env env, napi_callback_info info) {
     return refuse(env, RLSD_INVALID_ARGUMENT, "tokenLogProbs was called with wrong arguments.");
   }
   if (static_cast<double*>(a[kMeta].data)[kAsync] == 0) return run_call(env, call.get());
-  if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   return queue_call(env, std::move(call), a[kCancel], a + kScores, kCancel - kScores);
 }
 

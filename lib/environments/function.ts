@@ -3,12 +3,12 @@ import type { Environment, EnvironmentFunction } from "./environment.js";
 import { toReply } from "./reply.js";
 
 /** A user's own function as an environment, in this process. */
-export function fromFunction(respond: EnvironmentFunction, deadlineMs = 30_000): Environment {
+export function fromFunction(respond: EnvironmentFunction): Environment {
   return {
     tools: [],
     start: async () => {},
     async respond(turn, signal) {
-      const outcome = await answered((limit) => respond(turn, limit), signal, deadlineMs);
+      const outcome = await answered((limit) => respond(turn, limit), signal);
       return "fault" in outcome ? outcome : toReply(outcome.ok, turn.state);
     },
     dispose: async () => {},

@@ -1,4 +1,4 @@
-import { show } from "../check.js";
+import { isObject, show } from "../check.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import type { CheckedReply, EnvironmentFault, Reply } from "./environment.js";
 import { emptyClassOf, lostBy, plainData } from "./plain.js";
@@ -31,13 +31,11 @@ function readMessages(value: unknown): readonly ChatMessage[] | string {
   return value as ChatMessage[];
 }
 
-const isDetail = (value: unknown): boolean =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && emptyClassOf(value) === null;
+const isDetail = (value: unknown): boolean => isObject(value) && emptyClassOf(value) === null;
 
 function readReply(returned: unknown, before: unknown): Checked {
   if (emptyClassOf(returned) !== null) return bad("a reply in plain data", returned);
-  const isReply = typeof returned === "object" && returned !== null && !Array.isArray(returned);
-  const given = (isReply ? returned : { messages: returned }) as Record<string, unknown>;
+  const given = isObject(returned) ? returned : { messages: returned };
   const unknown = Object.keys(given).find((name) => !FIELDS.has(name));
   if (unknown !== undefined) return bad("a reply of messages, state, reward and detail alone", returned);
   const messages = readMessages(given.messages);

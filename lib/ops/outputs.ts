@@ -3,7 +3,6 @@ import { DTYPE_CODES } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
 import { lengthOf } from "../typed-array.js";
-import type { CheckedBatch } from "./batch.js";
 import type { Call } from "./call.js";
 import { invalid } from "./check.js";
 import { type CheckedScores, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
@@ -165,30 +164,23 @@ export const gradientDtype = (t: Tensor | undefined): number => (t === undefined
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function toGradient(checked: CheckedBatch, tokens: TokenOutputs, gradients: GradientOutputs): PolicyResult["gradient"] {
-  const gradient: Mutable<PolicyResult["gradient"]> = { logProbs: tokens.gradientLogProbs };
-  if (checked.student.level === LEVEL_LOGITS && gradients.logits !== undefined) gradient.logits = gradients.logits;
-  if (checked.student.level === LEVEL_HIDDEN) {
-    if (gradients.hidden !== undefined) gradient.hidden = gradients.hidden;
-    if (gradients.head !== undefined) gradient.head = gradients.head;
-    if (gradients.bias !== undefined) gradient.bias = gradients.bias;
-  }
-  return gradient;
-}
-
 /** The arrays of a call as its result. */
 export function toResult(
-  checked: CheckedBatch,
   tokens: TokenOutputs,
-  gradients: GradientOutputs,
+  { logits, hidden, head, bias }: GradientOutputs,
   stats: PolicyResult["stats"],
 ): PolicyResult {
+  const gradient: Mutable<PolicyResult["gradient"]> = { logProbs: tokens.gradientLogProbs };
+  if (logits !== undefined) gradient.logits = logits;
+  if (hidden !== undefined) gradient.hidden = hidden;
+  if (head !== undefined) gradient.head = head;
+  if (bias !== undefined) gradient.bias = bias;
   const result: Mutable<PolicyResult> = {
     loss: stats.loss,
     logProbs: tokens.logProbs,
     tokenAdvantages: tokens.tokenAdvantages,
     evidenceWeights: tokens.evidenceWeights,
-    gradient: toGradient(checked, tokens, gradients),
+    gradient,
     stats,
   };
   if (tokens.teacherLogProbs !== undefined) result.teacherLogProbs = tokens.teacherLogProbs;

@@ -24,9 +24,6 @@ export const newMeta = (): Float64Array => new Float64Array(META_COUNT);
 /** The statistics that a finished call left in its meta. */
 export const statsOf = (meta: Float64Array): Stats => toStats(meta, STATS);
 
-/** More than any pool has; an int32 holds it. */
-const MAX_THREADS = 1024;
-
 /** A call whose arguments have been checked. */
 interface Plan {
   readonly checked: CheckedBatch;
@@ -103,7 +100,7 @@ export function writeMeta(meta: Float64Array, p: Plan, queued: boolean): void {
   meta[3] = checked.sequences;
   meta[4] = Number(checked.advantagesPerToken);
   meta[5] = call.lossScale ?? 1;
-  meta[6] = Math.min(call.threads ?? 0, MAX_THREADS);
+  meta[6] = call.threads ?? 0;
   meta[7] = Number(call.accumulate === true);
   meta[8] = Number(call.skipZeroRows === true);
   meta[9] = Number(gradients.fresh);

@@ -50,7 +50,7 @@ export function policyLossSync(
   checkAllFree(p.use);
   writeMeta(scratchMeta, p, false);
   throwUnlessOk(nativeCallSync(p, scratchMeta, out));
-  return toResult(p.checked, out, p.gradients, statsOf(scratchMeta));
+  return toResult(out, p.gradients, statsOf(scratchMeta));
 }
 
 /**
@@ -86,5 +86,5 @@ export async function policyLoss(
     if (error instanceof RlsdError && error.code === "ERR_RLSD_NON_FINITE") copyOut(out, call.out); // it finished
     throw error;
   }
-  return toResult(p.checked, copyOut(out, call.out), p.gradients, statsOf(meta));
+  return toResult(copyOut(out, call.out), p.gradients, statsOf(meta));
 }

@@ -232,7 +232,7 @@ export function writeConfig(c: NewConfig): Record<string, unknown> {
   };
 }
 
-/** The numbers that csrc/napi/engine.cc reads, in its order. */
+/** The numbers that csrc/napi/engine_config.cc reads, in its order. */
 export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
   const { normOffset, norms, qkNorm, scaledEmbedding, activation, fused } = ARCHITECTURES[c.modelType];
   const { embedding, attention, residual = 1, logitsScaling = 1 } = c.multipliers ?? {};
@@ -244,7 +244,6 @@ export function encodeConfig(c: ModelConfig, lora?: LoraConfig): Float64Array {
     c.numHeads,
     c.numKvHeads,
     c.headDim,
-    c.maxLength,
     c.normEps,
     rotaryFactor(c.rope),
     Number(c.tieEmbeddings),

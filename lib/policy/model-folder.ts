@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
@@ -55,8 +56,8 @@ export function parseObject(bytes: Buffer, file: string): Record<string, unknown
   } catch (error) {
     throw fileError(file, `is not JSON: ${error instanceof Error ? error.message : error}`);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw fileError(file, "expected an object");
-  return value as Record<string, unknown>;
+  if (!isObject(value)) throw fileError(file, "expected an object");
+  return value;
 }
 
 /** Those of the named files that a folder has, or a GGUF file stands for. */

@@ -1,4 +1,5 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { openRegular } from "../regular-file.js";
 
@@ -112,10 +113,8 @@ function parseJson(bytes: Buffer, file: string): Record<string, unknown> {
   } catch (error) {
     throw fileError(file, `its header is not JSON: ${error instanceof Error ? error.message : error}`);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw fileError(file, "its header is not an object");
-  }
-  return value as Record<string, unknown>;
+  if (!isObject(value)) throw fileError(file, "its header is not an object");
+  return value;
 }
 
 /** Every entry of the header, checked against the file's size; no data is read. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { checkObject, checkPath, invalid } from "../check.js";
+import { checkObject, checkPath, invalid, isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
@@ -108,7 +108,7 @@ function configIn(text: string, file: string): Config {
     const why = error instanceof Error ? error.message : String(error);
     throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} is not JSON: ${why}`);
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Config;
+  if (isObject(value)) return value as Config;
   throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file}: expected an object`);
 }
 

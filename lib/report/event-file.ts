@@ -91,7 +91,6 @@ const now = (): number => Date.now() / 1000;
 let created = 0;
 
 export interface EventFile {
-  readonly path: string;
   scalars(step: number, values: Readonly<Record<string, number>>): void;
 }
 
@@ -102,5 +101,5 @@ export interface EventFile {
 export function createEventFile(folder: string, firstStep: number): EventFile {
   const path = join(folder, `events.out.tfevents.${Math.floor(now())}.${hostname()}.${process.pid}.${created++}`);
   appendFileSync(path, Buffer.concat([versionEvent(now()), startEvent(now(), firstStep)]));
-  return { path, scalars: (step, values) => appendFileSync(path, scalarsEvent(now(), step, values)) };
+  return { scalars: (step, values) => appendFileSync(path, scalarsEvent(now(), step, values)) };
 }

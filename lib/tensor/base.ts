@@ -59,6 +59,6 @@ export function elementCount(shape: readonly number[]): number {
   throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `The shape [${shape.join(", ")}] has too many elements.`);
 }
 
-export function disposedError(what: string): RlsdError {
-  return new RlsdError("ERR_RLSD_DISPOSED", `This ${what} was disposed. Make a new one with tensor() or empty().`);
+export function disposedError(): RlsdError {
+  return new RlsdError("ERR_RLSD_DISPOSED", "This tensor was disposed. Make a new one with tensor() or empty().");
 }

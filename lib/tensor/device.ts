@@ -69,12 +69,12 @@ export class DeviceTensor extends BaseTensor {
 
   get handle(): DeviceHandle {
     if (this.#handle !== undefined) return this.#handle;
-    throw disposedError("tensor");
+    throw disposedError();
   }
 
   get data(): never {
     const message = `This tensor lies in the memory of ${this.device}, which JavaScript cannot read. Use toHost(tensor).`;
-    throw this.#handle === undefined ? disposedError("tensor") : new RlsdError("ERR_RLSD_DEVICE_TENSOR", message);
+    throw this.#handle === undefined ? disposedError() : new RlsdError("ERR_RLSD_DEVICE_TENSOR", message);
   }
 
   /** Address of the first element. */

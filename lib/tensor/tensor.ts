@@ -20,7 +20,7 @@ class CpuTensor extends BaseTensor {
 
   get data(): Float32Array | Uint16Array {
     if (this.#data !== undefined) return this.#data;
-    throw disposedError("tensor");
+    throw disposedError();
   }
 
   [Symbol.dispose](): void {

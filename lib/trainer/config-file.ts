@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, extname, isAbsolute, resolve } from "node:path";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { expandHome, isHomePath } from "../home-path.js";
 import { located } from "../hub-cache.js";
@@ -10,8 +11,6 @@ import { kindOf } from "./data/read-rows.js";
 
 type Tree = Record<string, unknown>;
 
-const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
-
 /** Objects that name what they are, such as a verifier that code made or one with its `type`, are taken whole. */
 const isWhole = (value: Tree): boolean =>
   Object.hasOwn(value, "type") || ![Object.prototype, null].includes(Object.getPrototypeOf(value));
@@ -20,7 +19,7 @@ const isWhole = (value: Tree): boolean =>
 export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isWhole): Tree {
   const merged = Object.entries(over).map(([name, value]) => {
     const before = Object.hasOwn(base, name) ? base[name] : undefined;
-    const together = isTree(before) && isTree(value) && !replaced(value);
+    const together = isObject(before) && isObject(value) && !replaced(value);
     return [name, together ? merge(before, value, replaced) : value] as const;
   });
   // Not by assignment: "__proto__" is a name as any other, and an error later.
@@ -34,7 +33,7 @@ const modulePath = (path: string, at: (path: unknown) => unknown): unknown =>
 /** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
-  if (!isTree(reward)) return reward;
+  if (!isObject(reward)) return reward;
   if (reward.type === "module" && typeof reward.path === "string") {
     return { ...reward, path: modulePath(reward.path, at) };
   }
@@ -60,12 +59,13 @@ function anchor(tree: Tree, folder: string): Tree {
   const out: Tree = { ...tree };
   if ("model" in out) out.model = model(out.model);
   if ("output" in out) out.output = at(out.output);
-  if (isTree(out.teacher) && "model" in out.teacher) out.teacher = { ...out.teacher, model: model(out.teacher.model) };
+  if (isObject(out.teacher) && "model" in out.teacher)
+    out.teacher = { ...out.teacher, model: model(out.teacher.model) };
   if ("reward" in out) out.reward = anchorModules(out.reward, at);
-  if (isTree(out.environment) && typeof out.environment.path === "string") {
+  if (isObject(out.environment) && typeof out.environment.path === "string") {
     out.environment = { ...out.environment, path: modulePath(out.environment.path, at) };
   }
-  if (isTree(out.data)) {
+  if (isObject(out.data)) {
     const data: Tree = { ...out.data };
     for (const name of ["train", "eval"]) {
       if (typeof data[name] === "string") data[name] = [data[name]];
@@ -108,7 +108,7 @@ export async function readConfigFile(file: string): Promise<Tree> {
   }
   if (value === null || value === undefined) return {};
   if (kind !== undefined && Array.isArray(value)) throw isData(file);
-  if (!isTree(value)) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: expected settings (an object at the top).`);
+  if (!isObject(value)) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: expected settings (an object at the top).`);
   return anchor(value, dirname(resolve(file)));
 }
 

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
@@ -75,7 +76,7 @@ const RECORD: Readonly<Record<keyof EvaluationRecord, (value: unknown) => boolea
   weights: (value) => value === null || isText(value),
   rows: isText,
   endTokenIds: (value) => value === null || (Array.isArray(value) && value.every(Number.isSafeInteger)),
-  settings: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  settings: isObject,
 };
 
 /** What the evaluation in a folder is of; undefined: there is none. */

@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { rawLines, withoutReturn } from "../file-lines.js";
 import type { ChatMessage } from "../prompt/messages.js";
@@ -60,10 +61,8 @@ function lineOf({ rollout, verdict, group, sample, greedy }: Prediction): string
   return JSON.stringify(line);
 }
 
-const isObject = (value: unknown): value is object =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const isMessage = (value: unknown): boolean =>
-  isObject(value) && ["role", "content"].every((name) => typeof Reflect.get(value, name) === "string");
+  isObject(value) && ["role", "content"].every((name) => typeof value[name] === "string");
 
 const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   greedy: (value) => typeof value === "boolean",

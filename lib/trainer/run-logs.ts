@@ -1,14 +1,12 @@
 import { isUtf8 } from "node:buffer";
 import { join } from "node:path";
-import { checkPath } from "../check.js";
+import { checkPath, isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
 import { METRICS_FILE, type MetricsLine, readRunConfig, SAMPLES_FILE, type SampleLine } from "./run-folder.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-const isFields = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const isNumber = (value: unknown): boolean => typeof value === "number";
 const isText = (value: unknown): boolean => typeof value === "string";
 const isNumberOrNull = (value: unknown): boolean => value === null || isNumber(value);
@@ -16,7 +14,7 @@ const isNumberOrNull = (value: unknown): boolean => value === null || isNumber(v
 const isMetrics = ({ step, kind, time }: Fields): boolean =>
   isNumber(step) &&
   (kind === "train" || kind === "eval") &&
-  isFields(time) &&
+  isObject(time) &&
   Object.values(time).every(isNumberOrNull);
 
 /** What a sample's fields are, and of its lists the entries. */
@@ -29,7 +27,7 @@ const SAMPLE: Readonly<Record<string, (value: unknown) => boolean>> = {
   completion: isText,
   reward: isNumberOrNull,
   advantage: isNumber,
-  detail: isFields,
+  detail: isObject,
 };
 const PER_TOKEN: Readonly<Record<string, (value: unknown) => boolean>> = {
   tokenIds: isNumber,

@@ -1,4 +1,4 @@
-import { type Bounds, boundsText, isNumber, show } from "../check.js";
+import { type Bounds, boundsText, isNumber, isObject, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { closest, didYouMean } from "../suggest.js";
 
@@ -74,8 +74,7 @@ export function nullable<T>(inner: Field<T>, doc: string, fallback: T | null = n
 
 /** An object whose keys another room checks. */
 export function open(doc: string): Field<Readonly<Record<string, unknown>>> {
-  const accepts = (v: unknown) => typeof v === "object" && v !== null && !Array.isArray(v);
-  return field<Readonly<Record<string, unknown>>>({}, "an object", doc, accepts);
+  return field<Readonly<Record<string, unknown>>>({}, "an object", doc, isObject);
 }
 
 /** A value that another room checks. */
@@ -85,10 +84,6 @@ export function anything<T>(fallback: T, expected: string, doc: string): Field<T
 
 function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
   return entry.kind === "field";
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function resolveSection(section: Section, given: unknown, path: string): Record<string, unknown> {

@@ -1,4 +1,5 @@
 /** Settings that a run has no use for: one file serves `--set`, arms of a comparison and stages of training. */
+import { isObject } from "../check.js";
 import { ALGORITHMS, asksTeacher, distillWeight, imitates, showsPrivileged } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
 import { comparesDistributions } from "./distillation.js";
@@ -138,8 +139,7 @@ function changed(config: object, defaults: object, prefix = ""): string[] {
     const name = prefix + key;
     if (name === "objective") return Object.keys(value as object).map((field) => `objective.${field}`);
     const fallback = (defaults as Readonly<Record<string, unknown>>)[key];
-    const section = typeof fallback === "object" && fallback !== null && !Array.isArray(fallback);
-    if (section && name !== "data.templateVariables") return changed(value as object, fallback, `${name}.`);
+    if (isObject(fallback) && name !== "data.templateVariables") return changed(value as object, fallback, `${name}.`);
     return value === fallback || JSON.stringify(value) === JSON.stringify(fallback) ? [] : [name];
   });
 }

@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
+import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { LINE_FEED } from "../file-lines.js";
@@ -28,8 +29,6 @@ interface Entry extends Occasion {
 
 const keyOf = ({ step, name, group, id, judged }: Omit<Entry, "verdict">) =>
   JSON.stringify([step, name, group, id, judged]);
-
-const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** A line that this file's writer wrote whole; undefined: it did not. */
 function entryIn(line: Buffer): Entry | undefined {

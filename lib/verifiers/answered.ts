@@ -14,7 +14,7 @@ export type Outcome<T> =
 export async function answered<T>(
   call: (signal: AbortSignal) => T | Promise<T>,
   signal: AbortSignal,
-  ms: number,
+  ms = 30_000,
 ): Promise<Outcome<T>> {
   signal.throwIfAborted();
   using limit = deadline(signal, ms);

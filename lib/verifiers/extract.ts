@@ -104,15 +104,13 @@ export function lastPhrase(text: string, from = 0): Extracted | undefined {
     const end = line < 0 ? text.length : line;
     const said = text.slice(start, end).trim();
     if (said !== "") last = { text: said, from: "phrase", start, end };
-    PHRASE.lastIndex = Math.max(start, match.index + 1);
   }
   return last;
 }
 
 /** The last line that is not blank. */
-function lastLine(text: string, from = 0): Extracted | undefined {
+function lastLine(text: string, from: number): Extracted | undefined {
   const kept = text.trimEnd();
-  if (kept.length <= from) return undefined;
   const start = Math.max(from, kept.lastIndexOf("\n") + 1);
   const line = kept.slice(start).trim();
   return line === "" ? undefined : { text: line, from: "last line", start, end: kept.length };

@@ -42,14 +42,11 @@ export function toVerdict(returned: unknown): Verdict {
   );
 }
 
-/**
- * `judge` as a verifier. A promise that does not settle within `deadlineMs` is null with reason "timeout", and the signal that
- * it was given is aborted. A function that never returns cannot be stopped in its own process: put such code into a module.
- */
-export function fromFunction(judge: VerifyFunction, deadlineMs = 30_000): Verifier {
+/** `judge` as a verifier. */
+export function fromFunction(judge: VerifyFunction): Verifier {
   return {
     async verify(sample, signal) {
-      const outcome = await answered(async (limit) => toVerdict(await judge(sample, limit)), signal, deadlineMs);
+      const outcome = await answered(async (limit) => toVerdict(await judge(sample, limit)), signal);
       return "fault" in outcome ? { reward: null, ...outcome.fault, detail: { ...outcome.fault.detail } } : outcome.ok;
     },
   };

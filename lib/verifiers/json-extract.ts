@@ -3,7 +3,6 @@ import { answerStart, type Extracted, lastTag } from "./extract.js";
 
 interface ExtractedJson {
   readonly value: unknown;
-  readonly text: string;
   readonly from: Extracted["from"] | "fence" | "prose";
 }
 
@@ -65,17 +64,16 @@ export function extractJson(completion: string, tag?: string): ExtractedJson | u
   if (tag !== undefined) {
     const inside = lastTag(answer, tag);
     const parsed = inside && tryParse(inside.text);
-    return inside && parsed && { ...parsed, text: inside.text, from: "tag" };
+    return parsed && { ...parsed, from: "tag" };
   }
   const whole = tryParse(answer);
-  if (whole !== undefined) return { ...whole, text: answer, from: "whole" };
+  if (whole !== undefined) return { ...whole, from: "whole" };
   const fence = lastFence(answer);
   const fenced = fence === undefined ? undefined : tryParse(fence);
-  if (fence !== undefined && fenced !== undefined) return { ...fenced, text: fence, from: "fence" };
+  if (fenced !== undefined) return { ...fenced, from: "fence" };
   for (const [start, end] of balanced(answer).reverse().slice(0, 100)) {
-    const text = answer.slice(start, end);
-    const parsed = tryParse(text);
-    if (parsed !== undefined) return { ...parsed, text, from: "prose" };
+    const parsed = tryParse(answer.slice(start, end));
+    if (parsed !== undefined) return { ...parsed, from: "prose" };
   }
   return undefined;
 }

@@ -38,16 +38,11 @@ export function integer(fallback: number | undefined, min = 0, max = Number.MAX_
 
 export function oneOf<const T extends string | number | null>(choices: readonly T[], fallback?: T): Reader<T> {
   const test = (v: unknown): v is T => choices.some((choice) => choice === v);
-  const expected = `one of ${choices.map((choice) => JSON.stringify(choice)).join(", ")}`;
-  return (value) => {
-    if (value === undefined && fallback !== undefined) return { ok: fallback };
-    return test(value) ? { ok: value } : { expected };
-  };
+  return reader(test, `one of ${choices.map((choice) => JSON.stringify(choice)).join(", ")}`, fallback);
 }
 
-export function listOf<T>(item: Reader<T>, fallback?: readonly T[]): Reader<readonly T[]> {
+export function listOf<T>(item: Reader<T>): Reader<readonly T[]> {
   return (value) => {
-    if (value === undefined && fallback !== undefined) return { ok: fallback };
     if (!Array.isArray(value) || value.length === 0) return { expected: "a non-empty list" };
     const items: T[] = [];
     for (const [i, one] of value.entries()) {

@@ -4,7 +4,7 @@ import type * as Draft07 from "ajv";
 import type { ValidateFunction } from "ajv";
 import type * as Draft2019 from "ajv/dist/2019.js";
 import type * as Draft2020 from "ajv/dist/2020.js";
-import { show } from "../check.js";
+import { isObject, show } from "../check.js";
 import { define, noAnswer, type Row } from "./definition.js";
 import { extractJson } from "./json-extract.js";
 import { anything, idleOption, number, oneOf, optional, rowError, text } from "./options.js";
@@ -62,7 +62,7 @@ function draftOf(schema: object): Draft {
 
 function compile(source: unknown, draft: Draft | "auto"): ValidateFunction {
   const value: unknown = typeof source === "string" ? JSON.parse(source) : source;
-  if (typeof value !== "boolean" && (typeof value !== "object" || value === null || Array.isArray(value))) {
+  if (typeof value !== "boolean" && !isObject(value)) {
     throw new Error("a schema is an object, true or false");
   }
   const ajv = engine(draft !== "auto" ? draft : typeof value === "object" ? draftOf(value) : "2020-12");

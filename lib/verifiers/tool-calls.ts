@@ -1,4 +1,5 @@
 /** Calls of tools in what a model wrote, by the formats that models are trained to write. */
+import { isObject } from "../check.js";
 import { pythonCalls } from "./python-calls.js";
 
 /** A call as it was read, or why it could not be. */
@@ -13,9 +14,6 @@ function isDeeper(value: unknown, levels: number): boolean {
   if (typeof value !== "object" || value === null) return false;
   return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
 }
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** {name, arguments} or {name, parameters}; arguments are an object or the JSON of one. */
 export function toCall(value: unknown): ReadCall {

@@ -18,6 +18,13 @@ export function asTensor(values: ArrayLike<number>, shape: readonly number[], dt
   return tensor(bits, shape, dtype);
 }
 
+/** An LM head under which hidden states are the logits. */
+export function identity(size: number): Tensor {
+  const head = new Float64Array(size * size);
+  for (let v = 0; v < size; v++) head[v * size + v] = 1;
+  return asTensor(head, [size, size]);
+}
+
 /** The numbers that a tensor holds. */
 export function valuesOf({ data, dtype }: Tensor): Float64Array {
   if (dtype === "f32") return Float64Array.from(data);

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { PolicyBatch, PolicyResult, Stats } from "../../lib/index.js";
 import type { ObjectiveFields } from "../../lib/objectives/objective.js";
 import { objectiveFields } from "./fields.js";
 
@@ -221,4 +222,49 @@ export function relativeError(got: ArrayLike<number>, expected: ArrayLike<number
     largest = Math.max(largest, Math.abs(expected[i]!));
   }
   return difference / largest;
+}
+
+/** A case's batch but for its scores, in the API's float32. */
+export function inputsOf(vector: VectorCase): Omit<PolicyBatch, "student" | "teacher" | "contrast"> {
+  const { tokenIds, cuSeqlens, completionMask, spanMask, expected, oldLogProbs, refLogProbs } = vector;
+  return {
+    tokenIds,
+    cuSeqlens,
+    completionMask,
+    spanMask,
+    advantages: Float32Array.from(expected.advantages),
+    oldLogProbs: Float32Array.from(oldLogProbs),
+    refLogProbs: Float32Array.from(refLogProbs),
+  };
+}
+
+/** That policyLoss gave what the official code did, to float32. */
+export function expectOfficial(got: PolicyResult, { completionMask: mask, expected }: VectorCase): void {
+  const floor = expected.tokenAdvantages.reduce((largest, a) => Math.max(largest, Math.abs(a)), 1e-6);
+  expect(relativeError(got.logProbs, unmasked(expected.logProbs, mask))).toBeLessThan(1e-5);
+  expect(relativeError(got.teacherLogProbs!, unmasked(expected.teacherLogProbs, mask))).toBeLessThan(1e-5);
+  expect(relativeError(got.tokenAdvantages, unmasked(expected.tokenAdvantages, mask))).toBeLessThan(2e-5);
+  expect(relativeError([got.loss], [expected.loss], floor)).toBeLessThan(2e-5);
+  expect(relativeError([got.stats.policyLoss], [expected.policyLoss], floor)).toBeLessThan(2e-5);
+  expect(relativeError(got.gradient.logProbs, expected.dLogProbs)).toBeLessThan(2e-5);
+}
+
+/** The official metrics by our statistics: value and name. */
+export function officialMetrics(stats: Partial<Stats>, fields: ObjectiveFields): [number, string][] {
+  const pairs: [number | undefined, string][] = [
+    [stats.deltaMean, "delta_mean"],
+    [stats.evidenceWeightMean, "weight_mean"],
+    [stats.clippedWeightMean, "clipped_weight_mean"],
+    [stats.evidenceClippedLow, "clip_low_ratio"],
+    [stats.evidenceClippedHigh, "clip_high_ratio"],
+    [stats.advantageMean, "adv_mean"],
+    [stats.advantageAbsMean, "adv_abs_mean"],
+  ];
+  // The official code counts in this metric only under negative_only, and gives 0 where there is nothing to count.
+  if (fields.negativeOnly) pairs.push([stats.deltaMeanNegative ?? 0, "neg_delta_mean"]);
+  if (fields.objective !== "cispo") {
+    pairs.push([stats.ratioClippedHigh! + stats.ratioClippedLow!, "pg_clipfrac_higher"]);
+    pairs.push([stats.dualClipped, "pg_clipfrac_lower"]);
+  }
+  return pairs as [number, string][];
 }

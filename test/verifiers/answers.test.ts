@@ -122,6 +122,10 @@ describe("boolean", () => {
     ["The answer is yes/no", false, 0],
     ["Nothing follows from that", false, 0],
     ["\\boxed{\\text{False}}", "no", 1],
+    ['The answer is "yes".', true, 1],
+    ["Answer: `no`", false, 1],
+    ["Answer: **__yes__**", true, 1],
+    ["Answer: *‘no’*", false, 1],
   ])("%j against %j is %d", async (completion, answer, expected) => {
     expect(await reward("boolean", completion, { answer })).toBe(expected);
   });
@@ -192,6 +196,10 @@ describe("text", () => {
     expect(await reward({ type: "text", metric: "wer" }, "word ".repeat(100), row)).toBe(0);
     expect(await reward("text", "Rome", { answer: ["Paris", "Rome"] })).toBe(1);
     expect(await reward({ type: "text", tag: "answer" }, "<answer>Rome</answer>", { answer: "rome" })).toBe(1);
+    const tagged = { type: "text", tag: "final" };
+    expect(await reward(tagged, "<final>Rome</final> <answer>Paris</answer>", { answer: "Rome" })).toBe(1);
+    expect(await reward(tagged, "\\boxed{Rome}, so the answer is Rome", { answer: "Rome" })).toBe(0);
+    expect(await reward(tagged, "<final>Rome", { answer: "Rom" })).toBe(0);
   });
 
   test("markup inside an answer is not altered", async () => {

@@ -66,8 +66,6 @@ function logitsBytes({ tokens, vocab, dtypes }: LogitsPlan, onDevice: boolean): 
 const headBytes = ({ tokens, vocab, hidden, dtypes }: HeadPlan): number =>
   dtypes.reduce((sum, dtype) => sum + (2 * vocab + 3 * tokens) * hidden * bytesPerElement(dtype), HEAD_WORKSPACE_BYTES);
 
-const clamp = (value: number, low: number, high: number): number => Math.max(low, Math.min(high, value));
-
 /** Tokens that were not given: enough to leave the cache, no more than fit. */
 function planLogits(o: BenchOptions, { cacheBytes, onDevice }: Resources, budget: number): LogitsPlan {
   const dtypes = o.dtypes ?? ["f32", "bf16", "f16"];
@@ -76,7 +74,7 @@ function planLogits(o: BenchOptions, { cacheBytes, onDevice }: Resources, budget
   const wanted = onDevice ? DEVICE_LOGITS_BYTES / row : (CACHES * cacheBytes) / (vocab * narrowest(dtypes));
   const most = Math.min(onDevice ? DEVICE_LOGITS_BYTES : LARGEST_LOGITS_BYTES, budget / (onDevice ? 3 : 4)) / row;
   // A multiple of 32 keeps every row's share of the threads the same.
-  const tokens = o.tokens ?? Math.floor(clamp(32 * Math.ceil(wanted / 32), 4, Math.max(4, most)));
+  const tokens = o.tokens ?? Math.floor(Math.max(4, Math.min(most, 32 * Math.ceil(wanted / 32))));
   return { tokens, vocab, dtypes };
 }
 

@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { extname } from "node:path";
+import { isObject } from "../../check.js";
 import { RlsdError } from "../../errors.js";
 import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
@@ -19,13 +20,11 @@ export interface PlacedRow {
   readonly problem?: string;
 }
 
-const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value);
-
 const typeName = (value: unknown): string =>
   value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
 
 function placed(where: string, value: unknown): PlacedRow {
-  if (isRow(value)) {
+  if (isObject(value)) {
     const row = withTexts(value);
     return row === value ? { where, row } : { where, row, exact: value };
   }
@@ -70,7 +69,7 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
     throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
   }
   if (!Array.isArray(value)) {
-    const found = isRow(value) ? `an object (${Object.keys(value).slice(0, 8).join(", ")})` : typeName(value);
+    const found = isObject(value) ? `an object (${Object.keys(value).slice(0, 8).join(", ")})` : typeName(value);
     throw new RlsdError("ERR_RLSD_DATA", `${file}: expected a list of objects but found ${found}.`);
   }
   for (const [i, row] of value.entries()) yield placed(`${file}:${i + 1}`, row);

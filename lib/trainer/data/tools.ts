@@ -1,9 +1,8 @@
+import { isObject } from "../../check.js";
 import { parseExact } from "../../exact-json.js";
 import type { Tool, ToolCall } from "../../prompt/messages.js";
 
 type Tree = Readonly<Record<string, unknown>>;
-
-const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
 
 const isNothing = (value: unknown): boolean => value === undefined || value === null || value === "";
 
@@ -18,11 +17,11 @@ export function parsed(value: unknown): unknown {
 }
 
 const hasName = (value: unknown): value is Tree & { readonly name: string } =>
-  isTree(value) && typeof value.name === "string" && value.name !== "";
+  isObject(value) && typeof value.name === "string" && value.name !== "";
 
 /** A tool as {type, function}; as a function's schema alone, as ms-swift and LLaMA-Factory have it; or flat, with its type. */
 function toTool(value: unknown): Tool | undefined {
-  if (!isTree(value)) return undefined;
+  if (!isObject(value)) return undefined;
   if (hasName(value.function)) return value;
   if (value.function !== undefined || !hasName(value)) return undefined;
   const { type: _, ...schema } = value;
@@ -47,12 +46,12 @@ export function isTools(value: unknown): boolean {
 
 /** One call: {function: {name, arguments}}, with an id or without, or {name, arguments}; arguments may be their JSON. */
 function toCall(value: unknown, number: number): ToolCall | string {
-  const called = isTree(value) && value.function !== undefined ? value.function : value;
+  const called = isObject(value) && value.function !== undefined ? value.function : value;
   if (!hasName(called)) return `a tool call (${number}) without the name of a function`;
   const given = isNothing(called.arguments) ? {} : parsed(called.arguments);
   // Templates write an object as JSON, or its entries; of a text most make a text in quotes.
-  if (!isTree(given)) return `arguments of tool call ${number} (${called.name}) that are no JSON object`;
-  const id = isTree(value) && typeof value.id === "string" ? { id: value.id } : {};
+  if (!isObject(given)) return `arguments of tool call ${number} (${called.name}) that are no JSON object`;
+  const id = isObject(value) && typeof value.id === "string" ? { id: value.id } : {};
   return { ...id, type: "function", function: { name: called.name, arguments: given } };
 }
 
