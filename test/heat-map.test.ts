@@ -186,6 +186,23 @@ test("a question before and after is the same row, whatever its id", () => {
   expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
 });
 
+test("answers are counted as won, lost and reworded; where more were lost, one of those is shown", () => {
+  const seen = createBeforeAfter();
+  const answers = (...all: [text: string, reward: number | null][]) =>
+    all.map(([text, reward], group) => {
+      const prompt = { text: `q${group}`, example: { messages: [] } };
+      return { greedy: true, rollout: { id: "e#0", group, text, prompt }, verdict: { reward, detail: {} } };
+    }) as unknown as Prediction[];
+  seen.see(answers(["a", 0], ["b", 1], ["c", 1], ["d", 0], ["e", 0], ["f", null]));
+  expect([seen.changes(), seen.text()]).toEqual([undefined, undefined]);
+  seen.see(answers(["a", 0], ["B", 0], ["C", 0], ["D", 1], ["E", 0], ["F", 1]));
+  expect(seen.changes()).toEqual({ rows: 5, gained: 1, lost: 2, reworded: 1 });
+  expect(seen.text()).toMatch(/question {3}q1\n {2}before {3}b {2}\(reward 1\)\n {2}after {4}B /);
+  seen.see(answers(["a", 1], ["b", 1], ["c", 1], ["D", 1], ["E", 0.5], ["F", 1]), ({ reward }) => (reward ?? 0) >= 0.5);
+  expect(seen.changes()).toEqual({ rows: 5, gained: 3, lost: 0, reworded: 0 });
+  expect(seen.text()).toContain("question   q0");
+});
+
 test("a line break is shown and kept, and its background ends with the line", () => {
   const text = heatMap(sample(["a\n", "b"], [1.2, 1]), colour);
   expect(text).toContain("\u001b[48;5;202;38;5;16ma↵\u001b[0m\nb");
