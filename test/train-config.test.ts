@@ -297,8 +297,31 @@ describe("settings", () => {
       code: "ERR_RLSD_CONFIG",
       message: "--set: expected at most 32 names before = but received 9001.",
     });
-    await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
+    await expect(parseSet(["eval.passAt={{ content }} [1]"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+
+  test("--set takes the value of a text as it stands, but for one in quotes and null", async () => {
+    const texts = [
+      "{{ content }} {{ privileged }}",
+      "a: b",
+      "[1]",
+      "12",
+      "true",
+      "5 # five",
+      "- x",
+      "",
+      '"half',
+      "&a *b",
+    ];
+    const system = async (text: string) => (await parseSet([`data.system=${text}`])) as { data: { system: unknown } };
+    expect(await Promise.all(texts.slice(0, 7).map(system))).toEqual(
+      texts.slice(0, 7).map((text) => ({ data: { system: text } })),
+    );
+    for (const text of texts.slice(8)) expect((await system(text)).data.system).toBe(text);
+    expect([(await system("null")).data.system, (await system("")).data.system]).toEqual([null, null]);
+    expect((await system('"a\\nb: c"')).data.system).toBe("a\nb: c");
+    expect(await parseSet(["span.open=", "span.close=null"])).toEqual({ span: { open: "", close: "null" } });
   });
 
   test("~/ is the user's own folder, in a file and in --set", async () => {

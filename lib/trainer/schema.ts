@@ -87,6 +87,18 @@ function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
   return entry.kind === "field";
 }
 
+/** Whether a setting is any text, or null: not one of several. */
+export const isText = (setting: Field<unknown> | undefined): boolean =>
+  setting !== undefined && ["a text", "a text, or null"].includes(setting.expected);
+
+/** The setting of a path; undefined: a section, or none. */
+export function fieldAt(section: Section, [name, ...rest]: readonly string[]): Field<unknown> | undefined {
+  const entry = name !== undefined && Object.hasOwn(section, name) ? section[name] : undefined;
+  if (entry === undefined) return undefined;
+  if (isField(entry)) return rest.length === 0 ? entry : undefined;
+  return fieldAt(entry, rest);
+}
+
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
