@@ -124,6 +124,9 @@ test("a reward of several parts is told in words, and of a completion what each 
   expect(page({ type: "sum", parts: [{ verifier: "(function)", name: "mine" }] })).toContain("<code>mine</code>");
   expect(page({ type: "math", decimals: 3 })).toContain("<code>math</code>");
   expect(page("(verifier)")).toContain("<code>(verifier)</code>");
+  expect(page({ type: "switch", field: "kind", cases: { a: "math" }, otherwise: "text" })).toContain(
+    "<code>by kind: a math, otherwise text</code>",
+  );
   expect(page("numeric")).toContain("numeric 1 (extracted 5, expected &lt;5&gt;), gate none (math 0)");
 });
 

@@ -337,6 +337,24 @@ describe("settings", () => {
     expect(await readConfigFile(file)).toEqual({ model: own("m"), teacher: { model: own("t") } });
   });
 
+  test("modules and programs of a switch are meant from where its file is", async () => {
+    const at = mkdtempSync(join(tmpdir(), "rlsd-switch-"));
+    const file = join(at, "run.yaml");
+    const cases = "{ a: { type: module, path: ./a.mjs }, b: math }";
+    writeFileSync(
+      file,
+      `reward: { type: switch, field: k, cases: ${cases}, otherwise: { type: command, command: [x] } }\n`,
+    );
+    expect((await readConfigFile(file)).reward).toMatchObject({
+      cases: { a: { path: join(at, "a.mjs") }, b: "math" },
+      otherwise: { cwd: at },
+    });
+    const talked = { type: "switch", field: "k", cases: { a: "math" }, otherwise: "environment" };
+    expect(() => resolveConfig({ model: "m", data: { train: ["d.jsonl"] }, reward: talked })).toThrow(
+      /"environment" names none/,
+    );
+  });
+
   test("another verifier has no options of the one before it, and one that code made stays itself", async () => {
     const before = { reward: { type: "math", decimals: 3, tag: "answer" }, steps: 2 };
     expect(merge(before, await parseSet(["reward={type: numeric}"]))).toEqual({

@@ -32,7 +32,7 @@ export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isW
 const modulePath = (path: string, at: (path: unknown) => unknown): unknown =>
   isFilePath(path) || isHomePath(path) ? at(path) : path;
 
-/** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
+/** Modules and programs that a reward names: alone, in what another one is made of, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isTree(reward)) return reward;
@@ -41,9 +41,12 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   }
   // A program of a file is run where the file is.
   if (reward.type === "command") return { ...reward, cwd: at(reward.cwd ?? ".") };
-  const inner = Object.entries(reward).map(([name, value]) =>
-    ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
-  );
+  const inner = Object.entries(reward).map(([name, value]) => {
+    if (name === "cases" && isTree(value)) {
+      return [name, Object.fromEntries(Object.entries(value).map(([key, one]) => [key, anchorModules(one, at)]))];
+    }
+    return ["parts", "verifier", "gate", "otherwise"].includes(name) ? [name, anchorModules(value, at)] : [name, value];
+  });
   return Object.fromEntries(inner);
 }
 
