@@ -278,9 +278,10 @@ describe("progress", () => {
     heldOutInTraining: 0,
     withoutPrivileged: 2,
     earlierInstructionSet: null,
+    otherRows: [],
     disk: { total: 3000, present: 0, free: 3000 },
     step: 0,
-  } as RunStart;
+  } as unknown as RunStart;
   const step = (n: number) => ({
     step: n,
     kind: "train" as const,
@@ -304,6 +305,13 @@ describe("progress", () => {
     progress.start({ ...start, step: 1, earlierInstructionSet: "avx2" });
     expect(text).toContain(
       "its earlier steps were computed with avx2 instructions, which is the same to float32 tolerance",
+    );
+    expect(text).not.toContain("not those of the steps before");
+    progress.start({ ...start, step: 1, otherRows: ["train"] });
+    expect(text).toContain("the training rows, or their prompts, are not those of the steps before: the place in");
+    progress.start({ ...start, step: 1, otherRows: ["train", "eval"] });
+    expect(text).toContain(
+      "the training rows and held-out rows, or their prompts, are not those of the steps before: acc",
     );
     progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
     progress.end();

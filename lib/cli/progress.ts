@@ -105,6 +105,16 @@ export function otherInstructions({ earlierInstructionSet: earlier }: RunStart):
   return `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone (RLSD_ISA=${earlier} asks for them where the processor has them)`;
 }
 
+/** That a run goes on with other rows than its earlier steps had; undefined: it does not. */
+export function changedRows({ otherRows }: RunStart): string | undefined {
+  if (otherRows.length === 0) return undefined;
+  const names = otherRows.map((name) => (name === "train" ? "training rows" : "held-out rows")).join(" and ");
+  const meaning = otherRows.includes("eval")
+    ? "accuracies before and after are of different questions"
+    : "the place in the data is that in the new ones";
+  return `the ${names}, or their prompts, are not those of the steps before: ${meaning}`;
+}
+
 /** Parts of a step's line, those first that are missed least. */
 const LEAST = [
   / {2}credit clip \S+/,
@@ -149,6 +159,7 @@ function startLines(start: RunStart): string[] {
     missingPrivilege(start),
     start.heldOutInTraining > 0 ? heldOutText(start) : undefined,
     otherInstructions(start),
+    changedRows(start),
     diskShortage(start.disk),
   ];
   return [
