@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPolicy, grpo, loadPolicy } from "../lib/index.js";
+import { createPolicy, grpo, loadPolicy, rlsd } from "../lib/index.js";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
@@ -9,7 +9,8 @@ import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings, settingsWithoutFile } from "../lib/trainer/example/config.js";
-import { describeSettings } from "../lib/trainer/schema.js";
+import { FOREIGN } from "../lib/trainer/foreign-names.js";
+import { describeSettings, fieldAt } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
@@ -299,6 +300,36 @@ describe("settings", () => {
     });
     await expect(parseSet(["eval.passAt={{ content }} [1]"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+
+  test.each([
+    ["data.trian", '"data.train"'],
+    ["learning_rate", '"optimizer.learningRate"'],
+    ["lr", '"optimizer.learningRate"'],
+    ["optimizer.lr", '"optimizer.learningRate"'],
+    ["num_generations", '"rollout.count"'],
+    ["rollout.n", '"rollout.count"'],
+    ["lora_r", '"lora.rank"'],
+    ["beta", '"distill.beta" or "objective.klCoef"'],
+    ["temperature", '"rollout.temperature" or "eval.temperature"'],
+    ["Rollout", '"rollout"'],
+  ])("a name of elsewhere is told by ours: %s", async (name, ours) => {
+    const given = await parseSet([`${name}=1`]);
+    expect(() => resolveConfig({ model: "m", ...given })).toThrow(
+      `There is no setting "${name}". Did you mean ${ours}?`,
+    );
+  });
+
+  test("what others call a setting leads to one that there is", () => {
+    const objectives = new Set(Object.keys(rlsd()));
+    const missing = Object.keys(FOREIGN).filter((path) => {
+      const [section, name = ""] = path.split(".");
+      return section === "objective"
+        ? name !== "preset" && !objectives.has(name)
+        : !fieldAt(trainSchema, path.split("."));
+    });
+    expect(missing).toEqual([]);
+    expect(() => resolveConfig({ model: "m", wholly: 1 } as never)).toThrow(/Expected one of model, output, /);
   });
 
   test("--set takes the value of a text as it stands, but for one in quotes and null", async () => {
