@@ -195,6 +195,13 @@ test("answers are counted as won, lost and reworded; where more were lost, one o
     }) as unknown as Prediction[];
   seen.see(answers(["a", 0], ["b", 1], ["c", 1], ["d", 0], ["e", 0], ["f", null]));
   expect([seen.changes(), seen.text()]).toEqual([undefined, undefined]);
+  seen.see(answers(["a", 0], ["B", 0], ["C", 0], ["D", null], ["E", 0], ["F", 1]));
+  expect(seen.changes()).toEqual({ rows: 4, gained: 0, lost: 2, reworded: 1 });
+  // What nobody judged is not lost.
+  seen.see(answers(["a", 1], ["B", null], ["C", 0], ["D", 0], ["E", 0], ["F", 1]));
+  expect(seen.text()).toContain("question   q0");
+  seen.see(answers(["a", 0], ["B", null], ["C", 0], ["D", 0], ["E", 0], ["F", 1]));
+  expect(seen.text()).toContain("question   q2");
   seen.see(answers(["a", 0], ["B", 0], ["C", 0], ["D", 1], ["E", 0], ["F", 1]));
   expect(seen.changes()).toEqual({ rows: 5, gained: 1, lost: 2, reworded: 1 });
   expect(seen.text()).toMatch(/question {3}q1\n {2}before {3}b {2}\(reward 1\)\n {2}after {4}B /);

@@ -65,7 +65,9 @@ export function createBeforeAfter(): {
     changes,
     text() {
       const { gained = 0, lost = 0 } = changes() ?? {};
-      const shown = pairs().find(({ was, is }) => (lost > gained ? was && !is : !was));
+      const wanted = (pair: ReturnType<typeof pairs>[number]) =>
+        lost > gained ? pair.was && !pair.is && pair.after.verdict.reward !== null : !pair.was;
+      const shown = pairs().find(wanted);
       if (shown === undefined) return undefined;
       const { prompt } = shown.before.rollout;
       const question = prompt.example.messages.findLast((message) => message.role === "user");

@@ -92,7 +92,7 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
     async end(): Promise<void> {
       if (report !== undefined) await writeReport(resolve(flags.html!), report.end());
       if (flags.json) return;
-      print(`\n${count} completions, ${read} of which a teacher has read`);
+      print(`\n${count} ${count === 1 ? "completion" : "completions"}, ${read} of which a teacher has read`);
       if (flags.html !== undefined) print(`page ${resolve(flags.html)}`);
     },
   };
