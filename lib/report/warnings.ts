@@ -54,7 +54,7 @@ const flatGroups: Rule = (late) => {
   if (right <= 0.02) {
     const said = saidMost(late, "reason/", (total) => percent(total / late.length, 0));
     const why = said === "" ? "" : `, the verifier says ${said}`;
-    const message = `${begins}: ${percent(right, 0)} of the completions are right${why}. Read some in the report or by rlsd credit: is it the answer that is wrong, or its form, or the reward's? Where the model does not know the form, begin with algorithm=sft.`;
+    const message = `${begins}: ${percent(right, 0)} of the completions are right${why}. Read some in the report or by rlsd credit: is it the answer that is wrong, or its form, or the reward's? --dry-run tells what the verifier says of the data's own traces. Where the model does not know the form, begin with algorithm=sft.`;
     return { metric, message };
   }
   const message = `${begins}: most questions are always answered alike, rightly or wrongly. groups.zeroVariance=resample draws others, a larger rollout.count tells more of them apart.`;
