@@ -130,6 +130,21 @@ test("a reward of several parts is told in words, and of a completion what each 
   expect(page("numeric")).toContain("numeric 1 (extracted 5, expected &lt;5&gt;), gate none (math 0)");
 });
 
+test("what the verifier said most is a curve, 0 where it did not", async () => {
+  const said = [{ "reason/no-answer": 1 }, { "reason/cut": 0.25, "reason/layout": 0.5 }, {}].map((one, i) =>
+    line(i + 1, one),
+  );
+  const text = runReport(await digestOf(said, []));
+  const [, found] = /What the verifier said(.*?)<\/svg>/s.exec(text)!;
+  expect(["no-answer", "layout", "cut"].map((name) => found!.indexOf(name)).every((at) => at >= 0)).toBe(true);
+  expect(found!.indexOf("no-answer")).toBeLessThan(found!.indexOf("layout"));
+  const lines = [...found!.matchAll(/<polyline[^>]* points="([^"]*)"/g)].map(
+    ([, points]) => points!.trim().split(/\s+/).length,
+  );
+  expect(lines).toEqual([3, 3, 3]);
+  expect(runReport(await digestOf([line(1), line(2)], []))).not.toContain("What the verifier said");
+});
+
 describe("warnings", () => {
   const of = (...metrics: MetricsLine[]) => warningsOf({ metrics }).map((warning) => warning.metric);
   const healthy = {
@@ -202,6 +217,14 @@ describe("warnings", () => {
     const evaluated: MetricsLine = { ...line(4, { unjudged: 2, "unjudged/timeout": 2 }), kind: "eval" };
     const run = [...four({ ...healthy, unjudged: 3, "unjudged/http": 3 }), evaluated];
     expect(told(...run)).toEqual([expect.stringMatching(/^5 completions had no verdict \(http 3, timeout 2\)/)]);
+  });
+
+  test("a part of the reward that no completion earns is told, where others are earned", () => {
+    const parts = (reward: number, tags: number) =>
+      four({ ...healthy, reward, "reward/math": reward, "reward/tags": tags });
+    expect(told(...parts(0.5, 0))).toEqual([expect.stringMatching(/^tags was 0 for every completion/)]);
+    expect(told(...parts(0.5, 0.1))).toEqual([]);
+    expect(told(...parts(0, 0))).toEqual([]);
   });
 
   test("a teacher that says what the student says is told, one whose few tokens matter is not", () => {

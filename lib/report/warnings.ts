@@ -61,6 +61,16 @@ const flatGroups: Rule = (late) => {
   return { metric, message };
 };
 
+/** Parts of a reward that no completion earns, where others are earned. */
+const deadParts: Rule = (late) => {
+  if (late.every((line) => (numberIn(line, "reward") ?? 0) === 0)) return undefined;
+  const names = [...new Set(late.flatMap((line) => Object.keys(line)))].filter((name) => name.startsWith("reward/"));
+  const dead = names.filter((name) => numbers(late, name).every((value) => value === 0));
+  if (dead.length === 0) return undefined;
+  const message = `was 0 for every completion, while others of the reward were earned: that part teaches nothing.`;
+  return { metric: dead[0]!, message: `${dead.map((name) => name.slice("reward/".length)).join(" and ")} ${message}` };
+};
+
 /** Verdicts of null, of steps and of evaluations. */
 function unjudged(metrics: readonly MetricsLine[]): Warning[] {
   const count = sum(numbers(metrics, "unjudged"));
@@ -144,6 +154,7 @@ const RULES: readonly Rule[] = [
     const message = `Completions shrank to ${percent(times, 0)} of their length: does the reward pay for what is short? Read some.`;
     return { metric: "length", message };
   },
+  deadParts,
   silentTeacher,
   confusedTeacher,
 ];
