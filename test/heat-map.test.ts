@@ -1,6 +1,7 @@
 import { createBeforeAfter } from "../lib/cli/before-after.js";
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import { oneLine } from "../lib/cli/one-line.js";
 import { columnsOf, tableLines } from "../lib/cli/table.js";
 import { captionOf } from "../lib/report/picture.js";
 import { isRewarded } from "../lib/report/settings.js";
@@ -184,6 +185,12 @@ test("a question before and after is the same row, whatever its id", () => {
   seen.see([prediction(0, "right", 1), prediction(1, "wrong", 0)] as unknown as Prediction[]);
   seen.see([prediction(0, "other", 1), prediction(1, "mended", 1)] as unknown as Prediction[]);
   expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
+});
+
+test("a line that is cut has whole characters", () => {
+  const emoji = "\u{1f600}";
+  expect(oneLine(emoji.repeat(9), 10)).toBe(`${emoji.repeat(3)}...`);
+  expect(oneLine(`a${emoji.repeat(9)}`, 10)).toBe(`a${emoji.repeat(3)}...`);
 });
 
 test("answers are counted as won, lost and reworded; where more were lost, one of those is shown", () => {

@@ -76,7 +76,7 @@ function unjudged(metrics: readonly MetricsLine[]): Warning[] {
   const count = sum(numbers(metrics, "unjudged"));
   if (count === 0) return [];
   const said = saidMost(metrics, "unjudged/", String);
-  const message = `${count} completions had no verdict${said === "" ? "" : ` (${said})`}: they were left out, and are read in samples.jsonl by their reward of null.`;
+  const message = `${count} completions had no verdict${said === "" ? "" : ` (${said})`}: they are left out of losses and accuracies. samples.jsonl has what was said of those that were logged.`;
   return [{ metric: "unjudged", message }];
 }
 
