@@ -187,6 +187,12 @@ test("a question before and after is the same row, whatever its id", () => {
   expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
 });
 
+test("what the verifier said stands below what was asked, a part's own within it", () => {
+  const detail = { math: { reward: 0, detail: { expected: 4, said: "\u001b[2J" } }, reason: "no-answer" };
+  const lines = heatMap(sample(["a"], [1.2], { detail }), plain).split("\n");
+  expect(lines).toContain("  verdict  math 0 (expected 4, said \u241b[2J), reason no-answer");
+});
+
 test("a line that is cut has whole characters", () => {
   const emoji = "\u{1f600}";
   expect(oneLine(emoji.repeat(9), 10)).toBe(`${emoji.repeat(3)}...`);
