@@ -128,7 +128,7 @@ export type { TimePlan } from "./trainer/time-plan.js";
 export { train } from "./trainer/train.js";
 export type { RunStart, TrainHooks, TrainSummary } from "./trainer/train-hooks.js";
 export type { UnusedSettings } from "./trainer/unused-settings.js";
-export { gated, type Part, weightedSum } from "./verifiers/combine.js";
+export { gated, type Part, switched, weightedSum } from "./verifiers/combine.js";
 export type { Judgement, VerifyFunction } from "./verifiers/function.js";
 export type { HarnessStats } from "./verifiers/harness-options.js";
 export { createVerifier, listVerifiers, type VerifierSpec, type WorkerVerifier } from "./verifiers/registry.js";

@@ -1,19 +1,21 @@
-/** Levenshtein distance of two short names, one row of the table at a time. */
+/** Edits between two short names, of which two letters that changed places are one (optimal string alignment). */
 function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  let [before, row]: [number[], number[]] = [[], Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+      const substitution = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swap = swapped ? before[j - 2]! + 1 : Number.POSITIVE_INFINITY;
+      next.push(Math.min(substitution, row[j]! + 1, next[j - 1]! + 1, swap));
     }
-    row = next;
+    [before, row] = [row, next];
   }
-  return row[b.length] ?? 0;
+  return row[b.length]!;
 }
 
 /** What a name is reduced to before it is compared, so that clip_low, clip-low and clipLow are one name. */
-const fold = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
+export const fold = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
 
 /**
  * The choice that a misspelt name most likely meant; undefined when none is near (more than a third of its letters wrong).

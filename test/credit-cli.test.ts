@@ -61,7 +61,18 @@ describe("of a run's log", () => {
 
   test("where there is nothing to show it says why", () => {
     const bare = path("bare");
-    const set = ["--set", few, "--set", "algorithm=grpo", "--set", "steps=1", "--set", "data.eval=[]"];
+    const set = [
+      "--set",
+      few,
+      "--set",
+      "algorithm=grpo",
+      "--set",
+      "steps=1",
+      "--set",
+      "log.samples=0",
+      "--set",
+      "data.eval=[]",
+    ];
     expect(rlsd("train", "--no-report", "--output", bare, ...set).status).toBe(0);
     const whys: [string[], string][] = [
       [
@@ -78,6 +89,20 @@ describe("of a run's log", () => {
       const { status, stderr } = rlsd("credit", ...args);
       expect([status, stderr]).toEqual([1, `rlsd: ${args[0]}: ${why}\n`]);
     }
+  });
+
+  test("where no completion has credit it shows what the last step drew, and what the verifier said", () => {
+    const bare = path("uncredited");
+    const set = ["--set", few, "--set", "algorithm=grpo", "--set", "steps=2", "--set", "data.eval=[]"];
+    expect(rlsd("train", "--no-report", "--output", bare, ...set).status).toBe(0);
+    const { status, stdout, stderr } = rlsd("credit", bare);
+    expect([status, stderr]).toEqual([
+      0,
+      "rlsd: no logged completion has credit: here is what step 2 drew, and what the verifier said.\n",
+    ]);
+    expect(stdout.match(/^\S+#\d {2}step 2 {2}reward [01] .* no teacher was asked$/gm)).toHaveLength(4);
+    expect(stdout.match(/^ {2}verdict {2}extracted \d+, said \d+, from phrase, expected \d+$/gm)).toHaveLength(4);
+    expect(stdout).toMatch(/^\S+#0 .*\n4 completions, 0 of which a teacher has read\n$/s);
   });
 
   test("--step, --id and --limit choose", () => {

@@ -249,6 +249,44 @@ describe("rows as people have them", () => {
   });
 });
 
+describe("data.template", () => {
+  const template =
+    '{{ content }}\n{% for choice in row.choices %}{{ "ABC"[loop.index0] }}. {{ choice }}\n{% endfor %}End.';
+  const row = { question: "Which?", choices: ["x", "y"], answer: 1, meta: { gold: "y", level: 3 } };
+  const asked = async (rows: object[], source: string, fields = {}) =>
+    loadDataset([file("asked.jsonl", rows)], { template: source, fields });
+
+  test("asks the first question in its words, by the row's other columns, and keeps what was given", async () => {
+    const { examples, problems } = await asked([row], template);
+    expect(problems).toEqual([]);
+    expect(examples[0]!.messages).toEqual([{ role: "user", content: "Which?\nA. x\nB. y\nEnd." }]);
+    expect(examples[0]!.given).toEqual([{ role: "user", content: "Which?" }]);
+    const turns = [
+      { role: "system", content: "s" },
+      { role: "user", content: "one" },
+      { role: "assistant", content: "two" },
+      { role: "user", content: "three" },
+    ];
+    const talk = await asked([{ messages: turns }], "Q: {{ content }}");
+    expect(talk.examples[0]!.messages.map(({ content }) => content)).toEqual(["s", "Q: one", "two", "three"]);
+  });
+
+  test("cannot tell the answer", async () => {
+    const said = async (source: string, fields = {}) => (await asked([row], source, fields)).problems[0]?.problem;
+    expect(await said("{{ content }} {{ row.answer }}")).toMatch(/"data\.template": it shows "answer", which tells/);
+    expect(await said("{{ content }} {{ row }}")).toMatch(/it shows "answer"/);
+    expect(await said("{{ content }} {{ row.meta.level }}")).toBeUndefined();
+    expect(await said("{{ content }} {{ row.meta.level }}", { answer: "meta.gold" })).toMatch(/it shows "meta"/);
+  });
+
+  test("is Jinja that shows the question", async () => {
+    await expect(asked([row], "{% if %}")).rejects.toThrow(/"data\.template": not valid Jinja/);
+    await expect(asked([row], "{{ row.choices }}")).rejects.toThrow(/it never uses \{\{ content \}\}/);
+    const { problems } = await asked([row, { ...row, choices: 3 }], "{{ content }} {{ row.choices[0] | upper }}");
+    expect(problems.map(({ where }) => where.split(":").at(-1))).toEqual(["2"]);
+  });
+});
+
 describe("rows that do not fit", () => {
   test("are named with file and line, counted, and stop the run unless asked to be left out", async () => {
     const path = file(

@@ -295,6 +295,19 @@ describe("a run", () => {
     expect(lines(rlsd("generate", join(run, "checkpoints/step-000000"), QUESTION, "--json").stdout)).toEqual(of());
   });
 
+  test("asks by its data.template, and prints what can be asked by it again", () => {
+    const words = "Clock at 12, then{{ content }}";
+    const asked = ["--set", `data.template=${words}`, "--json"];
+    const [line] = lines(rlsd("generate", run, " + 4.", ...asked).stdout);
+    expect([line!.messages.at(-1)!.content, line!.prompt]).toEqual([
+      " + 4.",
+      expect.stringContaining("Clock at 12, then + 4.<"),
+    ]);
+    write("again.jsonl", [line!]);
+    const [again] = lines(rlsd("generate", run, "--file", "again.jsonl", ...asked).stdout);
+    expect(again).toEqual({ ...line, id: again!.id });
+  });
+
   test("of adapters is asked on the weights they stand on, by --base where these were moved", async () => {
     const [base, adapters] = [path("base"), path("adapters")];
     cpSync(clock, base, { recursive: true });

@@ -1,6 +1,7 @@
 import { createBeforeAfter } from "../lib/cli/before-after.js";
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "../lib/cli/heat-map.js";
+import { oneLine } from "../lib/cli/one-line.js";
 import { columnsOf, tableLines } from "../lib/cli/table.js";
 import { captionOf } from "../lib/report/picture.js";
 import { isRewarded } from "../lib/report/settings.js";
@@ -184,6 +185,42 @@ test("a question before and after is the same row, whatever its id", () => {
   seen.see([prediction(0, "right", 1), prediction(1, "wrong", 0)] as unknown as Prediction[]);
   seen.see([prediction(0, "other", 1), prediction(1, "mended", 1)] as unknown as Prediction[]);
   expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
+});
+
+test("what the verifier said stands below what was asked, a part's own within it", () => {
+  const detail = { math: { reward: 0, detail: { expected: 4, said: "\u001b[2J" } }, reason: "no-answer" };
+  const lines = heatMap(sample(["a"], [1.2], { detail }), plain).split("\n");
+  expect(lines).toContain("  verdict  math 0 (expected 4, said \u241b[2J), reason no-answer");
+});
+
+test("a line that is cut has whole characters", () => {
+  const emoji = "\u{1f600}";
+  expect(oneLine(emoji.repeat(9), 10)).toBe(`${emoji.repeat(3)}...`);
+  expect(oneLine(`a${emoji.repeat(9)}`, 10)).toBe(`a${emoji.repeat(3)}...`);
+});
+
+test("answers are counted as won, lost and reworded; where more were lost, one of those is shown", () => {
+  const seen = createBeforeAfter();
+  const answers = (...all: [text: string, reward: number | null][]) =>
+    all.map(([text, reward], group) => {
+      const prompt = { text: `q${group}`, example: { messages: [] } };
+      return { greedy: true, rollout: { id: "e#0", group, text, prompt }, verdict: { reward, detail: {} } };
+    }) as unknown as Prediction[];
+  seen.see(answers(["a", 0], ["b", 1], ["c", 1], ["d", 0], ["e", 0], ["f", null]));
+  expect([seen.changes(), seen.text()]).toEqual([undefined, undefined]);
+  seen.see(answers(["a", 0], ["B", 0], ["C", 0], ["D", null], ["E", 0], ["F", 1]));
+  expect(seen.changes()).toEqual({ rows: 4, gained: 0, lost: 2, reworded: 1 });
+  // What nobody judged is not lost.
+  seen.see(answers(["a", 1], ["B", null], ["C", 0], ["D", 0], ["E", 0], ["F", 1]));
+  expect(seen.text()).toContain("question   q0");
+  seen.see(answers(["a", 0], ["B", null], ["C", 0], ["D", 0], ["E", 0], ["F", 1]));
+  expect(seen.text()).toContain("question   q2");
+  seen.see(answers(["a", 0], ["B", 0], ["C", 0], ["D", 1], ["E", 0], ["F", 1]));
+  expect(seen.changes()).toEqual({ rows: 5, gained: 1, lost: 2, reworded: 1 });
+  expect(seen.text()).toMatch(/question {3}q1\n {2}before {3}b {2}\(reward 1\)\n {2}after {4}B /);
+  seen.see(answers(["a", 1], ["b", 1], ["c", 1], ["D", 1], ["E", 0.5], ["F", 1]), ({ reward }) => (reward ?? 0) >= 0.5);
+  expect(seen.changes()).toEqual({ rows: 5, gained: 3, lost: 0, reworded: 0 });
+  expect(seen.text()).toContain("question   q0");
 });
 
 test("a line break is shown and kept, and its background ends with the line", () => {

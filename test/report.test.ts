@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { createWatch } from "../lib/cli/look-at.js";
 import { createCreditReport } from "../lib/report/credit-report.js";
 import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
 import { factsOf, runReport } from "../lib/report/run-report.js";
@@ -123,7 +124,25 @@ test("a reward of several parts is told in words, and of a completion what each 
   expect(page({ type: "sum", parts: [{ verifier: "(function)", name: "mine" }] })).toContain("<code>mine</code>");
   expect(page({ type: "math", decimals: 3 })).toContain("<code>math</code>");
   expect(page("(verifier)")).toContain("<code>(verifier)</code>");
+  expect(page({ type: "switch", field: "kind", cases: { a: "math" }, otherwise: "text" })).toContain(
+    "<code>by kind: a math, otherwise text</code>",
+  );
   expect(page("numeric")).toContain("numeric 1 (extracted 5, expected &lt;5&gt;), gate none (math 0)");
+});
+
+test("what the verifier said most is a curve, 0 where it did not", async () => {
+  const said = [{ "reason/no-answer": 1 }, { "reason/cut": 0.25, "reason/layout": 0.5 }, {}].map((one, i) =>
+    line(i + 1, one),
+  );
+  const text = runReport(await digestOf(said, []));
+  const [, found] = /What the verifier said(.*?)<\/svg>/s.exec(text)!;
+  expect(["no-answer", "layout", "cut"].map((name) => found!.indexOf(name)).every((at) => at >= 0)).toBe(true);
+  expect(found!.indexOf("no-answer")).toBeLessThan(found!.indexOf("layout"));
+  const lines = [...found!.matchAll(/<polyline[^>]* points="([^"]*)"/g)].map(
+    ([, points]) => points!.trim().split(/\s+/).length,
+  );
+  expect(lines).toEqual([3, 3, 3]);
+  expect(runReport(await digestOf([line(1), line(2)], []))).not.toContain("What the verifier said");
 });
 
 describe("warnings", () => {
@@ -177,6 +196,79 @@ describe("warnings", () => {
     expect(of(line(1, healthy), line(2, healthy), line(3, healthy), line(4, { ...healthy, ...wrong }))).toEqual([
       metric,
     ]);
+  });
+
+  const told = (...metrics: MetricsLine[]) => warningsOf({ metrics }).map(({ message }) => message);
+  const four = (last: Record<string, number>) => [1, 2, 3].map((n) => line(n, healthy)).concat(line(4, last));
+
+  test.each([
+    [
+      "all wrong",
+      { accuracy: 0, "reason/no-answer": 0.9, "reason/cut": 0.1 },
+      /0% .* right, .* says no-answer 90%, cut 10%\./,
+    ],
+    ["all right", { accuracy: 1 }, /100% of the completions are right, the data is too easy/],
+    ["some of each", { accuracy: 0.5 }, /always answered alike.*groups\.zeroVariance=resample/],
+  ])("equal rewards say on which side they are: %s", (_, more, message) => {
+    expect(told(...four({ ...healthy, zeroVarianceFraction: 1, ...more }))).toEqual([expect.stringMatching(message)]);
+  });
+
+  test("completions without a verdict are told with what the verifier said, those of evaluations too", () => {
+    const evaluated: MetricsLine = { ...line(4, { unjudged: 2, "unjudged/timeout": 2 }), kind: "eval" };
+    const run = [...four({ ...healthy, unjudged: 3, "unjudged/http": 3 }), evaluated];
+    expect(told(...run)).toEqual([expect.stringMatching(/^5 completions had no verdict \(http 3, timeout 2\)/)]);
+  });
+
+  test("a part of the reward that no completion earns is told, where others are earned", () => {
+    const parts = (reward: number, tags: number) =>
+      four({ ...healthy, reward, "reward/math": reward, "reward/tags": tags });
+    expect(told(...parts(0.5, 0))).toEqual([expect.stringMatching(/^tags was 0 for every completion/)]);
+    expect(told(...parts(0.5, 0.1))).toEqual([]);
+    expect(told(...parts(0, 0))).toEqual([]);
+  });
+
+  test("a teacher that says what the student says is told, one whose few tokens matter is not", () => {
+    const silent = {
+      ...healthy,
+      evidenceWeightP05: 0.9999,
+      evidenceWeightP95: 1.0001,
+      evidenceClippedLow: 0,
+      evidenceClippedHigh: 0,
+      deltaMeanPositive: 0.0001,
+      deltaMeanNegative: -0.0001,
+    };
+    expect(told(...four(silent))).toEqual([expect.stringMatching(/^Nearly all weights .* credit changes nothing/)]);
+    expect(told(...four({ ...silent, deltaMeanNegative: -0.01 }))).toEqual([]);
+    expect(told(...four({ ...silent, evidenceClippedHigh: 0.01 }))).toEqual([]);
+  });
+
+  test("a teacher that its prompt puts off is told by how much", () => {
+    const deltas = (right: number, wrong: number) =>
+      told(...four({ ...healthy, deltaMeanPositive: right, deltaMeanNegative: wrong }));
+    expect(deltas(-1.12, -1.24)).toEqual([expect.stringMatching(/loses 1\.12 nats in accepted .* 1\.24 in rejected/)]);
+    expect(deltas(-0.3, -0.6)).toEqual([]);
+    expect(deltas(-0.1, -0.11)).toEqual([]);
+  });
+
+  test("completions that shrink and an entropy that rises are told", () => {
+    const run = (name: string, ...values: number[]) =>
+      of(...values.map((value, i) => line(i + 1, { ...healthy, reward: 0.5, [name]: value })));
+    expect(run("length", 100, 80, 60, 40)).toEqual(["length"]);
+    expect(run("length", 100, 80, 60, 55)).toEqual([]);
+    expect(run("entropy", 0.5, 1, 1.5, 2)).toEqual(["entropy"]);
+    expect(run("entropy", 0.1, 0.2, 0.3, 0.9)).toEqual([]);
+  });
+
+  test("while a run goes on each is told once, after 5 steps and then after twice as many", () => {
+    const watch = createWatch();
+    const flat = (n: number, more = {}) => watch.see(line(n, { ...healthy, zeroVarianceFraction: 1, ...more }));
+    const seen = Array.from({ length: 20 }, (_, i) => flat(i + 1, i > 5 ? { skippedUpdates: 1 } : {}));
+    expect(seen.map((found) => found.map(({ metric }) => metric).join())).toEqual(
+      [5, 10].reduce<string[]>(
+        (all, step) => all.with(step - 1, step === 5 ? "zeroVarianceFraction" : "skippedUpdates"),
+        new Array<string>(20).fill(""),
+      ),
+    );
   });
 
   test("a run that was never better than what it began with is told", () => {

@@ -86,6 +86,24 @@ describe("without a threshold a completion is right", () => {
     expect(successRule(reward, null)).toMatchObject({ threshold: null, parts });
   });
 
+  test("by the case that its row names, alone and in a sum", async () => {
+    const other = {
+      type: "sum",
+      parts: [
+        { verifier: "numeric", weight: 0.5 },
+        { verifier: tags, weight: 0.1 },
+      ],
+    };
+    const bySwitch = { type: "switch", field: "answer", cases: { 4: other, 5: "text" }, otherwise: tags };
+    expect(await right(bySwitch, BOTH, ANSWER, FORM)).toEqual([true, true, false]);
+    expect(successRule(bySwitch, null).parts).toEqual(["(4.numeric or 5 or otherwise)"]);
+    const inSum = [{ verifier: bySwitch, weight: 2 }, { verifier: "numeric" }];
+    expect(await right(inSum, BOTH, ANSWER, FORM)).toEqual([true, true, false]);
+    expect(successRule(inSum, null)).toMatchObject({ parts: ["switch.(4.numeric or 5 or otherwise)"] });
+    const without = { reward: 0, detail: {} };
+    expect(rightBy(configOf(bySwitch))(without)).toBe(false);
+  });
+
   test("behind a gate, where the gate lets it through", async () => {
     const gated = {
       type: "gate",

@@ -48,6 +48,23 @@ describe("rlsd train", () => {
     expect(lines.map((line) => line.kind)).toEqual(["start", "eval", "train", "train", "eval", "summary"]);
   });
 
+  test("a run that learns nothing says so while it goes on and at its end, and why", () => {
+    const blind = ["--set", 'reward={"type": "numeric", "tag": "answer"}', "--set", "steps=5"];
+    const { stdout } = rlsd("train", "--json", "--output", join(folder, "blind"), ...quick, ...few, ...blind);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    const warning = { metric: "zeroVarianceFraction", message: expect.stringContaining("says no-answer 100%") };
+    expect(lines.filter(({ kind }) => kind === "warning")).toEqual([{ kind: "warning", step: 5, ...warning }]);
+    expect(lines.at(-1)).toMatchObject({ kind: "summary", answers: { rows: 20, gained: 0, lost: 0, reworded: 0 } });
+    expect(lines.at(-1).warnings).toEqual([expect.objectContaining({ metric: "accuracy" }), warning]);
+    const text = rlsd("train", "--no-report", "--output", join(folder, "blind-2"), ...quick, ...few, ...blind).stdout;
+    expect(text).toContain("-> 0.0%: not one of 20 answers changed\n");
+    expect(text.match(/^look at zeroVarianceFraction: 100% of the groups/gm)).toHaveLength(2);
+    expect(text).toMatch(/^step 5\/5 {2}reward 0\.000 {2}accuracy 0\.0% {2}flat groups 100% {2}loss /m);
+  });
+
   test("of one's own model and rows nothing is taken from the example, also without a settings file", () => {
     const own = ["--set", `model=${clock}`, "--set", `data.train=${clock}/train.jsonl`];
     const plan = rlsd("train", ...own, "--set", "rollout.maxTokens=40", "--dry-run", "--json");
@@ -261,9 +278,10 @@ describe("progress", () => {
     heldOutInTraining: 0,
     withoutPrivileged: 2,
     earlierInstructionSet: null,
+    otherRows: [],
     disk: { total: 3000, present: 0, free: 3000 },
     step: 0,
-  } as RunStart;
+  } as unknown as RunStart;
   const step = (n: number) => ({
     step: n,
     kind: "train" as const,
@@ -287,6 +305,13 @@ describe("progress", () => {
     progress.start({ ...start, step: 1, earlierInstructionSet: "avx2" });
     expect(text).toContain(
       "its earlier steps were computed with avx2 instructions, which is the same to float32 tolerance",
+    );
+    expect(text).not.toContain("not those of the steps before");
+    progress.start({ ...start, step: 1, otherRows: ["train"] });
+    expect(text).toContain("the training rows, or their prompts, are not those of the steps before: the place in");
+    progress.start({ ...start, step: 1, otherRows: ["train", "eval"] });
+    expect(text).toContain(
+      "the training rows and held-out rows, or their prompts, are not those of the steps before: acc",
     );
     progress.evaluation({ step: 1, kind: "eval", accuracy: 0.5, accuracyLow: 0.4, accuracyHigh: 0.6, time: {} });
     progress.end();
@@ -320,6 +345,19 @@ describe("progress", () => {
     expect(at(80)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}loss .* 0:00 left$/);
     expect(at(50)).toMatch(/^step 2\/4 {2}reward \S+ {2}accuracy \S+ {2}0:00 left$/);
     expect(at(20)).toHaveLength(19);
+  });
+
+  test("a step's line has what taught nothing, an evaluation's what nobody judged, where there is any", () => {
+    let text = "";
+    const progress = createProgress({ live: false, columns: 80, write: (s) => (text += s) }, () => 5000);
+    progress.expect(start);
+    progress.step({ ...step(1), zeroVarianceFraction: 0.625, unjudged: 3, updates: 1 });
+    expect(text).toMatch(/ {2}accuracy 50\.0% {2}flat groups 63% {2}unjudged 3 {2}loss -0\.0100 {2}1235 tok/);
+    text = "";
+    progress.evaluation({ ...step(1), kind: "eval", rows: 9, unjudged: 2 });
+    progress.evaluation({ ...step(1), kind: "eval", rows: 9, unjudged: 0 });
+    expect(text.match(/ {2}2 of 9 unjudged/g)).toHaveLength(1);
+    expect(text.match(/unjudged/g)).toHaveLength(1);
   });
 
   test("a stage that lasts is told, on a terminal by a line that changes, and goes when it is over", () => {

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPolicy, grpo, loadPolicy } from "../lib/index.js";
+import { createPolicy, grpo, loadPolicy, rlsd } from "../lib/index.js";
 import { ALGORITHMS } from "../lib/trainer/algorithms.js";
 import { defaultArms } from "../lib/trainer/compare.js";
 import { resolveConfig, trainSchema } from "../lib/trainer/config.js";
@@ -9,7 +9,8 @@ import { merge, parseSet, readConfigFile } from "../lib/trainer/config-file.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings, settingsWithoutFile } from "../lib/trainer/example/config.js";
-import { describeSettings } from "../lib/trainer/schema.js";
+import { FOREIGN } from "../lib/trainer/foreign-names.js";
+import { describeSettings, fieldAt } from "../lib/trainer/schema.js";
 import { train } from "../lib/trainer/train.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
@@ -297,8 +298,61 @@ describe("settings", () => {
       code: "ERR_RLSD_CONFIG",
       message: "--set: expected at most 32 names before = but received 9001.",
     });
-    await expect(parseSet(["privileged.template={{ content }} {{ privileged }}"])).rejects.toThrow(/YAML.*quotes/s);
+    await expect(parseSet(["eval.passAt={{ content }} [1]"])).rejects.toThrow(/YAML.*quotes/s);
     expect(merge({ a: { b: 1, c: [1] } }, { a: { c: [2] } })).toEqual({ a: { b: 1, c: [2] } });
+  });
+
+  test.each([
+    ["data.trian", '"data.train"'],
+    ["learning_rate", '"optimizer.learningRate"'],
+    ["lr", '"optimizer.learningRate"'],
+    ["optimizer.lr", '"optimizer.learningRate"'],
+    ["num_generations", '"rollout.count"'],
+    ["rollout.n", '"rollout.count"'],
+    ["lora_r", '"lora.rank"'],
+    ["beta", '"distill.beta" or "objective.klCoef"'],
+    ["temperature", '"rollout.temperature" or "eval.temperature"'],
+    ["Rollout", '"rollout"'],
+  ])("a name of elsewhere is told by ours: %s", async (name, ours) => {
+    const given = await parseSet([`${name}=1`]);
+    expect(() => resolveConfig({ model: "m", ...given })).toThrow(
+      `There is no setting "${name}". Did you mean ${ours}?`,
+    );
+  });
+
+  test("what others call a setting leads to one that there is", () => {
+    const objectives = new Set(Object.keys(rlsd()));
+    const missing = Object.keys(FOREIGN).filter((path) => {
+      const [section, name = ""] = path.split(".");
+      return section === "objective"
+        ? name !== "preset" && !objectives.has(name)
+        : !fieldAt(trainSchema, path.split("."));
+    });
+    expect(missing).toEqual([]);
+    expect(() => resolveConfig({ model: "m", wholly: 1 } as never)).toThrow(/Expected one of model, output, /);
+  });
+
+  test("--set takes the value of a text as it stands, but for one in quotes and null", async () => {
+    const texts = [
+      "{{ content }} {{ privileged }}",
+      "a: b",
+      "[1]",
+      "12",
+      "true",
+      "5 # five",
+      "- x",
+      "",
+      '"half',
+      "&a *b",
+    ];
+    const system = async (text: string) => (await parseSet([`data.system=${text}`])) as { data: { system: unknown } };
+    expect(await Promise.all(texts.slice(0, 7).map(system))).toEqual(
+      texts.slice(0, 7).map((text) => ({ data: { system: text } })),
+    );
+    for (const text of texts.slice(8)) expect((await system(text)).data.system).toBe(text);
+    expect([(await system("null")).data.system, (await system("")).data.system]).toEqual([null, null]);
+    expect((await system('"a\\nb: c"')).data.system).toBe("a\nb: c");
+    expect(await parseSet(["span.open=", "span.close=null"])).toEqual({ span: { open: "", close: "null" } });
   });
 
   test("~/ is the user's own folder, in a file and in --set", async () => {
@@ -312,6 +366,24 @@ describe("settings", () => {
     const file = join(mkdtempSync(join(tmpdir(), "rlsd-home-")), "run.yaml");
     writeFileSync(file, "model: ~/m\nteacher: { model: ~/t }\n");
     expect(await readConfigFile(file)).toEqual({ model: own("m"), teacher: { model: own("t") } });
+  });
+
+  test("modules and programs of a switch are meant from where its file is", async () => {
+    const at = mkdtempSync(join(tmpdir(), "rlsd-switch-"));
+    const file = join(at, "run.yaml");
+    const cases = "{ a: { type: module, path: ./a.mjs }, b: math }";
+    writeFileSync(
+      file,
+      `reward: { type: switch, field: k, cases: ${cases}, otherwise: { type: command, command: [x] } }\n`,
+    );
+    expect((await readConfigFile(file)).reward).toMatchObject({
+      cases: { a: { path: join(at, "a.mjs") }, b: "math" },
+      otherwise: { cwd: at },
+    });
+    const talked = { type: "switch", field: "k", cases: { a: "math" }, otherwise: "environment" };
+    expect(() => resolveConfig({ model: "m", data: { train: ["d.jsonl"] }, reward: talked })).toThrow(
+      /"environment" names none/,
+    );
   });
 
   test("another verifier has no options of the one before it, and one that code made stays itself", async () => {

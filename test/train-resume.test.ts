@@ -241,6 +241,30 @@ test("a run that goes on under other instructions of the processor says so, and 
   expect(starts.map((start) => start.earlierInstructionSet)).toEqual([null, "avx", null, null]);
 });
 
+test("a run that goes on with other rows says which, once", async () => {
+  const { settings, folder } = longTask();
+  const starts: RunStart[] = [];
+  const goOn = (steps: number, resume?: string) =>
+    train({ ...settings, steps }, { loadPolicy: TinyPolicy.load, onStart: (start) => starts.push(start), resume });
+  await goOn(2);
+  await goOn(3, settings.output);
+  const change = (name: string) => {
+    const file = join(folder, name);
+    writeFileSync(file, readFileSync(file, "utf8").replace('"trace":"aa"', '"trace":"ab"'));
+  };
+  change("train.jsonl");
+  await goOn(4, settings.output);
+  change("eval.jsonl");
+  await goOn(5, settings.output);
+  await goOn(6, settings.output);
+  // Earlier versions did not tell.
+  const file = join(settings.output, "config.json");
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), rows: undefined }));
+  await goOn(7, settings.output);
+  expect(starts.map(({ otherRows }) => otherRows)).toEqual([[], [], ["train"], ["eval"], [], []]);
+  expect((await readRunConfig(settings.output)).rows).toEqual({ train: expect.any(String), eval: expect.any(String) });
+});
+
 test("a run that already is there is not overwritten", async () => {
   const { settings } = tinyTask();
   await train(settings, { loadPolicy: TinyPolicy.load });

@@ -24,13 +24,14 @@ export function tellFault({ id, conversation }: Rollout, begun: boolean): void {
  */
 export function answerLine(rollout: Rollout): Record<string, unknown> {
   const { id, prompt, text, tokenIds, logProbs, finish, conversation } = rollout;
-  const { messages, tools, row } = prompt.example;
+  const { messages, given: asked = messages, tools, row } = prompt.example;
   // Of a conversation the last turn is the completion, and all before it was asked.
   const start = (conversation?.mask.lastIndexOf(0) ?? -1) + 1;
   const drawn = {
     id,
     prompt: conversation?.prompt ?? prompt.text,
-    messages: [...messages, ...(conversation?.messages.slice(0, -1) ?? [])],
+    // Who reads this line has the template again.
+    messages: [...asked, ...(conversation?.messages.slice(0, -1) ?? [])],
     ...(tools.length > 0 && { tools }),
     completion: text,
     tokenIds: [...tokenIds.subarray(start)],

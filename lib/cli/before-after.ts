@@ -1,4 +1,5 @@
 import type { Prediction } from "../trainer/predict.js";
+import type { Success } from "../trainer/success.js";
 import { oneLine } from "./one-line.js";
 
 /** Characters of a question and of an answer. */
@@ -7,29 +8,73 @@ const MOST = 240;
 const judged = ({ rollout, verdict }: Prediction) =>
   `${oneLine(rollout.text, MOST)}  (reward ${verdict.reward ?? "none"})`;
 
-/** One held-out question that was answered wrong at first, and what became of it. */
+/** What became of the greedy answers to held-out questions between the first evaluation and the last. */
+export interface AnswerChanges {
+  /** Judged both times. */
+  readonly rows: number;
+  /** Wrong at first, right at last; and the other way round. */
+  readonly gained: number;
+  readonly lost: number;
+  /** As right or wrong as before, in other words. */
+  readonly reworded: number;
+}
+
+const rewarded: Success = ({ reward }) => (reward ?? 0) >= 1;
+
+type Answers = ReadonlyMap<number, Prediction>;
+
+/** By place: ids may be the same in several rows. */
+const greedyOf = (predictions: readonly Prediction[]): Answers =>
+  new Map(predictions.filter(({ greedy }) => greedy).map((one) => [one.rollout.group, one]));
+
+/** Held-out questions before and after training: how many were won and lost, and one of them in words. */
 export function createBeforeAfter(): {
-  see(predictions: readonly Prediction[]): void;
-  /** undefined: fewer than two evaluations, or nothing was wrong at first. */
+  /** Without `isRight` a reward of 1 is right. */
+  see(predictions: readonly Prediction[], isRight?: Success): void;
+  /** undefined: fewer than two evaluations. */
+  changes(): AnswerChanges | undefined;
+  /** One that was answered wrong at first, or, where more were lost than won, one that was lost; undefined: there is none. */
   text(): string | undefined;
 } {
-  let before: Prediction | undefined;
-  let after: Prediction | undefined;
-  let evaluations = 0;
+  let first: Answers | undefined;
+  let last: Answers | undefined;
+  let right: Success = rewarded;
+  const pairs = () =>
+    [...(first ?? [])].flatMap(([group, before]) => {
+      const after = last?.get(group);
+      if (after === undefined || before.verdict.reward === null) return [];
+      return [{ before, after, was: right(before.verdict), is: right(after.verdict) }];
+    });
+  const changes = () => {
+    if (last === undefined) return undefined;
+    const both = pairs().filter(({ after }) => after.verdict.reward !== null);
+    return {
+      rows: both.length,
+      gained: both.filter(({ was, is }) => !was && is).length,
+      lost: both.filter(({ was, is }) => was && !is).length,
+      reworded: both.filter(({ was, is, before, after }) => was === is && before.rollout.text !== after.rollout.text)
+        .length,
+    };
+  };
   return {
-    see(predictions) {
-      evaluations++;
-      // By place: ids may be the same in several rows.
-      if (evaluations === 1) before = predictions.find(({ greedy, verdict }) => greedy && verdict.reward === 0);
-      else after = predictions.find(({ greedy, rollout }) => greedy && rollout.group === before?.rollout.group);
+    see(predictions, isRight = rewarded) {
+      right = isRight;
+      if (first === undefined) first = greedyOf(predictions);
+      else last = greedyOf(predictions);
     },
+    changes,
     text() {
-      if (before === undefined || after === undefined) return undefined;
-      const question = before.rollout.prompt.example.messages.findLast((message) => message.role === "user");
+      const { gained = 0, lost = 0 } = changes() ?? {};
+      const wanted = (pair: ReturnType<typeof pairs>[number]) =>
+        lost > gained ? pair.was && !pair.is && pair.after.verdict.reward !== null : !pair.was;
+      const shown = pairs().find(wanted);
+      if (shown === undefined) return undefined;
+      const { prompt } = shown.before.rollout;
+      const question = prompt.example.messages.findLast((message) => message.role === "user");
       return [
-        `question   ${oneLine(question?.content ?? before.rollout.prompt.text, MOST)}`,
-        `  before   ${judged(before)}`,
-        `  after    ${judged(after)}`,
+        `question   ${oneLine(question?.content ?? prompt.text, MOST)}`,
+        `  before   ${judged(shown.before)}`,
+        `  after    ${judged(shown.after)}`,
       ].join("\n");
     },
   };

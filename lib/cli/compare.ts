@@ -79,7 +79,7 @@ async function trainOne(
   { json, logged }: Compared,
 ): Promise<TrainSummary> {
   const { trainCompared } = await import("../trainer/compare.js");
-  const { missingPrivilege, otherInstructions } = await import("./progress.js");
+  const { changedRows, missingPrivilege, otherInstructions } = await import("./progress.js");
   const { tensorBoard } = await import("../report/tensorboard.js");
   const events = logged ? tensorBoard() : undefined;
   const onStep = (metrics: MetricsLine) => {
@@ -89,7 +89,7 @@ async function trainOne(
   const onStart = (start: RunStart) => {
     events?.onStart(start);
     progress.expect(start);
-    for (const told of [missingPrivilege(start), otherInstructions(start)]) {
+    for (const told of [missingPrivilege(start), otherInstructions(start), changedRows(start)]) {
       if (told !== undefined && !json) progress.note(`${run.arm}: ${told}`);
     }
   };

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ResolvedConfig } from "../trainer/config.js";
 import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
-import { collect, print, printColoured, printJson, wholeNumber } from "./command.js";
+import { collect, print, printColoured, printJson, tell, wholeNumber } from "./command.js";
 import { type HeatMapOptions, heatMap, heatMapLegend } from "./heat-map.js";
 import { onInterrupt } from "./interrupt.js";
 import { checkPage } from "./page-file.js";
@@ -24,6 +24,7 @@ interface CreditFlags {
 
 const EXAMPLES = `
 With a run alone: the completions that it logged; of its last step with any credit, or of --step, those with most to see.
+Where none has any, those of its last step, with what the verifier said.
 With rows: what RLSD would credit in completions that exist already. The model is the student, the teacher and the
 privileged text are those of the settings (a run brings its own). Rows are as for training, with "completion" or
 "completions"; "finish": "length" says that one was cut off. The verdict is that of --set reward=..., or the column
@@ -45,28 +46,38 @@ function colours(flag: boolean | undefined): boolean {
   return (NO_COLOR === undefined || NO_COLOR === "") && process.stdout.isTTY === true;
 }
 
-/** The logged completions with most to see, in the order of the log. */
+/** The logged completions with most to see, in the order of the log; where none has credit, the first of the last step. */
 async function loggedSamples(run: string, flags: CreditFlags, limit: number): Promise<SampleLine[]> {
   const { readSamples } = await import("../trainer/run-logs.js");
   const { liveliness } = await import("../report/digest.js");
   const step = flags.step === undefined ? undefined : wholeNumber(flags.step, "--step", 0);
   const asked = step !== undefined || flags.id !== undefined;
-  const tell = slowly("samples read");
+  const count = slowly("samples read");
   let kept: { readonly order: number; readonly sample: SampleLine }[] = [];
+  let silent: SampleLine[] = [];
   let order = 0;
   for await (const sample of readSamples(run)) {
-    tell(++order);
+    count(++order);
     if (step !== undefined && sample.step !== step) continue;
     if (flags.id !== undefined && sample.id !== flags.id && !sample.id.startsWith(`${flags.id}#`)) continue;
-    if (!asked && liveliness(sample) === 0) continue;
+    if (!asked && liveliness(sample) === 0) {
+      if (silent[0]?.step !== sample.step) silent = [];
+      if (silent.length < limit) silent.push(sample);
+      continue;
+    }
     if (!asked && kept[0] !== undefined && kept[0].sample.step !== sample.step) kept = [];
     kept.push({ order, sample });
     if (kept.length <= 2 * limit) continue;
     kept = kept.sort((a, b) => liveliness(b.sample) - liveliness(a.sample)).slice(0, limit);
   }
+  if (kept.length === 0) return silent;
   const best = kept.sort((a, b) => liveliness(b.sample) - liveliness(a.sample)).slice(0, limit);
   return best.sort((a, b) => a.order - b.order).map(({ sample }) => sample);
 }
+
+/** Whether a teacher has read it. */
+const isRead = ({ teacherLogProbs, divergences }: SampleLine): boolean =>
+  teacherLogProbs.length > 0 || divergences !== undefined;
 
 /** What is printed, and the page, one completion after the other. */
 async function createShow(title: string, config: RunConfig, flags: CreditFlags) {
@@ -84,15 +95,15 @@ async function createShow(title: string, config: RunConfig, flags: CreditFlags) 
   return {
     add(sample: SampleLine): void {
       report?.add(sample);
+      if (isRead(sample) && ++read === 1 && !flags.json) printColoured(heatMapLegend(sample, options));
       if (flags.json) printJson(sample);
-      else printColoured(`${count === 0 ? `${heatMapLegend(sample, options)}\n` : ""}\n${heatMap(sample, options)}`);
+      else printColoured(`${count === 0 && read === 0 ? "" : "\n"}${heatMap(sample, options)}`);
       count++;
-      if (sample.teacherLogProbs.length > 0 || sample.divergences !== undefined) read++;
     },
     async end(): Promise<void> {
       if (report !== undefined) await writeReport(resolve(flags.html!), report.end());
       if (flags.json) return;
-      print(`\n${count} completions, ${read} of which a teacher has read`);
+      print(`\n${count} ${count === 1 ? "completion" : "completions"}, ${read} of which a teacher has read`);
       if (flags.html !== undefined) print(`page ${resolve(flags.html)}`);
     },
   };
@@ -127,6 +138,11 @@ async function showLogged(run: string, flags: CreditFlags): Promise<void> {
   const samples = await loggedSamples(run, flags, limit);
   if (samples.length === 0) {
     throw new RlsdError("ERR_RLSD_DATA", `${run}: ${await whyNothing(run, config.config, flags)}.`);
+  }
+  if (flags.step === undefined && flags.id === undefined && !samples.some(isRead)) {
+    tell(
+      `rlsd: no logged completion has credit: here is what step ${samples[0]!.step} drew, and what the verifier said.`,
+    );
   }
   const show = await createShow(basename(resolve(run)), config, flags);
   for (const sample of samples) show.add(sample);

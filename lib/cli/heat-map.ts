@@ -1,3 +1,4 @@
+import { detailText } from "../report/detail-text.js";
 import { tokenName, visible } from "../report/html.js";
 import { mean, signed } from "../report/numbers.js";
 import {
@@ -149,6 +150,8 @@ export function heatMap(sample: SampleLine, o: HeatMapOptions): string {
   ];
   const lines = [facts.join("  "), `  prompt   ${oneLine(prompt, 200)}`];
   if (privileged !== null && privileged !== "") lines.push(`  teacher  ${oneLine(privileged, 200)}`);
+  const why = detailText(sample.detail);
+  if (why !== "") lines.push(`  verdict  ${oneLine(why, 200)}`);
   return [...lines, coloured(sample, shown, view, o).replace(/\n$/, ""), ...strongest(sample, shown, o.rewarded)].join(
     "\n",
   );

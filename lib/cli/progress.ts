@@ -36,7 +36,8 @@ interface Screen {
 export const stdoutScreen = (live: boolean): Screen => ({
   live,
   get columns() {
-    return process.stdout.columns ?? 80;
+    // A terminal that was never told its size has 0 columns.
+    return process.stdout.columns || 80;
   },
   write: (text) => void process.stdout.write(text),
 });
@@ -55,12 +56,16 @@ function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number):
     return both[0] === undefined ? [] : [`${name} ${both.map(percent).join("/")}`];
   };
   const [reward, accuracy] = [numberIn(metrics, "reward"), numberIn(metrics, "accuracy")];
+  const [flat, unjudged] = [numberIn(metrics, "zeroVarianceFraction") ?? 0, numberIn(metrics, "unjudged") ?? 0];
   const parts = [
     `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
     ...(reward === undefined ? [] : [`reward ${reward.toFixed(3)}`]),
     ...(accuracy === undefined ? [] : [`accuracy ${percent(accuracy)}`]),
+    ...(flat > 0 ? [`flat groups ${Math.round(100 * flat)}%`] : []),
+    ...(unjudged > 0 ? [`unjudged ${unjudged}`] : []),
     `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
-    ...shares("clip", "ratioClippedLow", "ratioClippedHigh"),
+    // The ratios of a step's only update are 1.
+    ...(numberIn(metrics, "updates") === 1 ? [] : shares("clip", "ratioClippedLow", "ratioClippedHigh")),
     ...shares("credit clip", "evidenceClippedLow", "evidenceClippedHigh"),
     `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
     `${clockTime(secondsLeft)} left`,
@@ -76,7 +81,9 @@ export function describeEvaluation(metrics: MetricsLine): string {
   const accuracy = percent(numberIn(metrics, "accuracy"));
   const loss = numberIn(metrics, "loss");
   const compared = loss === undefined ? "" : `  loss ${loss.toFixed(4)}`;
-  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${compared}${sampled.join("")}`;
+  const unjudged = numberIn(metrics, "unjudged") ?? 0;
+  const without = unjudged === 0 ? "" : `  ${unjudged} of ${numberIn(metrics, "rows")} unjudged`;
+  return `step ${metrics.step}: held-out accuracy ${accuracy} (95 %: ${interval})${without}${compared}${sampled.join("")}`;
 }
 
 /** That a run has no credit to give, or none for some rows; undefined: it has for all, or that cannot be known yet. */
@@ -98,8 +105,25 @@ export function otherInstructions({ earlierInstructionSet: earlier }: RunStart):
   return `its earlier steps were computed with ${earlier} instructions, which is the same to float32 tolerance alone (RLSD_ISA=${earlier} asks for them where the processor has them)`;
 }
 
+/** That a run goes on with other rows than its earlier steps had; undefined: it does not. */
+export function changedRows({ otherRows }: RunStart): string | undefined {
+  if (otherRows.length === 0) return undefined;
+  const names = otherRows.map((name) => (name === "train" ? "training rows" : "held-out rows")).join(" and ");
+  const meaning = otherRows.includes("eval")
+    ? "accuracies before and after are of different questions"
+    : "the place in the data is that in the new ones";
+  return `the ${names}, or their prompts, are not those of the steps before: ${meaning}`;
+}
+
 /** Parts of a step's line, those first that are missed least. */
-const LEAST = [/ {2}credit clip \S+/, / {2}clip \S+/, / {2}\d+ tok\/s/, / {2}loss \S+/];
+const LEAST = [
+  / {2}credit clip \S+/,
+  / {2}clip \S+/,
+  / {2}\d+ tok\/s/,
+  / {2}loss \S+/,
+  / {2}flat groups \S+/,
+  / {2}unjudged \S+/,
+];
 
 /** A step's line without what is missed least, until it fits: how long the run will take is at its end. */
 const fitted = (text: string, width: number): string =>
@@ -135,6 +159,7 @@ function startLines(start: RunStart): string[] {
     missingPrivilege(start),
     start.heldOutInTraining > 0 ? heldOutText(start) : undefined,
     otherInstructions(start),
+    changedRows(start),
     diskShortage(start.disk),
   ];
   return [

@@ -28,9 +28,10 @@ export async function reportAfterTraining(folder: string): Promise<string | unde
 
 async function runReportCommand(run: string, flags: ReportFlags): Promise<void> {
   const steps = wholeNumber(flags.steps, "--steps");
+  const { lookAt } = await import("./look-at.js");
   const told = await reportRun(run, { steps, output: flags.output, onSample: slowly("samples read") });
   if (flags.json) return printJson(told);
-  for (const { metric, message } of told.warnings) print(`look at ${metric}: ${message}`);
+  for (const warning of told.warnings) print(lookAt(warning));
   print(`report ${told.report}`);
 }
 

@@ -1,13 +1,14 @@
 import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { TensorBoardHooks } from "../report/tensorboard.js";
+import type { Warning } from "../report/warnings.js";
+import type { MetricsLine } from "../trainer/run-folder.js";
+import type { Success } from "../trainer/success.js";
 import type { TrainHooks, TrainSummary } from "../trainer/train-hooks.js";
-import type { createBeforeAfter } from "./before-after.js";
+import type { AnswerChanges } from "./before-after.js";
 import { collect, Interrupted, optionName, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import type { Progress } from "./progress.js";
-
-type BeforeAfter = ReturnType<typeof createBeforeAfter>;
 
 interface TrainFlags {
   readonly set?: readonly string[];
@@ -72,15 +73,36 @@ const ENDINGS: Readonly<Record<TrainSummary["stopped"], string>> = {
   interrupted: "interrupted",
 };
 
-function summaryText(summary: TrainSummary, report: string | undefined): string {
+/** What a run came to besides its summary. */
+interface Told {
+  readonly report: string | undefined;
+  readonly warnings: readonly Warning[];
+  readonly answers: AnswerChanges | undefined;
+}
+
+/** ": of 60 answers 3 became right and 12 wrong"; "" where there is nothing to compare. */
+function answersText({ answers, warnings }: Told): string {
+  if (answers === undefined || answers.rows === 0) return "";
+  const { rows, gained, lost, reworded } = answers;
+  if (gained + lost + reworded > 0) {
+    return `: of ${rows} answers ${gained} became right and ${lost} wrong, ${reworded} were reworded`;
+  }
+  const taught = !warnings.some(({ metric }) => metric === "zeroVarianceFraction");
+  return `: not one of ${rows} answers changed${taught ? ", a larger optimizer.learningRate may be wanted" : ""}`;
+}
+
+async function summaryText(summary: TrainSummary, told: Told): Promise<string> {
   const { folder, checkpoint, step, stopped, best, accuracy, tokens, seconds } = summary;
+  const { lookAt } = await import("./look-at.js");
   const share = (value: number) => `${(100 * value).toFixed(1)}%`;
   const lines = [`${ENDINGS[stopped]} after step ${step}: ${tokens} tokens in ${seconds.toFixed(1)} s`];
-  if (accuracy !== null) lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}`);
+  if (accuracy !== null) {
+    lines.push(`held-out accuracy ${share(accuracy.first)} -> ${share(accuracy.last)}${answersText(told)}`);
+  }
   const unchanged = best?.step === 0 && step > 0 ? ": the model that the run began with, no checkpoint was better" : "";
   if (best !== null) lines.push(`best ${share(best.accuracy)} at step ${best.step}${unchanged}`);
-  lines.push(`checkpoint ${checkpoint}`, `run        ${folder}`);
-  if (report !== undefined) lines.push(`report     ${report}`);
+  lines.push(...told.warnings.map(lookAt), `checkpoint ${checkpoint}`, `run        ${folder}`);
+  if (told.report !== undefined) lines.push(`report     ${told.report}`);
   if (stopped === "interrupted") lines.push(`go on with: rlsd train --resume ${folder}`);
   return lines.join("\n");
 }
@@ -94,14 +116,23 @@ async function showPlan(settings: Record<string, unknown>, flags: TrainFlags): P
 }
 
 /** Those who are told of a run: a person, or a machine, a line each; and TensorBoard. */
-function tellers(
-  progress: Progress | undefined,
-  compared: BeforeAfter,
-  events: TensorBoardHooks | undefined,
-): Pick<TrainHooks, "onStart" | "onStage" | "onStep" | "onEval"> {
-  return {
+async function createTellers(progress: Progress | undefined, events: TensorBoardHooks | undefined) {
+  const { createBeforeAfter } = await import("./before-after.js");
+  const { createWatch, lookAt } = await import("./look-at.js");
+  const { rightBy } = await import("../trainer/success.js");
+  const compared = createBeforeAfter();
+  const watch = createWatch();
+  const look = (line: MetricsLine) => {
+    for (const warning of watch.see(line)) {
+      if (progress) progress.note(lookAt(warning));
+      else printJson({ kind: "warning", step: line.step, ...warning });
+    }
+  };
+  let isRight: Success | undefined;
+  const hooks: Pick<TrainHooks, "onStart" | "onStage" | "onStep" | "onEval"> = {
     onStart(start) {
       events?.onStart(start);
+      isRight = rightBy(start.config);
       if (progress) progress.start(start);
       else printJson({ kind: "start", ...start });
     },
@@ -110,14 +141,17 @@ function tellers(
       events?.onStep(metrics);
       if (progress) progress.step(metrics);
       else printJson(metrics);
+      look(metrics);
     },
     onEval(metrics, predictions) {
       events?.onEval(metrics);
-      compared.see(predictions);
+      compared.see(predictions, isRight);
       if (progress) progress.evaluation(metrics);
       else printJson(metrics);
+      look(metrics);
     },
   };
+  return { hooks, compared };
 }
 
 /** The list is that of every run: it has nothing of one. */
@@ -141,22 +175,23 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   const { train } = await import("../trainer/train.js");
   const { createProgress, stdoutScreen, TICK_MS } = await import("./progress.js");
   const progress = flags.json ? undefined : createProgress(stdoutScreen(process.stdout.isTTY === true));
-  const { createBeforeAfter } = await import("./before-after.js");
-  const compared = createBeforeAfter();
   const events = flags.tensorboard ? (await import("../report/tensorboard.js")).tensorBoard() : undefined;
+  const { hooks, compared } = await createTellers(progress, events);
   const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
   const ticking = setInterval(() => progress?.tick(), TICK_MS);
   try {
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
-      ...tellers(progress, compared, events),
+      ...hooks,
     });
     progress?.end();
     const { reportAfterTraining } = await import("./report.js");
     const report = flags.report ? await reportAfterTraining(summary.folder) : undefined;
-    if (flags.json) printJson({ kind: "summary", ...summary, ...(report !== undefined && { report }) });
-    else print([compared.text(), summaryText(summary, report)].filter((part) => part !== undefined).join("\n"));
+    const { warningsOfRun } = await import("./look-at.js");
+    const told = { report, warnings: await warningsOfRun(summary.folder), answers: compared.changes() };
+    if (flags.json) printJson({ kind: "summary", ...summary, ...told });
+    else print([compared.text(), await summaryText(summary, told)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
     clearInterval(ticking);

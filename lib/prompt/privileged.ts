@@ -1,7 +1,6 @@
-import { RlsdError } from "../errors.js";
 import type { ChatMessage, Tool } from "./messages.js";
 import type { Prompter } from "./prompter.js";
-import { createTemplate, type JinjaTemplate } from "./template.js";
+import { createSettingTemplate } from "./setting-template.js";
 
 /** What the Jinja template of the privileged block may name. */
 interface PrivilegedVariables {
@@ -20,26 +19,14 @@ export interface PrivilegedBlock {
 
 /** A block from Jinja source; ERR_RLSD_CONFIG when it is not Jinja or never shows the privileged text. */
 export function createPrivilegedBlock(source: string): PrivilegedBlock {
-  const fail = (why: string): never => {
-    throw new RlsdError("ERR_RLSD_CONFIG", `"privileged.template": ${why}`);
-  };
-  let template: JinjaTemplate;
-  try {
-    template = createTemplate(source);
-  } catch (error) {
-    return fail(`not valid Jinja: ${error instanceof Error ? error.message : error}`);
-  }
-  const render = (variables: PrivilegedVariables): string => {
-    try {
-      return template.render({ ...variables });
-    } catch (error) {
-      return fail(error instanceof Error ? error.message : String(error));
-    }
-  };
+  const template = createSettingTemplate("privileged.template", source);
+  const render = (variables: PrivilegedVariables): string => template.render({ ...variables });
   const probe = { content: "\u0001question", answer: "\u0003", row: {}, messages: [] };
   const [shown, without] = ["\u0002privileged", ""].map((privileged) => render({ ...probe, privileged }));
-  if (shown === without) fail("it never uses {{ privileged }}, so the teacher would know no more than the student.");
-  if (!shown!.includes(probe.content)) fail("it never uses {{ content }}, so the teacher would not see the question.");
+  if (shown === without)
+    template.fail("it never uses {{ privileged }}, so the teacher would know no more than the student.");
+  if (!shown!.includes(probe.content))
+    template.fail("it never uses {{ content }}, so the teacher would not see the question.");
   return { render };
 }
 

@@ -31,10 +31,26 @@ function schedule(train: Lines, name: string): Series[] {
   return all.some((p) => p.y !== all[0]!.y) ? [{ name, points: all }] : [];
 }
 
+/** Reasons that are shown: more lines than that are not told apart. */
+const MOST_REASONS = 4;
+
+/** The reasons that verifiers gave most. One that a step does not have was not given there. */
+function reasons(train: Lines): Series[] {
+  const names = new Set(train.flatMap((line) => Object.keys(line)).filter((name) => name.startsWith("reason/")));
+  const share = (line: MetricsLine, name: string) => numberIn(line, name) ?? 0;
+  const total = (name: string) => train.reduce((sum, line) => sum + share(line, name), 0);
+  const most = [...names].toSorted((a, b) => total(b) - total(a)).slice(0, MOST_REASONS);
+  return most.map((name) => ({
+    name: name.slice("reason/".length),
+    points: train.map((line) => ({ x: line.step, y: share(line, name) })),
+  }));
+}
+
 function results(train: Lines, evals: Lines): Chart[] {
   const sampled = [...new Set(evals.flatMap((line) => Object.keys(line)))].filter((name) =>
     /^(avg|pass)@\d+$/.test(name),
   );
+  const said = reasons(train);
   const parts = [...new Set(train.flatMap((line) => Object.keys(line)))].filter((name) => name.startsWith("reward/"));
   return [
     {
@@ -56,6 +72,14 @@ function results(train: Lines, evals: Lines): Chart[] {
         reward: "reward",
         ...Object.fromEntries(parts.map((name) => [name, name.slice("reward/".length)])),
       }),
+    },
+    {
+      title: "What the verifier said",
+      // One line has no legend.
+      about: `Share of the judged completions by the reason of their reward${said.length === 1 ? `: ${said[0]!.name}` : ""}`,
+      unit: "share",
+      include: [0, 1],
+      series: said,
     },
   ];
 }

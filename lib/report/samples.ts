@@ -1,5 +1,5 @@
-import { isObject } from "../check.js";
 import type { SampleLine } from "../trainer/run-folder.js";
+import { detailText } from "./detail-text.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html, visible } from "./html.js";
 import { short, signed } from "./numbers.js";
@@ -36,19 +36,6 @@ function token(sample: SampleLine, t: number, { clip, rewarded }: Look): Html {
   const readings = readingsOf(sample, t, rewarded);
   const style = styleAt(sample, t, clip);
   return html`<span class="t${text === "" && " part"}${wasRead(sample, t) && " read"}" tabindex="0" data-r="${readings.join(" \u00b7 ")}"${style !== "" && html` style="${style}"`}>${text === "" ? "\u200b" : text}</span>`;
-}
-
-type Detail = Readonly<Record<string, unknown>>;
-
-/** What the verifier said besides the reward; of a sum or a gate each part with its own. */
-function detailText(detail: Detail): string {
-  const told = Object.entries(detail).flatMap(([name, value]) => {
-    if (["string", "number", "boolean"].includes(typeof value)) return [`${name} ${String(value).slice(0, 200)}`];
-    if (!isObject(value) || !("reward" in value)) return [];
-    const inner = isObject(value.detail) ? detailText(value.detail) : "";
-    return [`${name} ${value.reward ?? "none"}${inner && ` (${inner})`}`];
-  });
-  return told.join(", ");
 }
 
 function card(sample: SampleLine, look: Look): Html {

@@ -28,13 +28,17 @@ export function settingText(config: RunConfig, path: string): string | undefined
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** A reward in a few words: a verifier's type, the parts of a sum with their weights. */
+/** A reward in a few words: a verifier's type, the parts of a sum with their weights, the cases of a switch. */
 export function rewardText(reward: unknown): string {
   if (Array.isArray(reward)) return reward.map(partText).join(" + ");
   if (typeof reward !== "object" || reward === null) return String(reward);
-  const { type, parts, gate, verifier } = reward as Readonly<Record<string, unknown>>;
+  const { type, parts, gate, verifier, field, cases, otherwise } = reward as Readonly<Record<string, unknown>>;
   if (type === "sum") return rewardText(parts);
   if (type === "gate") return `${rewardText(verifier)} behind ${rewardText(gate)}`;
+  if (type === "switch") {
+    const all = Object.entries({ ...Object(cases), ...(otherwise !== undefined && { otherwise }) });
+    return `by ${field}: ${all.map(([name, one]) => `${name} ${rewardText(one)}`).join(", ")}`;
+  }
   return typeof type === "string" ? type : JSON.stringify(reward);
 }
 

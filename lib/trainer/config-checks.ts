@@ -12,15 +12,16 @@ const fail = (message: string): never => {
 /** Sums in gates in sums, and lists of them, are at most so deep. */
 const DEEPEST = 32;
 
-/** Whether an environment's rewards are asked for: alone, in a sum's or a gate's parts, in a list. */
+/** Whether an environment's rewards are asked for: alone, in what another one is made of, in a list. */
 function asksEnvironment(reward: unknown, depth = 0): boolean {
   if (reward === "environment") return true;
   if (typeof reward !== "object" || reward === null) return false;
   if (depth > DEEPEST) fail(`"reward" has parts in parts, more than ${DEEPEST} deep: expected fewer.`);
   const inside = (part: unknown) => asksEnvironment(part, depth + 1);
   if (Array.isArray(reward)) return reward.some(inside);
-  const { type, parts, verifier, gate } = reward as Readonly<Record<string, unknown>>;
-  return type === "environment" || [parts, verifier, gate].some(inside);
+  const { type, parts, verifier, gate, cases, otherwise } = reward as Readonly<Record<string, unknown>>;
+  const chosen = type === "switch" ? [...Object.values(Object(cases)), otherwise] : [];
+  return type === "environment" || [parts, verifier, gate, ...chosen].some(inside);
 }
 
 /** A run's folder names what was code, and cannot keep it. */

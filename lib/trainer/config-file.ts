@@ -8,6 +8,7 @@ import { located } from "../hub-cache.js";
 import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
 import { kindOf } from "./data/read-rows.js";
+import { fieldAt, isText } from "./schema.js";
 
 type Tree = Record<string, unknown>;
 
@@ -30,7 +31,7 @@ export function merge(base: Readonly<Tree>, over: Readonly<Tree>, replaced = isW
 const modulePath = (path: string, at: (path: unknown) => unknown): unknown =>
   isFilePath(path) || isHomePath(path) ? at(path) : path;
 
-/** Modules and programs that a reward names: alone, in a sum's or a gate's parts, in a list. */
+/** Modules and programs that a reward names: alone, in what another one is made of, in a list. */
 function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown {
   if (Array.isArray(reward)) return reward.map((part) => anchorModules(part, at));
   if (!isObject(reward)) return reward;
@@ -39,9 +40,12 @@ function anchorModules(reward: unknown, at: (path: unknown) => unknown): unknown
   }
   // A program of a file is run where the file is.
   if (reward.type === "command") return { ...reward, cwd: at(reward.cwd ?? ".") };
-  const inner = Object.entries(reward).map(([name, value]) =>
-    ["parts", "verifier", "gate"].includes(name) ? [name, anchorModules(value, at)] : [name, value],
-  );
+  const inner = Object.entries(reward).map(([name, value]) => {
+    if (name === "cases" && isObject(value)) {
+      return [name, Object.fromEntries(Object.entries(value).map(([key, one]) => [key, anchorModules(one, at)]))];
+    }
+    return ["parts", "verifier", "gate", "otherwise"].includes(name) ? [name, anchorModules(value, at)] : [name, value];
+  });
   return Object.fromEntries(inner);
 }
 
@@ -115,33 +119,48 @@ export async function readConfigFile(file: string): Promise<Tree> {
 /** Settings are three deep, and options of a verifier's parts in them a few more. */
 const MOST_NAMES = 32;
 
+/** A text that YAML is to read: in quotes, or over several lines. */
+const IN_YAML = /^\s*["'|>]/;
+
+/**
+ * A value of `--set` as YAML. Where the setting is a text it is taken as it stands, {{ content }}, 12 and "a: b" alike, but for
+ * one in quotes, and null where that is allowed.
+ */
+async function setValue(assignment: string, names: readonly string[], text: string): Promise<unknown> {
+  const { parse } = await import("yaml");
+  const { trainSchema } = await import("./config.js");
+  const setting = fieldAt(trainSchema, names);
+  const plain = isText(setting);
+  let value: unknown;
+  try {
+    // A star that begins a text is an alias in YAML, of which there can be none here.
+    value = text.startsWith("*") ? text : parse(text, { logLevel: "error" });
+  } catch (error) {
+    if (plain) return text;
+    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    throw new RlsdError(
+      "ERR_RLSD_CONFIG",
+      `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it, or a * before it, stands in quotes, inside those of the shell.`,
+    );
+  }
+  const meant = IN_YAML.test(text) ? typeof value === "string" : value === null && setting?.accepts(null);
+  return plain && !meant ? text : value;
+}
+
 /** `optimizer.learningRate=2e-4` into { optimizer: { learningRate: 0.0002 } }; the value is read as YAML. */
 export async function parseSet(assignments: readonly string[] = []): Promise<Tree> {
-  if (assignments.length === 0) return {};
-  const { parse } = await import("yaml");
   let out: Tree = {};
   for (const assignment of assignments) {
     const cut = assignment.indexOf("=");
     if (cut <= 0) {
       throw new RlsdError("ERR_RLSD_CONFIG", `--set: expected key=value but received "${assignment}".`);
     }
-    let value: unknown;
-    const text = assignment.slice(cut + 1);
-    try {
-      // A star that begins a text is an alias in YAML, of which there can be none here.
-      value = text.startsWith("*") ? text : parse(text, { logLevel: "error" });
-    } catch (error) {
-      const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-      throw new RlsdError(
-        "ERR_RLSD_CONFIG",
-        `--set ${assignment}: ${why} The value is read as YAML: a text with { } [ ] or : in it, or a * before it, stands in quotes, inside those of the shell.`,
-      );
-    }
     const names = assignment.slice(0, cut).split(".");
     if (names.length > MOST_NAMES) {
       const message = `--set: expected at most ${MOST_NAMES} names before = but received ${names.length}.`;
       throw new RlsdError("ERR_RLSD_CONFIG", message);
     }
+    const value = await setValue(assignment, names, assignment.slice(cut + 1));
     const tree = names.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value);
     // One after the other they say one thing: `reward.type=math` may come after `reward.decimals=3`.
     out = merge(out, tree as Tree, () => false);

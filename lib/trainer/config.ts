@@ -76,6 +76,10 @@ export const trainSchema = {
     eval: listOf(text("", ""), [], "held-out files of the same kind; empty: no evaluation"),
     fields,
     system: nullable(text("", ""), "system message put before every prompt that has none"),
+    template: nullable(
+      text("", ""),
+      "Jinja; what a prompt's first user message becomes: content, row without its answer",
+    ),
     templateVariables: open("more variables for the chat template, such as enable_thinking"),
     invalid: oneOf(
       ["error", "skip"],

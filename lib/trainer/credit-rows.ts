@@ -86,6 +86,7 @@ export async function readCompletions(
   const data = await loadDataset(files, {
     fields: config.data.fields,
     system: config.data.system,
+    template: config.data.template,
     answerOf: (row) => verifier.answerOf?.(row),
     check: (example) => {
       const count = completionsOf(example.row).length;

@@ -88,6 +88,26 @@ function successText({ success: { threshold, parts, rest } }: DryRun): string[] 
   ];
 }
 
+/** Whether a completion can earn anything, by what is right for sure. */
+function tracesText({ judgedTraces: judged }: DryRun): string[] {
+  if (judged === null) return [];
+  const { traces, right, unjudged } = judged;
+  const counted = (prefix: string, times: number) =>
+    Object.entries(judged.reasons).flatMap(([name, n]) =>
+      name.startsWith(prefix) ? [`${name.slice(prefix.length)} ${Math.round(n * times)}`] : [],
+    );
+  const said = [...counted("reason/", traces - unjudged), ...counted("unjudged/", 1)];
+  const without = unjudged > 0 ? `, ${unjudged} not judged` : "";
+  return [
+    `verifier   of the first ${traces} traces ${right} are right${without}${said.length > 0 ? ` (${said.join(", ")})` : ""}`,
+    ...(right === 0 && unjudged < traces
+      ? [
+          "           unless traces are no whole answers, no completion will be: see the reward's answer, tag and format",
+        ]
+      : []),
+  ];
+}
+
 function teacherText({ config, privileged }: DryRun): string[] {
   if (!asksTeacher(config)) return ["teacher    none"];
   if (!showsPrivileged(config)) return [`teacher    ${config.teacher.kind}; reads the student's own prompts`];
@@ -142,6 +162,7 @@ export function dryRunText(plan: DryRun): string {
     `disk       ${diskText(plan.disk)}`,
     ...(short === undefined ? [] : [`           ${short}`]),
     ...successText(plan),
+    ...tracesText(plan),
     ...teacherText(plan),
     ...plan.unused.map(({ settings, because }) => `unused     ${settings.join(", ")}: ${because}`),
     "schedule   step  creditMix  learningRate",

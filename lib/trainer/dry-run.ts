@@ -20,6 +20,7 @@ import { type SuccessRule, successRule } from "./success.js";
 import { toolName } from "./talk.js";
 import { checkTeacher, type LoadPolicy } from "./teacher.js";
 import { planTime, type TimePlan } from "./time-plan.js";
+import { checkTraces, type TraceCheck } from "./trace-check.js";
 import { type UnusedSettings, unusedSettings } from "./unused-settings.js";
 import { learningRateOf } from "./update.js";
 
@@ -80,6 +81,8 @@ export interface DryRun extends ParameterCounts {
   readonly memory: Readonly<Record<string, number>>;
   /** What counts as right. */
   readonly success: SuccessRule;
+  /** What the verifier says of the first rows' traces; null: it is not asked. */
+  readonly judgedTraces: TraceCheck | null;
   /** Bytes of checkpoints, and what is free. */
   readonly disk: DiskPlan;
   /** What the training rows bring for the teacher; counts are 0 where no step asks for it. */
@@ -222,7 +225,7 @@ export async function dryRun(
   try {
     await checkTaught(config, policy, hooks.loadPolicy);
     const materials = await prepare(config, policy);
-    await disposeMaterials(materials);
+    const judgedTraces = await checkTraces(config, materials).finally(() => disposeMaterials(materials));
     const shape = shapeOf(config, materials);
     const endings = endingsOf(config, materials, policy);
     const algorithm = ALGORITHMS[config.algorithm]!;
@@ -249,6 +252,7 @@ export async function dryRun(
       sequencesPerStep: shape.sequences,
       tokensPerStep: shape.tokens,
       success: successRule(config.reward, config.eval.successThreshold),
+      judgedTraces,
       memory: await memoryOf(config, policy, shape),
       disk: await planDisk(config, policy, config.model),
       ...told,

@@ -3,6 +3,7 @@ import { requireVerdicts } from "./judge.js";
 import { type LeakDetector, type Numbers, partRewards } from "./metrics.js";
 import { type Prediction, type PredictionInput, predict, type Scored } from "./predict.js";
 import { hashSeed } from "./random.js";
+import { reasonMetrics } from "./reasons.js";
 import { traceLoss } from "./sft.js";
 import { bootstrapMean, passAtK, wilson } from "./statistics.js";
 import { rightBy, type Success } from "./success.js";
@@ -33,6 +34,7 @@ function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: 
     ...partRewards(predictions.map(({ verdict }) => verdict)),
     rows: predictions.length,
     unjudged: predictions.length - judged.length,
+    ...reasonMetrics(predictions.map(({ verdict }) => verdict)),
     length: average(predictions.map(({ length }) => length)),
     ...(turns.length > 0 && { turns: average(turns) }),
     truncatedFraction: average(predictions.map(({ finish }) => Number(finish === "length"))),

@@ -1,4 +1,5 @@
 import type { Policy } from "../policy/policy.js";
+import { createQuestionTemplate } from "../prompt/question.js";
 import type { Message } from "../verifiers/verifier.js";
 import { trainSchema } from "./config.js";
 import { merge } from "./config-file.js";
@@ -13,7 +14,7 @@ import { PROMPTS_A_CALL, type Prompted, type Rollout, type RolloutOptions } from
 import { type Given, partOf, resolveSettings, type Settings } from "./schema.js";
 import { isStored, offering, startTalk } from "./talk.js";
 
-const { fields, system, templateVariables, invalid } = trainSchema.data;
+const { fields, system, template, templateVariables, invalid } = trainSchema.data;
 const { topK, topP, minP, maxTokens, turns, stopStrings } = trainSchema.rollout;
 
 /** Of a run's settings, those that say how its model is asked. */
@@ -21,7 +22,7 @@ const askSchema = {
   seed: trainSchema.seed,
   matmulType: trainSchema.matmulType,
   maxLength: trainSchema.maxLength,
-  data: { fields, system, templateVariables, invalid },
+  data: { fields, system, template, templateVariables, invalid },
   rollout: { topK, topP, minP, maxTokens, turns, stopStrings },
   environment: trainSchema.environment,
 };
@@ -75,7 +76,10 @@ export function promptOf(
   id: string,
 ): Prompted {
   const rest = { where: id, answer: null, trace: null, reply: null, tools: [], document: null, row: {} };
-  const example = { id, messages: withSystem(messages, settings.data.system), ...rest };
+  const { system, template } = settings.data;
+  const given = withSystem(messages, system);
+  const asked = template === null ? given : createQuestionTemplate(template).apply(given, {}, []);
+  const example = { id, messages: asked, given, ...rest };
   return prompted(offering(example, talk), prompter, policy.maxLength);
 }
 

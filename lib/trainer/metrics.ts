@@ -3,6 +3,7 @@ import type { PolicyResult, Stats } from "../tensor/results.js";
 import { allSaid } from "./conversation.js";
 import { type Judged, partsOf } from "./judge.js";
 import type { LossRow } from "./loss-rows.js";
+import { reasonMetrics } from "./reasons.js";
 import type { Rollout } from "./rollout.js";
 import { extremes } from "./statistics.js";
 import type { Success } from "./success.js";
@@ -71,6 +72,7 @@ export function rolloutMetrics(
     ...partRewards(verdicts),
     accuracy: mean(judged.map((verdict) => Number(o.isRight(verdict)))),
     unjudged: verdicts.length - judged.length,
+    ...reasonMetrics(verdicts),
     length: mean(lengths),
     lengthMax: extremes(lengths).max,
     turns: mean(talks.map(({ turns }) => turns)),

@@ -14,7 +14,8 @@ import { planDisk, requireRoom } from "./disk.js";
 import { giveUpAll, releasing } from "./durable.js";
 import { newFolder } from "./new-folder.js";
 import { disposeMaterials, type Materials, prepare } from "./prepare.js";
-import { otherInstructions, RunFolder } from "./run-folder.js";
+import { otherRows, type RowPrints, rowPrints } from "./row-prints.js";
+import { otherInstructions, RunFolder, readRunConfig } from "./run-folder.js";
 import { lockRun } from "./run-lock.js";
 import type { StepContext } from "./step.js";
 import { textFolder } from "./student.js";
@@ -31,7 +32,7 @@ export interface Run {
   readonly materials: Materials;
   readonly context: StepContext;
   readonly journal: VerdictJournal;
-  readonly begun: Pick<RunStart, "disk" | "earlierInstructionSet">;
+  readonly begun: Pick<RunStart, "disk" | "earlierInstructionSet" | "otherRows">;
   readonly accuracies: number[];
   /** The last checkpoint. */
   saved: { readonly state: RunState; readonly path: string } | undefined;
@@ -39,8 +40,28 @@ export interface Run {
 
 type Unlock = () => Promise<void>;
 
-async function openFolder(config: ResolvedConfig, hooks: TrainHooks, from: Checkpoint | undefined, unlock?: Unlock) {
-  const settings = { version: packageVersion(), instructionSet: instructionSet(), config };
+/** What a run is made of, before it has its folder. */
+interface Prepared {
+  readonly config: ResolvedConfig;
+  readonly hooks: TrainHooks;
+  readonly from: Checkpoint | undefined;
+  readonly weights: Weights;
+  readonly materials: Materials;
+  readonly unlock: Unlock | undefined;
+}
+
+/** What has changed since a run's earlier steps; nothing where it has none. */
+async function changedSince({ hooks, from }: Pick<Prepared, "hooks" | "from">, rows: RowPrints) {
+  if (from === undefined || from.state.step === 0) return { earlierInstructionSet: null, otherRows: [] };
+  const before = await readRunConfig(hooks.resume!);
+  return { earlierInstructionSet: otherInstructions(before), otherRows: otherRows(before.rows, rows) };
+}
+
+async function openFolder(
+  { config, hooks, from, unlock }: Pick<Prepared, "config" | "hooks" | "from" | "unlock">,
+  rows: RowPrints,
+) {
+  const settings = { version: packageVersion(), instructionSet: instructionSet(), rows, config };
   if (hooks.resume === undefined || unlock === undefined) {
     return RunFolder.create(config.output || newFolder(config.algorithm), settings);
   }
@@ -72,21 +93,15 @@ async function openIn(
   );
 }
 
-async function openPrepared(o: {
-  readonly config: ResolvedConfig;
-  readonly hooks: TrainHooks;
-  readonly from: Checkpoint | undefined;
-  readonly weights: Weights;
-  readonly materials: Materials;
-  readonly unlock: Unlock | undefined;
-}): Promise<{ run: Run; state: RunState }> {
-  const { config, hooks, from, weights, materials, unlock } = o;
+async function openPrepared(o: Prepared): Promise<{ run: Run; state: RunState }> {
+  const { config, hooks, from, weights, materials } = o;
   const text = await textFolder(config, from);
   const disk = await planDisk(config, weights.policy, text, hooks.resume);
   // What a hook's policies write is not known.
   if (hooks.loadPolicy === undefined) requireRoom(disk);
-  const earlierInstructionSet = from && from.state.step > 0 ? await otherInstructions(hooks.resume!) : null;
-  const folder = await openFolder(config, hooks, from, unlock);
+  const rows = rowPrints(materials);
+  const changed = await changedSince(o, rows);
+  const folder = await openFolder(o, rows);
   const journal = await openIn(folder, config, weights, from);
   const signal = hooks.signal ?? new AbortController().signal;
   const context: StepContext = {
@@ -106,7 +121,7 @@ async function openPrepared(o: {
     materials,
     context,
     journal,
-    begun: { disk, earlierInstructionSet },
+    begun: { disk, ...changed },
     accuracies: [],
     saved: from,
   };

@@ -161,7 +161,7 @@ export async function loadPrompts(
   what: string,
   files: readonly string[],
   config: {
-    readonly data: Pick<ResolvedConfig["data"], "fields" | "system" | "invalid">;
+    readonly data: Pick<ResolvedConfig["data"], "fields" | "system" | "template" | "invalid">;
     readonly rollout: Pick<ResolvedConfig["rollout"], "maxTokens">;
   },
   o: {
@@ -181,6 +181,7 @@ export async function loadPrompts(
   const data = await loadDataset(files, {
     fields: config.data.fields,
     system: config.data.system,
+    template: config.data.template,
     limit: o.limit ?? 0,
     imitated: o.imitated ?? false,
     answerOf: (row) => o.verifier.answerOf?.(row),

@@ -7,6 +7,7 @@ import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { readRegular } from "../regular-file.js";
 import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
+import { otherRows, type RowPrints } from "./row-prints.js";
 import { lockRun } from "./run-lock.js";
 
 /** A line of metrics.jsonl. All that depends on the clock is under `time`. */
@@ -71,6 +72,8 @@ export interface RunConfig {
   readonly version: string;
   /** Instructions of the CPU, as `rlsd doctor` names them. Absent in runs of earlier versions. */
   readonly instructionSet?: string | undefined;
+  /** Of the rows that the steps to come take. Absent in runs of earlier versions. */
+  readonly rows?: RowPrints | undefined;
   /** Every setting, defaults included; functions from code are named, not written. */
   readonly config: Readonly<Record<string, unknown>>;
 }
@@ -137,7 +140,8 @@ export class RunFolder {
   /** config.json is of the steps to come: a run that is stopped again goes on with those settings. */
   private async settle(config: RunConfig): Promise<void> {
     const before = await readRunConfig(this.path);
-    const same = before.instructionSet === config.instructionSet;
+    const known = before.rows !== undefined && otherRows(before.rows, config.rows ?? before.rows).length === 0;
+    const same = known && before.instructionSet === config.instructionSet;
     if (same && recorded(config.config) === JSON.stringify(before.config)) return;
     await writeWhole(join(this.path, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);
   }
@@ -216,8 +220,8 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
     const read = JSON.parse((await readRegular(file)).toString("utf8")) as Partial<RunConfig> | null;
     // A model's folder has a config.json too.
     if (typeof read?.version === "string" && typeof read.config === "object" && read.config !== null) {
-      const { version, instructionSet, config } = read;
-      return { version, ...(instructionSet !== undefined && { instructionSet }), config };
+      const { version, instructionSet, rows, config } = read;
+      return { version, ...(instructionSet !== undefined && { instructionSet }), ...(rows && { rows }), config };
     }
     throw new Error("no run wrote its config.json");
   } catch (error) {
@@ -227,10 +231,8 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
 }
 
 /** The instructions that computed a run until now, where they are not those of this process; null: they are, or are not known. */
-export async function otherInstructions(run: string): Promise<string | null> {
-  const { instructionSet: earlier } = await readRunConfig(run);
-  return earlier === undefined || earlier === instructionSet() ? null : earlier;
-}
+export const otherInstructions = ({ instructionSet: earlier }: RunConfig): string | null =>
+  earlier === undefined || earlier === instructionSet() ? null : earlier;
 
 /** Puts a page into a run's folder or beside it, in one stroke: a reader sees the old page or the new one. */
 export const writeReport = (file: string, page: string): Promise<void> => writeWhole(file, page);

@@ -1,6 +1,7 @@
 import { type Bounds, boundsText, isNumber, isObject, show } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { closest, didYouMean } from "../suggest.js";
+import { closest, didYouMean, fold } from "../suggest.js";
+import { ourName } from "./foreign-names.js";
 
 /**
  * Settings as a table: one entry says a setting's type, default, range and meaning, and the checker, the TypeScript type
@@ -86,7 +87,40 @@ function isField(entry: Field<unknown> | Section): entry is Field<unknown> {
   return entry.kind === "field";
 }
 
-function resolveSection(section: Section, given: unknown, path: string): Record<string, unknown> {
+/** Whether a setting is any text, or null: not one of several. */
+export const isText = (setting: Field<unknown> | undefined): boolean =>
+  setting !== undefined && ["a text", "a text, or null"].includes(setting.expected);
+
+/** The setting of a path; undefined: a section, or none. */
+export function fieldAt(section: Section, [name, ...rest]: readonly string[]): Field<unknown> | undefined {
+  const entry = name !== undefined && Object.hasOwn(section, name) ? section[name] : undefined;
+  if (entry === undefined) return undefined;
+  if (isField(entry)) return rest.length === 0 ? entry : undefined;
+  return fieldAt(entry, rest);
+}
+
+/** Paths of the settings that end in a name, however it is written. */
+function pathsTo(section: Section, name: string, path = ""): string[] {
+  return Object.entries(section).flatMap(([own, entry]) => {
+    if (!isField(entry)) return pathsTo(entry, name, `${path}${own}.`);
+    return fold(own) === fold(name) ? [`${path}${own}`] : [];
+  });
+}
+
+/** What was meant by a name that a section has not: one near it there, the same elsewhere, or what others call it. */
+function meant(root: Section, section: Section, prefix: string, name: string): string {
+  const names = Object.keys(section);
+  const near = closest(name, names);
+  const ours = ourName(`${prefix}${name}`);
+  const known = ours !== undefined && Object.hasOwn(root, ours.split(".")[0]!) ? [ours] : [];
+  const elsewhere = new Set([...pathsTo(root, name), ...known]);
+  const here = near !== undefined && (fold(near) === fold(name) || elsewhere.size === 0);
+  const likely = here ? [`${prefix}${near}`] : [...elsewhere];
+  if (likely.length === 0) return didYouMean(name, names);
+  return ` Did you mean ${likely.map((one) => `"${one}"`).join(" or ")}?`;
+}
+
+function resolveSection(section: Section, given: unknown, path: string, root: Section): Record<string, unknown> {
   if (!isObject(given)) {
     throw new RlsdError("ERR_RLSD_CONFIG", `Expected an object for "${path}" but received ${show(given)}.`);
   }
@@ -94,8 +128,7 @@ function resolveSection(section: Section, given: unknown, path: string): Record<
   const names = Object.keys(section);
   for (const name of Object.keys(given)) {
     if (!Object.hasOwn(section, name)) {
-      const near = closest(name, names);
-      const hint = near === undefined ? didYouMean(name, names) : ` Did you mean "${prefix}${near}"?`;
+      const hint = meant(root, section, prefix, name);
       throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${hint}`);
     }
   }
@@ -104,7 +137,7 @@ function resolveSection(section: Section, given: unknown, path: string): Record<
     const entry = section[name]!;
     const value = given[name];
     if (!isField(entry)) {
-      out[name] = resolveSection(entry, value ?? {}, `${prefix}${name}`);
+      out[name] = resolveSection(entry, value ?? {}, `${prefix}${name}`, root);
     } else if (value === undefined) {
       out[name] = entry.fallback;
     } else if (entry.accepts(value)) {
@@ -119,7 +152,7 @@ function resolveSection(section: Section, given: unknown, path: string): Record<
 
 /** Checks what was given against the table and fills in the defaults. Nothing unknown passes. */
 export function resolveSettings<const S extends Section>(section: S, given: unknown): Settings<S> {
-  return resolveSection(section, given, "") as Settings<S>;
+  return resolveSection(section, given, "", section) as Settings<S>;
 }
 
 /** Of settings that were given for a whole table, those that a part of it has. */

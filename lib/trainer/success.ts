@@ -3,7 +3,7 @@ import { partName } from "../verifiers/registry.js";
 import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
 import type { Judged } from "./judge.js";
 
-/** Names of a part inside parts; none: the verdict itself. */
+/** Names of a part inside parts, to be read; none: the verdict itself. */
 type Path = readonly string[];
 
 /** Verifiers of form: they say nothing about truth (docs/verifiers.md). */
@@ -12,6 +12,8 @@ const FORM: ReadonlySet<unknown> = new Set(["length", "repetition", "tags"]);
 interface Shape {
   /** Parts that judge the answer. */
   readonly answer: readonly Path[];
+  /** Whether these give all there is. */
+  readonly right: Success;
   /** The most that there is to earn, and the most without the answer. */
   readonly full: number;
   readonly rest: number;
@@ -19,6 +21,19 @@ interface Shape {
 }
 
 type Spec = Readonly<Record<string, unknown>>;
+
+/** Whether an answer is right, by a verdict on it. */
+export type Success = (verdict: Judged) => boolean;
+
+const full: Success = ({ unfined, reward }) => (unfined ?? reward ?? Number.NaN) >= 1;
+
+/** By a part of the verdict; one that was not asked says nothing for the answer. */
+const rightIn =
+  (name: string, { right }: Pick<Shape, "right">): Success =>
+  ({ detail }) => {
+    const part = detail[name] as Judged | undefined;
+    return part !== undefined && right({ ...part, detail: part.detail ?? {} });
+  };
 
 const below = (name: string, paths: readonly Path[]): Path[] => paths.map((path) => [name, ...path]);
 
@@ -30,27 +45,55 @@ function shapeOfSum(given: readonly WeightedReward[]): Shape {
     .map((part) => ({ name: partName(part), weight: part.weight ?? 1, shape: shapeOf(part.verifier) }))
     .filter(({ weight }) => weight > 0);
   const form = parts.every(({ shape }) => shape.form);
-  const full = sum(parts.map(({ weight, shape }) => weight * shape.full));
+  const most = sum(parts.map(({ weight, shape }) => weight * shape.full));
   const worth = ({ weight, shape }: (typeof parts)[number]) => (shape.form ? 0 : weight * shape.full);
-  const most = Math.max(...parts.map(worth));
-  const chosen = form ? parts : parts.filter((part) => worth(part) === most);
-  const rest = full - sum(chosen.map(({ weight, shape }) => weight * (shape.full - shape.rest)));
-  return { answer: chosen.flatMap(({ name, shape }) => below(name, shape.answer)), full, rest, form };
+  const heaviest = Math.max(...parts.map(worth));
+  const chosen = form ? parts : parts.filter((part) => worth(part) === heaviest);
+  const rest = most - sum(chosen.map(({ weight, shape }) => weight * (shape.full - shape.rest)));
+  const rights = chosen.map(({ name, shape }) => rightIn(name, shape));
+  return {
+    answer: chosen.flatMap(({ name, shape }) => below(name, shape.answer)),
+    right: rights.length === 0 ? full : (verdict) => rights.every((right) => right(verdict)),
+    full: most,
+    rest,
+    form,
+  };
 }
 
 /** Of a gate: what is behind it; where that is of form alone, what it lets through. */
 function shapeOfGate({ gate, verifier }: Readonly<Record<"gate" | "verifier", RewardSetting>>): Shape {
   const [before, behind] = [shapeOf(gate), shapeOf(verifier)];
   const [name, shape] = behind.form && !before.form ? (["gate", before] as const) : (["verifier", behind] as const);
-  return { ...behind, answer: below(name, shape.answer), form: shape.form };
+  return { ...behind, answer: below(name, shape.answer), right: rightIn(name, shape), form: shape.form };
+}
+
+/** Of a switch: the one that was asked. A verdict of it has no other part. */
+function shapeOfSwitch({ cases, otherwise }: Readonly<Record<string, unknown>>): Shape {
+  const all = Object.entries({ ...(cases as Spec), ...(otherwise !== undefined && { otherwise }) });
+  const shapes = all.map(([name, reward]) => [name, shapeOf(reward as RewardSetting)] as const);
+  const most = (name: "full" | "rest") => Math.max(...shapes.map(([, shape]) => shape[name]));
+  const paths = shapes.map(([name, { answer }]) =>
+    below(name, answer)
+      .map((path) => path.join("."))
+      .join(" and "),
+  );
+  return {
+    answer: [[`(${paths.join(" or ")})`]],
+    right: (verdict) => shapes.some(([name, shape]) => rightIn(name, shape)(verdict)),
+    full: most("full"),
+    rest: most("rest"),
+    form: shapes.every(([, { form }]) => form),
+  };
 }
 
 function shapeOf(reward: RewardSetting): Shape {
   if (Array.isArray(reward)) return shapeOfSum(reward);
-  const type = typeof reward === "string" ? reward : (reward as Spec).type;
-  if (type === "sum") return shapeOfSum((reward as unknown as { parts: readonly WeightedReward[] }).parts);
-  if (type === "gate") return shapeOfGate(reward as unknown as Readonly<Record<"gate" | "verifier", RewardSetting>>);
-  return { answer: [[]], full: 1, rest: 0, form: FORM.has(type) };
+  const spec = reward as Spec;
+  const type = typeof reward === "string" ? reward : spec.type;
+  if (type === "sum") return shapeOfSum(spec.parts as readonly WeightedReward[]);
+  if (type === "gate") return shapeOfGate(spec as unknown as Readonly<Record<"gate" | "verifier", RewardSetting>>);
+  if (type === "switch") return shapeOfSwitch(spec);
+  return { answer: [[]], right: full, full: 1, rest: 0, form: FORM.has(type) };
 }
 
 export interface SuccessRule {
@@ -71,18 +114,10 @@ export function successRule(reward: RewardSetting, threshold: number | null): Su
   return { threshold, parts: parts.map((path) => path.join(".")), rest: Number(shape.rest.toPrecision(12)) };
 }
 
-export type Success = (verdict: Judged) => boolean;
-
-function rewardAt(verdict: Judged, [name, ...rest]: Path): number | null | undefined {
-  if (name === undefined) return verdict.unfined ?? verdict.reward;
-  const part = verdict.detail[name] as Judged | undefined;
-  return part === undefined ? undefined : rewardAt({ ...part, detail: part.detail ?? {} }, rest);
-}
-
 function createSuccess(reward: RewardSetting, threshold: number | null): Success {
-  if (threshold !== null) return (verdict) => (rewardAt(verdict, []) ?? Number.NaN) >= threshold;
-  const paths = pathsOf(shapeOf(reward));
-  return (verdict) => verdict.reward !== null && paths.every((path) => (rewardAt(verdict, path) ?? Number.NaN) >= 1);
+  if (threshold !== null) return (verdict) => (verdict.unfined ?? verdict.reward ?? Number.NaN) >= threshold;
+  const { right } = shapeOf(reward);
+  return (verdict) => verdict.reward !== null && right(verdict);
 }
 
 /** Whether an answer is right, however it is fined for its length. */

@@ -62,6 +62,8 @@ export interface RunStart extends ParameterCounts {
   readonly step: number;
   /** The CPU's instructions that made those, where they are others now: what follows agrees with them to float32 tolerance. */
   readonly earlierInstructionSet: string | null;
+  /** Of a run that goes on: which of its rows, or of their prompts, are not those of the steps before. */
+  readonly otherRows: readonly ("train" | "eval")[];
 }
 
 /** What a run came to. */

@@ -3,6 +3,7 @@ import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Row } from "./definition.js";
 import { toVerdict } from "./function.js";
+import { rowError } from "./options.js";
 import { withSignal } from "./signal.js";
 import { startVerifier } from "./start.js";
 import type { MadeVerifier, Sample, Verdict, Verifier } from "./verifier.js";
@@ -131,6 +132,46 @@ export function gated(gate: Verifier, verifier: Verifier, threshold = 1, otherwi
       if (first.reward < threshold) return { reward: otherwise, reason: "gate", detail: { gate: first } };
       const second = await verdictOf(verifier, sample, signal);
       return { ...second, detail: { gate: first, verifier: second } };
+    },
+  });
+}
+
+/**
+ * Each row by a verifier of its own: that of `cases` which the row's `field` names, else `otherwise`. The verdict is that
+ * one's, and its only part.
+ */
+export function switched(
+  field: string,
+  cases: Readonly<Record<string, Verifier>>,
+  otherwise?: Verifier | undefined,
+): MadeVerifier {
+  if (typeof field !== "string" || field === "") refuse("the name of a column", "field", field);
+  if (typeof cases !== "object" || cases === null || Array.isArray(cases))
+    refuse("{ value: verifier }", "cases", cases);
+  const names = Object.keys(cases);
+  if (names.length === 0) refuse("at least one verifier", "cases", cases);
+  for (const name of names) checkVerifier(cases[name], `cases.${name}`);
+  if (otherwise !== undefined) checkVerifier(otherwise, "otherwise");
+  const named = (row: Row): readonly [string, Verifier] | undefined => {
+    const value = Object.hasOwn(row, field) ? String(row[field]) : undefined;
+    if (value !== undefined && Object.hasOwn(cases, value)) return [value, cases[value]!];
+    return otherwise === undefined ? undefined : ["otherwise", otherwise];
+  };
+  return withSignal({
+    ...together([...Object.values(cases), ...(otherwise === undefined ? [] : [otherwise])]),
+    check(row) {
+      const found = named(row);
+      if (found === undefined) throw rowError("switch", field, `one of ${names.join(", ")}`, row[field]);
+      found[1].check?.(row);
+    },
+    answerOf: (row) => named(row)?.[1].answerOf?.(row),
+    async verify(sample, signal) {
+      const found = named(sample.row);
+      if (found === undefined)
+        return { reward: null, reason: "no-case", detail: { [field]: sample.row[field] ?? null } };
+      const [name, verifier] = found;
+      const verdict = await verdictOf(verifier, sample, signal);
+      return { ...verdict, detail: { [name]: verdict } };
     },
   });
 }

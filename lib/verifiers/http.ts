@@ -2,9 +2,8 @@
  * A verifier behind HTTP: POST { id, prompt, messages, completion, finish, row } and back { reward, reason?, detail? }.
  * A service that fails is never the answer's fault: null.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import { RlsdError } from "../errors.js";
-import { deadline } from "./deadline.js";
+import { deadline, pause } from "./deadline.js";
 import { define } from "./definition.js";
 import { badVerdict, stringMap, toVerdict } from "./function.js";
 import { integer, number, text } from "./options.js";
@@ -127,7 +126,7 @@ export const http = define({
             if ("verdict" in outcome) return outcome.verdict;
             if (tried === options.retries) return outcome.failure;
             const wait = outcome.retryAfterMs ?? options.backoffMs * 2 ** tried;
-            await sleep(Math.min(wait, MAX_WAIT_MS), undefined, { signal });
+            await pause(signal, Math.min(wait, MAX_WAIT_MS));
           }
         } finally {
           places.release();

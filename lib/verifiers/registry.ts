@@ -1,11 +1,11 @@
 /** Verifiers by name. */
-import { show } from "../check.js";
+import { isObject, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { didYouMean } from "../suggest.js";
 import { boolean } from "./boolean.js";
 import { calls } from "./calls.js";
 import { choice } from "./choice.js";
-import { gated, weightedSum } from "./combine.js";
+import { gated, switched, weightedSum } from "./combine.js";
 import { command } from "./command.js";
 import { type Definition, inline, type Judge } from "./definition.js";
 import { environment } from "./environment.js";
@@ -18,7 +18,7 @@ import { tags, xml } from "./markup.js";
 import { math } from "./math.js";
 import { moduleVerifier } from "./module.js";
 import { numeric } from "./numeric.js";
-import { anything, listOf, number, optional, type Reader, readOptions } from "./options.js";
+import { anything, listOf, number, optional, type Reader, readOptions, text as textOption } from "./options.js";
 import { regex } from "./regex.js";
 import { schema } from "./schema.js";
 import { length, repetition } from "./shape.js";
@@ -61,6 +61,7 @@ const definitions: ReadonlyMap<string, Definition> = new Map(
 const COMBINATORS = {
   sum: "weighted sum of other verifiers",
   gate: "one verifier only where another is satisfied",
+  switch: "each row by the verifier that a column of it names",
 };
 
 /** Every name that `createVerifier` knows, with one line about each. */
@@ -176,11 +177,25 @@ function createGate(spec: Readonly<Record<string, unknown>>): Verifier {
   return gated(createVerifier(gate as VerifierSpec), createVerifier(verifier as VerifierSpec), threshold, otherwise);
 }
 
+const verifiersByName: Reader<Readonly<Record<string, unknown>>> = (value) =>
+  isObject(value) && Object.keys(value).length > 0
+    ? { ok: value }
+    : { expected: "{ value: verifier } with at least one" };
+
+function createSwitch(spec: Readonly<Record<string, unknown>>): Verifier {
+  const readers = { field: textOption(), cases: verifiersByName, otherwise: optional(anything) };
+  const { field, cases, otherwise } = readOptions("switch", spec, readers);
+  const made = Object.entries(cases).map(([value, one]) => [value, createVerifier(one as VerifierSpec)]);
+  const last = otherwise === undefined ? undefined : createVerifier(otherwise as VerifierSpec);
+  return switched(field, Object.fromEntries(made), last);
+}
+
 function make(spec: VerifierSpec | VerifyFunction): Verifier {
   if (typeof spec === "function") return fromFunction(spec);
   const plain = normalize(spec);
   if (plain.type === "sum") return createSum(plain);
   if (plain.type === "gate") return createGate(plain);
+  if (plain.type === "switch") return createSwitch(plain);
   const definition = definitionOf(plain.type);
   if (definition.where === "worker") return inWorkers(definition, plain);
   return inline(definition.create(split(definition, plain).own));

@@ -1,6 +1,8 @@
+import { getEventListeners } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
-import { judge, reward } from "./support.js";
+import { createVerifier } from "../../lib/verifiers/registry.js";
+import { judge, reward, sample } from "./support.js";
 
 describe("http", () => {
   async function serve<T>(listener: RequestListener, use: (url: string) => Promise<T>): Promise<T> {
@@ -51,6 +53,28 @@ describe("http", () => {
       });
       expect(calls).toBe(2);
     });
+  });
+
+  test("samples that wait for another try are one listener of the run's signal, and end with it", async () => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    let calls = 0;
+    const failing: RequestListener = (_, response) => {
+      calls++;
+      response.writeHead(503).end();
+    };
+    await serve(failing, async (url) => {
+      const verifier = createVerifier({ type: "http", url, backoffMs: 60_000, retries: 1 });
+      const waiting = Array.from({ length: 12 }, (_, i) => verifier.verify(sample(String(i)), signal));
+      const ended = Promise.allSettled(waiting);
+      while (calls < 12) await new Promise((resolve) => setTimeout(resolve, 5));
+      // All have had their answer, or will find the signal aborted.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(getEventListeners(signal, "abort").length).toBeLessThan(3);
+      controller.abort(new Error("enough"));
+      expect(await ended).toEqual(waiting.map(() => ({ status: "rejected", reason: new Error("enough") })));
+    });
+    expect(calls).toBe(12);
   });
 
   test("does not repeat what can only fail again", async () => {

@@ -1,4 +1,4 @@
-import { gated, weightedSum } from "../../lib/verifiers/combine.js";
+import { gated, switched, weightedSum } from "../../lib/verifiers/combine.js";
 import { createVerifier, listVerifiers, type VerifierSpec } from "../../lib/verifiers/registry.js";
 import type { Sample, Verifier } from "../../lib/verifiers/verifier.js";
 import { check, judge, never, sample } from "./support.js";
@@ -106,6 +106,47 @@ describe("combinators", () => {
     expect(await gate.verify(sample("8", {}), never)).toMatchObject({ reward: null, reason: "gate: gold" });
     expect(asked).toEqual(["7"]);
   });
+
+  const byKind = { type: "switch", field: "kind", cases: { sum: "numeric", 2: { type: "text" } } };
+
+  test("a switch asks the verifier that a row names, and no other", async () => {
+    expect(await judge(byKind, "so 7", { kind: "sum", answer: 7 })).toEqual({
+      reward: 1,
+      detail: { sum: expect.objectContaining({ reward: 1 }) },
+    });
+    expect(await judge(byKind, "so 7", { kind: 2, answer: "7" })).toMatchObject({
+      reward: 0,
+      detail: { 2: { reward: 0 } },
+    });
+    const without = { reward: null, reason: "no-case", detail: { kind: "other" } };
+    expect(await judge(byKind, "7", { kind: "other", answer: 7 })).toEqual(without);
+    expect(await judge(byKind, "7", { answer: 7 })).toMatchObject({ reward: null, reason: "no-case" });
+    const rest = { ...byKind, otherwise: "numeric" };
+    expect(await judge(rest, "7", { answer: 7 })).toMatchObject({ reward: 1, detail: { otherwise: { reward: 1 } } });
+    expect(await judge(byKind, "x", { kind: "toString" })).toMatchObject({ reward: null, reason: "no-case" });
+  });
+
+  test("rows are checked by the verifier that they name, and have to name one", () => {
+    expect(check(byKind, { kind: "sum", answer: "none" })).toThrow(/numeric/);
+    expect(check(byKind, { kind: "2", answer: "none" })).not.toThrow();
+    expect(check(byKind, { kind: "other", answer: 7 })).toThrow(/switch.*"kind".*one of 2, sum.*"other"/s);
+    expect(check({ ...byKind, otherwise: "numeric" }, { answer: "none" })).toThrow(/numeric/);
+    const letters = createVerifier({ type: "switch", field: "kind", cases: { mc: { type: "choice", first: 1 } } });
+    expect(letters.answerOf?.({ kind: "mc", answer: 2, choices: ["x", "y"] })).toBe("B. y");
+  });
+
+  test.each<[string, () => unknown, RegExp]>([
+    ["a column", () => createVerifier({ type: "switch", cases: { a: "math" } }), /"field" of the verifier "switch"/],
+    [
+      "cases",
+      () => createVerifier({ type: "switch", field: "k", cases: {} }),
+      /\{ value: verifier \} with at least one/,
+    ],
+    ["a case", () => createVerifier({ type: "switch", field: "k", cases: { a: "maths" } }), /Did you mean "math"/],
+    ["cases in code", () => switched("k", { a: "math" as never }), /a verifier for cases\.a but received "math"/],
+    ["one case in code", () => switched("k", {}), /at least one verifier for cases/],
+    ["a column in code", () => switched("", { a: right }), /the name of a column for field/],
+  ])("a switch says what it wants of %s", (_, call, message) => expect(call).toThrow(message));
 
   test("rows are checked by every part", () => {
     expect(check(two, { answer: "none" })).toThrow(/numeric/);

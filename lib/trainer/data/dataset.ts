@@ -1,5 +1,6 @@
 import { RlsdError } from "../../errors.js";
 import { type ChatMessage, type Tool, turnText } from "../../prompt/messages.js";
+import { createQuestionTemplate, type QuestionTemplate } from "../../prompt/question.js";
 import { messagesAt, toConversation, toReply } from "./conversation.js";
 import { type FieldMap, guessFields, valueAt } from "./fields.js";
 import { findDataFiles } from "./find-files.js";
@@ -11,6 +12,8 @@ export interface Example {
   readonly id: string;
   readonly where: string;
   readonly messages: readonly ChatMessage[];
+  /** These without `data.template`, where there is one. */
+  readonly given?: readonly ChatMessage[];
   /** What the model may call. */
   readonly tools: readonly Tool[];
   readonly answer: string | null;
@@ -57,29 +60,39 @@ function replyAt(
   return text === null ? own : { role: "assistant", content: text };
 }
 
+/** Columns that tell a row's answer, whole: of `reward_model.ground_truth` all of `reward_model`. */
+const telling = ({ answer, trace, document, messages, prompt }: FieldMap): string[] =>
+  [answer, trace, document].flatMap((path) => {
+    const name = path?.split(".")[0];
+    return name === undefined || name === (messages ?? prompt) ? [] : [name];
+  });
+
 function toExample(
   placed: PlacedRow,
   index: number,
   fields: FieldMap | null,
-  system: string | null,
+  { system, question }: { readonly system: string | null; readonly question: QuestionTemplate | undefined },
 ): Example | Problem {
   const { where, row, exact = row } = placed;
   // Where no row of a file can be read, there are no columns.
   if (row === undefined || exact === undefined || fields === null)
     return { where, problem: placed.problem ?? "unreadable" };
   const column = fields.messages ?? fields.prompt!;
-  const asked = valueAt(exact, column);
-  const conversation = toConversation(fields.messages === null ? asked : messagesAt(asked), column);
+  const value = valueAt(exact, column);
+  const conversation = toConversation(fields.messages === null ? value : messagesAt(value), column);
   if (typeof conversation === "string") return { where, problem: conversation };
   const tools = fields.tools === null ? [] : toTools(valueAt(exact, fields.tools));
   if (typeof tools === "string") return { where, problem: `column "${fields.tools}": ${tools}` };
   const reply = replyAt({ row, exact }, fields.trace, conversation.reply);
   if (typeof reply === "string") return { where, problem: reply };
+  const given = withSystem(conversation.messages, system);
+  const asked =
+    question === undefined ? { messages: given } : { messages: question.apply(given, row, telling(fields)), given };
   const answerValue = fields.answer === null ? undefined : valueAt(row, fields.answer);
   return {
     id: textAt(row, fields.id) ?? String(index),
     where,
-    messages: withSystem(conversation.messages, system),
+    ...asked,
     tools,
     answer: textAt(row, fields.answer),
     trace: reply === null ? null : turnText(reply),
@@ -92,6 +105,8 @@ function toExample(
 interface DatasetOptions {
   readonly fields?: Partial<FieldMap>;
   readonly system?: string | null;
+  /** Jinja source of `data.template`. */
+  readonly template?: string | null;
   /** Rows at most; 0: all. */
   readonly limit?: number;
   /** The rows' traces are what is learned: more names of columns mean one. */
@@ -102,13 +117,12 @@ interface DatasetOptions {
   readonly check?: (example: Example) => void;
 }
 
-function checked(example: Example, check: (example: Example) => void): Example | Problem {
+function checked({ where }: PlacedRow, make: () => Example | Problem): Example | Problem {
   try {
-    check(example);
-    return example;
+    return make();
   } catch (error) {
     if (!(error instanceof RlsdError)) throw error;
-    return { where: example.where, problem: error.message };
+    return { where, problem: error.message };
   }
 }
 
@@ -146,7 +160,8 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
   const examples: Example[] = [];
   const problems: Problem[] = [];
   const limit = options.limit === undefined || options.limit === 0 ? Number.POSITIVE_INFINITY : options.limit;
-  const { system = null, check = () => {} } = options;
+  const { system = null, template = null, check = () => {} } = options;
+  const question = template === null ? undefined : createQuestionTemplate(template);
   let map: FieldMap | null = null;
   let index = 0;
   for (const file of await findDataFiles(files)) {
@@ -158,8 +173,13 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
       const fields = fieldsOf(file, head, options);
       map ??= fields;
       const add = (placed: PlacedRow): void => {
-        const made = toExample(placed, index++, fields, system);
-        const result = "problem" in made ? made : checked(told(made, options.answerOf), check);
+        const result = checked(placed, () => {
+          const made = toExample(placed, index++, fields, { system, question });
+          if ("problem" in made) return made;
+          const example = told(made, options.answerOf);
+          check(example);
+          return example;
+        });
         if ("problem" in result) problems.push(result);
         else examples.push(result);
       };
