@@ -49,8 +49,8 @@ export interface EvalStart {
 export interface EvalHooks extends ModelSource {
   /** Stops: what was judged is kept, and the same call goes on from there. It rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** After everything is loaded and checked, before the first completion is drawn. */
-  readonly onStart?: ((start: EvalStart) => void) | undefined;
+  /** After everything is loaded and checked, before the first completion is drawn. A promise is waited for. */
+  readonly onStart?: ((start: EvalStart) => unknown) | undefined;
   /** At the start of the evaluation, and after each verdict. */
   readonly onStage?: OnStage | undefined;
 }
@@ -156,7 +156,7 @@ export async function evaluateModel(
     const folder = await (output === null ? EvalFolder.find(record) : EvalFolder.open(output, record));
     try {
       const kept = folder.predictions.count;
-      hooks.onStart?.({ folder: folder.path, kept, total: prompts.length * (1 + config.eval.samples) });
+      await hooks.onStart?.({ folder: folder.path, kept, total: prompts.length * (1 + config.eval.samples) });
       const { metrics } = await evaluate({
         ...text,
         policy,
