@@ -58,7 +58,7 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
 
 async function showSettings(json: boolean): Promise<void> {
   const { describeSettings } = await import("../trainer/schema.js");
-  const { trainSchema } = await import("../trainer/config.js");
+  const { trainSchema } = await import("../trainer/settings.js");
   const all = describeSettings(trainSchema);
   if (json) return printJson(all);
   const width = Math.max(...all.map(({ name }) => name.length));

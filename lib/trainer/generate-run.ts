@@ -1,6 +1,5 @@
 import type { Policy } from "../policy/policy.js";
 import type { Message } from "../verifiers/verifier.js";
-import { trainSchema } from "./config.js";
 import { merge } from "./config-file.js";
 import { complete, type Talk } from "./conversation.js";
 import { withSystem } from "./data/dataset.js";
@@ -11,6 +10,7 @@ import { hashSeed } from "./random.js";
 import { loadAsked, type ModelSource, withModel } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, type RolloutOptions } from "./rollout.js";
 import { type Given, partOf, resolveSettings, type Settings } from "./schema.js";
+import { trainSchema } from "./settings.js";
 import { isStored, offering, startTalk } from "./talk.js";
 
 const { fields, system, templateVariables, invalid } = trainSchema.data;

@@ -7,17 +7,8 @@ import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { readRegular } from "../regular-file.js";
 import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
+import type { MetricsLine } from "./metrics-line.js";
 import { lockRun } from "./run-lock.js";
-
-/** A line of metrics.jsonl. All that depends on the clock is under `time`. */
-export interface MetricsLine {
-  /** Updates made, that of this line included. */
-  readonly step: number;
-  readonly kind: "train" | "eval";
-  /** Milliseconds by what took them; `tokensPerSecond` of a step. */
-  readonly time: Readonly<Record<string, number>>;
-  readonly [name: string]: number | string | Readonly<Record<string, number>> | undefined;
-}
 
 /** A line of samples.jsonl: one completion of a step, or of an evaluation where steps draw none. Per-token lists have one entry a token of the completion. */
 export interface SampleLine {

@@ -73,9 +73,9 @@ export function nullable<T>(inner: Field<T>, doc: string, fallback: T | null = n
 }
 
 /** An object whose keys another room checks. */
-export function open(doc: string): Field<Readonly<Record<string, unknown>>> {
+export function open<T extends object>(doc: string): Field<Partial<T>> {
   const accepts = (v: unknown) => typeof v === "object" && v !== null && !Array.isArray(v);
-  return field<Readonly<Record<string, unknown>>>({}, "an object", doc, accepts);
+  return field<Partial<T>>({}, "an object", doc, accepts);
 }
 
 /** A value that another room checks. */

@@ -13,13 +13,14 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { checkGivenAgain } from "./config-checks.js";
 import { releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
+import type { MetricsLine } from "./metrics-line.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { closeRun, openRun, type Run } from "./open-run.js";
 import type { Prediction } from "./predict.js";
 import { heldOutInTraining } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
-import { type MetricsLine, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
+import { readRunConfig, recorded, type SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
 import { sftStep } from "./sft.js";
 import { trainStep } from "./step.js";

@@ -26,8 +26,37 @@ import { withSignal } from "./signal.js";
 import { text } from "./text.js";
 import type { MadeVerifier, Verifier } from "./verifier.js";
 
+const definitions = {
+  math,
+  choice,
+  boolean,
+  numeric,
+  text,
+  schema,
+  calls,
+  regex,
+  tags,
+  xml,
+  "box-iou": box,
+  "span-iou": span,
+  length,
+  repetition,
+  module: moduleVerifier,
+  command,
+  http,
+  environment,
+};
+
+const COMBINATORS = {
+  sum: "weighted sum of other verifiers",
+  gate: "one verifier only where another is satisfied",
+};
+
+/** What `createVerifier` knows, for an editor to offer; any other text may come from data, and is refused when it is read. */
+type VerifierName = keyof typeof definitions | keyof typeof COMBINATORS | (string & Record<never, never>);
+
 /** A verifier as data: its name, or `{ type, ...options }`. */
-export type VerifierSpec = string | { readonly type: string; readonly [option: string]: unknown };
+export type VerifierSpec = VerifierName | { readonly type: VerifierName; readonly [option: string]: unknown };
 
 /** A verifier that runs in workers says how that went. */
 export interface WorkerVerifier extends MadeVerifier {
@@ -35,37 +64,9 @@ export interface WorkerVerifier extends MadeVerifier {
   readonly stats: HarnessStats;
 }
 
-const definitions: ReadonlyMap<string, Definition> = new Map(
-  [
-    math,
-    choice,
-    boolean,
-    numeric,
-    text,
-    schema,
-    calls,
-    regex,
-    tags,
-    xml,
-    box,
-    span,
-    length,
-    repetition,
-    moduleVerifier,
-    command,
-    http,
-    environment,
-  ].map((definition) => [definition.type, definition] as const),
-);
-
-const COMBINATORS = {
-  sum: "weighted sum of other verifiers",
-  gate: "one verifier only where another is satisfied",
-};
-
 /** Every name that `createVerifier` knows, with one line about each. */
 export function listVerifiers(): readonly { readonly type: string; readonly summary: string }[] {
-  const named = [...definitions.values()].map(({ type, summary }) => ({ type, summary }));
+  const named = Object.values(definitions).map(({ type, summary }) => ({ type, summary }));
   return [...named, ...Object.entries(COMBINATORS).map(([type, summary]) => ({ type, summary }))];
 }
 
@@ -79,8 +80,7 @@ function normalize(spec: unknown): { readonly type: string; readonly [option: st
 }
 
 function definitionOf(type: string): Definition {
-  const definition = definitions.get(type);
-  if (definition !== undefined) return definition;
+  if (Object.hasOwn(definitions, type)) return definitions[type as keyof typeof definitions];
   const names = listVerifiers().map((known) => known.type);
   throw new RlsdError("ERR_RLSD_VERIFIER", `There is no verifier "${type}".${didYouMean(type, names)}`);
 }

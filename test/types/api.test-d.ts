@@ -3,6 +3,7 @@ import { expectTypeOf } from "expect-type";
 import {
   backendInfo,
   createEnvironment,
+  createVerifier,
   creditMixAt,
   type DevicePolicyResult,
   distillLoss,
@@ -110,6 +111,21 @@ expectTypeOf<Parameters<typeof dryRun>[0]>().toEqualTypeOf<TrainConfig>();
 expectTypeOf<ResolvedConfig["rollout"]["count"]>().toEqualTypeOf<number>();
 // @ts-expect-error no such setting
 train({ rollout: { cout: 4 } });
+// @ts-expect-error no such algorithm
+train({ algorithm: "ppo" });
+// @ts-expect-error no such field of an objective
+train({ objective: { creditMux: 1 } });
+// @ts-expect-error no such preset
+train({ objective: { preset: "ppo" } });
+// @ts-expect-error rollout.temperature says that
+train({ objective: { temperature: 1 } });
+train({ objective: { preset: "grpo", objective: "gspo-token", clipLow: undefined } });
+// What a run logs is a number where its name is known. A hook may return anything; a promise is waited for.
+declare const log: (value: number | undefined) => Promise<void>;
+train(settings, { onStep: ({ reward }) => log(reward), onEval: ({ accuracy, "pass@8": best }) => [accuracy, best] });
+// A verifier's name may come from data.
+declare const named: { type: string };
+createVerifier(named);
 // @ts-expect-error a reward judges: a function that does not is none
 train({ reward: () => "right" });
 expectTypeOf([sampling, fresh]).toBeArray();
