@@ -106,7 +106,7 @@ export type { ChatMessage, Tool, ToolCall } from "./prompt/messages.js";
 export { type TensorBoardHooks, tensorBoard } from "./report/tensorboard.js";
 export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
-export type { DevicePolicyResult, PolicyResult, Stats } from "./tensor/results.js";
+export type { DevicePolicyResult, PolicyGradient, PolicyResult, Stats } from "./tensor/results.js";
 export type { Stream } from "./tensor/stream.js";
 export { empty, type Tensor, tensor } from "./tensor/tensor.js";
 export { toDevice, toDeviceAsync, toHost, toHostAsync } from "./tensor/transfer.js";

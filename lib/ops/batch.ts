@@ -10,10 +10,10 @@ import { type CheckedScores, checkScores, kindOf, LEVEL_LOG_PROBS, type Scores }
  * A call runs where the student's scores lie. On a device, logits must lie there too, and each Float32Array may be an f32
  * tensor of the same shape there instead; arrays of the host are copied up when the call is made.
  */
-export interface PolicyBatch {
+export interface PolicyBatch<S extends Scores = Scores> {
   /** The policy that is trained. */
-  readonly student: Scores;
-  /** The same tokens re-read under privileged information. */
+  readonly student: S;
+  /** The same tokens, by the same ids, re-read under privileged information. Absent: no credit, whatever the objective. */
   readonly teacher?: Scores | undefined;
   /** A teacher given a wrong hint: evidence is measured against it instead of the student. */
   readonly contrast?: Scores | undefined;

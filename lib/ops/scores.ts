@@ -1,13 +1,10 @@
 import { unknownName } from "../check.js";
-import { DTYPE_CODES } from "../tensor/dtype.js";
+import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { lengthOf } from "../typed-array.js";
 import { checkI32, checkPositiveInteger, invalid, isF32, unshared } from "./check.js";
 
-/**
- * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
- * absent: row i. Columns at or beyond `vocabSize` are padding: p = 0, gradient 0.
- */
+/** One view of the same N tokens: whole distributions, or the log-probs of the tokens. */
 export type Scores = DistributionScores | LogProbScores;
 
 /** A view of whole distributions: logits, or hidden states with their head. */
@@ -17,21 +14,37 @@ type Field = "logits" | "hidden" | "head" | "bias" | "logProbs" | "rows" | "voca
 /** A view with these fields and none of the other kinds'. */
 type Kind<T> = T & { readonly [K in Exclude<Field, keyof T>]?: undefined };
 
-export type LogitScores = Kind<{
-  readonly logits: Tensor;
+interface Rows {
+  /** (N): which row predicts token i, each at most once. Absent: row i, and there are N of them. */
   readonly rows?: Int32Array | undefined;
+  /** Columns at or beyond it are padding: p = 0, gradient 0. Default: V, there is none. */
   readonly vocabSize?: number | undefined;
-}>;
+}
 
-type HiddenScores = Kind<{
-  readonly hidden: Tensor;
-  readonly head: Tensor;
+interface Logits<D extends DType> extends Rows {
+  /** (..., V): a row of logits a token, at temperature 1. */
+  readonly logits: Tensor<D>;
+}
+
+interface Hidden<D extends DType> extends Rows {
+  /** (..., H): a row a token, as the head reads it. */
+  readonly hidden: Tensor<D>;
+  /** (V, H): the logits are hidden head^T + bias. */
+  readonly head: Tensor<D>;
+  /** (V). Default: none. */
   readonly bias?: Tensor | undefined;
-  readonly rows?: Int32Array | undefined;
-  readonly vocabSize?: number | undefined;
-}>;
+}
 
-type LogProbScores = Kind<{ readonly logProbs: Float32Array | Tensor }>;
+interface LogProbs {
+  /** (N): of the tokens themselves, at the temperature that they were drawn with. */
+  readonly logProbs: Float32Array | Tensor;
+}
+
+export type LogitScores<D extends DType = DType> = Kind<Logits<D>>;
+
+export type HiddenScores<D extends DType = DType> = Kind<Hidden<D>>;
+
+type LogProbScores = Kind<LogProbs>;
 
 /** rlsd_level of csrc/include/rlsd/rlsd.h. */
 export const LEVEL_ABSENT = 0;

@@ -99,6 +99,11 @@ export function tokenLogProbsSync(
 export function tokenLogProbsSync(
   scores: DistributionScores,
   tokenIds: Int32Array,
+  options: TokenLogProbsOptions & { readonly entropy: true },
+): Required<TokenLogProbs>;
+export function tokenLogProbsSync(
+  scores: DistributionScores,
+  tokenIds: Int32Array,
   options?: TokenLogProbsOptions,
 ): TokenLogProbs;
 export function tokenLogProbsSync(
@@ -120,6 +125,11 @@ export async function tokenLogProbs(
   tokenIds: Int32Array,
   options: DeviceTokenLogProbsOptions,
 ): Promise<DeviceTokenLogProbs>;
+export async function tokenLogProbs(
+  scores: DistributionScores,
+  tokenIds: Int32Array,
+  options: TokenLogProbsOptions & { readonly entropy: true },
+): Promise<Required<TokenLogProbs>>;
 export async function tokenLogProbs(
   scores: DistributionScores,
   tokenIds: Int32Array,

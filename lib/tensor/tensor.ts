@@ -36,7 +36,8 @@ class CpuTensor extends BaseTensor {
  * @param dtype default "f32" for a Float32Array; required for a Uint16Array
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
-export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor;
+export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor<"f32">;
+export function tensor<D extends "f16" | "bf16">(data: Uint16Array, shape: readonly number[], dtype: D): Tensor<D>;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype: DType): Tensor;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
   const wide = types.isFloat32Array(data); // of any realm, unlike instanceof
@@ -75,6 +76,7 @@ function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a shape or a dtype that is none; ERR_RLSD_OUT_OF_MEMORY where there is no
  *   room
  */
+export function empty<D extends DType>(shape: readonly number[], dtype: D, device?: string): Tensor<D>;
 export function empty(shape: readonly number[], dtype: DType, device = "cpu"): Tensor {
   const dimensions = checkShape(shape);
   if (!isDType(dtype)) throw invalid(DTYPES_TEXT, "dtype", dtype);

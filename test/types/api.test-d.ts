@@ -7,9 +7,11 @@ import {
   creditMixAt,
   type DevicePolicyResult,
   distillLoss,
+  distillLossSync,
   type dryRun,
   type EnginePolicy,
   type EnvironmentSetting,
+  empty,
   groupAdvantages,
   grpo,
   type NewModelConfig,
@@ -17,6 +19,7 @@ import {
   type ObjectiveFields,
   type Policy,
   type PolicyBatch,
+  type PolicyGradient,
   type PolicyResult,
   policyLoss,
   policyLossSync,
@@ -32,7 +35,9 @@ import {
   type TrainBatch,
   type TrainConfig,
   tensor,
+  toHost,
   tokenLogProbs,
+  tokenLogProbsSync,
   train,
 } from "../../lib/index.js";
 
@@ -190,3 +195,35 @@ policy.score([], { temperature: scale, signal });
 policy.accumulate(trained, grpo(), { lossScale: scale, signal });
 (policy as Policy).save("folder", { optimizer: undefined, dtype: undefined });
 rlsdCredit({} as never, { creditMix: undefined });
+
+// A result has what its student was given as, in its dtype: nothing to assert, nothing to cast.
+declare const half: Tensor<"bf16">;
+const wide = tensor(new Float32Array(2), [1, 2]);
+const tokens = { tokenIds: new Int32Array(1), cuSeqlens: new Int32Array(2), advantages: new Float32Array(1) };
+expectTypeOf(wide.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(tensor(new Uint16Array(1), [1], "f16").data).toEqualTypeOf<Uint16Array>();
+expectTypeOf(empty([2], "f32").data).toEqualTypeOf<Float32Array>();
+expectTypeOf(toHost(wide).data).toEqualTypeOf<Float32Array>();
+expectTypeOf<Tensor["data"]>().toEqualTypeOf<Float32Array | Uint16Array>();
+const ofLogits = policyLossSync({ ...tokens, student: { logits: wide } }, grpo());
+expectTypeOf(ofLogits.gradient.logits.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(ofLogits.gradient.hidden).toEqualTypeOf<Tensor | undefined>();
+const ofBits = policyLoss({ ...tokens, student: { logits: half }, teacher: { logits: wide } }, grpo(), { threads: 1 });
+expectTypeOf(ofBits.then(({ gradient }) => gradient.logits.data)).resolves.toEqualTypeOf<Uint16Array>();
+const ofHead = policyLossSync({ ...tokens, student: { hidden: wide, head: wide, bias: half } }, grpo());
+expectTypeOf(ofHead.gradient.head.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(ofHead satisfies PolicyResult).toExtend<PolicyResult>();
+const frozen = policyLossSync({ ...tokens, student: { hidden: half, head: half } }, grpo(), { frozenHead: true });
+expectTypeOf(frozen.gradient.hidden).toExtend<Tensor<"bf16" | "f32">>();
+expectTypeOf(frozen.gradient.head).toExtend<Tensor | undefined>();
+expectTypeOf<undefined>().toExtend<typeof frozen.gradient.head>();
+const distilled = distillLossSync({ ...pair, student: { logits: wide } }, { divergence: "jsd" });
+expectTypeOf(distilled.gradient.logits.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(tokenLogProbsSync({ logits: wide }, rows!, { entropy: true }).entropy).toEqualTypeOf<Float32Array>();
+expectTypeOf(tokenLogProbsSync({ logits: wide }, rows!).entropy).toEqualTypeOf<Float32Array | undefined>();
+// Of a student that may be of any kind, nothing is known.
+expectTypeOf(policyLossSync(batch, grpo()).gradient).toEqualTypeOf<PolicyGradient>();
+// @ts-expect-error a misspelt field of a view
+policyLossSync({ ...tokens, student: { logits: wide, vocabsize: 2 } }, grpo());
+// @ts-expect-error a misspelt field of a batch
+policyLossSync({ ...tokens, student: { logits: wide }, mask: new Uint8Array(1) }, grpo());
