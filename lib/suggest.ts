@@ -13,7 +13,7 @@ function distance(a: string, b: string): number {
 }
 
 /** What a name is reduced to before it is compared, so that clip_low, clip-low and clipLow are one name. */
-const fold = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
+export const fold = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
 
 /**
  * The choice that a misspelt name most likely meant; undefined when none is near (more than a third of its letters wrong).

@@ -64,6 +64,7 @@ export const isObjective = (value: unknown): boolean => typeof value === "object
 export function encodingOf(objective: Objective): Float64Array {
   const encoding = encodings.get(objective);
   if (encoding !== undefined) return encoding;
-  const mend = "Pass its fields to a factory: grpo({ clipHigh: 0.28 }).";
+  const mend =
+    typeof objective === "function" ? "Call it: grpo()." : "Pass its fields to a factory: grpo({ clipHigh: 0.28 }).";
   throw invalid("an objective made by grpo(), rlsd() or another factory", "objective", objective, mend);
 }

@@ -1,11 +1,11 @@
-import { checkObject } from "../check.js";
+import { checkObject, mendFor } from "../check.js";
 import { throwUnlessOk } from "../native/status.js";
 import type { ObjectiveFields } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Stats } from "../tensor/results.js";
 import { lengthOf } from "../typed-array.js";
 import { readBatch } from "./batch.js";
-import { checkF32, invalid, isF32, mendFor } from "./check.js";
+import { checkF32, invalid, isF32 } from "./check.js";
 import { nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 
 /** Log-probs and advantages of packed tokens. */

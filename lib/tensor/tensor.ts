@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { bufferOf, lengthOf } from "../typed-array.js";
+import { bufferOf, isDetached, lengthOf } from "../typed-array.js";
 import { BaseTensor, checkShape, disposedError, elementCount, type Tensor } from "./base.js";
 import { emptyOnDevice } from "./device.js";
 import { DTYPES_TEXT, type DType, isDType } from "./dtype.js";
@@ -53,7 +53,8 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
   const dimensions = checkShape(shape);
   const count = elementCount(dimensions);
   if (lengthOf(data) !== count) {
-    const message = `Expected ${count} elements for shape [${dimensions.join(", ")}] but data has ${lengthOf(data)}.`;
+    const gone = isDetached(data) ? ": its memory was transferred away" : "";
+    const message = `Expected ${count} elements for shape [${dimensions.join(", ")}] but data has ${lengthOf(data)}${gone}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
   fixMemory(bufferOf(data));
