@@ -21,6 +21,7 @@ import {
   type PolicyBatch,
   type PolicyGradient,
   type PolicyResult,
+  packTokens,
   policyLoss,
   policyLossSync,
   type ResolvedConfig,
@@ -87,8 +88,11 @@ policyLossSync({ student: { logProbs: new Float32Array(1) } }, grpo());
 const listed: Scores = { logProbs: [1, 2] };
 // @ts-expect-error credit has no ratio to clip
 rlsdCredit({} as never, { clipHigh: 0.2 });
-// @ts-expect-error every part of a schedule but stepBase is required
-creditMixAt(1, { peak: 0.5 });
+// @ts-expect-error a schedule has a peak
+creditMixAt(1, { decay: 60 });
+expectTypeOf(packTokens([new Int32Array(1)]).values).toEqualTypeOf<Int32Array>();
+expectTypeOf(packTokens([new Uint8Array(1)]).values).toEqualTypeOf<Uint8Array>();
+expectTypeOf(packTokens([[1], new Float32Array(1)]).values).toEqualTypeOf<Float32Array>();
 expectTypeOf([handMade, listed]).toBeArray();
 
 // What may be left out may be undefined: options are often passed on from optional ones.
