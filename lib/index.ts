@@ -104,6 +104,7 @@ export {
 } from "./prompt/chat-template.js";
 export type { ChatMessage, Tool, ToolCall } from "./prompt/messages.js";
 export { type TensorBoardHooks, tensorBoard } from "./report/tensorboard.js";
+export { toDType } from "./tensor/convert.js";
 export { createStream } from "./tensor/device.js";
 export type { DType } from "./tensor/dtype.js";
 export type { DevicePolicyResult, PolicyGradient, PolicyResult, Stats } from "./tensor/results.js";

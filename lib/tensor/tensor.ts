@@ -48,7 +48,8 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
   const type = dtype ?? (wide ? "f32" : undefined);
   if (!isDType(type)) throw invalid(DTYPES_TEXT, "dtype", dtype, "16-bit data must say which it is.");
   if (wide !== (type === "f32")) {
-    throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data);
+    const mend = wide ? "Of numbers it is made by toDType(tensor(data, shape), dtype)." : "";
+    throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data, mend);
   }
   const dimensions = checkShape(shape);
   const count = elementCount(dimensions);
