@@ -58,7 +58,8 @@ export function seal(fields: ObjectiveFields): Objective {
 }
 
 /** Whether a factory made it. */
-export const isObjective = (value: unknown): boolean => typeof value === "object" && encodings.has(value as object);
+export const isObjective = (value: unknown): value is Objective =>
+  typeof value === "object" && encodings.has(value as object);
 
 /** The encoding of an objective; ERR_RLSD_INVALID_ARGUMENT for an object that no factory made. */
 export function encodingOf(objective: Objective): Float64Array {

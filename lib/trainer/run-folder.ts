@@ -97,7 +97,7 @@ export class RunFolder {
       if (found.includes(CONFIG_FILE)) {
         throw new RlsdError(
           "ERR_RLSD_RUN_FOLDER",
-          `${path} holds a run already. Go on with it by --resume ${path}, or choose another folder with --output.`,
+          `${path} holds a run already. Go on with it by --resume ${path} (from code: hooks.resume), or choose another folder with --output ("output").`,
         );
       }
       await writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);

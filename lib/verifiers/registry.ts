@@ -55,6 +55,11 @@ const COMBINATORS = {
 /** What `createVerifier` knows, for an editor to offer; any other text may come from data, and is refused when it is read. */
 type VerifierName = keyof typeof definitions | keyof typeof COMBINATORS | (string & Record<never, never>);
 
+/** Those that run in workers. */
+type WorkerName = {
+  [K in keyof typeof definitions]: (typeof definitions)[K]["where"] extends "worker" ? K : never;
+}[keyof typeof definitions];
+
 /** A verifier as data: its name, or `{ type, ...options }`. */
 export type VerifierSpec = VerifierName | { readonly type: VerifierName; readonly [option: string]: unknown };
 
@@ -191,6 +196,9 @@ function make(spec: VerifierSpec | VerifyFunction): Verifier {
  * a verifier, which is returned as it is. Options are checked now; ERR_RLSD_VERIFIER and ERR_RLSD_VERIFIER_OPTION say what is
  * wrong and what was probably meant.
  */
+export function createVerifier(
+  spec: WorkerName | { readonly type: WorkerName; readonly [option: string]: unknown },
+): WorkerVerifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction): MadeVerifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier {

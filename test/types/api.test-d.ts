@@ -14,6 +14,7 @@ import {
   empty,
   groupAdvantages,
   grpo,
+  type MadeVerifier,
   type NewModelConfig,
   type Objective,
   type ObjectiveFields,
@@ -40,6 +41,7 @@ import {
   tokenLogProbs,
   tokenLogProbsSync,
   train,
+  type WorkerVerifier,
 } from "../../lib/index.js";
 
 declare const batch: PolicyBatch;
@@ -135,6 +137,12 @@ train(settings, { onStep: ({ reward }) => log(reward), onEval: ({ accuracy, "pas
 // A verifier's name may come from data.
 declare const named: { type: string };
 createVerifier(named);
+// Those that run in workers say how that goes.
+expectTypeOf(createVerifier("math").stats.timeouts).toEqualTypeOf<number>();
+expectTypeOf(createVerifier({ type: "regex", pattern: "x" })).toEqualTypeOf<WorkerVerifier>();
+expectTypeOf(createVerifier("numeric")).toEqualTypeOf<MadeVerifier>();
+expectTypeOf(createVerifier(() => 1)).toEqualTypeOf<MadeVerifier>();
+rlsdCredit({} as never, rlsd({}, grpo()));
 // @ts-expect-error a reward judges: a function that does not is none
 train({ reward: () => "right" });
 expectTypeOf([sampling, fresh]).toBeArray();
