@@ -9,7 +9,7 @@ import {
 } from "../objectives/distill-options.js";
 import type { DType } from "../tensor/dtype.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import type { HeadGradient, HiddenGradient, LogitGradient, ScoreGradient } from "../tensor/results.js";
+import type { HeadGradient, HiddenGradient, Known, LogitGradient, ScoreGradient } from "../tensor/results.js";
 import { lengthOf } from "../typed-array.js";
 import { type Call, checkCall, type PolicyOut, refuseUseless, type TrainedHead } from "./call.js";
 import { checkI32, checkU8, invalid, isI32, unshared } from "./check.js";
@@ -228,17 +228,17 @@ export function distillLossSync<D extends DType>(
   batch: DistillLossBatch<LogitScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall,
-): DistillLossResult<DistillLossGradient & LogitGradient<D>>;
+): DistillLossResult<Known<DistillLossGradient, LogitGradient<D>>>;
 export function distillLossSync<D extends DType>(
   batch: DistillLossBatch<HiddenScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall & TrainedHead,
-): DistillLossResult<DistillLossGradient & HeadGradient<D>>;
+): DistillLossResult<Known<DistillLossGradient, HeadGradient<D>>>;
 export function distillLossSync<D extends DType>(
   batch: DistillLossBatch<HiddenScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall,
-): DistillLossResult<DistillLossGradient & HiddenGradient<D>>;
+): DistillLossResult<Known<DistillLossGradient, HiddenGradient<D>>>;
 export function distillLossSync(
   batch: DistillLossBatch,
   options: DistillLossOptions,
@@ -260,17 +260,17 @@ export async function distillLoss<D extends DType>(
   batch: DistillLossBatch<LogitScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall,
-): Promise<DistillLossResult<DistillLossGradient & LogitGradient<D>>>;
+): Promise<DistillLossResult<Known<DistillLossGradient, LogitGradient<D>>>>;
 export async function distillLoss<D extends DType>(
   batch: DistillLossBatch<HiddenScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall & TrainedHead,
-): Promise<DistillLossResult<DistillLossGradient & HeadGradient<D>>>;
+): Promise<DistillLossResult<Known<DistillLossGradient, HeadGradient<D>>>>;
 export async function distillLoss<D extends DType>(
   batch: DistillLossBatch<HiddenScores<D>>,
   options: DistillLossOptions,
   call?: DistillLossCall,
-): Promise<DistillLossResult<DistillLossGradient & HiddenGradient<D>>>;
+): Promise<DistillLossResult<Known<DistillLossGradient, HiddenGradient<D>>>>;
 export async function distillLoss(
   batch: DistillLossBatch,
   options: DistillLossOptions,

@@ -7,6 +7,7 @@ import type {
   DevicePolicyResult,
   HeadGradient,
   HiddenGradient,
+  Known,
   LogitGradient,
   PolicyGradient,
   PolicyResult,
@@ -48,17 +49,17 @@ export function policyLossSync<D extends DType>(
   batch: PolicyBatch<LogitScores<D>>,
   objective: Objective,
   call?: Call,
-): PolicyResult<PolicyGradient & LogitGradient<D>>;
+): PolicyResult<Known<PolicyGradient, LogitGradient<D>>>;
 export function policyLossSync<D extends DType>(
   batch: PolicyBatch<HiddenScores<D>>,
   objective: Objective,
   call?: Call & TrainedHead,
-): PolicyResult<PolicyGradient & HeadGradient<D>>;
+): PolicyResult<Known<PolicyGradient, HeadGradient<D>>>;
 export function policyLossSync<D extends DType>(
   batch: PolicyBatch<HiddenScores<D>>,
   objective: Objective,
   call?: Call,
-): PolicyResult<PolicyGradient & HiddenGradient<D>>;
+): PolicyResult<Known<PolicyGradient, HiddenGradient<D>>>;
 export function policyLossSync(batch: PolicyBatch, objective: Objective, call?: Call): PolicyResult;
 export function policyLossSync(
   batch: PolicyBatch,
@@ -92,17 +93,17 @@ export async function policyLoss<D extends DType>(
   batch: PolicyBatch<LogitScores<D>>,
   objective: Objective,
   call?: Call,
-): Promise<PolicyResult<PolicyGradient & LogitGradient<D>>>;
+): Promise<PolicyResult<Known<PolicyGradient, LogitGradient<D>>>>;
 export async function policyLoss<D extends DType>(
   batch: PolicyBatch<HiddenScores<D>>,
   objective: Objective,
   call?: Call & TrainedHead,
-): Promise<PolicyResult<PolicyGradient & HeadGradient<D>>>;
+): Promise<PolicyResult<Known<PolicyGradient, HeadGradient<D>>>>;
 export async function policyLoss<D extends DType>(
   batch: PolicyBatch<HiddenScores<D>>,
   objective: Objective,
   call?: Call,
-): Promise<PolicyResult<PolicyGradient & HiddenGradient<D>>>;
+): Promise<PolicyResult<Known<PolicyGradient, HiddenGradient<D>>>>;
 export async function policyLoss(batch: PolicyBatch, objective: Objective, call?: Call): Promise<PolicyResult>;
 export async function policyLoss(
   batch: PolicyBatch,

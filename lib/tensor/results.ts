@@ -67,20 +67,28 @@ export interface PolicyGradient extends ScoreGradient {
   readonly logProbs: Float32Array;
 }
 
+/** G where more is known of some of its fields. */
+export type Known<G, More> = Omit<G, keyof More> & More;
+
 /** Of logits, in their dtype. */
 export interface LogitGradient<D extends DType> {
+  /** dL / dz times lossScale, in the shape of the logits; 0 in rows that no token names, where it was not written elsewhere. */
   readonly logits: Tensor<D>;
 }
 
 /** Of hidden states under a frozen head; f32 where `out` says so. */
 export interface HiddenGradient<D extends DType> {
+  /** In the shape of the hidden states. */
   readonly hidden: Tensor<D | "f32">;
+  /** (V, H); absent with `frozenHead`. */
   readonly head?: Tensor<D | "f32">;
 }
 
 /** Of hidden states and the head that is trained; f32 where `out` says so. */
 export interface HeadGradient<D extends DType> {
+  /** In the shape of the hidden states. */
   readonly hidden: Tensor<D | "f32">;
+  /** (V, H) */
   readonly head: Tensor<D | "f32">;
 }
 
