@@ -1,17 +1,33 @@
 /** Checks of what a caller passes, and their words: one form of refusal for every room. */
+
+import { types } from "node:util";
 import { RlsdError } from "./errors.js";
-import { closest } from "./suggest.js";
-import { lengthOf, typedArrayName } from "./typed-array.js";
+import { closest, fold } from "./suggest.js";
+import { isDetached, lengthOf, typedArrayName } from "./typed-array.js";
 
 /** "Float32Array(7)", `"bf8" of type string`, "null": what came, for an error. */
 export function describe(value: unknown): string {
   const typed = typedArrayName(value);
-  if (typed !== undefined) return `${typed}(${lengthOf(value as ArrayBufferView)})`;
+  if (typed !== undefined) {
+    const gone = isDetached(value as ArrayBufferView) ? " whose memory was transferred away" : "";
+    return `${typed}(${lengthOf(value as ArrayBufferView)})${gone}`;
+  }
   if (ArrayBuffer.isView(value)) return "a DataView";
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "string") return `${JSON.stringify(value.slice(0, 80))} of type string`;
   const plain = value === null || value === undefined || typeof value === "number" || typeof value === "boolean";
-  return plain ? String(value) : `a value of type ${typeof value}`;
+  if (plain) return String(value);
+  return types.isPromise(value) ? "a promise that was not awaited" : `a value of type ${typeof value}`;
+}
+
+/** The way from a list of another type, or from lists of lists, to the typed array that was expected. */
+export function mendFor(value: unknown, type: string): string {
+  const typed = typedArrayName(value);
+  if (typed?.startsWith("Big") && type !== typed) return `Convert it with ${type}.from(..., Number).`;
+  const nested = Array.isArray(value) && (Array.isArray(value[0]) || typedArrayName(value[0]) !== undefined);
+  if (nested) return "Put its lists one after another, as packTokens does.";
+  const list = Array.isArray(value) || (typed !== undefined && typed !== type);
+  return list ? `Convert it with ${type}.from(...).` : "";
 }
 
 /** Characters of what somebody threw, which may hold a whole page: more would fill every log that tells of it. */
@@ -61,9 +77,18 @@ export function invalid(expected: string, name: string, received: unknown, mend 
   return refusal(expected, name, describe(received), mend);
 }
 
-/** The error for a name that is none of `known`, with the one most likely meant. `label`: "field options.topk". */
-export function unknownName(label: string, name: string, known: Iterable<string>): RlsdError {
-  const near = closest(name, known);
+/**
+ * The error for a name that is none of `known`, with the one most likely meant. `label`: "field options.topk".
+ *
+ * @param elsewhere names of other trainers, and what they are called here
+ */
+export function unknownName(
+  label: string,
+  name: string,
+  known: Iterable<string>,
+  elsewhere?: ReadonlyMap<string, string>,
+): RlsdError {
+  const near = elsewhere?.get(fold(name)) ?? closest(name, known);
   const hint = near === undefined ? `Fields: ${[...known].join(", ")}.` : `Did you mean ${near}?`;
   return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", `Unknown ${label}. ${hint}`);
 }
@@ -89,11 +114,16 @@ export function checkSignal(value: unknown, name = "signal"): void {
 export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** An object with no field but the known ones, its own or inherited. */
-export function checkObject(value: unknown, name: string, known: ReadonlySet<string>): void {
+/** An object with no field but the known ones, its own or inherited. `elsewhere` as of `unknownName`. */
+export function checkObject(
+  value: unknown,
+  name: string,
+  known: ReadonlySet<string>,
+  elsewhere?: ReadonlyMap<string, string>,
+): void {
   if (typeof value !== "object" || value === null) throw invalid("an object", name, value);
   for (const key in value) {
-    if (!known.has(key)) throw unknownName(`field ${name}.${key}`, key, known);
+    if (!known.has(key)) throw unknownName(`field ${name}.${key}`, key, known, elsewhere);
   }
 }
 

@@ -26,6 +26,17 @@ export const lengthOf = (array: ArrayBufferView): number => elements.call(array)
 
 export const bufferOf = (array: ArrayBufferView): ArrayBufferLike => memory.call(array);
 
+/** Whether its memory was given away: to another thread, or by `transfer()`. */
+export function isDetached(array: ArrayBufferView): boolean {
+  if (elements.call(array) > 0) return false;
+  try {
+    new Uint8Array(memory.call(array));
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 /** The bytes of its buffer that it views: [begin, end). */
 export function bytesOf(array: ArrayBufferView): { readonly begin: number; readonly end: number } {
   const begin = offset.call(array);

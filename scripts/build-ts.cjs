@@ -11,8 +11,9 @@ function buildTypeScript() {
   rmSync(dist, { recursive: true, force: true });
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
   const { status } = spawnSync(process.execPath, [tsc, "-p", root], { cwd: root, stdio: "inherit" });
+  if (status !== 0) return status;
   cpSync(path.join(root, "lib"), dist, { recursive: true, filter: (from) => !from.endsWith(".ts") });
-  return status;
+  return spawnSync(process.execPath, [path.join(__dirname, "document-settings.mjs")], { stdio: "inherit" }).status;
 }
 
 module.exports = { buildTypeScript };

@@ -59,8 +59,12 @@ step(
   "build/Release/rlsd.node",
   () => require("./build-addon.cjs").buildAddon({ quiet: true }),
 );
-step("compiling", ["lib", "tsconfig.json", "package-lock.json"], "dist/.rlsd-setup", "dist/index.js", () =>
-  require("./build-ts.cjs").buildTypeScript(),
+step(
+  "compiling",
+  ["lib", "tsconfig.json", "scripts/build-ts.cjs", "scripts/document-settings.mjs", "package-lock.json"],
+  "dist/.rlsd-setup",
+  "dist/index.js",
+  () => require("./build-ts.cjs").buildTypeScript(),
 );
 // Only on demand (npm run build): it takes minutes. Where there is no nvcc it says so and goes on.
 if (process.argv.includes("--cuda")) {

@@ -1,7 +1,7 @@
 import { comparisonText } from "../lib/cli/comparison-text.js";
 import { compareReport } from "../lib/report/compare-report.js";
 import { type ComparedArm, compareArms, groupRuns, type LoggedRun, spread } from "../lib/report/comparison.js";
-import type { MetricsLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 
 function run(
   seed: number,

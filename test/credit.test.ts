@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { type CreditOptions, policyLossSync, RlsdError, rlsd, rlsdCredit } from "../lib/index.js";
+import { type CreditOptions, grpo, gspo, policyLossSync, RlsdError, rlsd, rlsdCredit } from "../lib/index.js";
 import { creditReference } from "../lib/reference/credit.js";
 import { batches, poisonBatch, runs } from "./support/batches.js";
 import { objectiveFields } from "./support/fields.js";
@@ -116,6 +116,20 @@ describe("rlsdCredit", () => {
     expect([loss, clippedWeightMean].map(Number.isFinite)).toEqual([true, true]);
     expect([...gradient.logProbs]).toEqual([near(0.6), near(Math.exp(-0.125) / 2)]);
     expect([evidenceClippedHigh, nanTeacherRows]).toEqual([0.5, 0]);
+  });
+
+  it("takes the credit of an objective, whatever its surrogate", () => {
+    const input = {
+      logProbs: f32(-1, -1, -2),
+      teacherLogProbs: f32(-0.5, -2, -1.5),
+      advantages: f32(1, -1),
+      cuSeqlens: Int32Array.of(0, 1, 3),
+    };
+    const fields = { creditMix: 0.75, evidenceClip: 0.4, negativeOnly: true, normalize: "sequence" } as const;
+    const expected = rlsdCredit(input, fields);
+    expect(rlsdCredit(input, rlsd(fields, gspo({ clipHigh: 0.1, klCoef: 0.5 })))).toEqual(expected);
+    expect(rlsdCredit(input, grpo()).tokenAdvantages).toEqual(f32(1, -1, -1)); // which has none
+    expect(expected.tokenAdvantages).not.toEqual(f32(1, -1, -1));
   });
 
   it("clips one side only under pessimistic, its exponent within +-20", () => {

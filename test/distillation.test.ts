@@ -10,8 +10,9 @@ import { sampledAdvantages } from "../lib/trainer/distillation.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-text.js";
-import type { MetricsLine, SampleLine } from "../lib/trainer/run-folder.js";
+import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { fewRows } from "./support/clock-task.js";
@@ -26,7 +27,7 @@ const few = fewRows(folderOf("rows"));
 /** The built-in example, one step of it, with every completion logged. */
 const example = (o: TrainConfig = {}) => ({
   ...exampleSettings(),
-  algorithm: "opsd",
+  algorithm: "opsd" as const,
   steps: 1,
   data: { ...exampleSettings().data, train: [few] },
   ...o,
@@ -141,7 +142,7 @@ describe("on-policy self-distillation", () => {
     const [line] = await linesOf(settings.output, "train");
     expect(line).toMatchObject({ groups: 16, teacherSequences: 16, updates: 1 });
     expect(samplesOf(settings.output).every(({ advantage }) => advantage === 0)).toBe(true);
-    for (const algorithm of ["rlsd", "grpo", "grpo+opsd"]) {
+    for (const algorithm of ["rlsd", "grpo", "grpo+opsd"] as const) {
       expect(() => resolveConfig(example({ algorithm, rollout: { count: 1 } }))).toThrow(
         /a group of one has no baseline/,
       );
@@ -260,7 +261,7 @@ describe("grpo and self-distillation together", () => {
   });
 
   test("add what the teacher says more of a token to the advantage, where that is asked", async () => {
-    const distill = { weight: 0.5, divergence: "sampled-reverse-kl" };
+    const distill = { weight: 0.5, divergence: "sampled-reverse-kl" as const };
     const settings = example({ algorithm: "grpo+opsd", distill });
     await train(settings);
     for (const { advantage, tokenAdvantages, logProbs, teacherLogProbs } of samplesOf(settings.output)) {
@@ -363,7 +364,12 @@ describe("distillation from another model", () => {
     await expect(refused).rejects.toThrow(/the policy has no distill\(\).*sampled-reverse-kl/);
     expect(() => readFileSync(join(settings.output, "config.json"))).toThrow(/ENOENT/);
     const { steps } = { steps: 2 };
-    const sampled = { ...settings, steps, algorithm: "opsd", distill: { divergence: "sampled-reverse-kl" as const } };
+    const sampled = {
+      ...settings,
+      steps,
+      algorithm: "opsd" as const,
+      distill: { divergence: "sampled-reverse-kl" as const },
+    };
     await train(sampled, { loadPolicy: loadTiny });
     const [line] = await linesOf(settings.output, "train");
     expect(line!.teacherSequences).toBe(24);

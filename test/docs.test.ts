@@ -2,6 +2,8 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as rlsd from "../lib/index.js";
+import { describeSettings } from "../lib/trainer/schema.js";
+import { trainSchema } from "../lib/trainer/settings.js";
 
 const root = resolve(__dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
@@ -62,6 +64,13 @@ describe("the documentation", () => {
     const links = [...read(page).matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)].map((match) => match[1] ?? "");
     const local = links.filter((link) => !/^[a-z]+:/.test(link));
     expect(local.filter((link) => !existsSync(join(root, dirname(page), link)))).toEqual([]);
+  });
+
+  test("the declarations that are published say what every setting means", () => {
+    const shown = read("dist/trainer/settings.d.ts").replaceAll("*\\/", "*/");
+    const settings = describeSettings(trainSchema);
+    expect(settings.filter(({ doc }) => !shown.includes(`/** ${doc}. Default: `))).toEqual([]);
+    expect(shown.match(/: Field</g)).toHaveLength(settings.length);
   });
 
   test("every TypeScript example compiles as printed, under the strictest options", () => {

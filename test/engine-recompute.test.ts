@@ -1,7 +1,7 @@
 import { createPolicy, type EnginePolicy, grpo, loadPolicy, type NewModelConfig, rlsd } from "../lib/index.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import type { MetricsLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { train } from "../lib/trainer/train.js";
 import { adapted, allOf } from "./support/lora.js";
 import { GEMMA, GRANITE, OLMO2, OLMO3, PHI3, sixRequests, TINY, temporaryFolder } from "./support/small-policy.js";

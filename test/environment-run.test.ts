@@ -124,7 +124,7 @@ describe("a run with tools", () => {
   });
 });
 
-test.each(["opsd", "grpo+opsd"])(
+test.each(["opsd", "grpo+opsd"] as const)(
   "algorithm %s imitates the teacher where the model drew, and nowhere else",
   async (algorithm) => {
     const samples = await run({ environment: { type: "tools", tools }, algorithm });

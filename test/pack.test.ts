@@ -8,6 +8,14 @@ describe("packTokens", () => {
     expect(packTokens([])).toEqual({ values: new Float32Array(0), cuSeqlens: Int32Array.of(0) });
   });
 
+  it("makes ids of ids, and a mask of masks", () => {
+    const ids = packTokens([Int32Array.of(16777217, 2), new Int32Array(0), Int32Array.of(3)]); // beyond what a float32 holds
+    expect(ids).toEqual({ values: Int32Array.of(16777217, 2, 3), cuSeqlens: Int32Array.of(0, 2, 2, 3) });
+    expect(packTokens([Uint8Array.of(1, 0), Uint8Array.of(1)]).values).toEqual(Uint8Array.of(1, 0, 1));
+    const mixed: readonly ArrayLike<number>[] = [Int32Array.of(1), Float32Array.of(0.5)];
+    expect(packTokens(mixed).values).toEqual(Float32Array.of(1, 0.5));
+  });
+
   it("copies", () => {
     const list = Float32Array.of(-1);
     const { values } = packTokens([list]);

@@ -1,3 +1,4 @@
+import { creditMixAt } from "../lib/index.js";
 import { groupAdvantagesReference } from "../lib/reference/advantages.js";
 import { samplingProbabilities } from "../lib/reference/sampling.js";
 import { creditMixAtReference } from "../lib/reference/schedule.js";
@@ -53,6 +54,17 @@ describe("groupAdvantages", () => {
 });
 
 describe("creditMixAt", () => {
+  it("is its reference, and takes what is left out for 0", () => {
+    const none = { warmup: 0, hold: 0, decay: 0, stepBase: 1 };
+    for (const given of [{}, { decay: 7 }, { warmup: 3 }, { warmup: 2, hold: 3, decay: 4, stepBase: 0 }]) {
+      for (let step = 0; step < 12; step++) {
+        const mix = creditMixAt(step, { peak: 0.5, ...given });
+        expect(mix).toBe(creditMixAtReference(step, { peak: 0.5, ...none, ...given }));
+      }
+    }
+    expect(creditMixAt(2, { peak: 0.5, warmup: 4 })).toBe(0.25);
+  });
+
   const official = { peak: 0.5, warmup: 0, hold: 0, decay: 60, stepBase: 1 };
 
   it("decays from the first step on, as the official script", () => {

@@ -7,7 +7,8 @@ import { createCreditReport } from "../lib/report/credit-report.js";
 import { createDigest, digestRun, POSITIONS } from "../lib/report/digest.js";
 import { factsOf, runReport } from "../lib/report/run-report.js";
 import { warningsOf } from "../lib/report/warnings.js";
-import type { MetricsLine, RunConfig, SampleLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
+import type { RunConfig, SampleLine } from "../lib/trainer/run-folder.js";
 
 const config: RunConfig = {
   version: "0.1.0",

@@ -13,7 +13,8 @@ import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { evaluateModel } from "../lib/trainer/eval-run.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import { type MetricsLine, readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
+import { readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { fewRows } from "./support/clock-task.js";
@@ -98,7 +99,7 @@ const few = fewRows(folderOf("rows"));
 /** The built-in example with fewer rows, in a folder of its own where none is given. */
 const example = (o: TrainConfig = {}) => ({
   ...exampleSettings(),
-  algorithm: "sft",
+  algorithm: "sft" as const,
   steps: 4,
   data: { ...exampleSettings().data, train: [few] },
   ...o,

@@ -1,10 +1,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type RewardSetting, resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
+import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { evaluateModel } from "../lib/trainer/eval-run.js";
 import { createReward } from "../lib/trainer/prepare.js";
+import type { RewardSetting } from "../lib/trainer/settings.js";
 import { rightBy, succeededBy, successRule } from "../lib/trainer/success.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
 import { TinyPolicy } from "./support/tiny-policy.js";

@@ -1,8 +1,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RewardSetting, TrainConfig } from "../lib/trainer/config.js";
+import type { TrainConfig } from "../lib/trainer/config.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
+import type { RewardSetting } from "../lib/trainer/settings.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { MetricsLine, SampleLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
+import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";

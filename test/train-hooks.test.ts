@@ -48,6 +48,28 @@ test("hooks that would never be called, or are none, are refused before anything
   }
 });
 
+test("what a hook promises is waited for, and a promise that rejects ends the run", async () => {
+  const { settings } = tinyTask();
+  const rest = { steps: 2, eval: { every: 1, atStart: false } };
+  const seen: string[] = [];
+  const slowly = (what: string) => async () => {
+    await new Promise((done) => setTimeout(done, 20));
+    seen.push(what);
+  };
+  const onStage = ({ doing }: Stage) => {
+    if (seen.at(-1) !== doing && (doing === "rollout" || doing === "evaluation")) seen.push(doing);
+  };
+  const hooks = { onStart: slowly("start"), onStep: slowly("step"), onEval: slowly("eval"), onStage };
+  await train({ ...settings, ...rest }, { loadPolicy: TinyPolicy.load, ...hooks });
+  const one = ["rollout", "step", "evaluation", "eval"];
+  expect(seen).toEqual(["start", ...one, ...one]);
+  for (const name of ["onStart", "onStep", "onEval"]) {
+    const failing = { [name]: async () => Promise.reject(new Error(`${name} is down`)) };
+    const run = train({ ...tinyTask().settings, ...rest }, { loadPolicy: TinyPolicy.load, ...failing });
+    await expect(run).rejects.toThrow(`${name} is down`);
+  }
+});
+
 test("hooks of privileged text that give none are told with their row", async () => {
   const cases: [unknown, RegExp][] = [
     [

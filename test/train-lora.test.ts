@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { createPolicy, creditCompletions, evaluateModel, exportModel, loadPolicy } from "../lib/index.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import type { MetricsLine } from "../lib/trainer/run-folder.js";
+import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { TrainHooks } from "../lib/trainer/train-hooks.js";

@@ -231,7 +231,7 @@ describe("a token batch", () => {
     expect(divisor({ reduction: "sequence-mean" })).toBe(2);
     expect(divisor({ normalizer: 7 })).toBe(7);
     // Dr. GRPO: rows times the longest completion that is allowed.
-    const drGrpo = { objective: { preset: "drGrpo" }, rollout: { maxTokens: 50 } };
+    const drGrpo = { objective: { preset: "drGrpo" as const }, rollout: { maxTokens: 50 } };
     expect(divisor({ reduction: "sequence-sum" }, drGrpo)).toBe(100);
     expect(divisor({ reduction: "sequence-sum", normalizer: 7 }, drGrpo)).toBe(7);
     expect(divisor({ reduction: "sequence-sum" }, { objective: { preset: "luspo" } })).toBe(2);

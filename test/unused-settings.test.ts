@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { resolveConfig, type TrainConfig, trainSchema } from "../lib/trainer/config.js";
+import { resolveConfig, type TrainConfig } from "../lib/trainer/config.js";
 import { merge } from "../lib/trainer/config-file.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { resolveSettings } from "../lib/trainer/schema.js";
+import { trainSchema } from "../lib/trainer/settings.js";
 import { train } from "../lib/trainer/train.js";
 import { unusedSettings } from "../lib/trainer/unused-settings.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
@@ -160,7 +161,7 @@ describe("a setting that is told to be without use", () => {
 
 test("a plan lists them", async () => {
   const { folder, settings } = tinyTask();
-  const o = { ...settings, algorithm: "grpo", data: { train: [join(folder, "train.jsonl")] } };
+  const o = { ...settings, algorithm: "grpo" as const, data: { train: [join(folder, "train.jsonl")] } };
   const plan = await dryRun(o, { loadPolicy: TinyPolicy.load });
   expect(plan.unused).toContainEqual({ settings: ["privileged.template"], because: "no step asks a teacher" });
   expect(dryRunText(plan)).toContain("\nunused     privileged.template: no step asks a teacher\n");

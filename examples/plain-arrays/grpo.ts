@@ -45,7 +45,7 @@ export function train(steps: number, random: () => number, objective: Objective 
       },
       objective,
     );
-    gradient.logits!.data.forEach((g, at) => {
+    gradient.logits.data.forEach((g, at) => {
       table[prompts[Math.floor(at / VOCAB)]! * VOCAB + (at % VOCAB)]! -= RATE * g;
     });
     return rewards.reduce<number>((a, b) => a + b, 0) / B;

@@ -94,7 +94,7 @@ export function lossOf(logits: tf.Tensor2D, batch: Rollout["batch"], teacher?: S
   const fused = tf.customGrad(() => {
     const student = { logits: tensor(logits.dataSync<"float32">(), logits.shape) };
     const { loss, gradient } = policyLossSync({ ...batch, student, teacher }, objective);
-    const dlogits = gradient.logits!.data as Float32Array;
+    const dlogits = gradient.logits.data;
     return { value: tf.scalar(loss), gradFunc: (dy) => tf.mul(tf.tensor2d(dlogits, logits.shape), dy) };
   });
   return fused(logits) as tf.Scalar;

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { ComparedArm, Comparison, LoggedRun } from "../report/comparison.js";
 import type { Arm, ComparedRun } from "../trainer/compare.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import type { RunStart, TrainSummary } from "../trainer/train-hooks.js";
 import { collect, Interrupted, print, printJson, wholeNumber } from "./command.js";
 import { comparisonText } from "./comparison-text.js";

@@ -1,6 +1,6 @@
 /** What a run's metrics say that its owner should look at, told in words beside it. */
 import { stepWarnings, type Warning, warningsOf } from "../report/warnings.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import { readMetrics } from "../trainer/run-logs.js";
 
 export const lookAt = ({ metric, message }: Warning): string => `look at ${metric}: ${message}`;

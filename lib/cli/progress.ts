@@ -1,8 +1,8 @@
 import { clockTime } from "../duration.js";
 import { numberIn } from "../report/numbers.js";
 import { diskShortage } from "../trainer/disk.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import { heldOutText } from "../trainer/prepare.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
 import type { Stage } from "../trainer/stage.js";
 import { parametersText } from "../trainer/student.js";
 import type { RunStart } from "../trainer/train-hooks.js";

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { RlsdError } from "../errors.js";
 import type { TensorBoardHooks } from "../report/tensorboard.js";
 import type { Warning } from "../report/warnings.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import type { Success } from "../trainer/success.js";
 import type { TrainHooks, TrainSummary } from "../trainer/train-hooks.js";
 import type { AnswerChanges } from "./before-after.js";
@@ -59,7 +59,7 @@ async function settingsOf(file: string | undefined, flags: TrainFlags): Promise<
 
 async function showSettings(json: boolean): Promise<void> {
   const { describeSettings } = await import("../trainer/schema.js");
-  const { trainSchema } = await import("../trainer/config.js");
+  const { trainSchema } = await import("../trainer/settings.js");
   const all = describeSettings(trainSchema);
   if (json) return printJson(all);
   const width = Math.max(...all.map(({ name }) => name.length));

@@ -58,12 +58,14 @@ export function seal(fields: ObjectiveFields): Objective {
 }
 
 /** Whether a factory made it. */
-export const isObjective = (value: unknown): boolean => typeof value === "object" && encodings.has(value as object);
+export const isObjective = (value: unknown): value is Objective =>
+  typeof value === "object" && encodings.has(value as object);
 
 /** The encoding of an objective; ERR_RLSD_INVALID_ARGUMENT for an object that no factory made. */
 export function encodingOf(objective: Objective): Float64Array {
   const encoding = encodings.get(objective);
   if (encoding !== undefined) return encoding;
-  const mend = "Pass its fields to a factory: grpo({ clipHigh: 0.28 }).";
+  const mend =
+    typeof objective === "function" ? "Call it: grpo()." : "Pass its fields to a factory: grpo({ clipHigh: 0.28 }).";
   throw invalid("an objective made by grpo(), rlsd() or another factory", "objective", objective, mend);
 }

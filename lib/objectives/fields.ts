@@ -1,4 +1,5 @@
 import { type Bounds, boundsText, DIVISOR, invalid, isNumber, unknownName, wordsText } from "../check.js";
+import { OBJECTIVE_NAMES } from "../other-names.js";
 import type { ObjectiveFields, ObjectiveOptions } from "./objective.js";
 
 /** What a field may hold. */
@@ -62,7 +63,8 @@ function obeys(rule: Rule, value: unknown): boolean {
 export function readFields(options: ObjectiveOptions): Partial<ObjectiveFields> {
   const given: [string, unknown][] = [];
   for (const name in options) {
-    if (!Object.hasOwn(RULES, name)) throw unknownName(`objective field ${name}`, name, Object.keys(RULES));
+    if (!Object.hasOwn(RULES, name))
+      throw unknownName(`objective field ${name}`, name, Object.keys(RULES), OBJECTIVE_NAMES);
     const field = name as keyof ObjectiveFields;
     const value = options[field];
     if (value === undefined) continue;

@@ -40,7 +40,7 @@ function judgedRewards(rewards: ArrayLike<number | null>, groupIds: ArrayLike<nu
     if (ids !== count) throw invalid(`${count} ids`, "groupIds", groupIds);
     const judged = Array.from(rewards, (reward: unknown, i) => {
       if (reward === null || (typeof reward === "number" && Number.isFinite(reward))) return reward;
-      throw invalid("a finite number or null", `rewards[${i}]`, reward);
+      throw invalid("a finite number or null", `rewards[${i}]`, reward, "A sample that was not judged has null.");
     });
     if (judged.length === count) return judged;
     throw new Error(`it has ${judged.length} elements and a length of ${count}`);

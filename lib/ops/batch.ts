@@ -1,8 +1,10 @@
-import { checkObject } from "../check.js";
+import { checkObject, mendFor } from "../check.js";
+import { RlsdError } from "../errors.js";
+import { BATCH_NAMES } from "../other-names.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { lengthOf } from "../typed-array.js";
-import { checkF32, checkI32, checkU8, invalid, isF32, isI32, mendFor, unshared } from "./check.js";
-import { type CheckedScores, checkScores, kindOf, LEVEL_LOG_PROBS, type Scores } from "./scores.js";
+import { isDetached, lengthOf } from "../typed-array.js";
+import { checkF32, checkI32, checkU8, invalid, isF32, isI32, unshared } from "./check.js";
+import { type CheckedScores, checkScores, LEVEL_LOG_PROBS, requireKind, type Scores } from "./scores.js";
 
 /**
  * One packed batch: B sequences, N response tokens; sequence b owns tokens cuSeqlens[b] .. cuSeqlens[b + 1].
@@ -10,10 +12,10 @@ import { type CheckedScores, checkScores, kindOf, LEVEL_LOG_PROBS, type Scores }
  * A call runs where the student's scores lie. On a device, logits must lie there too, and each Float32Array may be an f32
  * tensor of the same shape there instead; arrays of the host are copied up when the call is made.
  */
-export interface PolicyBatch {
+export interface PolicyBatch<S extends Scores = Scores> {
   /** The policy that is trained. */
-  readonly student: Scores;
-  /** The same tokens re-read under privileged information. */
+  readonly student: S;
+  /** The same tokens, by the same ids, re-read under privileged information. Absent: no credit, whatever the objective. */
   readonly teacher?: Scores | undefined;
   /** A teacher given a wrong hint: evidence is measured against it instead of the student. */
   readonly contrast?: Scores | undefined;
@@ -67,7 +69,7 @@ export interface CheckedBatch {
 
 /** The fields of a batch, each read once: what is checked later is what is used. */
 export function readBatch(b: PolicyBatch): PolicyBatch {
-  checkObject(b, "batch", FIELDS);
+  checkObject(b, "batch", FIELDS, BATCH_NAMES);
   return {
     student: b.student,
     teacher: b.teacher,
@@ -105,10 +107,10 @@ function hostBatch(b: PolicyBatch): HostBatch {
 /** N: how many tokens the batch has, from the student's log-probs or else its ids. */
 function countTokens(batch: HostBatch): number {
   const { student } = batch;
-  if (kindOf(student) === "logProbs") {
+  if (requireKind(student, "student") === "logProbs") {
     const { logProbs } = student;
     const data = isTensor(logProbs) ? logProbs.data : logProbs;
-    if (isF32(data)) return lengthOf(data);
+    if (isF32(data) && !isDetached(data)) return lengthOf(data);
     const expected = "a Float32Array or an f32 tensor of N log-probs";
     throw invalid(expected, "student.logProbs", logProbs, mendFor(logProbs, "Float32Array"));
   }
@@ -118,6 +120,16 @@ function countTokens(batch: HostBatch): number {
 
 function optionalF32(value: Float32Array | undefined, name: string, tokens: number): void {
   if (value !== undefined) checkF32(value, name, tokens);
+}
+
+/** What is wrong where advantages are neither (B) nor (N): themselves, or lengths in the place of the offsets that say B. */
+function wrongAdvantages({ cuSeqlens, advantages }: HostBatch, tokens: number): RlsdError {
+  if (isF32(advantages) && cuSeqlens[0] !== 0) {
+    const message = `Expected cuSeqlens[0] to be 0 but received ${cuSeqlens[0]}. It has B + 1 offsets, not lengths: packTokens makes them.`;
+    return new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
+  }
+  const expected = `a Float32Array of B = ${lengthOf(cuSeqlens) - 1} or N = ${tokens}`;
+  return invalid(expected, "advantages", advantages, mendFor(advantages, "Float32Array"));
 }
 
 /**
@@ -130,19 +142,18 @@ export function checkBatch(given: PolicyBatch): CheckedBatch {
   const tokens = countTokens(batch);
   const { cuSeqlens, advantages } = batch;
   if (!isI32(cuSeqlens) || lengthOf(cuSeqlens) < 1) {
-    throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens);
+    throw invalid("an Int32Array of B + 1 offsets", "cuSeqlens", cuSeqlens, mendFor(cuSeqlens, "Int32Array"));
   }
   const sequences = lengthOf(cuSeqlens) - 1;
   const perSequence = isF32(advantages) && lengthOf(advantages) === sequences;
   if (!perSequence && !(isF32(advantages) && lengthOf(advantages) === tokens)) {
-    throw invalid(`a Float32Array of B = ${sequences} or N = ${tokens}`, "advantages", advantages);
+    throw wrongAdvantages(batch, tokens);
   }
   if (batch.completionMask !== undefined) checkU8(batch.completionMask, "completionMask", tokens);
   if (batch.spanMask !== undefined) checkU8(batch.spanMask, "spanMask", tokens);
   optionalF32(batch.oldLogProbs, "oldLogProbs", tokens);
   optionalF32(batch.refLogProbs, "refLogProbs", tokens);
   optionalF32(batch.samplerLogProbs, "samplerLogProbs", tokens);
-  if (batch.student === undefined) throw invalid("{ logits }, { hidden, head } or { logProbs }", "student", undefined);
   const student = checkScores(batch.student, "student", tokens);
   const teacher = checkScores(batch.teacher, "teacher", tokens);
   const contrast = checkScores(batch.contrast, "contrast", tokens);

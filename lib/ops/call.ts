@@ -57,6 +57,11 @@ export interface Call {
   readonly results?: "host" | undefined;
 }
 
+/** Of a call whose gradient has that of the head. */
+export interface TrainedHead {
+  readonly frozenHead?: false | undefined;
+}
+
 /** Tensors on the call's device to write instead of allocating: (N) f32 each, but for the gradient of the logits. */
 export type DevicePolicyOut = { readonly [K in Exclude<keyof PolicyOut, "hidden" | "head" | "bias">]?: Tensor };
 

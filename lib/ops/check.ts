@@ -1,15 +1,18 @@
 import { types } from "node:util";
-import { describe, refusal } from "../check.js";
+import { describe, mendFor, refusal } from "../check.js";
 import type { RlsdError } from "../errors.js";
 import { isTensor } from "../tensor/tensor.js";
 import { bufferOf, lengthOf, typedArrayName } from "../typed-array.js";
 
+/** What came, where it may be a tensor. */
+const describeAny = (value: unknown): string =>
+  isTensor(value)
+    ? `a tensor on ${value.device} of shape [${value.shape.join(", ")}] and dtype ${value.dtype}`
+    : describe(value);
+
 /** As `invalid` of every room, where a tensor may have come. */
 export function invalid(expected: string, name: string, received: unknown, mend = ""): RlsdError {
-  const came = isTensor(received)
-    ? `a tensor on ${received.device} of shape [${received.shape.join(", ")}] and dtype ${received.dtype}`
-    : describe(received);
-  return refusal(expected, name, came, mend);
+  return refusal(expected, name, describeAny(received), mend);
 }
 
 export const isF32 = (value: unknown): value is Float32Array => typedArrayName(value) === "Float32Array";
@@ -40,13 +43,6 @@ export function checkI32(value: unknown, name: string, length: number): Int32Arr
 export function checkU8(value: unknown, name: string, length: number): Uint8Array {
   if (typedArrayName(value) === "Uint8Array" && lengthOf(value as Uint8Array) === length) return value as Uint8Array;
   throw invalid(`a Uint8Array of ${length}`, name, value, mendFor(value, "Uint8Array"));
-}
-
-/** The way from a list of another type to the typed array that was expected. */
-export function mendFor(value: unknown, type: string): string {
-  const typed = typedArrayName(value);
-  const list = Array.isArray(value) || (typed !== undefined && typed !== type);
-  return list ? `Convert it with ${type}.from(...).` : "";
 }
 
 export function checkPositiveInteger(value: unknown, name: string): number {

@@ -1,11 +1,12 @@
-import { checkObject } from "../check.js";
+import { checkObject, mendFor } from "../check.js";
 import { throwUnlessOk } from "../native/status.js";
-import type { ObjectiveFields } from "../objectives/objective.js";
+import { isObjective } from "../objectives/encode.js";
+import type { Objective, ObjectiveFields } from "../objectives/objective.js";
 import { rlsd } from "../objectives/presets.js";
 import type { Stats } from "../tensor/results.js";
 import { lengthOf } from "../typed-array.js";
 import { readBatch } from "./batch.js";
-import { checkF32, invalid, isF32, mendFor } from "./check.js";
+import { checkF32, invalid, isF32 } from "./check.js";
 import { nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 
 /** Log-probs and advantages of packed tokens. */
@@ -53,6 +54,16 @@ const INPUT: ReadonlySet<string> = new Set([
 ]);
 const OPTIONS: ReadonlySet<string> = new Set(["creditMix", "evidenceClip", "negativeOnly", "clipMode", "normalize"]);
 
+/** The credit of an objective, on whatever student's log-probs the caller gives, or of options. */
+function creditOf(options: CreditOptions | Objective): Objective {
+  if (!isObjective(options)) {
+    checkObject(options, "options", OPTIONS);
+    return rlsd(options);
+  }
+  const { creditMix, evidenceClip, negativeOnly, clipMode, normalize } = options;
+  return rlsd({ creditMix, evidenceClip, negativeOnly, clipMode, normalize });
+}
+
 /**
  * RLSD credit alone (arXiv 2604.03128, Eq. 13-15), for a trainer with a loss of its own:
  * A^ = A ((1 - lambda) + lambda clip(exp(sign(A) (log P_T - log P_S)), 1 - eps, 1 + eps)).
@@ -60,11 +71,12 @@ const OPTIONS: ReadonlySet<string> = new Set(["creditMix", "evidenceClip", "nega
  * A token whose evidence cannot be measured (a NaN or +inf, or both log-probs -inf) keeps rho = 1 and is counted in
  * stats.nanTeacherRows. A masked token is never read and gets 0.
  *
+ * @param options fields of the credit, or an objective that has them; `studentSource` is whose log-probs are given
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is computed
  */
-export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): CreditResult {
+export function rlsdCredit(input: CreditInput, options: CreditOptions | Objective = {}): CreditResult {
   checkObject(input, "input", INPUT);
-  checkObject(options, "options", OPTIONS);
+  const objective = creditOf(options);
   const { logProbs, teacherLogProbs, contrastLogProbs } = input; // each field of the input is read once
   if (!isF32(logProbs)) {
     throw invalid("a Float32Array of N log-probs", "logProbs", logProbs, mendFor(logProbs, "Float32Array"));
@@ -80,7 +92,7 @@ export function rlsdCredit(input: CreditInput, options: CreditOptions = {}): Cre
     completionMask: input.completionMask,
     spanMask: input.spanMask,
   });
-  const p = plan(batch, rlsd(options), {});
+  const p = plan(batch, objective, {});
   const out = { tokenAdvantages: new Float32Array(tokens), evidenceWeights: new Float32Array(tokens) };
   const meta = newMeta();
   writeMeta(meta, p, false);

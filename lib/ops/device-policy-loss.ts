@@ -220,7 +220,7 @@ function enqueue(p: Plan): DevicePolicyResult {
       const out = Object.fromEntries(TOKEN_OUTPUTS.map((name) => [name, target(name)])) as unknown as Targets;
       throwUnlessOk(nativeCall(p, writeMeta(p, MODE_ENQUEUE), out, raw, results) as number);
       const logits = raw !== undefined && p.fresh ? results.adopt(raw) : raw;
-      const tensor = (name: TokenName): Tensor => tokens.get(name) as Tensor;
+      const tensor = (name: TokenName) => tokens.get(name) as unknown as Tensor<"f32">;
       return {
         loss: results.loss(),
         logProbs: tensor("logProbs"),

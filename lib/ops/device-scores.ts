@@ -108,7 +108,7 @@ function checkLogits(scores: LogitScores, name: string, tokens: number, home: De
   const logits = checkHome(checkColumns(given, `${name}.logits`, "V"), `${name}.logits`, home);
   const rows = leading(logits);
   const vocab = logits.shape.at(-1) ?? 0;
-  checkRows(rowOf, name, tokens, rows);
+  checkRows(rowOf, name, tokens, logits, "logits");
   return {
     level: LEVEL_LOGITS,
     primary: logits.handle,

@@ -7,20 +7,29 @@ import {
   checkDistillOptions,
   type DistillLossOptions,
 } from "../objectives/distill-options.js";
+import type { DType } from "../tensor/dtype.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
-import type { Tensor } from "../tensor/tensor.js";
+import type { HeadGradient, HiddenGradient, Known, LogitGradient, ScoreGradient } from "../tensor/results.js";
 import { lengthOf } from "../typed-array.js";
-import { type Call, checkCall, type PolicyOut, refuseUseless } from "./call.js";
+import { type Call, checkCall, type PolicyOut, refuseUseless, type TrainedHead } from "./call.js";
 import { checkI32, checkU8, invalid, isI32, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
 import { runQueued } from "./queued.js";
-import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PROBS, writeScores } from "./scores.js";
+import {
+  type CheckedScores,
+  checkScores,
+  type DistributionScores,
+  type HiddenScores,
+  LEVEL_LOG_PROBS,
+  type LogitScores,
+  writeScores,
+} from "./scores.js";
 
 /** One packed batch: B sequences, N tokens. */
-export interface DistillLossBatch {
+export interface DistillLossBatch<S extends DistributionScores = DistributionScores> {
   /** Logits, or hidden states and their head. */
-  readonly student: DistributionScores;
+  readonly student: S;
   /** The same tokens under the teacher, over the same vocabulary; the levels may differ. */
   readonly teacher: DistributionScores;
   /** (B + 1), from 0 to N. */
@@ -53,26 +62,17 @@ export interface DistillLossStats {
   readonly clampedFraction?: number;
 }
 
-/** dL / dx times lossScale, of what the student was given as. Each has the shape of what it is the gradient of. */
-export interface DistillLossGradient {
-  /** Where the student was given as logits. */
-  readonly logits?: Tensor;
-  /** Where it was given as hidden states and a head, as the two below. */
-  readonly hidden?: Tensor;
-  /** Absent with `frozenHead`. */
-  readonly head?: Tensor;
-  /** Where the head has one. */
-  readonly bias?: Tensor;
-}
+/** dL / dx times lossScale, of what the student was given as. */
+export type DistillLossGradient = ScoreGradient;
 
 /** What `distillLoss` returns. */
-export interface DistillLossResult {
+export interface DistillLossResult<G extends DistillLossGradient = DistillLossGradient> {
   /** sum_t omega_t D_t, in nats. */
   readonly loss: number;
   /** (N): each token's value; 0 where masked. */
   readonly tokenLosses: Float32Array;
   /** Nothing for the teacher. */
-  readonly gradient: DistillLossGradient;
+  readonly gradient: G;
   /** Of the whole call. */
   readonly stats: DistillLossStats;
 }
@@ -224,6 +224,26 @@ function toResult({ meta, gradients, tokenLosses }: Plan): DistillLossResult {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT before anything is written; ERR_RLSD_NON_FINITE after the call, with the
  *   first bad token (`index`) and how many (`count`), unless `nonFinite` is "skip"; ERR_RLSD_BUSY as policyLoss
  */
+export function distillLossSync<D extends DType>(
+  batch: DistillLossBatch<LogitScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): DistillLossResult<Known<DistillLossGradient, LogitGradient<D>>>;
+export function distillLossSync<D extends DType>(
+  batch: DistillLossBatch<HiddenScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall & TrainedHead,
+): DistillLossResult<Known<DistillLossGradient, HeadGradient<D>>>;
+export function distillLossSync<D extends DType>(
+  batch: DistillLossBatch<HiddenScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): DistillLossResult<Known<DistillLossGradient, HiddenGradient<D>>>;
+export function distillLossSync(
+  batch: DistillLossBatch,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): DistillLossResult;
 export function distillLossSync(
   batch: DistillLossBatch,
   options: DistillLossOptions,
@@ -236,6 +256,26 @@ export function distillLossSync(
 }
 
 /** `distillLossSync` on the process's native queue. Rejects with the signal's reason when it is aborted. */
+export async function distillLoss<D extends DType>(
+  batch: DistillLossBatch<LogitScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): Promise<DistillLossResult<Known<DistillLossGradient, LogitGradient<D>>>>;
+export async function distillLoss<D extends DType>(
+  batch: DistillLossBatch<HiddenScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall & TrainedHead,
+): Promise<DistillLossResult<Known<DistillLossGradient, HeadGradient<D>>>>;
+export async function distillLoss<D extends DType>(
+  batch: DistillLossBatch<HiddenScores<D>>,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): Promise<DistillLossResult<Known<DistillLossGradient, HiddenGradient<D>>>>;
+export async function distillLoss(
+  batch: DistillLossBatch,
+  options: DistillLossOptions,
+  call?: DistillLossCall,
+): Promise<DistillLossResult>;
 export async function distillLoss(
   batch: DistillLossBatch,
   options: DistillLossOptions,

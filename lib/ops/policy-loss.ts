@@ -1,16 +1,25 @@
 import { RlsdError } from "../errors.js";
 import { throwUnlessOk } from "../native/status.js";
 import type { Objective } from "../objectives/objective.js";
+import type { DType } from "../tensor/dtype.js";
 import { checkAllFree } from "../tensor/lease.js";
-import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
+import type {
+  DevicePolicyResult,
+  HeadGradient,
+  HiddenGradient,
+  Known,
+  LogitGradient,
+  PolicyGradient,
+  PolicyResult,
+} from "../tensor/results.js";
 import { type PolicyBatch, readBatch } from "./batch.js";
-import type { Call, DeviceCall } from "./call.js";
+import type { Call, DeviceCall, TrainedHead } from "./call.js";
 import { devicePolicyLoss, devicePolicyLossSync } from "./device-policy-loss.js";
 import { homeOf } from "./device-scores.js";
 import { copyOut, refuseOverlap, tokenOutputs, toResult } from "./outputs.js";
 import { nativeCall, nativeCallSync, newMeta, plan, statsOf, writeMeta } from "./policy-call.js";
 import { runQueued } from "./queued.js";
-import { LEVEL_ABSENT } from "./scores.js";
+import { type HiddenScores, LEVEL_ABSENT, type LogitScores } from "./scores.js";
 
 const NO_CALL: Call = Object.freeze({});
 
@@ -36,6 +45,21 @@ const scratchMeta = newMeta();
  *   another stream); ERR_RLSD_UNSUPPORTED for what the device does not serve
  */
 export function policyLossSync(batch: PolicyBatch, objective: Objective, call: DeviceCall): DevicePolicyResult;
+export function policyLossSync<D extends DType>(
+  batch: PolicyBatch<LogitScores<D>>,
+  objective: Objective,
+  call?: Call,
+): PolicyResult<Known<PolicyGradient, LogitGradient<D>>>;
+export function policyLossSync<D extends DType>(
+  batch: PolicyBatch<HiddenScores<D>>,
+  objective: Objective,
+  call?: Call & TrainedHead,
+): PolicyResult<Known<PolicyGradient, HeadGradient<D>>>;
+export function policyLossSync<D extends DType>(
+  batch: PolicyBatch<HiddenScores<D>>,
+  objective: Objective,
+  call?: Call,
+): PolicyResult<Known<PolicyGradient, HiddenGradient<D>>>;
 export function policyLossSync(batch: PolicyBatch, objective: Objective, call?: Call): PolicyResult;
 export function policyLossSync(
   batch: PolicyBatch,
@@ -65,6 +89,21 @@ export async function policyLoss(
   objective: Objective,
   call: DeviceCall,
 ): Promise<DevicePolicyResult>;
+export async function policyLoss<D extends DType>(
+  batch: PolicyBatch<LogitScores<D>>,
+  objective: Objective,
+  call?: Call,
+): Promise<PolicyResult<Known<PolicyGradient, LogitGradient<D>>>>;
+export async function policyLoss<D extends DType>(
+  batch: PolicyBatch<HiddenScores<D>>,
+  objective: Objective,
+  call?: Call & TrainedHead,
+): Promise<PolicyResult<Known<PolicyGradient, HeadGradient<D>>>>;
+export async function policyLoss<D extends DType>(
+  batch: PolicyBatch<HiddenScores<D>>,
+  objective: Objective,
+  call?: Call,
+): Promise<PolicyResult<Known<PolicyGradient, HiddenGradient<D>>>>;
 export async function policyLoss(batch: PolicyBatch, objective: Objective, call?: Call): Promise<PolicyResult>;
 export async function policyLoss(
   batch: PolicyBatch,

@@ -4,12 +4,12 @@ import { checkNumber, checkObject } from "../check.js";
 export interface CreditSchedule {
   /** Largest lambda, in [0, 1]. */
   readonly peak: number;
-  /** Steps of linear rise. 0: none. */
-  readonly warmup: number;
-  /** Steps at the peak. */
-  readonly hold: number;
-  /** Steps of linear fall. 0: lambda stays at the peak for ever. */
-  readonly decay: number;
+  /** Steps of linear rise. 0, the default: none. */
+  readonly warmup?: number | undefined;
+  /** Steps at the peak. Default 0. */
+  readonly hold?: number | undefined;
+  /** Steps of linear fall. 0, the default: lambda stays at the peak for ever. */
+  readonly decay?: number | undefined;
   /** The number that the first step has: 1 (default) in the official code, 0 in ms-swift. */
   readonly stepBase?: number | undefined;
 }
@@ -24,7 +24,7 @@ const FIELDS: ReadonlySet<string> = new Set(["peak", "warmup", "hold", "decay", 
  */
 export function creditMixAt(step: number, schedule: CreditSchedule): number {
   checkObject(schedule, "schedule", FIELDS);
-  const { peak, warmup, hold, decay, stepBase = 1 } = schedule;
+  const { peak, warmup = 0, hold = 0, decay = 0, stepBase = 1 } = schedule;
   checkNumber(step, "step", { min: 0 });
   checkNumber(peak, "peak", { min: 0, max: 1 });
   for (const [name, value] of Object.entries({ warmup, hold, decay, stepBase })) checkNumber(value, name, { min: 0 });

@@ -1,13 +1,10 @@
-import { unknownName } from "../check.js";
-import { DTYPE_CODES } from "../tensor/dtype.js";
+import { mendFor, unknownName } from "../check.js";
+import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
-import { lengthOf } from "../typed-array.js";
+import { lengthOf, typedArrayName } from "../typed-array.js";
 import { checkI32, checkPositiveInteger, invalid, isF32, unshared } from "./check.js";
 
-/**
- * One view of the same N tokens. `rows` (N) says which row of logits or hidden predicts token i, each at most once;
- * absent: row i. Columns at or beyond `vocabSize` are padding: p = 0, gradient 0.
- */
+/** One view of the same N tokens: whole distributions, or the log-probs of the tokens. */
 export type Scores = DistributionScores | LogProbScores;
 
 /** A view of whole distributions: logits, or hidden states with their head. */
@@ -17,21 +14,37 @@ type Field = "logits" | "hidden" | "head" | "bias" | "logProbs" | "rows" | "voca
 /** A view with these fields and none of the other kinds'. */
 type Kind<T> = T & { readonly [K in Exclude<Field, keyof T>]?: undefined };
 
-export type LogitScores = Kind<{
-  readonly logits: Tensor;
+interface Rows {
+  /** (N): which row predicts token i, each at most once. Absent: row i, and there are N of them. */
   readonly rows?: Int32Array | undefined;
+  /** Columns at or beyond it are padding: p = 0, gradient 0. Default: V, there is none. */
   readonly vocabSize?: number | undefined;
-}>;
+}
 
-type HiddenScores = Kind<{
-  readonly hidden: Tensor;
-  readonly head: Tensor;
+interface Logits<D extends DType> extends Rows {
+  /** (..., V): a row of logits a token, at temperature 1. */
+  readonly logits: Tensor<D>;
+}
+
+interface Hidden<D extends DType> extends Rows {
+  /** (..., H): a row a token, as the head reads it. */
+  readonly hidden: Tensor<D>;
+  /** (V, H): the logits are hidden head^T + bias. */
+  readonly head: Tensor<D>;
+  /** (V). Default: none. */
   readonly bias?: Tensor | undefined;
-  readonly rows?: Int32Array | undefined;
-  readonly vocabSize?: number | undefined;
-}>;
+}
 
-type LogProbScores = Kind<{ readonly logProbs: Float32Array | Tensor }>;
+interface LogProbs {
+  /** (N): of the tokens themselves, at the temperature that they were drawn with. */
+  readonly logProbs: Float32Array | Tensor;
+}
+
+export type LogitScores<D extends DType = DType> = Kind<Logits<D>>;
+
+export type HiddenScores<D extends DType = DType> = Kind<Hidden<D>>;
+
+type LogProbScores = Kind<LogProbs>;
 
 /** rlsd_level of csrc/include/rlsd/rlsd.h. */
 export const LEVEL_ABSENT = 0;
@@ -97,6 +110,16 @@ export function kindOf(scores: unknown): Kinds | undefined {
   return KINDS.find((kind) => kind in scores);
 }
 
+const ANY_KIND = "{ logits }, { hidden, head } or { logProbs }";
+
+/** A view of some kind. `expected` says which. */
+export function requireKind(scores: unknown, name: string, expected = ANY_KIND): Kinds {
+  const kind = kindOf(scores);
+  if (kind !== undefined) return kind;
+  const bare = isTensor(scores) || typedArrayName(scores) !== undefined;
+  throw invalid(expected, name, scores, bare ? "Say what it holds, by one of these names." : "");
+}
+
 /** Fields of other kinds may be there when they are undefined, as in what `condition ? { logits } : { logProbs }` is. */
 export function checkKind(scores: Scores, name: string, kind: Kinds): void {
   const known: ReadonlySet<string> = KIND_FIELDS[kind];
@@ -109,7 +132,8 @@ export function checkKind(scores: Scores, name: string, kind: Kinds): void {
 /** A tensor of that rank. */
 function checkTensor(value: unknown, name: string, rank: string, isRank: (rank: number) => boolean): Tensor {
   if (isTensor(value) && isRank(value.shape.length)) return value;
-  throw invalid(`a tensor of shape ${rank}`, name, value);
+  const list = Array.isArray(value) || typedArrayName(value) !== undefined;
+  throw invalid(`a tensor of shape ${rank}`, name, value, list ? "Make one with tensor(data, shape)." : "");
 }
 
 const atLeastOne = (rank: number): boolean => rank >= 1;
@@ -126,18 +150,22 @@ export function leading(t: Tensor): number {
   return t.shape.slice(0, -1).reduce((a, b) => a * b, 1);
 }
 
-/** One row a token, unless it is said which; what was said. */
+/** One row a token, unless it is said which; what was said. `t` is called `of`. */
 export function checkRows(
   given: Int32Array | undefined,
   name: string,
   tokens: number,
-  available: number,
+  t: Tensor,
+  of: "logits" | "hidden",
 ): Int32Array | undefined {
   const rows = unshared(given);
   if (rows !== undefined) {
     checkI32(rows, `${name}.rows`, tokens);
-  } else if (available !== tokens) {
-    throw invalid(`${tokens} rows, one a token`, name, available, "Say which row predicts each token with `rows`.");
+  } else if (leading(t) !== tokens) {
+    const last = of === "logits" ? "V" : "H";
+    const turned = t.shape.at(-1) === tokens ? `Its last dimension has to be ${last}: it seems to be transposed. ` : "";
+    const mend = `${turned}Where there are other rows too, say which one predicts each token with \`rows\`.`;
+    throw invalid(`a tensor of N = ${tokens} rows, one a token,`, `${name}.${of}`, t, mend);
   }
   return rows;
 }
@@ -154,7 +182,7 @@ function checkLogits(scores: LogitScores, name: string, tokens: number): Checked
   const logits = checkColumns(scores.logits, `${name}.logits`, "V");
   const vocab = logits.shape.at(-1) ?? 0;
   const rows = leading(logits);
-  const rowOf = checkRows(scores.rows, name, tokens, rows);
+  const rowOf = checkRows(scores.rows, name, tokens, logits, "logits");
   return {
     ...ABSENT,
     level: LEVEL_LOGITS,
@@ -181,7 +209,7 @@ function checkHidden(scores: HiddenScores, name: string, tokens: number): Checke
       ? undefined
       : checkTensor(scores.bias, `${name}.bias`, `(${vocab})`, (r) => r === 1 && scores.bias?.shape[0] === vocab);
   const rows = leading(hidden);
-  const rowOf = checkRows(scores.rows, name, tokens, rows);
+  const rowOf = checkRows(scores.rows, name, tokens, hidden, "hidden");
   return {
     level: LEVEL_HIDDEN,
     primary: hidden.data,
@@ -205,7 +233,8 @@ function checkLogProbs(scores: LogProbScores, name: string, tokens: number): Che
   const given = scores.logProbs;
   const data = isTensor(given) && given.dtype === "f32" ? given.data : given;
   if (!isF32(data) || lengthOf(data) !== tokens) {
-    throw invalid(`a Float32Array or an f32 tensor of ${tokens}`, `${name}.logProbs`, given);
+    const mend = mendFor(given, "Float32Array");
+    throw invalid(`a Float32Array or an f32 tensor of ${tokens}`, `${name}.logProbs`, given, mend);
   }
   return {
     level: LEVEL_LOG_PROBS,
@@ -227,16 +256,13 @@ function checkLogProbs(scores: LogProbScores, name: string, tokens: number): Che
 /** Checks one view against the batch's N; throws ERR_RLSD_INVALID_ARGUMENT naming the field. */
 export function checkScores(scores: Scores | undefined, name: string, tokens: number): CheckedScores {
   if (scores === undefined) return ABSENT;
-  if (typeof scores !== "object" || scores === null) throw invalid("an object", name, scores);
-  switch (kindOf(scores)) {
+  switch (requireKind(scores, name)) {
     case "logits":
       return checkLogits(scores as LogitScores, name, tokens);
     case "hidden":
       return checkHidden(scores as HiddenScores, name, tokens);
     case "logProbs":
       return checkLogProbs(scores as LogProbScores, name, tokens);
-    default:
-      throw invalid("{ logits }, { hidden, head } or { logProbs }", name, scores);
   }
 }
 

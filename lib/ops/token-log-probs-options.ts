@@ -37,9 +37,9 @@ export interface DeviceTokenLogProbsOptions extends Omit<TokenLogProbsOptions, "
 /** As TokenLogProbs, each a tensor on the call's device. */
 export interface DeviceTokenLogProbs extends Disposable {
   /** (N), f32 */
-  readonly logProbs: Tensor;
+  readonly logProbs: Tensor<"f32">;
   /** (N), f32; with `entropy`. */
-  readonly entropy?: Tensor;
+  readonly entropy?: Tensor<"f32">;
   /** Waits for the call without blocking this thread. Throws what it found wrong, as `toHost` of its results does. */
   check(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { checkSignal, checkWord } from "../check.js";
+import { checkSignal, checkWord, mendFor } from "../check.js";
 import { native } from "../native/load.js";
 import { throwUnlessOk } from "../native/status.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
@@ -7,7 +7,14 @@ import { invalid, isI32, unshared } from "./check.js";
 import { homeOf } from "./device-scores.js";
 import { deviceTokenLogProbs, deviceTokenLogProbsSync } from "./device-token-log-probs.js";
 import { runQueued } from "./queued.js";
-import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PROBS, writeScores } from "./scores.js";
+import {
+  type CheckedScores,
+  checkScores,
+  type DistributionScores,
+  LEVEL_LOG_PROBS,
+  requireKind,
+  writeScores,
+} from "./scores.js";
 import {
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
@@ -39,7 +46,9 @@ function readHostOptions(given: TokenLogProbsOptions, tokens: number): TokenLogP
 
 function plan(scores: DistributionScores, ids: Int32Array, given: TokenLogProbsOptions): Plan {
   const tokenIds = unshared(ids);
-  if (!isI32(tokenIds)) throw invalid("an Int32Array of token ids", "tokenIds", tokenIds);
+  requireKind(scores, "scores", "{ logits } or { hidden, head }");
+  if (!isI32(tokenIds))
+    throw invalid("an Int32Array of token ids", "tokenIds", tokenIds, mendFor(tokenIds, "Int32Array"));
   const tokens = lengthOf(tokenIds);
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
@@ -99,6 +108,11 @@ export function tokenLogProbsSync(
 export function tokenLogProbsSync(
   scores: DistributionScores,
   tokenIds: Int32Array,
+  options: TokenLogProbsOptions & { readonly entropy: true },
+): Required<TokenLogProbs>;
+export function tokenLogProbsSync(
+  scores: DistributionScores,
+  tokenIds: Int32Array,
   options?: TokenLogProbsOptions,
 ): TokenLogProbs;
 export function tokenLogProbsSync(
@@ -120,6 +134,11 @@ export async function tokenLogProbs(
   tokenIds: Int32Array,
   options: DeviceTokenLogProbsOptions,
 ): Promise<DeviceTokenLogProbs>;
+export async function tokenLogProbs(
+  scores: DistributionScores,
+  tokenIds: Int32Array,
+  options: TokenLogProbsOptions & { readonly entropy: true },
+): Promise<Required<TokenLogProbs>>;
 export async function tokenLogProbs(
   scores: DistributionScores,
   tokenIds: Int32Array,

@@ -1,6 +1,7 @@
 import { checkNumber, checkObject, checkSignal, invalid } from "../check.js";
 import { native } from "../native/load.js";
 import type { Objective } from "../objectives/objective.js";
+import { TRAIN_BATCH_NAMES } from "../other-names.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import { ownCopy } from "./check.js";
@@ -88,7 +89,7 @@ export function accumulate(
   encoded: Float64Array,
   o: PassOptions,
 ): () => Promise<PolicyResult> {
-  checkObject(batch, "batch", FIELDS);
+  checkObject(batch, "batch", FIELDS, TRAIN_BATCH_NAMES);
   checkNeeds(batch, objective);
   const { signal } = o;
   checkSignal(signal);

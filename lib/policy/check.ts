@@ -1,4 +1,4 @@
-import { invalid } from "../check.js";
+import { invalid, mendFor } from "../check.js";
 import { lengthOf, typedArrayName } from "../typed-array.js";
 
 type TypedArray = Float32Array | Int32Array | Uint8Array;
@@ -12,5 +12,5 @@ export function ownCopy<T extends TypedArray>(
 ): T | undefined {
   if (value === undefined) return undefined;
   if (typedArrayName(value) === type.name && lengths.includes(lengthOf(value))) return new type(value);
-  throw invalid(`a ${type.name} of ${[...new Set(lengths)].join(" or ")}`, name, value);
+  throw invalid(`a ${type.name} of ${[...new Set(lengths)].join(" or ")}`, name, value, mendFor(value, type.name));
 }

@@ -7,6 +7,7 @@ import { baseOf, isAdapterFolder, readAdapterFolder } from "./adapter-folder.js"
 import { adapterSources } from "./adapters.js";
 import { parseConfig } from "./config.js";
 import { EnginePolicy } from "./engine-policy.js";
+import { MATMUL_TYPES } from "./matmul-type.js";
 import { COMPANIONS, findParameters, generationOf, readModelFolder } from "./model-folder.js";
 import type { Placement } from "./model-handle.js";
 import { allocateModel, filled, layoutOf, readModel, seedWords, settled, shareModel } from "./native-model.js";
@@ -30,7 +31,6 @@ export interface PolicyOptions extends Placement {
 
 const PLACEMENT_SIZES = ["threads", "memoryLimit", "batchTokens", "maxSequences"] as const;
 const PLACEMENT_FIELDS = [...PLACEMENT_SIZES, "recompute", "matmulType"] as const;
-export const MATMUL_TYPES = ["f32", "bf16"] as const;
 const LOAD_FIELDS = new Set([...PLACEMENT_FIELDS, "base", "maxLength"]);
 
 function checkPlacement(o: Omit<PolicyOptions, "base" | "maxLength">): void {

@@ -1,4 +1,4 @@
-import { invalid } from "../check.js";
+import { invalid, mendFor } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { lengthOf, typedArrayName } from "../typed-array.js";
 import type { ModelConfig } from "./config.js";
@@ -18,7 +18,8 @@ interface PackedSequences {
 
 /** A copy of token ids, which nobody changes after they were checked. */
 function ownIds(given: unknown, name: string, vocabSize: number): Int32Array {
-  if (typedArrayName(given) !== "Int32Array") throw invalid("an Int32Array of token ids", name, given);
+  if (typedArrayName(given) !== "Int32Array")
+    throw invalid("an Int32Array of token ids", name, given, mendFor(given, "Int32Array"));
   // A detached array has no tokens, and none can be made from it.
   const ids = lengthOf(given as Int32Array) === 0 ? new Int32Array(0) : new Int32Array(given as Int32Array);
   const bad = ids.findIndex((id) => id < 0 || id >= vocabSize);

@@ -1,5 +1,6 @@
 import { differingPaths, leavesOf } from "../leaves.js";
-import type { MetricsLine, RunConfig } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
+import type { RunConfig } from "../trainer/run-folder.js";
 import { mean } from "./numbers.js";
 import { numberSetting } from "./settings.js";
 

@@ -1,4 +1,4 @@
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import { type Chart, chart, type Point, type Series } from "./chart.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";

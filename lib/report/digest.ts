@@ -1,4 +1,5 @@
-import type { MetricsLine, RunConfig, SampleLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
+import type { RunConfig, SampleLine } from "../trainer/run-folder.js";
 import { viewOf } from "./picture.js";
 
 /** What one token text was given, over all samples that a teacher spoke about: one entry a sign and direction. */

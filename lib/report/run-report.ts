@@ -1,5 +1,5 @@
 import { duration } from "../duration.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import { curveSections } from "./curves.js";
 import type { RunDigest } from "./digest.js";
 import { type Html, html } from "./html.js";

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { checkPath } from "../check.js";
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import type { RunStart } from "../trainer/train-hooks.js";
 import { writeError } from "../write-error.js";
 import { createEventFile, type EventFile } from "./event-file.js";

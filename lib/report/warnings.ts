@@ -1,4 +1,4 @@
-import type { MetricsLine } from "../trainer/run-folder.js";
+import type { MetricsLine } from "../trainer/metrics-line.js";
 import type { RunDigest } from "./digest.js";
 import { mean, numberIn, percent } from "./numbers.js";
 

@@ -2,19 +2,26 @@ import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { DType } from "./dtype.js";
 
+/** What the elements of a dtype lie in; f16 and bf16 are raw bits. */
+interface Elements {
+  readonly f32: Float32Array;
+  readonly f16: Uint16Array;
+  readonly bf16: Uint16Array;
+}
+
 /**
  * A typed view of memory with a shape, row-major. Disposing releases it: using it afterwards is ERR_RLSD_DISPOSED. A
  * queued call that uses it then goes on, and the memory goes when that call has ended.
  */
-export interface Tensor extends Disposable {
+export interface Tensor<D extends DType = DType> extends Disposable {
   /** f16 and bf16 are raw bits in a Uint16Array. */
-  readonly dtype: DType;
+  readonly dtype: D;
   /** Frozen; [] of a single number. */
   readonly shape: readonly number[];
   /** "cpu", "cuda:0", ... */
   readonly device: string;
   /** On the CPU the memory itself. Elsewhere it throws ERR_RLSD_DEVICE_TENSOR: use toHost. */
-  readonly data: Float32Array | Uint16Array;
+  readonly data: Elements[D];
 }
 
 /** What every tensor of this library is made from: how isTensor knows them. */

@@ -2,6 +2,7 @@ import { RlsdError } from "../errors.js";
 import type { DeviceHandle } from "../native/device-binding.js";
 import { native } from "../native/load.js";
 import { throwUnlessDone, throwUnlessOk } from "../native/status.js";
+import type { Tensor } from "./base.js";
 import { allocateOnDevice, type DevicePlace, DeviceTensor, handleOrThrow } from "./device.js";
 import { disposeAfter, disposeAll } from "./dispose.js";
 import { STAT_NAMES } from "./stats.js";
@@ -13,6 +14,9 @@ const LOSS_OFFSET = 224;
 const ALIGNMENT = 256;
 
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+
+/** Numbers of one call, f32. */
+type Result = DeviceTensor & Tensor<"f32">;
 
 /**
  * Device memory for the (N) results of one call and for its report: one allocation. Whoever reads a result reads the
@@ -39,16 +43,16 @@ export class DeviceResults {
   }
 
   /** The next array, (N) f32. */
-  next(): DeviceTensor {
+  next(): Result {
     const offset = aligned(REPORT_BYTES) + this.#stride * this.#used++;
     const made = native.deviceView(this.#memory.handle, offset, 4 * this.#n, this.report);
-    return this.#keep(new DeviceTensor(handleOrThrow(made), this.#place, [this.#n], "f32"));
+    return this.#keep(new DeviceTensor(handleOrThrow(made), this.#place, [this.#n], "f32") as Result);
   }
 
   /** The loss, () f32; after the call was made. */
-  loss(): DeviceTensor {
+  loss(): Result {
     const made = native.deviceView(this.report, LOSS_OFFSET, 4, this.report);
-    return this.#keep(new DeviceTensor(handleOrThrow(made), this.#place, [], "f32"));
+    return this.#keep(new DeviceTensor(handleOrThrow(made), this.#place, [], "f32") as Result);
   }
 
   /** A new tensor that the call wrote, as a result of it; takes the tensor's place. */
@@ -87,7 +91,7 @@ export class DeviceResults {
     disposeAll([...this.#made, report]);
   }
 
-  #keep(t: DeviceTensor): DeviceTensor {
+  #keep<T extends DeviceTensor>(t: T): T {
     this.#made.push(t);
     return t;
   }

@@ -1,7 +1,7 @@
 import { types } from "node:util";
 import { invalid } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { bufferOf, lengthOf } from "../typed-array.js";
+import { bufferOf, isDetached, lengthOf } from "../typed-array.js";
 import { BaseTensor, checkShape, disposedError, elementCount, type Tensor } from "./base.js";
 import { emptyOnDevice } from "./device.js";
 import { DTYPES_TEXT, type DType, isDType } from "./dtype.js";
@@ -36,7 +36,8 @@ class CpuTensor extends BaseTensor {
  * @param dtype default "f32" for a Float32Array; required for a Uint16Array
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT when type, length or dtype do not fit, or the buffer is resizable
  */
-export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor;
+export function tensor(data: Float32Array, shape: readonly number[], dtype?: "f32"): Tensor<"f32">;
+export function tensor<D extends "f16" | "bf16">(data: Uint16Array, shape: readonly number[], dtype: D): Tensor<D>;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype: DType): Tensor;
 export function tensor(data: Float32Array | Uint16Array, shape: readonly number[], dtype?: DType): Tensor {
   const wide = types.isFloat32Array(data); // of any realm, unlike instanceof
@@ -47,12 +48,14 @@ export function tensor(data: Float32Array | Uint16Array, shape: readonly number[
   const type = dtype ?? (wide ? "f32" : undefined);
   if (!isDType(type)) throw invalid(DTYPES_TEXT, "dtype", dtype, "16-bit data must say which it is.");
   if (wide !== (type === "f32")) {
-    throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data);
+    const mend = wide ? "Of numbers it is made by toDType(tensor(data, shape), dtype)." : "";
+    throw invalid(`a ${type === "f32" ? "Float32Array" : "Uint16Array"}`, `data of dtype ${type}`, data, mend);
   }
   const dimensions = checkShape(shape);
   const count = elementCount(dimensions);
   if (lengthOf(data) !== count) {
-    const message = `Expected ${count} elements for shape [${dimensions.join(", ")}] but data has ${lengthOf(data)}.`;
+    const gone = isDetached(data) ? ": its memory was transferred away" : "";
+    const message = `Expected ${count} elements for shape [${dimensions.join(", ")}] but data has ${lengthOf(data)}${gone}.`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message);
   }
   fixMemory(bufferOf(data));
@@ -75,6 +78,7 @@ function zeros(count: number, wide: boolean): Float32Array | Uint16Array {
  * @throws RlsdError ERR_RLSD_INVALID_ARGUMENT for a shape or a dtype that is none; ERR_RLSD_OUT_OF_MEMORY where there is no
  *   room
  */
+export function empty<D extends DType>(shape: readonly number[], dtype: D, device?: string): Tensor<D>;
 export function empty(shape: readonly number[], dtype: DType, device = "cpu"): Tensor {
   const dimensions = checkShape(shape);
   if (!isDType(dtype)) throw invalid(DTYPES_TEXT, "dtype", dtype);

@@ -1,5 +1,6 @@
 import { RlsdError } from "../errors.js";
 import { DeviceTensor, download, downloadQueued, upload, uploadQueued } from "./device.js";
+import type { DType } from "./dtype.js";
 import type { Stream } from "./stream.js";
 import { empty, isTensor, type Tensor, tensor } from "./tensor.js";
 
@@ -17,6 +18,7 @@ function checkStream(stream: Stream | undefined): void {
  * A new tensor with the same values on a device. The source may change when this returns; the copy is done then, or,
  * where a stream of the device is given, before what comes after it on that stream.
  */
+export function toDevice<D extends DType>(t: Tensor<D>, device: string, stream?: Stream): Tensor<D>;
 export function toDevice(t: Tensor, device: string, stream?: Stream): Tensor {
   checkTensor(t);
   if (device === "cpu") return toHost(t, stream);
@@ -29,6 +31,7 @@ export function toDevice(t: Tensor, device: string, stream?: Stream): Tensor {
  *
  * @throws RlsdError what a call with `results: "device"` found wrong, when this is one of its results
  */
+export function toHost<D extends DType>(t: Tensor<D>, stream?: Stream): Tensor<D>;
 export function toHost(t: Tensor, stream?: Stream): Tensor {
   checkTensor(t);
   if (t instanceof DeviceTensor) {
@@ -49,6 +52,7 @@ export function toHost(t: Tensor, stream?: Stream): Tensor {
  *
  * @throws as toHost
  */
+export async function toHostAsync<D extends DType>(t: Tensor<D>, stream?: Stream): Promise<Tensor<D>>;
 export async function toHostAsync(t: Tensor, stream?: Stream): Promise<Tensor> {
   checkTensor(t);
   if (!(t instanceof DeviceTensor)) return toHost(t, stream);
@@ -64,6 +68,7 @@ export async function toHostAsync(t: Tensor, stream?: Stream): Promise<Tensor> {
  * @throws RlsdError ERR_RLSD_OUT_OF_MEMORY, ERR_RLSD_BACKEND_UNAVAILABLE as toDevice; ERR_RLSD_UNSUPPORTED where this
  *   version of Node cannot keep the source's memory in its place (make it with `empty`)
  */
+export async function toDeviceAsync<D extends DType>(t: Tensor<D>, device: string): Promise<Tensor<D>>;
 export async function toDeviceAsync(t: Tensor, device: string): Promise<Tensor> {
   checkTensor(t);
   if (device === "cpu") return toHostAsync(t);

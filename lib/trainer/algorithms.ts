@@ -1,23 +1,10 @@
 import { RlsdError } from "../errors.js";
 import type { Objective } from "../objectives/objective.js";
-import {
-  bnpo,
-  cispo,
-  dapo,
-  drGrpo,
-  gmpo,
-  grpo,
-  gspo,
-  luspo,
-  type ObjectiveOptions,
-  rlsd,
-  rowCoefficient,
-  sapo,
-} from "../objectives/presets.js";
+import { type ObjectiveOptions, rlsd, rowCoefficient } from "../objectives/presets.js";
 import { creditMixAt } from "../ops/schedule.js";
 import { didYouMean } from "../suggest.js";
 import type { ResolvedConfig } from "./config.js";
-import { checkSurrogateFields } from "./objective-fields.js";
+import { checkSurrogateFields, PRESETS } from "./objective-fields.js";
 
 /** What a step's teacher is asked for: nothing, log-probs of the drawn tokens, or its distributions at them. */
 type TeacherView = "none" | "log-probs" | "distributions";
@@ -52,16 +39,14 @@ interface Algorithm {
 /** The divergence that is estimated at the drawn tokens and learned as their advantages. */
 const SAMPLED = "sampled-reverse-kl";
 
-export const DIVERGENCES = ["jsd", "forward-kl", "reverse-kl", SAMPLED];
-
-const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo };
+export const DIVERGENCES = ["jsd", "forward-kl", "reverse-kl", SAMPLED] as const;
 
 /** Fields that the trainer sets itself, and the setting that says them. */
 const ELSEWHERE: Readonly<Record<string, string>> = { temperature: "rollout.temperature" };
 
 function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Objective {
   const { preset = fallback, ...fields } = config.objective;
-  const make = PRESETS[preset as keyof typeof PRESETS];
+  const make = PRESETS[preset];
   if (typeof preset !== "string" || !Object.hasOwn(PRESETS, preset)) {
     throw new RlsdError(
       "ERR_RLSD_CONFIG",
@@ -71,13 +56,13 @@ function objectiveOf(config: ResolvedConfig, fallback: keyof typeof PRESETS): Ob
   for (const [name, instead] of Object.entries(ELSEWHERE)) {
     if (name in fields) throw new RlsdError("ERR_RLSD_CONFIG", `"objective.${name}" is set by "${instead}".`);
   }
-  if (fields.objective === "row-coefficient") {
+  if ((fields as ObjectiveOptions).objective === "row-coefficient") {
     const message =
       '"objective.objective" is row-coefficient, which takes a coefficient a token: a run has none. Call policyLoss yourself.';
     throw new RlsdError("ERR_RLSD_CONFIG", message);
   }
   try {
-    const objective = make({ ...(fields as ObjectiveOptions), temperature: config.rollout.temperature });
+    const objective = make({ ...fields, temperature: config.rollout.temperature });
     checkSurrogateFields(fields, objective, () => make({ objective: objective.objective }));
     return objective;
   } catch (error) {
@@ -98,7 +83,7 @@ const plain: Algorithm = {
 /** The objective with credit on top: presets other than rlsd have none of their own. */
 const creditedObjective = (config: ResolvedConfig): Objective => {
   const { creditMix } = config.objective;
-  return rlsd(creditMix === undefined ? {} : { creditMix: creditMix as number }, objectiveOf(config, "rlsd"));
+  return rlsd(creditMix === undefined ? {} : { creditMix }, objectiveOf(config, "rlsd"));
 };
 
 const credited: Algorithm = {
@@ -201,8 +186,10 @@ const supervised: Algorithm = {
   objective: () => imitation,
 };
 
+type AlgorithmName = "rlsd" | "grpo" | "opsd" | "sdpo" | "grpo+opsd" | "opd" | "sft";
+
 /** By name. A new way of making an update is one more entry. */
-export const ALGORITHMS: Readonly<Record<string, Algorithm>> = {
+export const ALGORITHMS: Readonly<Record<AlgorithmName, Algorithm>> = {
   rlsd: credited,
   grpo: plain,
   opsd,
@@ -212,20 +199,22 @@ export const ALGORITHMS: Readonly<Record<string, Algorithm>> = {
   sft: supervised,
 };
 
+export const ALGORITHM_NAMES = Object.keys(ALGORITHMS) as readonly AlgorithmName[];
+
 /** How much of the divergence from the teacher is in the loss; 0: none. */
 export function distillWeight({ algorithm, distill }: Pick<ResolvedConfig, "algorithm" | "distill">): number {
-  const { distills } = ALGORITHMS[algorithm]!;
+  const { distills } = ALGORITHMS[algorithm];
   if (distills === undefined) return 0;
   return distills.rewarded ? distill.weight : 1;
 }
 
 /** Whether a run imitates the traces of its rows. */
 export const imitates = ({ algorithm }: Pick<ResolvedConfig, "algorithm">): boolean =>
-  ALGORITHMS[algorithm]!.learnsFrom === "traces";
+  ALGORITHMS[algorithm].learnsFrom === "traces";
 
 /** Whether any step of a run asks its teacher. */
 export function asksTeacher(config: ResolvedConfig): boolean {
-  const { teacherView } = ALGORITHMS[config.algorithm]!;
+  const { teacherView } = ALGORITHMS[config.algorithm];
   for (let step = 1; step <= config.steps; step++) {
     if (teacherView(config, step) !== "none") return true;
   }
@@ -234,4 +223,4 @@ export function asksTeacher(config: ResolvedConfig): boolean {
 
 /** Whether any step of a run shows its teacher a privileged text. */
 export const showsPrivileged = (config: ResolvedConfig): boolean =>
-  asksTeacher(config) && ALGORITHMS[config.algorithm]!.distills?.prompt !== "own";
+  asksTeacher(config) && ALGORITHMS[config.algorithm].distills?.prompt !== "own";

@@ -66,7 +66,7 @@ function checkEnvironment({ environment, reward }: ResolvedConfig): void {
 
 /** Each update of a pass needs a sequence of its own. */
 function checkMinibatches({ algorithm, rollout, sft, update }: ResolvedConfig): void {
-  const traces = ALGORITHMS[algorithm]!.learnsFrom === "traces";
+  const traces = ALGORITHMS[algorithm].learnsFrom === "traces";
   // A conversation may have any number of turns, of which each may be a sequence.
   if (traces && sft.turns === "all") return;
   const most = traces ? rollout.prompts : rollout.prompts * rollout.count;
@@ -80,7 +80,7 @@ export function checkTogether(config: ResolvedConfig): void {
   const { rollout, advantage, eval: evaluation, teacher, overlong, optimizer, stop } = config;
   if (config.model === "") fail('Expected a model folder for "model" but none was given.');
   if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
-  const { distills } = ALGORITHMS[config.algorithm]!;
+  const { distills } = ALGORITHMS[config.algorithm];
   checkKept(config);
   if (rollout.count < 2 && (distills === undefined || distills.rewarded)) {
     fail(

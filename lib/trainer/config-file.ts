@@ -128,7 +128,7 @@ const IN_YAML = /^\s*["'|>]/;
  */
 async function setValue(assignment: string, names: readonly string[], text: string): Promise<unknown> {
   const { parse } = await import("yaml");
-  const { trainSchema } = await import("./config.js");
+  const { trainSchema } = await import("./settings.js");
   const setting = fieldAt(trainSchema, names);
   const plain = isText(setting);
   let value: unknown;

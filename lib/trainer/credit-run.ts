@@ -41,8 +41,8 @@ export interface CreditHooks extends ModelSource {
   readonly signal?: AbortSignal | undefined;
   /** Completions at most, those that come first; what is done for the others is little. Default: all. */
   readonly limit?: number | undefined;
-  /** Before the first score: how many completions there will be, and rows left out because they do not fit. */
-  readonly onStart?: ((completions: number, skipped: number) => void) | undefined;
+  /** Before the first score: how many completions there will be, and rows left out because they do not fit. A promise is waited for. */
+  readonly onStart?: ((completions: number, skipped: number) => unknown) | undefined;
 }
 
 const HOOKS: ReadonlySet<string> = new Set<keyof CreditHooks>(["signal", "loadPolicy", "base", "limit", "onStart"]);
@@ -239,7 +239,7 @@ export async function* creditCompletions(
     );
     teacher = await teacherOf(config, checkpoint, student, load);
     await startVerifier(verifier, signal);
-    hooks.onStart?.(Math.min(limit, rollouts.length), skipped);
+    await hooks.onStart?.(Math.min(limit, rollouts.length), skipped);
     const verdicts = await judge(verifier, rollouts, config, { signal, occasion: { step, name: "credit" } });
     const rewards = verdicts.map((verdict) => verdict.reward);
     const groups = rollouts.map((one) => one.group);

@@ -83,7 +83,7 @@ export async function planDisk(
   const moves = asks && (kind === "periodic" || kind === "ema");
   const checkpoint = CHECKPOINT_BYTES * trained + beside + (moves ? WEIGHT_BYTES * trained + beside : 0);
   const held = trained < parameters ? "f32" : ((await policy.heldType?.()) ?? "f32");
-  const copies = Number(asks && kind === "frozen") + Number(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0);
+  const copies = Number(asks && kind === "frozen") + Number(ALGORITHMS[config.algorithm].objective(config).klCoef > 0);
   const initial = copies * ((held === "f32" ? WEIGHT_BYTES : WEIGHT_BYTES / 2) * trained + beside);
   const checkpoints = checkpointsAtOnce(config);
   const total = initial + checkpoints * checkpoint;

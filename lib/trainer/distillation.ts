@@ -11,7 +11,7 @@ const MOST_DIFFERENCE = 10;
 
 /** Whether any step of a run compares whole distributions. */
 export const comparesDistributions = (config: ResolvedConfig): boolean =>
-  config.steps > 0 && ALGORITHMS[config.algorithm]!.teacherView(config, 1) === "distributions";
+  config.steps > 0 && ALGORITHMS[config.algorithm].teacherView(config, 1) === "distributions";
 
 /** Throws ERR_RLSD_CONFIG where the run compares distributions and these two cannot be. */
 export function checkComparable(config: ResolvedConfig, student: Policy, teacher?: Pick<Policy, "vocabSize">): void {

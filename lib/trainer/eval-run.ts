@@ -49,8 +49,8 @@ export interface EvalStart {
 export interface EvalHooks extends ModelSource {
   /** Stops: what was judged is kept, and the same call goes on from there. It rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** After everything is loaded and checked, before the first completion is drawn. */
-  readonly onStart?: ((start: EvalStart) => void) | undefined;
+  /** After everything is loaded and checked, before the first completion is drawn. A promise is waited for. */
+  readonly onStart?: ((start: EvalStart) => unknown) | undefined;
   /** At the start of the evaluation, and after each verdict. */
   readonly onStage?: OnStage | undefined;
 }
@@ -71,7 +71,11 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
   const merged = merge(merge(merge(settings, all), given), { model });
   const own = merged.data as { eval?: readonly string[] } | undefined;
   const held = await findDataFiles(files.length > 0 ? files : (own?.eval ?? []));
-  if (held.length === 0) throw new RlsdError("ERR_RLSD_USAGE", "Name the files to evaluate on: rlsd eval DIR DATA.");
+  if (held.length === 0)
+    throw new RlsdError(
+      "ERR_RLSD_USAGE",
+      "Name the files to evaluate on: rlsd eval DIR DATA, or evaluateModel(DIR, [DATA]).",
+    );
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
   const { policy, text } = await loadAsked(found, config, source);
   return releasing(
@@ -132,8 +136,8 @@ function recordOf(
  */
 export async function evaluateModel(
   directory: string,
-  files: readonly string[],
-  output: string | null,
+  files: readonly string[] = [],
+  output: string | null = null,
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
@@ -156,7 +160,7 @@ export async function evaluateModel(
     const folder = await (output === null ? EvalFolder.find(record) : EvalFolder.open(output, record));
     try {
       const kept = folder.predictions.count;
-      hooks.onStart?.({ folder: folder.path, kept, total: prompts.length * (1 + config.eval.samples) });
+      await hooks.onStart?.({ folder: folder.path, kept, total: prompts.length * (1 + config.eval.samples) });
       const { metrics } = await evaluate({
         ...text,
         policy,

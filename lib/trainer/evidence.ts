@@ -97,7 +97,7 @@ export function teacherPrompts(
   o: EvidenceOptions,
 ): TeacherPrompts {
   const settings = o.config.privileged;
-  const own = ALGORITHMS[o.config.algorithm]!.distills?.prompt === "own";
+  const own = ALGORITHMS[o.config.algorithm].distills?.prompt === "own";
   const groups = byGroup(rollouts, verdicts);
   const promptFor = promptMaker(maxLength, o);
   const prompts = new Array<PrivilegedPrompt | undefined>(rollouts.length).fill(undefined);

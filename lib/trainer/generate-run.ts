@@ -1,7 +1,6 @@
 import type { Policy } from "../policy/policy.js";
 import { createQuestionTemplate } from "../prompt/question.js";
 import type { Message } from "../verifiers/verifier.js";
-import { trainSchema } from "./config.js";
 import { merge } from "./config-file.js";
 import { complete, type Talk } from "./conversation.js";
 import { withSystem } from "./data/dataset.js";
@@ -12,6 +11,7 @@ import { hashSeed } from "./random.js";
 import { loadAsked, type ModelSource, withModel } from "./resolve-model.js";
 import { PROMPTS_A_CALL, type Prompted, type Rollout, type RolloutOptions } from "./rollout.js";
 import { type Given, partOf, resolveSettings, type Settings } from "./schema.js";
+import { trainSchema } from "./settings.js";
 import { isStored, offering, startTalk } from "./talk.js";
 
 const { fields, system, template, templateVariables, invalid } = trainSchema.data;

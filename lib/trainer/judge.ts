@@ -147,6 +147,6 @@ export async function requireVerdicts(
   await forget();
   throw new RlsdError(
     "ERR_RLSD_UNJUDGED",
-    `${whyUnjudged(verdicts, where)} The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume.`,
+    `${whyUnjudged(verdicts, where)} The first: ${refused(verdicts[0]!)}. Once it works again, call again: a run goes on with --resume (from code: hooks.resume).`,
   );
 }

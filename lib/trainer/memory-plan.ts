@@ -70,7 +70,7 @@ export async function memoryOf(
   // Of a model that is not trained; of one that is, what is copied before the first update.
   const [model, copy] = under > 0 ? [width * under, trained] : [width * counts.parameters, width * counts.parameters];
   const { kind } = config.teacher;
-  const algorithm = ALGORITHMS[config.algorithm]!;
+  const algorithm = ALGORITHMS[config.algorithm];
   return {
     weights: under > 0 ? model + trained : trained,
     gradient: trained,

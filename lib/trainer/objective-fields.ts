@@ -1,8 +1,22 @@
 import { show } from "../check.js";
 import { RlsdError } from "../errors.js";
 import type { Objective, ObjectiveFields, Surrogate } from "../objectives/objective.js";
+import { bnpo, cispo, dapo, drGrpo, gmpo, grpo, gspo, luspo, rlsd, sapo } from "../objectives/presets.js";
 
 type Field = keyof ObjectiveFields;
+
+/** Objectives that a run's `objective` may change. */
+export const PRESETS = { rlsd, grpo, drGrpo, dapo, bnpo, gspo, cispo, sapo, luspo, gmpo };
+
+/** The setting `objective` of a run: fields of an objective but `temperature`, which `rollout.temperature` sets. */
+export type ObjectiveSetting = {
+  readonly [K in Field as Exclude<K, "objective" | "temperature">]?: ObjectiveFields[K] | undefined;
+} & {
+  /** The objective that the fields change. Default: "rlsd", of the algorithms grpo and grpo+opsd "grpo". */
+  readonly preset?: keyof typeof PRESETS | undefined;
+  /** L_t, with r the ratio P / P_old. Default by preset. */
+  readonly objective?: Exclude<Surrogate, "row-coefficient"> | undefined;
+};
 
 const RATIO: readonly Field[] = ["clipLow", "clipHigh"];
 const BOUNDS: readonly Field[] = ["dualClip", "ratioBound"];

@@ -7,18 +7,9 @@ import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { readRegular } from "../regular-file.js";
 import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
+import type { MetricsLine } from "./metrics-line.js";
 import { otherRows, type RowPrints } from "./row-prints.js";
 import { lockRun } from "./run-lock.js";
-
-/** A line of metrics.jsonl. All that depends on the clock is under `time`. */
-export interface MetricsLine {
-  /** Updates made, that of this line included. */
-  readonly step: number;
-  readonly kind: "train" | "eval";
-  /** Milliseconds by what took them; `tokensPerSecond` of a step. */
-  readonly time: Readonly<Record<string, number>>;
-  readonly [name: string]: number | string | Readonly<Record<string, number>> | undefined;
-}
 
 /** A line of samples.jsonl: one completion of a step, or of an evaluation where steps draw none. Per-token lists have one entry a token of the completion. */
 export interface SampleLine {
@@ -109,7 +100,7 @@ export class RunFolder {
       if (found.includes(CONFIG_FILE)) {
         throw new RlsdError(
           "ERR_RLSD_RUN_FOLDER",
-          `${path} holds a run already. Go on with it by --resume ${path}, or choose another folder with --output.`,
+          `${path} holds a run already. Go on with it by --resume ${path} (from code: hooks.resume), or choose another folder with --output ("output").`,
         );
       }
       await writeWhole(join(folder, CONFIG_FILE), `${JSON.stringify(config, jsonSafe, 2)}\n`);

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { checkPath, isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
-import { METRICS_FILE, type MetricsLine, readRunConfig, SAMPLES_FILE, type SampleLine } from "./run-folder.js";
+import type { MetricsLine } from "./metrics-line.js";
+import { METRICS_FILE, readRunConfig, SAMPLES_FILE, type SampleLine } from "./run-folder.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 

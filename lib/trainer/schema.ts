@@ -74,8 +74,8 @@ export function nullable<T>(inner: Field<T>, doc: string, fallback: T | null = n
 }
 
 /** An object whose keys another room checks. */
-export function open(doc: string): Field<Readonly<Record<string, unknown>>> {
-  return field<Readonly<Record<string, unknown>>>({}, "an object", doc, isObject);
+export function open<T extends object>(doc: string): Field<Partial<T>> {
+  return field<Partial<T>>({}, "an object", doc, isObject);
 }
 
 /** A value that another room checks. */

@@ -34,7 +34,7 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
   const rows = conversations.flat();
   signal.throwIfAborted();
   context.onStage?.({ step, doing: "update", total: conversations.length });
-  const objective = ALGORITHMS[config.algorithm]!.objective(config);
+  const objective = ALGORITHMS[config.algorithm].objective(config);
   const result = await update(policy, rows, { config, objective, creditMix: 0, step });
   watch.lap("update");
   const lengths = conversations.map((answers) => answers.reduce((n, row) => n + lossTokens(row), 0));

@@ -10,10 +10,11 @@ import { type EvidenceResult, gatherEvidence, teacherPrompts } from "./evidence.
 import { requireVerdicts } from "./judge.js";
 import type { LossRow } from "./loss-rows.js";
 import { distillMetrics, type Numbers, rolloutMetrics, updateMetrics } from "./metrics.js";
+import type { MetricsLine } from "./metrics-line.js";
 import type { Materials } from "./prepare.js";
 import type { PrivilegedFunction } from "./privileged-text.js";
 import { type Rollout, spanOf } from "./rollout.js";
-import type { MetricsLine, SampleLine } from "./run-folder.js";
+import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { OnStage } from "./stage.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -72,7 +73,7 @@ async function askTeacher(
   collected: Collected,
   worth: Float32Array,
 ): Promise<EvidenceResult> {
-  const view = ALGORITHMS[config.algorithm]!.teacherView(config, step);
+  const view = ALGORITHMS[config.algorithm].teacherView(config, step);
   if (teacher === undefined || view === "none") return NO_EVIDENCE;
   const { block, prompter } = materials;
   const { rollouts, verdicts } = collected;
@@ -102,7 +103,7 @@ async function scored(
 
 /** A rollout in the loss of an algorithm that imitates the teacher: by its prompt, or by what it said of the drawn tokens. */
 function imitating(base: LossRow, i: number, told: EvidenceResult, config: ResolvedConfig): LossRow {
-  const { rewarded } = ALGORITHMS[config.algorithm]!.distills!;
+  const { rewarded } = ALGORITHMS[config.algorithm].distills!;
   const advantage = rewarded ? base.advantage : 0;
   const said = told.evidence[i];
   if (said === undefined) return { ...base, advantage, lesson: told.prompts[i] };
@@ -119,7 +120,7 @@ function toRows(
 ): (LossRow | undefined)[] {
   const { config, materials } = context;
   const used = inLoss(collected, config);
-  const imitates = ALGORITHMS[config.algorithm]!.distills !== undefined;
+  const imitates = ALGORITHMS[config.algorithm].distills !== undefined;
   return collected.rollouts.map((rollout, i) => {
     if (!used[i]) return undefined;
     const base = {
@@ -149,7 +150,7 @@ function sampleLines(
   context: StepContext,
 ): SampleLine[] {
   const { config, materials } = context;
-  const objective = ALGORITHMS[config.algorithm]!.objective(config);
+  const objective = ALGORITHMS[config.algorithm].objective(config);
   return collected.rollouts.slice(0, config.log.samples).map((one, i) => {
     const { row, result, divergences } = results.get(one) ?? {};
     const weights = result?.evidenceWeights;
@@ -190,7 +191,7 @@ function groupMetrics(collected: Collected, worth: Float32Array, evidence: Evide
 /** The updates of a step, what they told, and of which rollout. The last moment to stop before anything has changed. */
 async function learn(context: StepContext, candidates: readonly LossRow[], step: number) {
   const { config, policy, teacher, signal } = context;
-  const algorithm = ALGORITHMS[config.algorithm]!;
+  const algorithm = ALGORITHMS[config.algorithm];
   const objective = algorithm.objective(config);
   const rows = await scored(context, candidates, objective);
   signal.throwIfAborted();

@@ -1,7 +1,8 @@
 /** What counts as a right answer where a reward has several parts. */
 import { partName } from "../verifiers/registry.js";
-import type { ResolvedConfig, RewardSetting, WeightedReward } from "./config.js";
+import type { ResolvedConfig } from "./config.js";
 import type { Judged } from "./judge.js";
+import type { RewardSetting, WeightedReward } from "./settings.js";
 
 /** Names of a part inside parts, to be read; none: the verdict itself. */
 type Path = readonly string[];

@@ -122,7 +122,7 @@ interface StepTokens {
 /** A step's seconds where completions have so many tokens and a share of them is learned from. */
 function stepSeconds(config: ResolvedConfig, rates: Rates, tokens: StepTokens, length: number, taught: number): number {
   const { rollout, update } = config;
-  const { klCoef, studentSource } = ALGORITHMS[config.algorithm]!.objective(config);
+  const { klCoef, studentSource } = ALGORITHMS[config.algorithm].objective(config);
   const passes = update.epochs * (PASS + Number(update.recompute));
   if (tokens.traces !== undefined) return rates.read * passes * (tokens.prompts + tokens.traces);
   const completions = rollout.prompts * rollout.count * length;

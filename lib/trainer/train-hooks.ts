@@ -3,27 +3,27 @@ import { checkFunction, checkObject, checkSignal, invalid } from "../check.js";
 import type { RunState } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
 import type { DiskPlan } from "./disk.js";
+import type { MetricsLine } from "./metrics-line.js";
 import type { Prediction } from "./predict.js";
 import type { PrivilegedFunction } from "./privileged-text.js";
-import type { MetricsLine } from "./run-folder.js";
 import type { OnStage } from "./stage.js";
 import type { ParameterCounts } from "./student.js";
 import type { LoadPolicy } from "./teacher.js";
 
-/** What `train` takes besides settings, all of it optional. */
+/** What `train` takes besides settings, all of it optional. A hook that throws ends the run, as does a promise of one that rejects. */
 export interface TrainHooks {
   /**
    * Stops at the next safe point; what was done is saved and the summary says `interrupted`. While the verifier still starts,
    * nothing has been written, and the call rejects with the signal's reason.
    */
   readonly signal?: AbortSignal | undefined;
-  /** After everything is loaded and checked, before the first step. */
-  readonly onStart?: ((start: RunStart) => void) | undefined;
-  /** After each step, with the line that was added to metrics.jsonl. */
-  readonly onStep?: ((metrics: MetricsLine) => void) | undefined;
-  /** After each evaluation, with its line and what was answered. */
-  readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => void) | undefined;
-  /** While a step or an evaluation is made: what is being done, and after each verdict. */
+  /** After everything is loaded and checked, before the first step. A promise is waited for. */
+  readonly onStart?: ((start: RunStart) => unknown) | undefined;
+  /** After each step, with the line that was added to metrics.jsonl. A promise is waited for. */
+  readonly onStep?: ((metrics: MetricsLine) => unknown) | undefined;
+  /** After each evaluation, with its line and what was answered. A promise is waited for. */
+  readonly onEval?: ((metrics: MetricsLine, predictions: readonly Prediction[]) => unknown) | undefined;
+  /** While a step or an evaluation is made: what is being done, and after each verdict. Nothing waits for it. */
   readonly onStage?: OnStage | undefined;
   /**
    * Builds the privileged text of a sample instead of `privileged.source`; null or undefined: as `privileged.source` says.

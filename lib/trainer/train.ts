@@ -13,13 +13,14 @@ import { type ResolvedConfig, resolveConfig, type TrainConfig } from "./config.j
 import { checkGivenAgain } from "./config-checks.js";
 import { releasing } from "./durable.js";
 import { evaluate } from "./evaluate.js";
+import type { MetricsLine } from "./metrics-line.js";
 import { afterEvaluation, checkpointDue, endedBy, evaluationDue, lastStepMade } from "./milestones.js";
 import { closeRun, openRun, type Run } from "./open-run.js";
 import type { Prediction } from "./predict.js";
 import { heldOutInTraining } from "./prepare.js";
 import { rowsWithoutPrivilege } from "./privileged-text.js";
 import { settleConfig } from "./resolve-model.js";
-import { type MetricsLine, readRunConfig, recorded, type SampleLine } from "./run-folder.js";
+import { readRunConfig, recorded, type SampleLine } from "./run-folder.js";
 import { sampleLine } from "./sample-line.js";
 import { sftStep } from "./sft.js";
 import { trainStep } from "./step.js";
@@ -59,7 +60,7 @@ async function evaluateRun(run: Run, state: RunState): Promise<RunState> {
   if (imitates(config)) await run.folder.logSamples(heldOutSamples(run, state.step, predictions));
   await run.folder.log(line);
   run.accuracies.push(metrics.accuracy!);
-  run.hooks.onEval?.(line, predictions);
+  await run.hooks.onEval?.(line, predictions);
   return afterEvaluation(state, metrics.accuracy!, config);
 }
 
@@ -85,7 +86,7 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
       await run.folder.logSamples(outcome.samples);
       await run.folder.log(outcome.metrics);
       state = outcome.state;
-      run.hooks.onStep?.(outcome.metrics);
+      await run.hooks.onStep?.(outcome.metrics);
     }
   } catch (error) {
     if (!run.context.signal.aborted) throw error;
@@ -96,7 +97,7 @@ async function loop(run: Run, begin: RunState): Promise<{ state: RunState; inter
 /** All of a run that is open, and what it came to. `start` is when it was called. */
 async function complete(run: Run, begin: RunState, start: number): Promise<TrainSummary> {
   const { config, hooks, folder, materials, accuracies } = run;
-  hooks.onStart?.({
+  await hooks.onStart?.({
     folder: folder.path,
     config,
     ...parametersOf(run.weights.policy),

@@ -14,7 +14,7 @@ const where =
     return typeof because === "string" ? because : because(config);
   };
 
-const objectiveOf = (config: ResolvedConfig) => ALGORITHMS[config.algorithm]!.objective(config);
+const objectiveOf = (config: ResolvedConfig) => ALGORITHMS[config.algorithm].objective(config);
 
 const KL = ["klEstimator", "klClamp", "klImportanceCorrection"];
 const CREDIT = ["creditMix", "evidenceClip", "negativeOnly", "clipMode", "normalize", "studentSource"];
@@ -50,19 +50,19 @@ const RULES: readonly Rule[] = [
       ({ algorithm }) => `algorithm ${algorithm} gives no credit`,
     ),
   ],
-  [["distill"], where(({ algorithm }) => ALGORITHMS[algorithm]!.distills === undefined, "no teacher is imitated")],
+  [["distill"], where(({ algorithm }) => ALGORITHMS[algorithm].distills === undefined, "no teacher is imitated")],
   [
     ["divergence", "beta", "topK", "tail", "valueClamp"].map((name) => `distill.${name}`),
     where((config) => distillWeight(config) === 0, "distill.weight is 0"),
   ],
   [
     ["distill.weight"],
-    where(({ algorithm }) => !ALGORITHMS[algorithm]!.distills?.rewarded, "the divergence is all of the loss"),
+    where(({ algorithm }) => !ALGORITHMS[algorithm].distills?.rewarded, "the divergence is all of the loss"),
   ],
   [
     ofObjective([...RATIO, ...SURROGATE]),
     where(
-      (config) => comparesDistributions(config) && !ALGORITHMS[config.algorithm]!.distills!.rewarded,
+      (config) => comparesDistributions(config) && !ALGORITHMS[config.algorithm].distills!.rewarded,
       "no advantage is learned from",
     ),
   ],

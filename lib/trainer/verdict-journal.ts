@@ -5,12 +5,12 @@ import { RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { LINE_FEED } from "../file-lines.js";
 import { readRegular } from "../regular-file.js";
-import type { RewardSetting } from "./config.js";
 import type { Example } from "./data/dataset.js";
 import { LineFile, writeWhole } from "./durable.js";
 import type { Judged } from "./judge.js";
 import type { Rollout } from "./rollout.js";
 import { recorded } from "./run-folder.js";
+import type { RewardSetting } from "./settings.js";
 
 /** When a verdict is asked for: the step that is being made, and which draw of it. */
 export interface Occasion {

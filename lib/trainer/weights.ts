@@ -83,7 +83,7 @@ export async function loadWeights(
         teacher = await createTeacher(config.teacher, policy, load, restored);
         checkComparable(config, policy, teacher.policy);
       }
-      if (!(ALGORITHMS[config.algorithm]!.objective(config).klCoef > 0))
+      if (!(ALGORITHMS[config.algorithm].objective(config).klCoef > 0))
         return { policy, teacher, reference: undefined, base };
       const kept = from && (await savedReference(policy, from, load));
       const reference = kept ?? (await policy.snapshot());

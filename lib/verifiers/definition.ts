@@ -37,14 +37,14 @@ function withThought(sample: Sample): Sample {
   return { ...sample, completion: spoken(sample), ...rest };
 }
 
-export function define<const R extends Readers>(definition: {
+export function define<const R extends Readers, const W extends Definition["where"]>(definition: {
   readonly type: string;
   readonly summary: string;
-  readonly where: Definition["where"];
+  readonly where: W;
   readonly drawnAlone?: boolean;
   readonly readers: R;
   create(options: Read<R>): Judge;
-}): Definition {
+}): Definition & { readonly where: W } {
   return {
     ...definition,
     create(options) {

@@ -26,37 +26,26 @@ import { withSignal } from "./signal.js";
 import { text } from "./text.js";
 import type { MadeVerifier, Verifier } from "./verifier.js";
 
-/** A verifier as data: its name, or `{ type, ...options }`. */
-export type VerifierSpec = string | { readonly type: string; readonly [option: string]: unknown };
-
-/** A verifier that runs in workers says how that went. */
-export interface WorkerVerifier extends MadeVerifier {
-  /** As of now. */
-  readonly stats: HarnessStats;
-}
-
-const definitions: ReadonlyMap<string, Definition> = new Map(
-  [
-    math,
-    choice,
-    boolean,
-    numeric,
-    text,
-    schema,
-    calls,
-    regex,
-    tags,
-    xml,
-    box,
-    span,
-    length,
-    repetition,
-    moduleVerifier,
-    command,
-    http,
-    environment,
-  ].map((definition) => [definition.type, definition] as const),
-);
+const definitions = {
+  math,
+  choice,
+  boolean,
+  numeric,
+  text,
+  schema,
+  calls,
+  regex,
+  tags,
+  xml,
+  "box-iou": box,
+  "span-iou": span,
+  length,
+  repetition,
+  module: moduleVerifier,
+  command,
+  http,
+  environment,
+};
 
 const COMBINATORS = {
   sum: "weighted sum of other verifiers",
@@ -64,9 +53,26 @@ const COMBINATORS = {
   switch: "each row by the verifier that a column of it names",
 };
 
+/** What `createVerifier` knows, for an editor to offer; any other text may come from data, and is refused when it is read. */
+type VerifierName = keyof typeof definitions | keyof typeof COMBINATORS | (string & Record<never, never>);
+
+/** Those that run in workers. */
+type WorkerName = {
+  [K in keyof typeof definitions]: (typeof definitions)[K]["where"] extends "worker" ? K : never;
+}[keyof typeof definitions];
+
+/** A verifier as data: its name, or `{ type, ...options }`. */
+export type VerifierSpec = VerifierName | { readonly type: VerifierName; readonly [option: string]: unknown };
+
+/** A verifier that runs in workers says how that went. */
+export interface WorkerVerifier extends MadeVerifier {
+  /** As of now. */
+  readonly stats: HarnessStats;
+}
+
 /** Every name that `createVerifier` knows, with one line about each. */
 export function listVerifiers(): readonly { readonly type: string; readonly summary: string }[] {
-  const named = [...definitions.values()].map(({ type, summary }) => ({ type, summary }));
+  const named = Object.values(definitions).map(({ type, summary }) => ({ type, summary }));
   return [...named, ...Object.entries(COMBINATORS).map(([type, summary]) => ({ type, summary }))];
 }
 
@@ -80,8 +86,7 @@ function normalize(spec: unknown): { readonly type: string; readonly [option: st
 }
 
 function definitionOf(type: string): Definition {
-  const definition = definitions.get(type);
-  if (definition !== undefined) return definition;
+  if (Object.hasOwn(definitions, type)) return definitions[type as keyof typeof definitions];
   const names = listVerifiers().map((known) => known.type);
   throw new RlsdError("ERR_RLSD_VERIFIER", `There is no verifier "${type}".${didYouMean(type, names)}`);
 }
@@ -206,6 +211,9 @@ function make(spec: VerifierSpec | VerifyFunction): Verifier {
  * a verifier, which is returned as it is. Options are checked now; ERR_RLSD_VERIFIER and ERR_RLSD_VERIFIER_OPTION say what is
  * wrong and what was probably meant.
  */
+export function createVerifier(
+  spec: WorkerName | { readonly type: WorkerName; readonly [option: string]: unknown },
+): WorkerVerifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction): MadeVerifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier;
 export function createVerifier(spec: VerifierSpec | VerifyFunction | Verifier): Verifier {

@@ -20,7 +20,9 @@ function buildLibrary() {
   const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
   // Sanitizers are for the addon. What the compiler says of types does not keep tests from running.
   const env = { ...process.env, LD_PRELOAD: "" };
-  spawnSync(process.execPath, [tsc, "-p", root], { cwd: root, stdio: "inherit", env });
+  for (const args of [[tsc, "-p", root], [path.join(root, "scripts", "document-settings.mjs")]]) {
+    spawnSync(process.execPath, args, { cwd: root, stdio: "inherit", env });
+  }
 }
 
 /** build/test-support lies as deep as this folder. */

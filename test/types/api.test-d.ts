@@ -3,20 +3,26 @@ import { expectTypeOf } from "expect-type";
 import {
   backendInfo,
   createEnvironment,
+  createVerifier,
   creditMixAt,
   type DevicePolicyResult,
   distillLoss,
+  distillLossSync,
   type dryRun,
   type EnginePolicy,
   type EnvironmentSetting,
+  empty,
   groupAdvantages,
   grpo,
+  type MadeVerifier,
   type NewModelConfig,
   type Objective,
   type ObjectiveFields,
   type Policy,
   type PolicyBatch,
+  type PolicyGradient,
   type PolicyResult,
+  packTokens,
   policyLoss,
   policyLossSync,
   type ResolvedConfig,
@@ -31,8 +37,11 @@ import {
   type TrainBatch,
   type TrainConfig,
   tensor,
+  toHost,
   tokenLogProbs,
+  tokenLogProbsSync,
   train,
+  type WorkerVerifier,
 } from "../../lib/index.js";
 
 declare const batch: PolicyBatch;
@@ -81,8 +90,11 @@ policyLossSync({ student: { logProbs: new Float32Array(1) } }, grpo());
 const listed: Scores = { logProbs: [1, 2] };
 // @ts-expect-error credit has no ratio to clip
 rlsdCredit({} as never, { clipHigh: 0.2 });
-// @ts-expect-error every part of a schedule but stepBase is required
-creditMixAt(1, { peak: 0.5 });
+// @ts-expect-error a schedule has a peak
+creditMixAt(1, { decay: 60 });
+expectTypeOf(packTokens([new Int32Array(1)]).values).toEqualTypeOf<Int32Array>();
+expectTypeOf(packTokens([new Uint8Array(1)]).values).toEqualTypeOf<Uint8Array>();
+expectTypeOf(packTokens([[1], new Float32Array(1)]).values).toEqualTypeOf<Float32Array>();
 expectTypeOf([handMade, listed]).toBeArray();
 
 // What may be left out may be undefined: options are often passed on from optional ones.
@@ -110,6 +122,27 @@ expectTypeOf<Parameters<typeof dryRun>[0]>().toEqualTypeOf<TrainConfig>();
 expectTypeOf<ResolvedConfig["rollout"]["count"]>().toEqualTypeOf<number>();
 // @ts-expect-error no such setting
 train({ rollout: { cout: 4 } });
+// @ts-expect-error no such algorithm
+train({ algorithm: "ppo" });
+// @ts-expect-error no such field of an objective
+train({ objective: { creditMux: 1 } });
+// @ts-expect-error no such preset
+train({ objective: { preset: "ppo" } });
+// @ts-expect-error rollout.temperature says that
+train({ objective: { temperature: 1 } });
+train({ objective: { preset: "grpo", objective: "gspo-token", clipLow: undefined } });
+// What a run logs is a number where its name is known. A hook may return anything; a promise is waited for.
+declare const log: (value: number | undefined) => Promise<void>;
+train(settings, { onStep: ({ reward }) => log(reward), onEval: ({ accuracy, "pass@8": best }) => [accuracy, best] });
+// A verifier's name may come from data.
+declare const named: { type: string };
+createVerifier(named);
+// Those that run in workers say how that goes.
+expectTypeOf(createVerifier("math").stats.timeouts).toEqualTypeOf<number>();
+expectTypeOf(createVerifier({ type: "regex", pattern: "x" })).toEqualTypeOf<WorkerVerifier>();
+expectTypeOf(createVerifier("numeric")).toEqualTypeOf<MadeVerifier>();
+expectTypeOf(createVerifier(() => 1)).toEqualTypeOf<MadeVerifier>();
+rlsdCredit({} as never, rlsd({}, grpo()));
 // @ts-expect-error a reward judges: a function that does not is none
 train({ reward: () => "right" });
 expectTypeOf([sampling, fresh]).toBeArray();
@@ -174,3 +207,35 @@ policy.score([], { temperature: scale, signal });
 policy.accumulate(trained, grpo(), { lossScale: scale, signal });
 (policy as Policy).save("folder", { optimizer: undefined, dtype: undefined });
 rlsdCredit({} as never, { creditMix: undefined });
+
+// A result has what its student was given as, in its dtype: nothing to assert, nothing to cast.
+declare const half: Tensor<"bf16">;
+const wide = tensor(new Float32Array(2), [1, 2]);
+const tokens = { tokenIds: new Int32Array(1), cuSeqlens: new Int32Array(2), advantages: new Float32Array(1) };
+expectTypeOf(wide.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(tensor(new Uint16Array(1), [1], "f16").data).toEqualTypeOf<Uint16Array>();
+expectTypeOf(empty([2], "f32").data).toEqualTypeOf<Float32Array>();
+expectTypeOf(toHost(wide).data).toEqualTypeOf<Float32Array>();
+expectTypeOf<Tensor["data"]>().toEqualTypeOf<Float32Array | Uint16Array>();
+const ofLogits = policyLossSync({ ...tokens, student: { logits: wide } }, grpo());
+expectTypeOf(ofLogits.gradient.logits.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(ofLogits.gradient.hidden).toEqualTypeOf<Tensor | undefined>();
+const ofBits = policyLoss({ ...tokens, student: { logits: half }, teacher: { logits: wide } }, grpo(), { threads: 1 });
+expectTypeOf(ofBits.then(({ gradient }) => gradient.logits.data)).resolves.toEqualTypeOf<Uint16Array>();
+const ofHead = policyLossSync({ ...tokens, student: { hidden: wide, head: wide, bias: half } }, grpo());
+expectTypeOf(ofHead.gradient.head.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(ofHead satisfies PolicyResult).toExtend<PolicyResult>();
+const frozen = policyLossSync({ ...tokens, student: { hidden: half, head: half } }, grpo(), { frozenHead: true });
+expectTypeOf(frozen.gradient.hidden).toExtend<Tensor<"bf16" | "f32">>();
+expectTypeOf(frozen.gradient.head).toExtend<Tensor | undefined>();
+expectTypeOf<undefined>().toExtend<typeof frozen.gradient.head>();
+const distilled = distillLossSync({ ...pair, student: { logits: wide } }, { divergence: "jsd" });
+expectTypeOf(distilled.gradient.logits.data).toEqualTypeOf<Float32Array>();
+expectTypeOf(tokenLogProbsSync({ logits: wide }, rows!, { entropy: true }).entropy).toEqualTypeOf<Float32Array>();
+expectTypeOf(tokenLogProbsSync({ logits: wide }, rows!).entropy).toEqualTypeOf<Float32Array | undefined>();
+// Of a student that may be of any kind, nothing is known.
+expectTypeOf(policyLossSync(batch, grpo()).gradient).toEqualTypeOf<PolicyGradient>();
+// @ts-expect-error a misspelt field of a view
+policyLossSync({ ...tokens, student: { logits: wide, vocabsize: 2 } }, grpo());
+// @ts-expect-error a misspelt field of a batch
+policyLossSync({ ...tokens, student: { logits: wide }, mask: new Uint8Array(1) }, grpo());

@@ -9,6 +9,10 @@ declare global {
   const rewards: readonly (number | null)[];
   const groupIds: Int32Array;
   const tokenIds: Int32Array;
+  const ids: Int32Array;
+  const drawn: Uint8Array;
+  const teacherRows: Int32Array;
+  const step: number;
   const advantages: Float32Array;
   const logits: api.Tensor;
   const teacherLogits: api.Tensor;
