@@ -16,7 +16,7 @@ export class Memory {
     if (bytes <= this.#left) return;
     const [needed, most] = [this.#most - this.#left + bytes, this.#most].map((n) => (n / 2 ** 30).toFixed(1));
     throw new Error(
-      `its rows take ${needed} GB of memory or more at once, and ${most} GB is what there is for them: write it with smaller groups of rows (row_group_size), or set NODE_OPTIONS=--max-old-space-size to more megabytes`,
+      `reading a group of its rows takes ${needed} GB of memory or more, and there are ${most} for it: write it in smaller groups (row_group_size), or set NODE_OPTIONS=--max-old-space-size to more megabytes`,
     );
   }
 }

@@ -40,7 +40,7 @@ interface Values {
   readonly most: number;
   readonly exact: () => number;
   /** Whether runs of them, if they are in runs, are of one bit, after their length. */
-  readonly isBits: boolean;
+  readonly isBits?: boolean;
 }
 
 /** Bytes of a decimal: the time for one grows with the square. */
@@ -51,11 +51,13 @@ function checkDecimal(length: number): void {
   throw new Error(`a decimal in it has ${length} bytes, and at most ${LONGEST_DECIMAL} can be`);
 }
 
-function checkDecimals(page: DataView, start: number, count: number): void {
-  for (let [at, i] = [start, 0]; i < count; i++) {
+/** That texts, each behind its length, end where their page does or before. */
+function checkTexts(page: DataView, start: number, count: number, isDecimal: boolean): void {
+  for (let [at, i] = [start, 0]; i < count && at < page.byteLength; i++) {
     const length = page.getUint32(at, true);
-    checkDecimal(length);
+    if (isDecimal) checkDecimal(length);
     at += 4 + length;
+    if (at > page.byteLength) throw new Error(`a text of ${length} bytes is longer than its page: damaged`);
   }
 }
 
@@ -116,10 +118,10 @@ export class ColumnPages {
   #unpack(): Uint8Array[] {
     const unpacked = decompress(this.meta.codec, this.#pages);
     for (const [i, page] of this.#pages.entries()) {
-      if (page.header.type === "DICTIONARY_PAGE" && this.#leaf.isDecimal)
-        checkDecimals(viewOf(unpacked[i]!), 0, page.values);
-      else if (page.header.type === "DATA_PAGE") this.#checkFirst(page, viewOf(unpacked[i]!));
-      else if (page.header.type === "DATA_PAGE_V2") this.#checkSecond(page, viewOf(unpacked[i]!));
+      const view = viewOf(unpacked[i]!);
+      if (page.header.type === "DATA_PAGE") this.#checkFirst(page, view);
+      else if (page.header.type === "DATA_PAGE_V2") this.#checkSecond(page, view);
+      else this.#checkValues({ page: view, at: 0, encoding: "PLAIN", most: page.values, exact: () => page.values });
     }
     return unpacked;
   }
@@ -210,21 +212,24 @@ export class ColumnPages {
     });
   }
 
-  #checkValues({ page, at, encoding, most, exact, isBits }: Values): void {
+  #checkValues({ page, at, encoding, most, exact, isBits = false }: Values): void {
     if (most === 0) return;
+    const { type, isDecimal } = this.#leaf;
+    // What seems to be damaged may stand after the last value.
+    const check = (run: (count: number) => unknown) => {
+      try {
+        run(most);
+      } catch {
+        run(exact());
+      }
+    };
+    if (encoding === "PLAIN" && type === "BYTE_ARRAY") check((count) => checkTexts(page, at, count, isDecimal));
     if (encoding === "DELTA_BYTE_ARRAY") this.#checkPrefixes(page, at, exact());
-    if (this.#leaf.isDecimal && encoding === "PLAIN") checkDecimals(page, at, exact());
-    if (this.#leaf.isDecimal && encoding.startsWith("DELTA")) throw new Error(`its decimals are ${encoding}: not read`);
+    if (isDecimal && encoding.startsWith("DELTA")) throw new Error(`its decimals are ${encoding}: not read`);
     if (encoding !== "RLE" && !encoding.endsWith("_DICTIONARY")) return;
     const width = isBits ? 1 : page.getUint8(at);
     if (width > 32) throw new Error(`a page has indices of ${width} bits: damaged`);
-    const start = at + (isBits ? 4 : 1);
-    try {
-      checkRuns(page, start, width, most);
-    } catch {
-      // What seemed to be a run may stand after the last one.
-      checkRuns(page, start, width, exact());
-    }
+    check((count) => checkRuns(page, at + (isBits ? 4 : 1), width, count));
   }
 
   /** Of texts that each begin as the one before: they may be far longer than what they are made of. */
