@@ -1,10 +1,12 @@
-import { createContext, Script } from "node:vm";
 import { brotliDecompressSync, gunzipSync, inflateRawSync } from "node:zlib";
 import { decompress as zstandard } from "fzstd";
 import { snappyUncompressor } from "hysnappy";
+import { within } from "../../time-limit.js";
 
 /** Bytes as they are compressed, and how many they were: other than that is damage. */
 type Decompress = (input: Uint8Array, size: number) => Uint8Array;
+
+const endless = () => new Error("a page is decompressed without an end: damaged");
 
 const damaged = (codec: string) => new Error(`a page is no ${codec}: damaged`);
 
@@ -116,23 +118,6 @@ const CODECS: Readonly<Record<string, Decompress>> = {
   },
 };
 
-/** Node ends a script that takes too long wherever it is, also in a loop of the library's. */
-const RUN = new Script("run()");
-const ROOM: { run?: () => unknown } = createContext({});
-
-/** What a function gives; an error of one that takes longer. */
-function within<T>(milliseconds: number, run: () => T): T {
-  ROOM.run = run;
-  try {
-    return RUN.runInContext(ROOM, { timeout: Math.ceil(milliseconds) }) as T;
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
-    throw new Error("a page is decompressed without an end: damaged", { cause: error });
-  } finally {
-    delete ROOM.run;
-  }
-}
-
 /** A page as it is compressed, and the bytes it was. */
 export interface Packed {
   readonly bytes: Uint8Array;
@@ -151,5 +136,5 @@ export function decompress(codec: string, pages: readonly Packed[]): Uint8Array[
     });
   // The other codecs end by themselves. Two seconds and 5 us a byte: far more than slow processors need.
   const size = pages.reduce((sum, page) => sum + page.size, 0);
-  return codec === "ZSTD" ? within(2000 + size / 200, all) : all();
+  return codec === "ZSTD" ? within(2000 + size / 200, all, endless) : all();
 }
