@@ -13,11 +13,11 @@ module.exports = {
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   transform: {
     // The Parquet library is published as ES modules only, which this jest cannot load as they are.
-    "^.+\\.ts$|[/\\\\]node_modules[/\\\\](hyparquet|hyparquet-compressors|hysnappy|fzstd)[/\\\\].+\\.js$": [
+    "^.+\\.ts$|[/\\\\]node_modules[/\\\\](hyparquet|hysnappy|fzstd)[/\\\\].+\\.js$": [
       "@swc/jest",
       { jsc: { parser: { syntax: "typescript" }, target: "es2023" } },
     ],
   },
-  transformIgnorePatterns: ["/node_modules/(?!(hyparquet|hyparquet-compressors|hysnappy|fzstd)/)"],
+  transformIgnorePatterns: ["/node_modules/(?!(hyparquet|hysnappy|fzstd)/)"],
   moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
 };

@@ -70,6 +70,11 @@ const ALIKE: readonly (readonly [RegExp, string])[] = [
 const canonical = (pattern: string): string =>
   ALIKE.reduce((text, [form, plain]) => text.replace(form, plain), pattern);
 
+const NAMED: ReadonlySet<string> = new Set(PRE_TOKENIZERS.flatMap(({ patterns }) => patterns));
+
+/** Whether llama.cpp has a name for what is cut so, however it is written. */
+export const isNamedPattern = (pattern: string): boolean => NAMED.has(canonical(pattern));
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** The patterns of a pre-tokenizer of bytes; undefined: it does something else. */

@@ -6,6 +6,7 @@ import { RlsdError } from "../errors.js";
 import { locatedModel } from "../hub-cache.js";
 import { type Decoder, decoderOfBytes, decoderOfTokens, type Vocabulary } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
+import { type Limit, patternLimit } from "./pattern-limit.js";
 import { unicodePreTokenizer } from "./pre-tokenizer.js";
 import { byteDecoder, byteLevelText } from "./token-bytes.js";
 import { type Added, checkTokenizerFile, type Fields, parseTokenizerFile } from "./tokenizer-file.js";
@@ -52,7 +53,7 @@ function attempt<T>(file: string, what: string, body: () => T): T {
   }
 }
 
-function build(json: Fields, config: Fields, file: string): Library {
+function build(json: Fields, config: Fields, file: string, limited: Limit): Library {
   const { unk_token } = json.model as Fields;
   return attempt(file, NOT_SUPPORTED, () => {
     const { parts, write } = partsOf(json);
@@ -61,7 +62,7 @@ function build(json: Fields, config: Fields, file: string): Library {
     const library = new Library(parts, { ...config, ...own });
     if (write !== undefined) rememberWords(library, write);
     // A post_processor that is none is found by its use alone.
-    library.encode("", { add_special_tokens: true });
+    limited(0, () => library.encode("", { add_special_tokens: true }));
     return library;
   });
 }
@@ -103,20 +104,23 @@ function make(json: string, config: string, file: string, vocabSize: number): To
   const whole = attempt(file, NOT_SUPPORTED, () => checkTokenizerFile(parseTokenizerFile(json, file), file));
   const beyond = whole.added.filter(({ id }) => id >= vocabSize);
   const added = whole.added.filter(({ id }) => id < vocabSize);
-  const library = build({ ...whole.json, added_tokens: added }, settings, file);
+  const limit = (...parts: readonly unknown[]) => attempt(file, NOT_SUPPORTED, () => patternLimit(parts, file));
+  const limited = limit(whole.json.normalizer, whole.json.pre_tokenizer);
+  const limitedBack = limit(whole.json.decoder);
+  const library = build({ ...whole.json, added_tokens: added }, settings, file, limited);
   const size = added.reduce((count, { id }) => Math.max(count, id + 1), whole.vocabularySize);
 
   const tokenOf = (id: number) => (id >= 0 && id < size ? library.id_to_token(id) : undefined);
   const decoder = decoderOf(whole.json, { tokenOf, special: specialIds(added, settings, library) }, library);
   const decode = (ids: ArrayLike<number>, skip: boolean) =>
-    attempt(file, "ids could not be decoded", () => decoder.decode(ids, skip));
+    attempt(file, "ids could not be decoded", () => limitedBack(ids.length, () => decoder.decode(ids, skip)));
   const stream = (skip: boolean) => {
     const next = decoder.stream(skip);
-    return (id: number) => attempt(file, "an id could not be decoded", () => next(id));
+    return (id: number) => attempt(file, "an id could not be decoded", () => limitedBack(1, () => next(id)));
   };
   const encode = (given: string, addSpecialTokens: boolean): Int32Array => {
     const { ids, tokens } = attempt(file, "a text could not be encoded", () =>
-      library.encode(given, { add_special_tokens: addSpecialTokens }),
+      limited(given.length, () => library.encode(given, { add_special_tokens: addSpecialTokens })),
     );
     // The library has no id, whatever its types say, where there is no token for unknown words.
     const missing = (ids as (number | undefined)[]).indexOf(undefined);
