@@ -175,8 +175,8 @@ class Official(Contestant):
 class Trl(Contestant):
     """TRL's kernel of log-prob and entropy, teacher by the same, eager glue.
 
-    Its kernel multiplies row and stride in 32 bits, so that a view of 2^31 elements or more is out of its reach: it gets
-    the batch in parts that are not, as micro-batches."""
+    Its kernel's first versions multiply row and stride in 32 bits, so that a view of 2^31 elements or more is out of their
+    reach: it gets the batch in parts that are not, as micro-batches."""
 
     name, bytes_per_element = "TRL's kernel", 8
 
