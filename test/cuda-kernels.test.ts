@@ -109,6 +109,7 @@ print(json.dumps(rows))`;
       "in_place",
       "rows_argument",
       "wide_rows",
+      "targets",
       "too_wide_rows",
       "mixed_dtypes",
       "log_probs_level",
@@ -123,7 +124,7 @@ print(json.dumps(rows))`;
   it.each(DEVICES)(
     "computes what the CPU does on a device of compute capability %s",
     async (_, env) => {
-      const names = ["objectives", "alignments", "extreme_rows", "rows_argument", "wide_rows"];
+      const names = ["objectives", "alignments", "extreme_rows", "rows_argument", "wide_rows", "targets"];
       expect(await check(names, env)).toBe(passed(names));
     },
     300_000,

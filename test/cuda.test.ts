@@ -202,6 +202,22 @@ describe("what a GPU machine gets and gives back", () => {
     );
   });
 
+  it("takes TRL's kernel from an installed TRL, whose release names the version", () => {
+    const installed = join(folder, "site-packages");
+    mkdirSync(join(installed, "trl/kernels"), { recursive: true });
+    mkdirSync(join(installed, "trl-9.8.7.dist-info/licenses"), { recursive: true });
+    writeFileSync(join(installed, "trl/kernels/logprob_entropy.py"), "KERNEL = 2\n");
+    writeFileSync(join(installed, "trl-9.8.7.dist-info/METADATA"), "Name: trl\nVersion: 9.8.7\n");
+    writeFileSync(join(installed, "trl-9.8.7.dist-info/licenses/LICENSE"), "Apache\n");
+    const peers = join(folder, "installed-peers");
+    spawnSync("python3", [join(root, "bench/gpu/peers.py"), peers, installed]);
+    expect(readFileSync(join(peers, "trl_losses/logprob_entropy.py"), "utf8")).toBe("KERNEL = 2\n");
+    const origin = JSON.parse(readFileSync(join(peers, "ORIGIN.json"), "utf8")) as Record<string, unknown>;
+    expect(origin).toMatchObject({
+      TRL: { version: "9.8.7", file: "trl/kernels/logprob_entropy.py", licence_text: true },
+    });
+  });
+
   it("lets a kernel be the default once the newest result of a GPU says that it passed, not before", () => {
     expect(passedKernels(folder)).toEqual([]);
     const report = (date: string, passed: string[], gpu: object | null) => ({

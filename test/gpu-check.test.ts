@@ -278,6 +278,41 @@ p = progress.Progress(pathlib.Path(path), 60, {})`;
     ]);
   });
 
+  /** The harness without PyTorch and the peers' kernels. */
+  const stubs = `from unittest.mock import MagicMock
+names = ["torch", "flash_attn.ops.triton.cross_entropy", "trl_losses.logprob_entropy", "liger_kernel.ops.grpo_loss"]
+sys.modules.update({name: MagicMock() for name in names})
+sys.modules["torch"].cuda.is_available = lambda: False
+import clock, contestants`;
+
+  it("asks every contestant for the kernel that it ran", async () => {
+    const batch = `${stubs}\nbatch = MagicMock(tokens=8, vocabulary=4, sequences=2)`;
+    expect(await ask("[kind(batch).kernel() for kind in contestants.PEERS]", batch)).toEqual([{}, {}, {}, {}, {}]);
+  });
+
+  it("keeps the others' times when a peer fails after its first run, and loses all when ours does", async () => {
+    const fails = `${stubs}
+class Entrant(contestants.Contestant):
+    def __init__(self, name, peer, lasts):
+        self.name, self.peer, self.left = name, peer, lasts
+    def run(self):
+        self.left -= 1
+        if self.left < 0: raise RuntimeError("out of memory")
+absent = {}
+def times(peer):
+    try: return [(name, found["runs"]) for name, found in clock.in_turn(
+        [Entrant("ours", False, 9), Entrant("it", peer, 3), Entrant("other", True, 9)], 3, absent=absent).items()]
+    except RuntimeError as error: return str(error)`;
+    expect(await ask("[times(True), absent, times(False)]", fails)).toEqual([
+      [
+        ["ours", 3],
+        ["other", 3],
+      ],
+      { it: "RuntimeError: out of memory" },
+      "out of memory",
+    ]);
+  });
+
   it("takes the newest compiler whose runtime the driver serves", async () => {
     const found = '{"a": (12, 4), "b": (13, 0), "c": (12, 8)}';
     const chosen = await ask(

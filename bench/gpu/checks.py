@@ -200,6 +200,23 @@ def check_wide_rows(library):
             expect_rows(batches.policy_loss(library, objective, loss_scale=scale, **batch), batch, objective)
 
 
+def check_targets(library):
+    """A confident target in each part of a row that loops treat in their own way: full turns, what is left of a turn, the
+    vector that V cuts. Where one is not left out of the sums of its row, log P is far off."""
+    columns, vocabulary = 20000, 19997  # 2499 whole vectors, 9 or 10 for each thread of a block
+    targets = [0, 2047, 2048, 8191, 8192, 16383, 16384, 18431, 18432, 19990, 19991, 19996]
+    objective = abi.objective(credit_mix=1.0)
+    for dtype in abi.DTYPES:
+        batch = random_batch(30, len(targets), columns, dtype, vocab_size=vocabulary)
+        values = batches.to_floats(batch["student"].bits, dtype)
+        values[np.arange(len(targets)), targets] += 18.0
+        batch.update(student=Logits(values, dtype, vocab_size=vocabulary),
+                     teacher=Logits(values - 1, dtype, vocab_size=vocabulary),
+                     token_ids=np.array(targets, np.int32), completion_mask=None, old=None)  # fmt: skip
+        scale = 2.0**14 if dtype == "f16" else 1.0
+        expect_rows(batches.policy_loss(library, objective, loss_scale=scale, **batch), batch, objective)
+
+
 def check_too_wide_rows(library):
     """Rows that no cluster keeps, of a width that no vector divides as well."""
     for columns in (1_000_000, 1_000_003):

@@ -52,14 +52,23 @@ def relative(got, expected):
     return found if math.isfinite(found) else str(found)
 
 
-def in_turn(field, rounds, warm_up=2, time_one=lambda entrant: elapsed(entrant.run)):
-    """{name: summary}: one run of each in turn, to and fro, so that clocks sag for all alike."""
-    times = {entrant.name: [] for entrant in field}
+def in_turn(field, rounds, warm_up=2, time_one=lambda entrant: elapsed(entrant.run), absent=None):
+    """{name: summary}: one run of each in turn, to and fro, so that clocks sag for all alike. A peer that fails leaves the
+    field, with its reason in `absent`."""
+    times, running = {entrant.name: [] for entrant in field}, list(field)
     for turn in range(warm_up + rounds):
-        for entrant in field if turn % 2 == 0 else reversed(field):
-            entrant.prepare()
-            spent = time_one(entrant)
-            entrant.forget()
+        for entrant in list(running) if turn % 2 == 0 else running[::-1]:
+            try:
+                entrant.prepare()
+                spent = time_one(entrant)
+                entrant.forget()
+            except Exception as error:
+                if absent is None or not entrant.peer:
+                    raise
+                absent[entrant.name] = reason(error)
+                del times[entrant.name]
+                running.remove(entrant)
+                continue
             if turn >= warm_up:
                 times[entrant.name].append(spent)
     return {name: summary(found) for name, found in times.items()}

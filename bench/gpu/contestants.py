@@ -141,11 +141,18 @@ def peers_folder():
     return given or (str(ROOT / "peers") if (ROOT / "peers").is_dir() else None)
 
 
-def peer(module):
+def peer(*modules):
+    """The first of the modules whose package is there: a kernel may have moved."""
     folder = peers_folder()
     if folder and folder not in sys.path:
         sys.path.insert(0, folder)
-    return importlib.import_module(module)
+    for module in modules[:-1]:
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module.split(".")[0]:
+                raise
+    return importlib.import_module(modules[-1])
 
 
 class Official(Contestant):
@@ -175,19 +182,20 @@ class Official(Contestant):
 class Trl(Contestant):
     """TRL's kernel of log-prob and entropy, teacher by the same, eager glue.
 
-    Its kernel multiplies row and stride in 32 bits, so that a view of 2^31 elements or more is out of its reach: it gets
-    the batch in parts that are not, as micro-batches."""
+    Its kernel's first versions multiply row and stride in 32 bits, so that a view of 2^31 elements or more is out of their
+    reach: it gets the batch in parts that are not, as micro-batches."""
 
     name, bytes_per_element = "TRL's kernel", 8
 
     def __init__(self, batch):
         super().__init__(batch)
-        self.kernel = peer("trl_losses.logprob_entropy").selective_log_softmax_and_entropy
+        module = peer("trl_losses.logprob_entropy", "trl.kernels.logprob_entropy")
+        self.score = module.selective_log_softmax_and_entropy
         self.parts = math.ceil(batch.tokens * batch.vocabulary / (2**31 - 1))
         self.ids = batch.ids.chunk(self.parts)
 
     def log_probs(self, parts):
-        return torch.cat([self.kernel(logits, ids)[0] for logits, ids in zip(parts, self.ids)])
+        return torch.cat([self.score(logits, ids)[0] for logits, ids in zip(parts, self.ids)])
 
     def run(self):
         # A leaf a part: gradients of slices of one leaf would be added up, at many times the kernel's own work.

@@ -22,19 +22,20 @@ PEERS = [
     {
         "name": "flash-attention", "repository": "https://github.com/Dao-AILab/flash-attention", "licence": "BSD-3-Clause",
         "module": "flash_attn/ops/triton/cross_entropy.py", "places": ["flash_attn/ops/triton/cross_entropy.py"],
-        "versions": ["flash_attn/__init__.py"], "distribution": "flash_attn",
+        "versions": ["flash_attn/__init__.py"], "distributions": ["flash_attn"],
     },
     {
         "name": "Liger-Kernel", "repository": "https://github.com/linkedin/Liger-Kernel", "licence": "BSD-2-Clause",
         "module": "liger_kernel/ops/grpo_loss.py",
         "places": ["src/liger_kernel/ops/grpo_loss.py", "liger_kernel/ops/grpo_loss.py"],
-        "versions": ["pyproject.toml"], "distribution": "liger_kernel",
+        "versions": ["pyproject.toml"], "distributions": ["liger_kernel"],
     },
     {
         "name": "TRL", "repository": "https://github.com/huggingface/trl", "licence": "Apache-2.0",
         "module": "trl_losses/logprob_entropy.py",
-        "places": ["kernels/torch-ext/trl_losses/logprob_entropy.py", "trl_losses/logprob_entropy.py"],
-        "versions": ["kernels/build.toml"], "distribution": "trl_losses",
+        "places": ["kernels/torch-ext/trl_losses/logprob_entropy.py", "trl_losses/logprob_entropy.py",
+                   "trl/kernels/logprob_entropy.py"],
+        "versions": ["kernels/build.toml"], "distributions": ["trl_losses", "trl"],
     },
 ]  # fmt: skip
 LICENCES = ["LICENSE", "LICENSE.txt", "{info}/licenses/LICENSE", "{info}/LICENSE"]
@@ -70,9 +71,9 @@ class Source:
     def changed(self, name):
         return bool(self.git and self._git("status", "--porcelain", "--", name))
 
-    def info(self, distribution):
-        found = sorted(self.path.glob(f"{distribution}-*.dist-info"))
-        return found[-1].name if found else "none"
+    def info(self, distributions):
+        found = [path for name in distributions for path in sorted(self.path.glob(f"{name}-*.dist-info"), reverse=True)]
+        return found[0].name if found else "none"
 
 
 def first(source, places):
@@ -95,7 +96,7 @@ def take(source, peer, out):
     place, kernel = first(source, peer["places"])
     if kernel is None:
         return None
-    info = source.info(peer["distribution"])
+    info = source.info(peer["distributions"])
     module = out / peer["module"]
     module.parent.mkdir(parents=True, exist_ok=True)
     module.write_bytes(kernel)

@@ -74,8 +74,10 @@ def measure(library, tokens, sequences):
             field.append(entrant)
         except Exception as error:  # any failure of a peer is its reason for not running
             absent[peer.name] = reason(error)
-    on_device = in_turn(field, ROUNDS, time_one=lambda entrant: elapsed(lambda: several(entrant), AHEAD))
-    called = in_turn(field, ROUNDS, time_one=host)
+    on_device = in_turn(field, ROUNDS, time_one=lambda entrant: elapsed(lambda: several(entrant), AHEAD), absent=absent)
+    field = [entrant for entrant in field if entrant.name in on_device]
+    called = in_turn(field, ROUNDS, time_one=host, absent=absent)
+    field = [entrant for entrant in field if entrant.name in called]
     microseconds = lambda found: 1e3 * found["ms"] / CALLS
     rows = [{"name": e.name, "device us": microseconds(on_device[e.name]), "call us": microseconds(called[e.name]),
              "difference": differences.get(e.name)} for e in field]  # fmt: skip

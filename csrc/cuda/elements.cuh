@@ -5,6 +5,8 @@
 #ifndef RLSD_CUDA_ELEMENTS_CUH_
 #define RLSD_CUDA_ELEMENTS_CUH_
 
+#include <type_traits>
+
 #include "core/half.h"
 #include "cuda/device.cuh"
 #include "cuda/tiling.h"
@@ -55,8 +57,8 @@ struct Row {
   __device__ T* at(int vector) const { return data + static_cast<int64_t>(vector - first) * kVector; }
 };
 
-/* Whether memory is read once, and need not stay in a cache, or lies in shared memory or is read again. */
-enum class Reads { kOnce, kAgain };
+/* Whether memory is read once, and need not stay in a cache, or again, or is shared memory. */
+enum class Reads { kOnce, kAgain, kShared };
 
 template <Reads kReads, class T>
 __device__ __forceinline__ void load_whole(const Row<const T>& row, int vector, Packed<T>* v) {
@@ -65,12 +67,12 @@ __device__ __forceinline__ void load_whole(const Row<const T>& row, int vector, 
   for (int j = 0; j < Packed<T>::kWords; ++j) v->words[j] = kReads == Reads::kOnce ? __ldcs(from + j) : from[j];
 }
 
-/* Element by element; places beyond the row are left as they are. */
+/* Element by element; places beyond the row hold 0: left alone, what a register held before would stay alive for them. */
 template <class T>
 __device__ __forceinline__ void load_elements(const Row<const T>& row, int vector, Packed<T>* v) {
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    if (vector * kVector + j < row.columns) v->elements[j] = row.at(vector)[j];
+    v->elements[j] = vector * kVector + j < row.columns ? row.at(vector)[j] : T{};
   }
 }
 
@@ -145,6 +147,11 @@ __device__ __forceinline__ Packed<T> pack(const float (&z)[kVector]) {
 template <class T>
 constexpr int kVectorsInFlight = 64 / (kVector * static_cast<int>(sizeof(T)));
 
+/* Whether the loads of a turn are under way before the turn in front of them is computed. Of memory alone, as shared memory
+ * answers at once; and of bf16 alone, as what other types are converted by leaves no registers for it. */
+template <class T, Reads kReads>
+constexpr bool kLoadsEarly = kReads == Reads::kOnce && std::is_same<T, Bf16>::value;
+
 /* This thread's first vector of a slice. */
 __device__ __forceinline__ int first_vector(Slice slice) { return slice.begin + static_cast<int>(threadIdx.x); }
 
@@ -153,48 +160,65 @@ __device__ __forceinline__ bool is_mine(int vector, Slice slice) {
   return ahead >= 0 && vector < slice.end && ahead % kThreads == 0;
 }
 
-constexpr int kNone = -1; /* vector or column */
+constexpr int kNone = -1; /* no column */
 
-/* usual(z, vector) or unusual(z, vector) for this thread's vectors first, first + kThreads, ... below `end`, in that order,
- * kAhead of them loaded at a time. Vector `special`, those loaded with it, and those that may lie beyond the row (where
- * places hold anything) are unusual: a question for each load, not for each vector, and none where nothing is special. */
-template <int kAhead, Reads kReads, bool kHasSpecial, class T, class Usual, class Unusual>
-__device__ __forceinline__ void for_vectors(const Row<const T>& row, int first, int end, int special, Usual&& usual,
-                                            Unusual&& unusual) {
+/* usual(z, vector), special(z, vector) or cut(z, vector) for this thread's vectors first, first + kThreads, ... below `end`,
+ * in that order, in turns of kAhead. All of a turn are special where column `hidden` lies in one of them, and so are those
+ * left over: a question for each turn, not for each vector. Those that may lie beyond the row, where places hold 0, are
+ * cut. */
+template <int kAhead, Reads kReads, bool kHides, class T, class Usual, class Special, class Cut>
+__device__ __forceinline__ void for_vectors(const Row<const T>& row, int first, int end, int hidden, Usual&& usual,
+                                            Special&& special, Cut&& cut) {
   constexpr int kStep = kAhead * kThreads;
-  const int whole = row.whole() < end ? row.whole() : end, ahead = special - first;
+  constexpr bool kEarly = kLoadsEarly<T, kReads>;
+  const int whole = row.whole() < end ? row.whole() : end, ahead = hidden / kVector - first;
   const int special_at = ahead >= 0 && ahead % kThreads == 0 ? first + ahead / kStep * kStep : -1;
-  int at = first;
+  Packed<T> packed[kAhead];
   float z[kVector];
+  const auto load = [&](int u, int vector) { load_whole<kReads>(row, vector < whole ? vector : whole - 1, &packed[u]); };
+  if (kEarly && first < whole) {
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) load(u, first + u * kThreads);
+  }
+  int at = first;
 #pragma unroll 1
   for (; at + (kAhead - 1) * kThreads < whole; at += kStep) {
-    Packed<T> packed[kAhead];
+    if (!kEarly) {
 #pragma unroll
-    for (int u = 0; u < kAhead; ++u) load_whole<kReads>(row, at + u * kThreads, &packed[u]);
-    if (kHasSpecial && at == special_at) {
+      for (int u = 0; u < kAhead; ++u) load_whole<kReads>(row, at + u * kThreads, &packed[u]);
+    }
+    if (kHides && at == special_at) {
 #pragma unroll
       for (int u = 0; u < kAhead; ++u) {
         unpack(packed[u], z);
-        unusual(z, at + u * kThreads);
+        if (kEarly) load(u, at + u * kThreads + kStep);
+        special(z, at + u * kThreads);
       }
     } else {
 #pragma unroll
       for (int u = 0; u < kAhead; ++u) {
         unpack(packed[u], z);
+        if (kEarly) load(u, at + u * kThreads + kStep);
         usual(z, at + u * kThreads);
       }
     }
   }
 #pragma unroll 1
-  for (; at < end; at += kThreads) {
-    Packed<T> packed;
-    if (at < whole) {
-      load_whole<kReads>(row, at, &packed);
-    } else {
-      load_elements(row, at, &packed);
+  for (; at < whole; at += kThreads) {
+    if (!kEarly) load_whole<kReads>(row, at, &packed[0]);
+    unpack(packed[0], z);
+    if (kEarly) {
+#pragma unroll
+      for (int u = 0; u + 1 < kAhead; ++u) packed[u] = packed[u + 1];
     }
-    unpack(packed, z);
-    unusual(z, at);
+    special(z, at);
+  }
+#pragma unroll 1
+  for (; at < end; at += kThreads) {
+    Packed<T> part;
+    load_elements(row, at, &part);
+    unpack(part, z);
+    cut(z, at);
   }
 }
 

@@ -1,7 +1,7 @@
 /* The plain row kernel: log-probs of student, teacher and contrast, and the student's gradient, one block per row.
  *
- * Any V, any alignment, any device. The student is read twice, the second time mostly out of the L2 cache; teacher and
- * contrast once. No (N, V) array but the gradient is made. It is the resident kernel's oracle and its fallback. */
+ * Any V, any alignment, any device. The student is read twice, the second time out of the L2 cache where the rows under way
+ * fit in it; teacher and contrast once. No (N, V) array but the gradient is made. It is the resident kernel's oracle and its fallback. */
 #include "cuda/run_row.cuh"
 
 namespace rlsd::cuda {

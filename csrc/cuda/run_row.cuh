@@ -33,7 +33,7 @@ __device__ __forceinline__ void sum_pieces(ThreadSums* sums, const RowCall& c, c
     if (part.begin == part.end) return;
     barrier_wait(&s->barriers[piece]);
     hide_target<T>(team, slice, part, s->task.target);
-    sum_slice<T, Team::kForm, true, Reads::kAgain, false>(sums, row, part, kNone, s->anchors[kStudent], c.options);
+    sum_slice<T, Team::kForm, true, Reads::kShared, false>(sums, row, part, kNone, s->anchors[kStudent], c.options);
   }
 }
 #endif
@@ -149,8 +149,9 @@ __device__ __noinline__ void write_exact_row(const RowCall& c, const Team& team,
   const RowGradient g = row_gradient(s->basis, s->score, s->anchors[kStudent], s->coefficients);
   with_dtype(v.dtype, [&](auto tag) {
     using T = decltype(tag);
-    write_slice<T, Form::kExact>(row_in_memory<T>(v, s->task.token), gradient_row<T>(c, row), team.slice_of(c, v.vocab),
-                                 s->task.target, g, s->anchors[kStudent], c.options);
+    write_slice<T, Form::kExact, Reads::kAgain>(row_in_memory<T>(v, s->task.token), gradient_row<T>(c, row),
+                                                team.slice_of(c, v.vocab), s->task.target, g, s->anchors[kStudent],
+                                                c.options);
   });
 }
 
@@ -167,8 +168,9 @@ __device__ void write_row(const RowCall& c, const Team& team, int64_t row) {
     with_dtype(v.dtype, [&](auto tag) {
       using T = decltype(tag);
       const Row<T> out = gradient_row<T>(c, row);
+      constexpr Reads kReads = Team::kResident ? Reads::kShared : Reads::kAgain;
       const Row<const T> in = Team::kResident ? resident_row<T>(v, team, slice) : row_in_memory<T>(v, s->task.token);
-      write_slice<T, Team::kForm>(in, out, slice, s->task.target, g, anchor, c.options);
+      write_slice<T, Team::kForm, kReads>(in, out, slice, s->task.target, g, anchor, c.options);
     });
   }
   if (team.rank(c) != team.size(c) - 1) return;

@@ -85,15 +85,24 @@ __device__ __forceinline__ float exponent(float y, const Anchor& a, const RowOpt
   return kForm == Form::kExact ? (y - a.at) * o.scale : __fmaf_rn(y, o.scale, -a.offset);
 }
 
-/* Takes the columns of a vector out that do not count: `hidden`, and those at or beyond V. */
-__device__ __forceinline__ void hide(float (&z)[kVector], int vector, int hidden, int vocab) {
-  const int hidden_place = hidden - vector * kVector, places = vocab - vector * kVector;
-  unsigned out = places < kVector ? ~0u << (places > 0 ? places : 0) : 0u;
-  if (hidden_place >= 0 && hidden_place < kVector) out |= 1u << hidden_place;
+/* Takes columns of a vector out: a bit of `places` each. */
+__device__ __forceinline__ void hide(float (&z)[kVector], unsigned places) {
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    if (out >> j & 1u) z[j] = -INFINITY;
+    if (places >> j & 1u) z[j] = -INFINITY;
   }
+}
+
+/* The place of a column in a vector, where it lies in it. */
+__device__ __forceinline__ unsigned place_of(int column, int vector) {
+  const int place = column - vector * kVector;
+  return place >= 0 && place < kVector ? 1u << place : 0u;
+}
+
+/* Those at or beyond V. */
+__device__ __forceinline__ unsigned places_beyond(int vocab, int vector) {
+  const int places = vocab - vector * kVector;
+  return places < kVector ? ~0u << (places > 0 ? places : 0) : 0u;
 }
 
 /* f(z) is arithmetic enough to cover a load by itself. */
@@ -129,10 +138,14 @@ template <class T, Form kForm, bool kEntropy, Reads kReads, bool kHides>
 __device__ __forceinline__ void sum_slice(ThreadSums* sums, const Row<const T>& row, Slice slice, int hidden,
                                           const Anchor& anchor, const RowOptions& o) {
   for_vectors<kAhead<T, kForm>, kReads, kHides>(
-      row, first_vector(slice), slice.end, kHides ? hidden / kVector : kNone,
+      row, first_vector(slice), slice.end, hidden,
       [&](float(&z)[kVector], int) { add_vector<kForm, kEntropy>(sums, z, anchor, o); },
       [&](float(&z)[kVector], int vector) {
-        hide(z, vector, kHides ? hidden : kNone, row.columns);
+        if (kHides) hide(z, place_of(hidden, vector));
+        add_vector<kForm, kEntropy>(sums, z, anchor, o);
+      },
+      [&](float(&z)[kVector], int vector) {
+        hide(z, places_beyond(row.columns, vector) | (kHides ? place_of(hidden, vector) : 0u));
         add_vector<kForm, kEntropy>(sums, z, anchor, o);
       });
 }
@@ -222,7 +235,7 @@ __device__ __forceinline__ float gradient_of(float z, const RowGradient& g, cons
 }
 
 /* The target's column is written over by the thread that wrote its vector. */
-template <class T, Form kForm, bool kSlope>
+template <class T, Form kForm, Reads kReads, bool kSlope>
 __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
                                               const RowGradient& g, const Anchor& a, const RowOptions& o) {
   const auto differentiate = [&](float(&z)[kVector]) {
@@ -230,18 +243,18 @@ __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row
     for (int j = 0; j < kVector; ++j) z[j] = gradient_of<kForm, kSlope>(z[j], g, a, o);
     return pack<T>(z);
   };
-  for_vectors<kAhead<T, kForm>, Reads::kAgain, false>(
-      row, first_vector(slice), slice.end, kNone,
+  const auto write = [&](float(&z)[kVector], int vector) {
+    const Packed<T> v = differentiate(z);
+    if (out.aligned) {
+      store_whole(v, out, vector);
+    } else {
+      store_vector(v, out, vector);
+    }
+  };
+  for_vectors<kAhead<T, kForm>, kReads, false>(
+      row, first_vector(slice), slice.end, kNone, write, write,
       [&](float(&z)[kVector], int vector) {
-        const Packed<T> v = differentiate(z);
-        if (out.aligned) {
-          store_whole(v, out, vector);
-        } else {
-          store_vector(v, out, vector);
-        }
-      },
-      [&](float(&z)[kVector], int vector) {
-        hide(z, vector, kNone, row.columns);
+        hide(z, places_beyond(row.columns, vector));
         store_vector(differentiate(z), out, vector);
       });
   if (is_mine(target / kVector, slice)) store_column(g.of_target, out, target);
@@ -249,11 +262,14 @@ __device__ __forceinline__ void write_vectors(const Row<const T>& row, const Row
 
 /* Writes a slice of the gradient; in the vector that V cuts, columns at or beyond V get 0. Without an entropy bonus
  * there is no slope. */
-template <class T, Form kForm>
+template <class T, Form kForm, Reads kReads>
 __device__ __forceinline__ void write_slice(const Row<const T>& row, const Row<T>& out, Slice slice, int target,
                                             const RowGradient& g, const Anchor& a, const RowOptions& o) {
-  if (kForm == Form::kBare && g.slope == 0.0f) return write_vectors<T, kForm, false>(row, out, slice, target, g, a, o);
-  write_vectors<T, kForm, true>(row, out, slice, target, g, a, o);
+  if (kForm == Form::kBare && g.slope == 0.0f) {
+    write_vectors<T, kForm, kReads, false>(row, out, slice, target, g, a, o);
+  } else {
+    write_vectors<T, kForm, kReads, true>(row, out, slice, target, g, a, o);
+  }
 }
 
 /* Zeros for vectors [begin, end) of a row. */
