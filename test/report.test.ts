@@ -220,6 +220,23 @@ describe("warnings", () => {
     expect(told(...run)).toEqual([expect.stringMatching(/^5 completions had no verdict \(http 3, timeout 2\)/)]);
   });
 
+  test("a reward that has fallen is told, and that the teacher led there", () => {
+    const run = (rewards: number[], ...divergences: number[]) =>
+      told(
+        ...rewards.map((reward, i) => {
+          const distilled = divergences.length === 0 ? {} : { divergenceMean: divergences[i]! };
+          return line(i + 1, { ...healthy, reward, ...distilled });
+        }),
+      );
+    expect(run([0.4, 0.3, 0.2, 0.1])).toEqual([
+      expect.stringMatching(/^The mean reward fell from 0\.40 to 0\.10: updates/),
+    ]);
+    expect(run([0.4, 0.3, 0.2, 0.1], 0.2, 0.2, 0.1, 0.1)).toEqual([expect.stringMatching(/nearer to its teacher/)]);
+    expect(run([0.4, 0.3, 0.2, 0.1], 0.1, 0.2, 0.3, 0.4)).toEqual([expect.stringMatching(/updates do harm/)]);
+    expect(run([0.4, 0.3, 0.3, 0.25])).toEqual([]);
+    expect(run([0.05, 0, 0, 0])).toEqual([]);
+  });
+
   test("a part of the reward that no completion earns is told, where others are earned", () => {
     const parts = (reward: number, tags: number) =>
       four({ ...healthy, reward, "reward/math": reward, "reward/tags": tags });

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createProgress } from "../lib/cli/progress.js";
+import { createProgress, stdoutScreen } from "../lib/cli/progress.js";
 import { clockTime } from "../lib/duration.js";
 import type { RunStart } from "../lib/trainer/train-hooks.js";
 import { cliArgs, runCli } from "./support/cli.js";
@@ -317,6 +317,17 @@ describe("progress", () => {
     progress.end();
     expect(text).toContain("\r\u001b[2Kstep 1: held-out accuracy 50.0% (95 %: 40.0% to 60.0%)\n");
     expect(text.endsWith("\r\u001b[2K")).toBe(true);
+  });
+
+  test("a terminal that was never told its size is taken for one of 80 columns", () => {
+    const before = Object.getOwnPropertyDescriptor(process.stdout, "columns");
+    const widths = [0, undefined, 40].map((columns) => {
+      Object.defineProperty(process.stdout, "columns", { value: columns, configurable: true });
+      return stdoutScreen(true).columns;
+    });
+    if (before === undefined) Reflect.deleteProperty(process.stdout, "columns");
+    else Object.defineProperty(process.stdout, "columns", before);
+    expect(widths).toEqual([80, 80, 40]);
   });
 
   test("on a narrow terminal the line of a step keeps how long the run will take, also where the window changes", () => {

@@ -89,6 +89,19 @@ function growth(late: readonly MetricsLine[], all: readonly MetricsLine[], name:
   return first.length === 0 || last.length === 0 || mean(first) === 0 ? undefined : mean(last) / mean(first);
 }
 
+/** A reward that is less than half of what it was. */
+const fallenReward: Rule = (late, all) => {
+  const times = growth(late, all, "reward");
+  const before = mean(numbers(earlyOf(late, all), "reward"));
+  if (times === undefined || !(times < 0.5) || before < 0.1) return undefined;
+  const fell = `The mean reward fell from ${before.toFixed(2)} to ${(times * before).toFixed(2)}`;
+  const nearer = (growth(late, all, "divergenceMean") ?? Number.POSITIVE_INFINITY) <= 1;
+  const message = nearer
+    ? `${fell} while the student came nearer to its teacher: what it imitates is worse than what it did. See what the teacher is asked (--dry-run), or let verdicts give the direction (algorithm=rlsd).`
+    : `${fell}: updates do harm. A lower optimizer.learningRate or an objective.klCoef may hold it.`;
+  return { metric: "reward", message };
+};
+
 /** Tokens whose weights are all about 1, whatever the verdict. */
 const silentTeacher: Rule = (late) => {
   const [low, high] = [numbers(late, "evidenceWeightP05"), numbers(late, "evidenceWeightP95")];
@@ -154,6 +167,7 @@ const RULES: readonly Rule[] = [
     const message = `Completions shrank to ${percent(times, 0)} of their length: does the reward pay for what is short? Read some.`;
     return { metric: "length", message };
   },
+  fallenReward,
   deadParts,
   silentTeacher,
   confusedTeacher,

@@ -5,6 +5,7 @@ import { isObject } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { expandHome, isHomePath } from "../home-path.js";
 import { located } from "../hub-cache.js";
+import { readFault } from "../read-fault.js";
 import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
 import { kindOf } from "./data/read-rows.js";
@@ -98,7 +99,7 @@ export async function readConfigFile(file: string): Promise<Tree> {
   try {
     content = await readFile(file, "utf8");
   } catch (error) {
-    throw new RlsdError("ERR_RLSD_CONFIG", `cannot read ${file}: ${error instanceof Error ? error.message : error}`);
+    throw new RlsdError("ERR_RLSD_CONFIG", `cannot read ${file}: ${readFault(file, error)}.`);
   }
   let value: unknown;
   try {

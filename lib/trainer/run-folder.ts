@@ -5,7 +5,9 @@ import { RlsdError } from "../errors.js";
 import { instructionSet } from "../ops/backend-info.js";
 import { makeFolder } from "../policy/folder.js";
 import type { ChatMessage } from "../prompt/messages.js";
+import { readFault } from "../read-fault.js";
 import { readRegular } from "../regular-file.js";
+import { isFolder } from "./data/glob.js";
 import { checkLines, giveUpAll, LineFile, releasing, writeWhole, writing } from "./durable.js";
 import type { MetricsLine } from "./metrics-line.js";
 import { otherRows, type RowPrints } from "./row-prints.js";
@@ -204,6 +206,9 @@ export function rounded(values: ArrayLike<number>): (number | null)[] {
   return Array.from(values, (v) => (Number.isFinite(v) ? Number(v.toPrecision(7)) : null));
 }
 
+const notRun = (error: unknown): string =>
+  (error as NodeJS.ErrnoException).code === "ENOENT" ? `it has no ${CONFIG_FILE}` : (error as Error).message;
+
 /** The settings of a run. */
 export async function readRunConfig(path: string): Promise<RunConfig> {
   const file = join(checkPath(path, "path"), CONFIG_FILE);
@@ -216,7 +221,8 @@ export async function readRunConfig(path: string): Promise<RunConfig> {
     }
     throw new Error("no run wrote its config.json");
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    // A folder that is there, but no run, is not looked for.
+    const why = (await isFolder(path)) ? notRun(error) : readFault(path, error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `${path} is not a run folder: ${why}`, { cause: error });
   }
 }

@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { RlsdError } from "../../errors.js";
+import { readFault } from "../../read-fault.js";
 
 const fail = (message: string, cause?: unknown): never => {
   throw new RlsdError("ERR_RLSD_DATA", message, { cause });
@@ -28,7 +29,7 @@ export async function checkFile(file: string): Promise<void> {
       await handle.close();
     }
   } catch (error) {
-    fail(`cannot read ${file}: ${(error as Error).message}`, error);
+    fail(`cannot read ${file}: ${readFault(file, error)}.`, error);
   }
   const gzip = read === GZIP.length && first.equals(GZIP);
   if (gzip && !isCompressed(file)) fail(`${file} is compressed by gzip, but its name does not end in .gz: rename it.`);

@@ -2,6 +2,7 @@ import { lstatSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RlsdError } from "../../errors.js";
+import { readFault } from "../../read-fault.js";
 import { glob, isFolder, isPattern } from "./glob.js";
 import { kindOf } from "./read-rows.js";
 
@@ -34,7 +35,9 @@ async function whatLiesThere(pattern: string): Promise<string> {
 
 /** The data files of a folder, not of folders in it. Names that begin with "." or "_" are marks of those who wrote the others. */
 async function filesOf(folder: string): Promise<string[]> {
-  const names = await readdir(folder).catch((error: Error) => fail(`cannot read ${folder}: ${error.message}`));
+  const names = await readdir(folder).catch((error: Error) =>
+    fail(`cannot read ${folder}: ${readFault(folder, error)}.`),
+  );
   names.sort();
   const data = names.filter((name) => !/^[._]/.test(name) && kindOf(name) !== undefined);
   const paths = await Promise.all(data.map(async (name) => ((await isFolder(join(folder, name))) ? [] : [name])));
