@@ -55,3 +55,55 @@ export const TRAIN_BATCH_NAMES = names({
   completionMask: MASKS,
   "advantages, made by groupAdvantages(rewards, groupIds)": "rewards scores returns",
 });
+
+/** Of sampling: transformers, vLLM, TRL. */
+export const SAMPLING_NAMES = names({
+  count: "n num_return_sequences num_generations num_completions samples",
+  maxTokens: "max_new_tokens max_completion_length max_response_length max_length",
+  stopStrings: "stop stop_sequences stop_words",
+  stopTokenIds: "eos_token_id eos_token_ids end_token_ids",
+  "temperature: 0": "greedy do_sample",
+});
+
+/** Of an update: torch, transformers. */
+export const STEP_NAMES = names({
+  learningRate: "lr",
+  weightDecay: "wd decay",
+  betas: "beta1 beta2 adam_beta1 adam_beta2",
+  eps: "epsilon adam_epsilon",
+  maxGradientNorm: "max_norm max_grad_norm grad_clip gradient_clip clip clip_grad clip_grad_norm",
+});
+
+/** Of a run: TRL, verl, PEFT, transformers. */
+export const SETTING_NAMES = names({
+  model: "model_name model_path model_name_or_path model_id base_model actor checkpoint_path",
+  output: "output_dir save_dir run_dir run_name",
+  steps: "max_steps num_steps total_steps training_steps total_training_steps iterations",
+  matmulType: "dtype bf16 torch_dtype precision",
+  maxLength: "max_seq_length max_sequence_length max_model_len context_length",
+  "data.train": "dataset train_dataset train_data train_file train_files data_files",
+  "data.eval": "eval_dataset eval_file test_dataset test_files val_dataset val_files validation",
+  "data.system": "system_prompt",
+  "data.templateVariables": "chat_template_kwargs",
+  "rollout.prompts": "batch_size train_batch_size per_device_train_batch_size prompts_per_step",
+  "rollout.count": "n num_generations num_return_sequences group_size rollouts_per_prompt samples_per_prompt",
+  "rollout.maxTokens": "max_new_tokens max_completion_length max_response_length response_length",
+  environment: "tools env",
+  reward: "verifier verifiers rewards reward_func reward_funcs reward_fn reward_function reward_model",
+  "advantage.scale": "scale_rewards norm_adv_by_std_in_grpo",
+  "lora.rank": "r lora_r",
+  "lora.targets": "target_modules",
+  "optimizer.learningRate": "lr",
+  "optimizer.schedule": "lr_scheduler lr_scheduler_type scheduler",
+  "optimizer.warmup": "warmup_steps lr_warmup_steps num_warmup_steps",
+  "optimizer.weightDecay": "wd",
+  "optimizer.betas": "beta1 beta2 adam_beta1 adam_beta2",
+  "optimizer.maxGradientNorm": "max_grad_norm max_norm grad_clip gradient_clip clip_grad",
+  "update.recompute": "gradient_checkpointing activation_checkpointing",
+  "update.epochs": "ppo_epochs num_iterations mu",
+  "update.minibatches": "num_minibatches ppo_mini_batch_size",
+  "eval.every": "eval_steps eval_freq eval_interval test_freq",
+  "checkpoint.every": "save_steps save_freq save_interval",
+  "checkpoint.keep": "save_total_limit max_checkpoints",
+  "distill.weight": "distill_coef",
+});
