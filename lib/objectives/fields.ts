@@ -44,9 +44,6 @@ const RULES: Readonly<Record<keyof ObjectiveFields, Rule>> = {
   studentSource: choice("current", "old"),
 };
 
-/** By name, in the order of docs. */
-export const OBJECTIVE_FIELDS = Object.keys(RULES) as readonly (keyof ObjectiveFields)[];
-
 function expectedBy(rule: Rule): string {
   if (rule.kind === "choice") return wordsText(rule.of);
   if (rule.kind === "boolean") return "a boolean";

@@ -1,6 +1,6 @@
 import { type Bounds, boundsText, isNumber, show } from "../check.js";
 import { RlsdError } from "../errors.js";
-import { settingsMeant } from "./setting-meant.js";
+import { closest, didYouMean } from "../suggest.js";
 
 /**
  * Settings as a table: one entry says a setting's type, default, range and meaning, and the checker, the TypeScript type
@@ -11,8 +11,6 @@ export interface Field<T> {
   readonly expected: string;
   readonly doc: string;
   readonly fallback: T;
-  /** Of an object whose keys another room checks: these. */
-  readonly keys?: readonly string[];
   readonly accepts: (value: unknown) => boolean;
 }
 
@@ -75,9 +73,9 @@ export function nullable<T>(inner: Field<T>, doc: string, fallback: T | null = n
 }
 
 /** An object whose keys another room checks. */
-export function open<T extends object>(doc: string, keys: readonly string[] = []): Field<Partial<T>> {
+export function open<T extends object>(doc: string): Field<Partial<T>> {
   const accepts = (v: unknown) => typeof v === "object" && v !== null && !Array.isArray(v);
-  return { ...field<Partial<T>>({}, "an object", doc, accepts), keys };
+  return field<Partial<T>>({}, "an object", doc, accepts);
 }
 
 /** A value that another room checks. */
@@ -93,24 +91,7 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Of all settings, with the keys of those that are objects; of sections too. */
-function pathsOf(section: Section, prefix = ""): string[] {
-  return Object.entries(section).flatMap(([name, entry]) => {
-    const path = `${prefix}${name}`;
-    if (!isField(entry)) return [path, ...pathsOf(entry, `${path}.`)];
-    return [path, ...(entry.keys ?? []).map((key) => `${path}.${key}`)];
-  });
-}
-
-/** Says which setting was likely meant, or what there is. */
-function hintFor(root: Section, path: string, names: readonly string[]): string {
-  const meant = settingsMeant(path, pathsOf(root)).map((one) => `"${one}"`);
-  if (meant.length === 0) return ` Expected one of ${names.join(", ")}.`;
-  const [last, ...others] = meant.toReversed();
-  return ` Did you mean ${others.length === 0 ? last : `${others.toReversed().join(", ")} or ${last}`}?`;
-}
-
-function resolveSection(section: Section, given: unknown, path: string, root: Section): Record<string, unknown> {
+function resolveSection(section: Section, given: unknown, path: string): Record<string, unknown> {
   if (!isObject(given)) {
     throw new RlsdError("ERR_RLSD_CONFIG", `Expected an object for "${path}" but received ${show(given)}.`);
   }
@@ -118,7 +99,8 @@ function resolveSection(section: Section, given: unknown, path: string, root: Se
   const names = Object.keys(section);
   for (const name of Object.keys(given)) {
     if (!Object.hasOwn(section, name)) {
-      const hint = hintFor(root, `${prefix}${name}`, names);
+      const near = closest(name, names);
+      const hint = near === undefined ? didYouMean(name, names) : ` Did you mean "${prefix}${near}"?`;
       throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${hint}`);
     }
   }
@@ -127,7 +109,7 @@ function resolveSection(section: Section, given: unknown, path: string, root: Se
     const entry = section[name]!;
     const value = given[name];
     if (!isField(entry)) {
-      out[name] = resolveSection(entry, value ?? {}, `${prefix}${name}`, root);
+      out[name] = resolveSection(entry, value ?? {}, `${prefix}${name}`);
     } else if (value === undefined) {
       out[name] = entry.fallback;
     } else if (entry.accepts(value)) {
@@ -142,7 +124,7 @@ function resolveSection(section: Section, given: unknown, path: string, root: Se
 
 /** Checks what was given against the table and fills in the defaults. Nothing unknown passes. */
 export function resolveSettings<const S extends Section>(section: S, given: unknown): Settings<S> {
-  return resolveSection(section, given, "", section) as Settings<S>;
+  return resolveSection(section, given, "") as Settings<S>;
 }
 
 /** Of settings that were given for a whole table, those that a part of it has. */

@@ -1,6 +1,4 @@
 /** Every setting of a run: its type, default, range and meaning. */
-
-import { OBJECTIVE_FIELDS } from "../objectives/fields.js";
 import { ALL_TARGETS, LORA_TARGETS, MOST_RANK } from "../policy/lora.js";
 import { MATMUL_TYPES } from "../policy/matmul-type.js";
 import { LEAST_EPS } from "../policy/step-options.js";
@@ -135,10 +133,7 @@ export const trainSchema = {
     eps: number(1e-6, "added to the standard deviation", { min: 0 }),
     ddof: integer(1, "delta degrees of freedom of the standard deviation", { min: 0, max: 1 }) as Field<0 | 1>,
   },
-  objective: open<ObjectiveSetting>("fields of the objective (README.md), and `preset`: the objective they change", [
-    "preset",
-    ...OBJECTIVE_FIELDS.filter((name) => name !== "temperature"), // rollout.temperature says that
-  ]),
+  objective: open<ObjectiveSetting>("fields of the objective (README.md), and `preset`: the objective they change"),
   creditSchedule: {
     warmup: integer(0, "steps over which creditMix rises to its peak"),
     hold: integer(0, "steps at the peak"),
