@@ -55,3 +55,21 @@ export const TRAIN_BATCH_NAMES = names({
   completionMask: MASKS,
   "advantages, made by groupAdvantages(rewards, groupIds)": "rewards scores returns",
 });
+
+/** Of sampling: transformers, vLLM, TRL. */
+export const SAMPLING_NAMES = names({
+  count: "n num_return_sequences num_generations num_completions samples",
+  maxTokens: "max_new_tokens max_completion_length max_response_length max_length",
+  stopStrings: "stop stop_sequences stop_words",
+  stopTokenIds: "eos_token_id eos_token_ids end_token_ids",
+  "temperature: 0": "greedy do_sample",
+});
+
+/** Of an update: torch, transformers. */
+export const STEP_NAMES = names({
+  learningRate: "lr",
+  weightDecay: "wd decay",
+  betas: "beta1 beta2 adam_beta1 adam_beta2",
+  eps: "epsilon adam_epsilon",
+  maxGradientNorm: "max_norm max_grad_norm grad_clip gradient_clip clip clip_grad clip_grad_norm",
+});

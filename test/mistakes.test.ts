@@ -101,3 +101,19 @@ test("of other calls", async () => {
   const prompt = [[1, 2]] as never;
   await expect(policy.generate(prompt, { maxTokens: 1, seed: 1 })).rejects.toThrow(/Int32Array\.from/);
 });
+
+test("options of sampling and of an update by another library's names", async () => {
+  await using policy = await loadPolicy("assets/clock");
+  const prompts = [Int32Array.of(1)];
+  for (const [name, meant] of [
+    ["num_return_sequences", "count"],
+    ["max_new_tokens", "maxTokens"],
+    ["stop", "stopStrings"],
+    ["do_sample", "temperature: 0"],
+  ]) {
+    const options = { maxTokens: 1, seed: 1, [name!]: 1 };
+    await expect(policy.generate(prompts, options)).rejects.toThrow(`options.${name}. Did you mean ${meant}?`);
+  }
+  await expect(policy.step({ learningRate: 1, lr: 1 } as never)).rejects.toThrow("Did you mean learningRate?");
+  await expect(policy.step({ learningRate: 1, max_grad_norm: 1 } as never)).rejects.toThrow("maxGradientNorm?");
+});

@@ -13,6 +13,7 @@ import { RlsdError } from "../errors.js";
 import type { EngineHandle } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import { onAbort } from "../on-abort.js";
+import { SAMPLING_NAMES } from "../other-names.js";
 import type { NativeModel } from "./model-handle.js";
 import { seedWords, settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
@@ -86,7 +87,7 @@ function checkMaxTokens(value: number | readonly number[], prompts: number): Int
 }
 
 function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, maxSlots: number): CheckedSampling {
-  checkObject(o, "options", FIELDS);
+  checkObject(o, "options", FIELDS, SAMPLING_NAMES);
   const { vocabSize, endTokenIds } = model.config;
   const { signal, onToken, onCompletion } = o;
   checkSignal(signal);

@@ -1,4 +1,5 @@
 import { checkNumber, checkObject, invalid } from "../check.js";
+import { STEP_NAMES } from "../other-names.js";
 import type { StepOptions } from "./policy.js";
 
 const FIELDS = new Set(["learningRate", "weightDecay", "betas", "eps", "maxGradientNorm"]);
@@ -8,7 +9,7 @@ export const LEAST_EPS = 2 ** -126;
 
 /** Checked, as csrc/napi/engine.cc reads them. */
 export function encodeStep(o: StepOptions): Float64Array {
-  checkObject(o, "options", FIELDS);
+  checkObject(o, "options", FIELDS, STEP_NAMES);
   const { weightDecay = 0, betas = [0.9, 0.95], eps = 1e-8, maxGradientNorm = 1 } = o;
   if (!Array.isArray(betas) || betas.length !== 2) throw invalid("two numbers", "betas", betas);
   if (typeof maxGradientNorm !== "number" || !(maxGradientNorm > 0))

@@ -71,11 +71,10 @@ async function open(found: ResolvedModel, files: readonly string[], given: Train
   const merged = merge(merge(merge(settings, all), given), { model });
   const own = merged.data as { eval?: readonly string[] } | undefined;
   const held = await findDataFiles(files.length > 0 ? files : (own?.eval ?? []));
-  if (held.length === 0)
-    throw new RlsdError(
-      "ERR_RLSD_USAGE",
-      "Name the files to evaluate on: rlsd eval DIR DATA, or evaluateModel(DIR, [DATA]).",
-    );
+  if (held.length === 0) {
+    const message = "Name the files to evaluate on: rlsd eval DIR DATA, or evaluateModel(DIR, [DATA], OUTPUT).";
+    throw new RlsdError("ERR_RLSD_USAGE", message);
+  }
   const config = resolveConfig(merge(merged, { data: { train: held, eval: held } }));
   const { policy, text } = await loadAsked(found, config, source);
   return releasing(
@@ -136,8 +135,8 @@ function recordOf(
  */
 export async function evaluateModel(
   directory: string,
-  files: readonly string[] = [],
-  output: string | null = null,
+  files: readonly string[],
+  output: string | null,
   given: TrainConfig = {},
   hooks: EvalHooks = {},
 ): Promise<EvalSummary> {
