@@ -11,6 +11,7 @@ import { type CheckedScores, checkScores, type DistributionScores, LEVEL_LOG_PRO
 import {
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
+  hostResults,
   readOptions,
   type TokenLogProbs,
   type TokenLogProbsOptions,
@@ -44,13 +45,11 @@ function plan(scores: DistributionScores, ids: Int32Array, given: TokenLogProbsO
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
   const options = readHostOptions(given, tokens);
-  const logProbs = new Float32Array(tokens);
-  const out = options.entropy === true ? { logProbs, entropy: new Float32Array(tokens) } : { logProbs };
   return {
     scores: checked,
     tokenIds,
     options,
-    out,
+    out: hostResults(tokens, options),
     use: { reads: checked.tensors.map((t) => t.data), writes: [] },
   };
 }
