@@ -44,8 +44,6 @@ export const stdoutScreen = (live: boolean): Screen => ({
 /** Between two looks at a stage that may last. */
 export const TICK_MS = 1000;
 
-const fixed = (value: number | undefined, digits: number): string =>
-  value === undefined ? "-" : value.toFixed(digits);
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
 /** "reward 0.52  accuracy 52.0%  loss ..." of one step; what it does not have is left out. */
@@ -59,7 +57,7 @@ function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number):
     `step ${String(metrics.step).padStart(String(steps).length)}/${steps}`,
     ...(reward === undefined ? [] : [`reward ${reward.toFixed(3)}`]),
     ...(accuracy === undefined ? [] : [`accuracy ${percent(accuracy)}`]),
-    `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
+    `loss ${numberIn(metrics, "loss")?.toFixed(4) ?? "-"}`,
     ...shares("clip", "ratioClippedLow", "ratioClippedHigh"),
     ...shares("credit clip", "evidenceClippedLow", "evidenceClippedHigh"),
     `${Math.round(metrics.time.tokensPerSecond ?? 0)} tok/s`,
