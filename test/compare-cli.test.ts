@@ -4,18 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cliArgs, runCli } from "./support/cli.js";
 import { fewRows } from "./support/clock-task.js";
+import { jsonLines } from "./support/run-files.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-compare-"));
 const rlsd = (...args: string[]) => runCli(args, folder);
 const few = ["steps=2", "eval.limit=20", "eval.every=1", "rollout.prompts=2", `data.train=${fewRows(folder)}`];
 const quick = few.flatMap((one) => ["--set", one]);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const lines = (stdout: string) =>
-  stdout
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
 
 test("without arms it trains with the credit and without it, seed by seed, and says how they compare", () => {
   const output = join(folder, "default");
@@ -42,7 +37,7 @@ test("without arms it trains with the credit and without it, seed by seed, and s
   const before = readFileSync(weights);
   const again = rlsd("compare", "--output", output, "--seeds", "3", ...quick, "--json");
   expect(again.status).toBe(0);
-  expect(lines(again.stdout).map((line) => [line.kind, line.arm, line.seed])).toEqual([
+  expect(jsonLines(again.stdout).map((line) => [line.kind, line.arm, line.seed])).toEqual([
     ["run", "grpo", 1],
     ["run", "rlsd", 1],
     ["run", "grpo", 2],
@@ -51,7 +46,7 @@ test("without arms it trains with the credit and without it, seed by seed, and s
     ["run", "rlsd", 3],
     ["comparison", undefined, undefined],
   ]);
-  const { report, kind, ...numbers } = lines(again.stdout).at(-1);
+  const { report, kind, ...numbers } = jsonLines(again.stdout).at(-1);
   expect([kind, report]).toEqual(["comparison", join(output, "compare.html")]);
   expect(numbers).toEqual(JSON.parse(readFileSync(join(output, "compare.json"), "utf8")));
   expect(readFileSync(weights).equals(before)).toBe(true);
@@ -68,7 +63,7 @@ test("without arms it trains with the credit and without it, seed by seed, and s
   // The same runs by their folders.
   const runs = ["grpo/seed-1", "grpo/seed-2", "rlsd/seed-1"].map((run) => join(output, run));
   const seen = rlsd("compare", ...runs, "--output", join(folder, "seen"), "--json");
-  expect(lines(seen.stdout)[0].arms.map((arm: { name: string; seeds: number }) => [arm.name, arm.seeds])).toEqual([
+  expect(jsonLines(seen.stdout)[0].arms.map((arm: { name: string; seeds: number }) => [arm.name, arm.seeds])).toEqual([
     ["algorithm=grpo objective.preset=rlsd", 2],
     ["algorithm=rlsd", 1],
   ]);
@@ -79,7 +74,7 @@ test("arms of one's own: several changes for one name, none for another; the fir
   const arms = ["plain", "live:teacher.kind=shared", "live:objective.creditMix=0.25"].flatMap((arm) => ["--arm", arm]);
   const { status, stdout } = rlsd("compare", ...arms, "--output", output, "--seeds", "1", ...quick, "--json");
   expect(status).toBe(0);
-  expect(lines(stdout).at(-1)).toMatchObject({ baseline: "plain", arms: [{ name: "plain" }, { name: "live" }] });
+  expect(jsonLines(stdout).at(-1)).toMatchObject({ baseline: "plain", arms: [{ name: "plain" }, { name: "live" }] });
   const { config } = JSON.parse(readFileSync(join(output, "live/seed-1/config.json"), "utf8"));
   expect(config).toMatchObject({ teacher: { kind: "shared" }, objective: { creditMix: 0.25, evidenceClip: 0.5 } });
 }, 30_000);
@@ -109,7 +104,7 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
     await new Promise((go) => setTimeout(go, 20));
   child.kill("SIGINT");
   expect(await exited).toBe(130);
-  expect(lines(text)).toMatchObject([{ kind: "run", arm: "grpo", stopped: "interrupted" }]);
+  expect(jsonLines(text)).toMatchObject([{ kind: "run", arm: "grpo", stopped: "interrupted" }]);
   // As where a machine with another processor goes on.
   const config = join(output, "grpo/seed-1/config.json");
   writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), instructionSet: "avx" }));
@@ -120,7 +115,7 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
   );
   const { status, stdout } = rlsd(...args, "--json");
   expect(status).toBe(0);
-  expect(lines(stdout).map((line) => line.stopped)).toEqual(["done", "done", undefined]);
+  expect(jsonLines(stdout).map((line) => line.stopped)).toEqual(["done", "done", undefined]);
 }, 120_000);
 
 test.each([

@@ -6,16 +6,12 @@ import { signedAdvantages } from "../lib/trainer/credit-run.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { cliArgs, runCli } from "./support/cli.js";
 import { fewRows } from "./support/clock-task.js";
+import { jsonLines } from "./support/run-files.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-credit-"));
 const clock = join(__dirname, "../assets/clock");
 const rlsd = (...args: string[]) => runCli(args, folder);
 const path = (name: string) => join(folder, name);
-const jsonl = <T>(text: string): T[] =>
-  text
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
 const write = (name: string, rows: readonly unknown[]) =>
   writeFileSync(path(name), `${rows.map((row) => JSON.stringify(row)).join("\n")}\n`);
 
@@ -32,9 +28,9 @@ beforeAll(() => {
     rlsd("train", "--json", "--no-report", "--output", output, ...[few, ...set].flatMap((one) => ["--set", one]));
   expect(train(logged, "steps=2", "log.samples=64", "data.eval=[]").status).toBe(0);
   expect(train(initial, "steps=0", "data.eval=[]").status).toBe(0);
-  samples = jsonl<SampleLine>(readFileSync(join(logged, "samples.jsonl"), "utf8"));
+  samples = jsonLines<SampleLine>(readFileSync(join(logged, "samples.jsonl"), "utf8"));
   const questions = new Map(
-    jsonl<{ id: string }>(readFileSync(join(clock, "train.jsonl"), "utf8")).map((row) => [row.id, row]),
+    jsonLines<{ id: string }>(readFileSync(join(clock, "train.jsonl"), "utf8")).map((row) => [row.id, row]),
   );
   rows = samples
     .filter((sample) => sample.step === 1)
@@ -47,7 +43,7 @@ describe("of a run's log", () => {
   test("it shows the last step's most telling completions, in their order", () => {
     const { status, stdout, stderr } = rlsd("credit", logged, "--json");
     expect([status, stderr]).toEqual([0, ""]);
-    const shown = jsonl<SampleLine>(stdout);
+    const shown = jsonLines<SampleLine>(stdout);
     expect(shown.map((sample) => sample.step)).toEqual([2, 2, 2, 2]);
     const excess = (sample: SampleLine) => sample.evidenceWeights.reduce<number>((sum, w) => sum + Math.abs(w! - 1), 0);
     const last = samples.filter((sample) => sample.step === 2 && sample.evidenceWeights.length > 0);
@@ -108,11 +104,11 @@ describe("of a run's log", () => {
   test("--step, --id and --limit choose", () => {
     const { id } = samples.find((sample) => sample.step === 1 && sample.evidenceWeights.length > 0)!;
     const question = id.split("#")[0]!;
-    const all = jsonl<SampleLine>(rlsd("credit", logged, "--json", "--id", question, "--limit", "100").stdout);
+    const all = jsonLines<SampleLine>(rlsd("credit", logged, "--json", "--id", question, "--limit", "100").stdout);
     expect(all.map((sample) => sample.id)).toEqual(Array.from({ length: 8 }, (_, i) => `${question}#${i}`));
-    const one = jsonl<SampleLine>(rlsd("credit", logged, "--json", "--id", id).stdout);
+    const one = jsonLines<SampleLine>(rlsd("credit", logged, "--json", "--id", id).stdout);
     expect(one.map((sample) => sample.id)).toEqual([id]);
-    const first = jsonl<SampleLine>(rlsd("credit", logged, "--json", "--step", "1", "--limit", "2").stdout);
+    const first = jsonLines<SampleLine>(rlsd("credit", logged, "--json", "--step", "1", "--limit", "2").stdout);
     expect(first.map((sample) => sample.step)).toEqual([1, 1]);
   });
 
@@ -144,7 +140,7 @@ describe("of completions in a file", () => {
   test("it gives what training gave: the same log-probs, weights and advantages", () => {
     const { status, stdout, stderr } = rlsd("credit", initial, "rows.jsonl", "--json");
     expect([status, stderr]).toEqual([0, ""]);
-    const found = jsonl<SampleLine>(stdout);
+    const found = jsonLines<SampleLine>(stdout);
     const trained = samples.filter((sample) => sample.step === 1);
     expect(found).toHaveLength(trained.length);
     let compared = 0;
@@ -175,14 +171,14 @@ describe("of completions in a file", () => {
       { ...rows[8], reward: 0 },
       { ...rows[16], reward: null },
     ]);
-    const found = jsonl<SampleLine>(rlsd(...model, "judged.jsonl").stdout);
+    const found = jsonLines<SampleLine>(rlsd(...model, "judged.jsonl").stdout);
     expect(found.map(({ reward, advantage }) => [reward, advantage])).toEqual([
       [1, 1],
       [0, -1],
       [null, 0],
     ]);
     expect(found.map((sample) => sample.evidenceWeights.length > 0)).toEqual([true, true, false]);
-    const verified = jsonl<SampleLine>(rlsd(...model, "judged.jsonl", "--set", "reward=numeric").stdout);
+    const verified = jsonLines<SampleLine>(rlsd(...model, "judged.jsonl", "--set", "reward=numeric").stdout);
     expect(verified.map((sample) => sample.detail)).toEqual([
       expect.objectContaining({ extracted: expect.anything() }),
       expect.objectContaining({ extracted: expect.anything() }),
@@ -197,7 +193,7 @@ describe("of completions in a file", () => {
       { ...question, reward: 0, completion, finish: "length" },
     ]);
     const args = ["credit", clock, "group.jsonl", "--json", "--set", "privileged.source=trace"];
-    const [good, bad] = jsonl<SampleLine>(rlsd(...args).stdout);
+    const [good, bad] = jsonLines<SampleLine>(rlsd(...args).stdout);
     expect([good!.id, bad!.id]).toEqual([`${question.id}#0`, `${question.id}#1`]);
     expect(good!.advantage).toBeCloseTo(Math.SQRT1_2, 4);
     expect(bad!.advantage).toBeCloseTo(-Math.SQRT1_2, 4);
@@ -206,11 +202,11 @@ describe("of completions in a file", () => {
       "<|end|>",
       expect.not.stringContaining("<|end|>"),
     ]);
-    const wide = jsonl<SampleLine>(rlsd(...args, "--set", "objective.evidenceClip=0.9").stdout);
+    const wide = jsonLines<SampleLine>(rlsd(...args, "--set", "objective.evidenceClip=0.9").stdout);
     const most = (sample: SampleLine) => Math.max(...sample.evidenceWeights.map((w) => Math.abs(w! - 1)));
     expect(most(bad!)).toBeCloseTo(0.2, 6);
     expect(most(wide[1]!)).toBeGreaterThan(0.5);
-    const nothing = jsonl<SampleLine>(rlsd(...args, "--set", "privileged.source=document").stdout);
+    const nothing = jsonLines<SampleLine>(rlsd(...args, "--set", "privileged.source=document").stdout);
     expect(nothing.map((sample) => [sample.privileged, sample.evidenceWeights])).toEqual([
       [null, []],
       [null, []],
@@ -306,7 +302,7 @@ test("Ctrl-C ends it with 130, and what was printed is whole lines", async () =>
     text += chunk.toString();
   });
   expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(130);
-  const shown = jsonl<SampleLine>(text);
+  const shown = jsonLines<SampleLine>(text);
   expect(shown.length).toBeGreaterThan(0);
   expect(shown.length).toBeLessThan(6400);
 }, 60_000);

@@ -1,14 +1,5 @@
-import {
-  type PolicyBatch,
-  policyLoss,
-  policyLossSync,
-  rlsd,
-  type Tensor,
-  tensor,
-  toDevice,
-  toHost,
-} from "../lib/index.js";
-import { suite } from "./support/device-batch.js";
+import { type PolicyBatch, policyLoss, policyLossSync, rlsd, type Tensor, tensor } from "../lib/index.js";
+import { down, suite, up } from "./support/device-batch.js";
 import { withEmulatedCuda } from "./support/emulated-cuda.js";
 import { asTensor } from "./support/logits.js";
 import {
@@ -21,9 +12,7 @@ import {
   vectorNames,
 } from "./support/vectors.js";
 
-const up = (t: Tensor): Tensor => toDevice(t, "cuda:0");
 const vectorUp = (values: ArrayLike<number>): Tensor => up(tensor(Float32Array.from(values), [values.length]));
-const down = (t: Tensor): Float32Array => toHost(t).data as Float32Array;
 
 /** The batch of a published case, every tensor on the device; per-token inputs there too when `deep`. */
 function onDevice(v: VectorCase, deep: boolean): PolicyBatch {

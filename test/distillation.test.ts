@@ -10,12 +10,11 @@ import { sampledAdvantages } from "../lib/trainer/distillation.js";
 import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { type PrivilegedInput, privilegedText } from "../lib/trainer/privileged-text.js";
 import type { SampleLine } from "../lib/trainer/run-folder.js";
-import { readMetrics } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { fewRows } from "./support/clock-task.js";
+import { jsonLines, metricsOf, weightsOf } from "./support/run-files.js";
 import { relativeError } from "./support/safetensors.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
@@ -37,19 +36,7 @@ const example = (o: TrainConfig = {}) => ({
   eval: { every: 0, atStart: false, limit: 20, ...o.eval },
 });
 
-async function linesOf(run: string, kind: MetricsLine["kind"]): Promise<MetricsLine[]> {
-  const lines: MetricsLine[] = [];
-  for await (const line of readMetrics(run)) if (line.kind === kind) lines.push(line);
-  return lines;
-}
-
-const samplesOf = (run: string) =>
-  readFileSync(join(run, "samples.jsonl"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as SampleLine);
-
-const weightsOf = (checkpoint: string) => readFileSync(join(checkpoint, "model", "model.safetensors"));
+const samplesOf = (run: string) => jsonLines<SampleLine>(readFileSync(join(run, "samples.jsonl"), "utf8"));
 
 /** What a run's first step drew, as the student read it and as the teacher did. */
 function lessonsOf(samples: readonly SampleLine[], policy: EnginePolicy, template: string) {
@@ -105,7 +92,7 @@ describe("on-policy self-distillation", () => {
         ({ loss } = await policy.distill({ ...lessons, teacher }, options));
       });
       expect(weightsOf(checkpoint).equals(wanted)).toBe(true);
-      const [line] = await linesOf(settings.output, "train");
+      const [line] = await metricsOf(settings.output, "train");
       expect(line).toMatchObject({
         loss,
         divergenceMean: expect.closeTo(loss, 12),
@@ -121,7 +108,7 @@ describe("on-policy self-distillation", () => {
     const cut = example({ ...whole, output: join(folderOf("cut"), "run"), update: { microbatchTokens: 60 } });
     await train(whole);
     await train(cut);
-    const [[a], [b]] = [await linesOf(whole.output, "train"), await linesOf(cut.output, "train")];
+    const [[a], [b]] = [await metricsOf(whole.output, "train"), await metricsOf(cut.output, "train")];
     expect(b!.loss).toBeCloseTo(a!.loss as number, 6);
     expect(b!.gradientNorm).toBeCloseTo(a!.gradientNorm as number, 5);
     // 16 sequences of 28 tokens: the sum of a sequence is 28 times its mean.
@@ -131,7 +118,7 @@ describe("on-policy self-distillation", () => {
   test("learns from groups whose rewards are all alike, and the verdicts are only told", async () => {
     const settings = example({ reward: () => 0 });
     await train(settings);
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     expect(line).toMatchObject({ zeroVarianceFraction: 1, reward: 0, teacherSequences: 16, updates: 1 });
     expect(line!.divergenceMean).toBeGreaterThan(0);
   });
@@ -139,7 +126,7 @@ describe("on-policy self-distillation", () => {
   test("needs no group: one completion of each prompt will do, where no verdict is learned from", async () => {
     const settings = example({ rollout: { prompts: 16, count: 1 } });
     await train(settings);
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     expect(line).toMatchObject({ groups: 16, teacherSequences: 16, updates: 1 });
     expect(samplesOf(settings.output).every(({ advantage }) => advantage === 0)).toBe(true);
     for (const algorithm of ["rlsd", "grpo", "grpo+opsd"] as const) {
@@ -204,7 +191,7 @@ describe("the reverse KL at drawn tokens", () => {
       (bytes) => new Float32Array(bytes.buffer.slice((bytes.length % 4) + bytes.byteOffset)),
     );
     expect(relativeError(actual!, hand!)).toBeLessThan(1e-3);
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     const differences = samples.flatMap(({ logProbs, teacherLogProbs }) =>
       logProbs.map((p, t) => p! - teacherLogProbs[t]!),
     );
@@ -255,7 +242,7 @@ describe("grpo and self-distillation together", () => {
     const [both, alone] = [example({ algorithm: "grpo+opsd", distill: { weight: 0 } }), example({ algorithm: "grpo" })];
     const [a, b] = [await train(both), await train(alone)];
     expect(weightsOf(a.checkpoint).equals(weightsOf(b.checkpoint))).toBe(true);
-    const [line] = await linesOf(both.output, "train");
+    const [line] = await metricsOf(both.output, "train");
     expect(line).toMatchObject({ teacherSequences: 0 });
     expect(line).not.toHaveProperty("divergenceMean");
   });
@@ -301,7 +288,7 @@ describe("sdpo", () => {
     const taught = samples.filter(({ privileged: text }) => text !== null);
     expect(taught.length).toBeGreaterThan(0);
     expect(taught.length).toBeLessThan(16);
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     expect(line).toMatchObject({ teacherSequences: taught.length, noPrivilegeFraction: 1 - taught.length / 16 });
     const all = taught.flatMap(({ divergences }) => divergences as number[]);
     expect(line!.loss).toBeCloseTo(all.reduce((a, b) => a + b, 0) / all.length, 4);
@@ -371,7 +358,7 @@ describe("distillation from another model", () => {
       distill: { divergence: "sampled-reverse-kl" as const },
     };
     await train(sampled, { loadPolicy: loadTiny });
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     expect(line!.teacherSequences).toBe(24);
   });
 

@@ -13,6 +13,7 @@ import type { SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import type { Sample } from "../lib/verifiers/verifier.js";
+import { all } from "./support/run-files.js";
 import { END, type Script, scripted, talkingModel } from "./support/talking-policy.js";
 import { rowsFile, tokenizer } from "./support/tools.js";
 
@@ -50,12 +51,6 @@ const settings = (o: Omit<TrainConfig, "output"> = {}): TrainConfig & { output: 
   ...o,
   rollout: { prompts: 2, count: 2, maxTokens: 200, ...o.rollout },
 });
-
-async function all<T>(lines: AsyncIterable<T>): Promise<T[]> {
-  const out: T[] = [];
-  for await (const line of lines) out.push(line);
-  return out;
-}
 
 /** The first completion of each prompt calls and then says what it was told; the second guesses at once. */
 const calling: Script = (read, sample) => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { loadPolicy } from "../lib/index.js";
 import { cliArgs, runCli } from "./support/cli.js";
 import { fewRows } from "./support/clock-task.js";
+import { jsonLines } from "./support/run-files.js";
 
 const folder = mkdtempSync(join(tmpdir(), "rlsd-generate-"));
 const clock = join(__dirname, "../assets/clock");
@@ -22,11 +23,7 @@ interface Line {
   readonly logProbs: readonly number[];
   readonly finish: string;
 }
-const lines = (text: string): Line[] =>
-  text
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
+const lines = jsonLines<Line>;
 const askJson = (...args: string[]) => lines(ask("--json", ...args).stdout);
 const write = (name: string, rows: readonly unknown[]) =>
   writeFileSync(path(name), rows.map((row) => JSON.stringify(row)).join("\n"));

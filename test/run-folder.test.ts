@@ -17,6 +17,7 @@ import { giveUpAll, LineFile, writeWhole } from "../lib/trainer/durable.js";
 import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { RunFolder, type SampleLine } from "../lib/trainer/run-folder.js";
 import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
+import { all } from "./support/run-files.js";
 
 let folder: string;
 beforeEach(() => {
@@ -138,7 +139,7 @@ describe("a run's logs that are not as its checkpoint left them", () => {
     const line = Buffer.from(`${JSON.stringify(metrics)}\n`.replace('"eval"', '"eval","note":"x"'));
     line[line.indexOf('"x"') + 1] = 0xff;
     writeFileSync(join(path, "metrics.jsonl"), Buffer.concat([line, line]));
-    await expect(read(readMetrics(path))).rejects.toThrow(/metrics.jsonl:1 is not JSON: the file is damaged/);
+    await expect(all(readMetrics(path))).rejects.toThrow(/metrics.jsonl:1 is not JSON: the file is damaged/);
   });
 });
 
@@ -177,11 +178,6 @@ const sample: SampleLine = {
   detail: {},
 };
 const metrics: MetricsLine = { step: 1, kind: "eval", accuracy: 0.5, time: { total: 1 } };
-async function read<T>(lines: AsyncIterable<T>): Promise<T[]> {
-  const out: T[] = [];
-  for await (const line of lines) out.push(line);
-  return out;
-}
 
 test("a line that no run writes is named, whatever is wrong with it", async () => {
   const samples = join(folder, "samples.jsonl");
@@ -189,7 +185,7 @@ test("a line that no run writes is named, whatever is wrong with it", async () =
   const none = { ...sample, completion: "", tokenIds: [], tokenText: [], logProbs: [], tokenAdvantages: [] };
   const compared = { ...sample, divergences: [0, 0.5] };
   writeFileSync(samples, [sample, told, none, compared].map((line) => `${JSON.stringify(line)}\n`).join(""));
-  expect(await read(readSamples(folder))).toEqual([sample, told, none, compared]);
+  expect(await all(readSamples(folder))).toEqual([sample, told, none, compared]);
   const wrong: object[] = [
     ...Object.keys(sample).map((name) => ({ ...sample, [name]: undefined })),
     ...Object.keys(sample).map((name) => ({ ...sample, [name]: true })),
@@ -205,16 +201,16 @@ test("a line that no run writes is named, whatever is wrong with it", async () =
   ];
   for (const line of wrong) {
     writeFileSync(samples, `${JSON.stringify(sample)}\n${JSON.stringify(line)}\n`);
-    const reading = read(readSamples(folder)).catch((error: Error) => error.message);
+    const reading = all(readSamples(folder)).catch((error: Error) => error.message);
     expect([line, await reading]).toEqual([line, expect.stringMatching(/samples\.jsonl:2 is no line that a run/)]);
   }
   const log = join(folder, "metrics.jsonl");
   const fits = [metrics, { step: 1, kind: "train", time: {} }, { ...metrics, time: { tokensPerSecond: null } }];
   writeFileSync(log, fits.map((line) => `${JSON.stringify(line)}\n`).join(""));
-  expect(await read(readMetrics(folder))).toEqual(fits);
+  expect(await all(readMetrics(folder))).toEqual(fits);
   for (const part of [{ step: "1" }, { kind: "test" }, { time: null }, { time: [] }, { time: { total: "1" } }]) {
     writeFileSync(log, `${JSON.stringify({ ...metrics, ...part })}\n`);
-    const reading = read(readMetrics(folder)).catch((error: Error) => error.message);
+    const reading = all(readMetrics(folder)).catch((error: Error) => error.message);
     expect([part, await reading]).toEqual([part, expect.stringMatching(/metrics\.jsonl:1 is no line that a run/)]);
   }
 });

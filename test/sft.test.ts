@@ -13,11 +13,11 @@ import { dryRun } from "../lib/trainer/dry-run.js";
 import { dryRunText } from "../lib/trainer/dry-run-text.js";
 import { evaluateModel } from "../lib/trainer/eval-run.js";
 import { exampleSettings } from "../lib/trainer/example/config.js";
-import type { MetricsLine } from "../lib/trainer/metrics-line.js";
 import { readRunConfig, type SampleLine } from "../lib/trainer/run-folder.js";
-import { readMetrics, readSamples } from "../lib/trainer/run-logs.js";
+import { readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { fewRows } from "./support/clock-task.js";
+import { metricsOf, weightsOf } from "./support/run-files.js";
 import { TinyPolicy } from "./support/tiny-policy.js";
 import { tinyTask } from "./support/tiny-task.js";
 
@@ -107,14 +107,6 @@ const example = (o: TrainConfig = {}) => ({
   eval: { every: 0, limit: 20, ...o.eval },
 });
 
-async function linesOf(run: string, kind: MetricsLine["kind"]): Promise<MetricsLine[]> {
-  const lines: MetricsLine[] = [];
-  for await (const line of readMetrics(run)) if (line.kind === kind) lines.push(line);
-  return lines;
-}
-
-const weightsOf = (checkpoint: string) => readFileSync(join(checkpoint, "model", "model.safetensors"));
-
 describe("supervised fine-tuning", () => {
   test("is cross-entropy over the traces' tokens: the weights of a step by hand, however it is cut", async () => {
     const settings = example({ steps: 1, data: { ...exampleSettings().data, shuffle: false } });
@@ -136,11 +128,11 @@ describe("supervised fine-tuning", () => {
     await policy.save(byHand);
     expect(weightsOf(checkpoint).equals(readFileSync(join(byHand, "model.safetensors")))).toBe(true);
 
-    const [line] = await linesOf(settings.output, "train");
+    const [line] = await metricsOf(settings.output, "train");
     expect(line).toMatchObject({ loss, tokens, length: tokens / 8, updates: 1 });
     const cut = example({ ...settings, output: join(folderOf("cut"), "run"), update: { microbatchTokens: 50 } });
     await train(cut);
-    const [again] = await linesOf(cut.output, "train");
+    const [again] = await metricsOf(cut.output, "train");
     expect(again!.loss).toBeCloseTo(loss, 6);
     expect(again!.gradientNorm).toBeCloseTo(line!.gradientNorm as number, 5);
   });
@@ -149,13 +141,13 @@ describe("supervised fine-tuning", () => {
     const settings = example({ steps: 30, eval: { every: 15, limit: 60 } });
     const { accuracy } = await train(settings);
     expect(accuracy!.last).toBeGreaterThan(0.9);
-    const held = await linesOf(settings.output, "eval");
+    const held = await metricsOf(settings.output, "eval");
     expect(held.map(({ step }) => step)).toEqual([0, 15, 30]);
     const losses = held.map(({ loss }) => loss as number);
     expect(losses[1]).toBeLessThan(losses[0]! / 2);
     expect(losses[2]).toBeLessThan(losses[1]!);
     // Steps draw nothing, so nothing of it is told.
-    for (const line of await linesOf(settings.output, "train")) {
+    for (const line of await metricsOf(settings.output, "train")) {
       expect(Object.keys(line)).not.toEqual(expect.arrayContaining(["reward"]));
       expect(line).not.toHaveProperty("ratioMean");
     }

@@ -115,6 +115,13 @@ describe("without a threshold a completion is right", () => {
     expect(successRule(gated, null).parts).toEqual(["verifier.numeric"]);
   });
 
+  test.each<[string, RewardSetting, RewardSetting]>([
+    ["both judge the answer", "numeric", "math"],
+    ["both are of form", tags, length],
+  ])("behind a gate, where %s", (_, gate, verifier) => {
+    expect(successRule({ type: "gate", gate, verifier }, null).parts).toEqual(["verifier"]);
+  });
+
   test("where a gate is satisfied that has form alone behind it", async () => {
     const gated = { type: "gate", gate: "numeric", verifier: { type: "length", max: 3, buffer: 2 } };
     expect(await right(gated, BOTH, ANSWER, FORM)).toEqual([true, true, false]);
@@ -147,6 +154,7 @@ describe("without a threshold a completion is right", () => {
     expect([rightBy(config)(verdict), succeededBy(config)(verdict)]).toEqual([true, false]);
     const { unfined: _, ...whole } = verdict;
     expect(succeededBy(config)({ ...whole, reward: 2 })).toBe(true);
+    expect(succeededBy(config)({ reward: 1, detail: { numeric: { reward: 0 }, tags: { reward: 1 } } })).toBe(false);
     expect(rightBy(config)({ ...whole, reward: null })).toBe(false);
     const privileged = { source: "sibling", successThreshold: 0.5 } as const;
     const low = configOf("numeric", { privileged, eval: { successThreshold: 0.9 } });

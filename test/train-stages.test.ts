@@ -336,6 +336,7 @@ describe("figures", () => {
     expect(small.high).toBeGreaterThan(0.5);
     expect(large.high - large.low).toBeLessThan((small.high - small.low) / 5);
     expect(bootstrapMean(values(20), 1)).toEqual(small);
+    expect(bootstrapMean([1, 1, 1], 1)).toEqual({ low: 1, high: 1 });
   });
 });
 

@@ -396,6 +396,8 @@ describe("memory", () => {
       expect(() => run(batch, out)).toThrow(/out\./);
     }
     const out = { logProbs: two.subarray(0, N), tokenAdvantages: two.subarray(1) };
+    // No token is at fault.
+    expect(() => run(batch, out)).toThrow(expect.not.objectContaining({ index: expect.anything() }));
     await expect(policyLoss(batch as never, objective, { out })).rejects.toThrow(
       /own for out\.\w+ but it overlaps out\./,
     );

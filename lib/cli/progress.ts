@@ -45,8 +45,6 @@ export const stdoutScreen = (live: boolean): Screen => ({
 /** Between two looks at a stage that may last. */
 export const TICK_MS = 1000;
 
-const fixed = (value: number | undefined, digits: number): string =>
-  value === undefined ? "-" : value.toFixed(digits);
 const percent = (value: number | undefined): string => (value === undefined ? "-" : `${(100 * value).toFixed(1)}%`);
 
 /** "reward 0.52  accuracy 52.0%  loss ..." of one step; what it does not have is left out. */
@@ -63,7 +61,7 @@ function describeStep(metrics: MetricsLine, steps: number, secondsLeft: number):
     ...(accuracy === undefined ? [] : [`accuracy ${percent(accuracy)}`]),
     ...(flat > 0 ? [`flat groups ${Math.round(100 * flat)}%`] : []),
     ...(unjudged > 0 ? [`unjudged ${unjudged}`] : []),
-    `loss ${fixed(numberIn(metrics, "loss"), 4)}`,
+    `loss ${numberIn(metrics, "loss")?.toFixed(4) ?? "-"}`,
     // The ratios of a step's only update are 1.
     ...(numberIn(metrics, "updates") === 1 ? [] : shares("clip", "ratioClippedLow", "ratioClippedHigh")),
     ...shares("credit clip", "evidenceClippedLow", "evidenceClippedHigh"),

@@ -120,7 +120,7 @@ export function groupAdvantages(
   const o = checkOptions(options);
   const judged = judgedRewards(rewards, groupIds);
   const present = judged.filter((r) => r !== null);
-  const batchDeviation = o.scale === "batch" && present.length > 1 ? standardDeviation(present, o.ddof) : 0;
+  const batchDeviation = o.scale === "batch" ? standardDeviation(present, o.ddof) : 0;
   const advantages = new Float32Array(judged.length);
   for (const [id, members] of groupMembers(groupIds)) {
     if (members.length < 2) {

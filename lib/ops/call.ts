@@ -86,17 +86,19 @@ const CALL_FIELDS: ReadonlySet<string> = new Set([
   "results",
 ]);
 
-const OUT_FIELDS: ReadonlySet<string> = new Set([
-  "logits",
-  "hidden",
-  "head",
-  "bias",
+/** Gradients of a student's tensors. */
+export const GRADIENT_OUTPUTS = ["logits", "hidden", "head", "bias"] as const;
+
+/** Results of N numbers. */
+export const TOKEN_OUTPUTS = [
   "logProbs",
   "teacherLogProbs",
   "tokenAdvantages",
   "evidenceWeights",
   "gradientLogProbs",
-]);
+] as const;
+
+const OUT_FIELDS: ReadonlySet<string> = new Set([...GRADIENT_OUTPUTS, ...TOKEN_OUTPUTS]);
 
 /** Each field read once, so that what is checked is what is used. */
 function readOut(given: PolicyOut): PolicyOut {

@@ -13,7 +13,7 @@ import type { DevicePolicyResult, PolicyResult } from "../tensor/results.js";
 import { STAT_NAMES, toStats } from "../tensor/stats.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { PolicyBatch } from "./batch.js";
-import { type Call, type DeviceCall, type PolicyOut, refuseUseless } from "./call.js";
+import { type Call, type DeviceCall, type PolicyOut, refuseUseless, TOKEN_OUTPUTS } from "./call.js";
 import { invalid } from "./check.js";
 import { checkDeviceBatch, type DeviceBatch, tensorsOf } from "./device-batch.js";
 import {
@@ -26,7 +26,7 @@ import {
   runOnDevice,
 } from "./device-call.js";
 import { checkDeviceVector, checkHome, writeDeviceScores } from "./device-scores.js";
-import { copyOut, refuseOverlap, TOKEN_OUTPUTS, tokenOutputs } from "./outputs.js";
+import { copyOut, refuseOverlap, tokenOutputs, toResult } from "./outputs.js";
 import { checkNeeds, settleAdvantages } from "./policy-call.js";
 import { LEVEL_ABSENT, LEVEL_LOGITS } from "./scores.js";
 
@@ -195,17 +195,7 @@ type HostTokens = ReturnType<typeof tokenOutputs>;
 const hasTeacher = ({ batch }: Plan): boolean => batch.teacher.level !== LEVEL_ABSENT;
 
 function toHostResult(p: Plan, tokens: HostTokens, gradient: Tensor | undefined, meta: Float64Array): PolicyResult {
-  const out = copyOut(tokens, (p.call as Call).out);
-  const stats = toStats(meta, STATS);
-  return {
-    loss: stats.loss,
-    logProbs: out.logProbs,
-    ...(out.teacherLogProbs && { teacherLogProbs: out.teacherLogProbs }),
-    tokenAdvantages: out.tokenAdvantages,
-    evidenceWeights: out.evidenceWeights,
-    gradient: { logProbs: out.gradientLogProbs, ...(gradient && { logits: gradient }) },
-    stats,
-  };
+  return toResult(copyOut(tokens, (p.call as Call).out), { logits: gradient }, toStats(meta, STATS));
 }
 
 /** Enqueues the call; its results are read later, and what the device finds wrong is said to who reads them. */

@@ -13,6 +13,7 @@ import { LEVEL_LOGITS, type Scores } from "./scores.js";
 import {
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
+  hostResults,
   readOptions,
   type TokenLogProbs,
   type TokenLogProbsOptions,
@@ -96,12 +97,6 @@ function enqueue(p: Plan): DeviceTokenLogProbs {
   });
 }
 
-function hostTargets({ tokenIds, options }: Plan): TokenLogProbs {
-  const n = lengthOf(tokenIds);
-  const logProbs = new Float32Array(n);
-  return options.entropy === true ? { logProbs, entropy: new Float32Array(n) } : { logProbs };
-}
-
 /** `tokenLogProbsSync` of logits on a device. */
 export function deviceTokenLogProbsSync(
   home: DeviceTensor,
@@ -111,7 +106,7 @@ export function deviceTokenLogProbsSync(
 ): TokenLogProbs | DeviceTokenLogProbs {
   const p = plan(home, scores, tokenIds, options);
   if (p.place.keeps) return enqueue(p);
-  const out = hostTargets(p);
+  const out = hostResults(lengthOf(tokenIds), p.options);
   throwUnlessOk(nativeCall(p, MODE_WAIT, out) as number);
   return out;
 }
@@ -125,7 +120,7 @@ export async function deviceTokenLogProbs(
 ): Promise<TokenLogProbs | DeviceTokenLogProbs> {
   const p = plan(home, scores, tokenIds, options);
   if (p.place.keeps) return enqueue(p);
-  const out = hostTargets(p);
+  const out = hostResults(lengthOf(tokenIds), p.options);
   const start = () => nativeCall(p, MODE_QUEUE, out);
   await runOnDevice(start, p.use, p.place.stream, p.options.signal);
   return out;

@@ -11,7 +11,15 @@ import type { DType } from "../tensor/dtype.js";
 import { checkAllFree, type MemoryUse } from "../tensor/lease.js";
 import type { HeadGradient, HiddenGradient, Known, LogitGradient, ScoreGradient } from "../tensor/results.js";
 import { lengthOf } from "../typed-array.js";
-import { type Call, checkCall, type PolicyOut, refuseUseless, type TrainedHead } from "./call.js";
+import {
+  type Call,
+  checkCall,
+  GRADIENT_OUTPUTS,
+  type PolicyOut,
+  refuseUseless,
+  TOKEN_OUTPUTS,
+  type TrainedHead,
+} from "./call.js";
 import { checkI32, checkU8, invalid, isI32, unshared } from "./check.js";
 import { homeOf, unsupported } from "./device-scores.js";
 import { type GradientOutputs, gradientDtype, gradientOutputs } from "./outputs.js";
@@ -109,8 +117,7 @@ function checkDistribution(scores: DistributionScores | undefined, name: string,
 
 function refuseOfPolicyLoss(call: Call): void {
   if (call.skipZeroRows) throw invalid("false, as distillLoss compares every row,", "skipZeroRows", true);
-  const names = ["logProbs", "teacherLogProbs", "tokenAdvantages", "evidenceWeights", "gradientLogProbs"] as const;
-  for (const name of names) {
+  for (const name of TOKEN_OUTPUTS) {
     if (call.out?.[name] !== undefined)
       throw invalid("nothing, as distillLoss does not compute it,", `out.${name}`, call.out[name]);
   }
@@ -136,7 +143,7 @@ function plan(given: DistillLossBatch, o: DistillLossOptions, givenCall: Distill
   refuseOfPolicyLoss(call);
   refuseUseless(call, student.level);
   const gradients = gradientOutputs(student, call);
-  const written = [gradients.logits, gradients.hidden, gradients.head, gradients.bias].filter((t) => t !== undefined);
+  const written = GRADIENT_OUTPUTS.flatMap((name) => gradients[name] ?? []);
   return {
     batch,
     tokens,
@@ -208,7 +215,7 @@ function nativeCall(p: Plan, queued: boolean, flags?: Int32Array): number | Prom
 function toResult({ meta, gradients, tokenLosses }: Plan): DistillLossResult {
   const present = STAT_NAMES.map((name, i) => [name, meta[STATS + i]!] as const).filter(([, x]) => !Number.isNaN(x));
   const stats = Object.fromEntries(present) as unknown as DistillLossStats;
-  const tensors = (["logits", "hidden", "head", "bias"] as const).map((name) => [name, gradients[name]] as const);
+  const tensors = GRADIENT_OUTPUTS.map((name) => [name, gradients[name]] as const);
   const gradient = Object.fromEntries(tensors.filter(([, t]) => t !== undefined)) as DistillLossGradient;
   return { loss: stats.loss, tokenLosses, gradient, stats };
 }

@@ -3,7 +3,7 @@ import { DTYPE_CODES } from "../tensor/dtype.js";
 import type { PolicyResult } from "../tensor/results.js";
 import { empty, isTensor, type Tensor } from "../tensor/tensor.js";
 import { lengthOf } from "../typed-array.js";
-import type { Call } from "./call.js";
+import { type Call, GRADIENT_OUTPUTS, TOKEN_OUTPUTS } from "./call.js";
 import { invalid } from "./check.js";
 import { type CheckedScores, LEVEL_HIDDEN, LEVEL_LOGITS } from "./scores.js";
 
@@ -36,15 +36,6 @@ export function tokenOutputs(n: number, hasTeacher: boolean, out: Call["out"]): 
     teacherLogProbs: hasTeacher ? (out.teacherLogProbs ?? new Float32Array(n)) : undefined,
   };
 }
-
-/** Results of N numbers. */
-export const TOKEN_OUTPUTS = [
-  "logProbs",
-  "teacherLogProbs",
-  "tokenAdvantages",
-  "evidenceWeights",
-  "gradientLogProbs",
-] as const;
 
 /** Results of a queued call land in memory that nobody else has, and are copied to the caller's arrays at its end. */
 export function copyOut(out: TokenOutputs, given: Call["out"]): TokenOutputs {
@@ -85,23 +76,15 @@ export function refuseOverlap(out: Call["out"]): void {
   }
 }
 
-/** Gradients of tensors; undefined where the level has none or none is wanted. */
-export interface GradientOutputs {
-  readonly logits: Tensor | undefined;
-  readonly hidden: Tensor | undefined;
-  readonly head: Tensor | undefined;
-  readonly bias: Tensor | undefined;
+/** Gradients of tensors; absent where the level has none or none is wanted. */
+type Gradients = { readonly [K in (typeof GRADIENT_OUTPUTS)[number]]?: Tensor | undefined };
+
+export interface GradientOutputs extends Gradients {
   /** The memory is new: rows that no token names must be zeroed. */
   readonly fresh: boolean;
 }
 
-const NO_GRADIENTS: GradientOutputs = {
-  logits: undefined,
-  hidden: undefined,
-  head: undefined,
-  bias: undefined,
-  fresh: false,
-};
+const NO_GRADIENTS: GradientOutputs = { fresh: false };
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, i) => size === b[i]);
@@ -115,7 +98,7 @@ function gradientTensor(given: Tensor | undefined, of: Tensor, name: string, may
   throw invalid(`a tensor of shape [${of.shape.join(", ")}] and dtype ${of.dtype}`, `out.${name}`, given);
 }
 
-function refuseUnused(call: Call, names: readonly ("logits" | "hidden" | "head" | "bias")[], level: string): void {
+function refuseUnused(call: Call, names: readonly (typeof GRADIENT_OUTPUTS)[number][], level: string): void {
   for (const name of names) {
     if (call.out?.[name] !== undefined)
       throw invalid(`no tensor, as the student is ${level},`, `out.${name}`, call.out[name]);
@@ -129,7 +112,7 @@ export function gradientOutputs(student: CheckedScores, call: Call): GradientOut
   }
   if (student.level === LEVEL_LOGITS) return logitGradients(student.tensors[0] as Tensor, call);
   if (student.level === LEVEL_HIDDEN) return hiddenGradients(student, call);
-  refuseUnused(call, ["logits", "hidden", "head", "bias"], "log-probs");
+  refuseUnused(call, GRADIENT_OUTPUTS, "log-probs");
   return NO_GRADIENTS;
 }
 
@@ -140,7 +123,7 @@ function logitGradients(of: Tensor, call: Call): GradientOutputs {
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", "Expected either inPlace or out.logits but received both.");
   }
   const logits = call.inPlace ? of : gradientTensor(given, of, "logits", false);
-  return { ...NO_GRADIENTS, logits, fresh: !call.inPlace && given === undefined };
+  return { logits, fresh: !call.inPlace && given === undefined };
 }
 
 function hiddenGradients({ tensors }: CheckedScores, call: Call): GradientOutputs {
@@ -152,7 +135,6 @@ function hiddenGradients({ tensors }: CheckedScores, call: Call): GradientOutput
     throw invalid("a tensor to add to", "out.head", undefined, "Without one there is nothing to accumulate into.");
   }
   return {
-    logits: undefined,
     hidden: gradientTensor(call.out?.hidden, hidden, "hidden", true),
     head: trainHead ? gradientTensor(call.out?.head, head, "head", true) : undefined,
     bias: trainHead && bias !== undefined ? gradientTensor(call.out?.bias, bias, "bias", true) : undefined,
@@ -167,7 +149,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 /** The arrays of a call as its result. */
 export function toResult(
   tokens: TokenOutputs,
-  { logits, hidden, head, bias }: GradientOutputs,
+  { logits, hidden, head, bias }: Gradients,
   stats: PolicyResult["stats"],
 ): PolicyResult {
   const gradient: Mutable<PolicyResult["gradient"]> = { logProbs: tokens.gradientLogProbs };

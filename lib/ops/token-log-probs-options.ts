@@ -83,3 +83,9 @@ export function readOptions<T extends TokenLogProbsOptions | DeviceTokenLogProbs
   const how = { threads, signal, stream, results };
   return { temperature, entropy, completionMask, logitSoftcap, logitRounding, nonFinite, ...how } as T;
 }
+
+/** Memory for the results of a call whose caller wants them on the host. */
+export function hostResults(tokens: number, { entropy }: { readonly entropy?: boolean | undefined }): TokenLogProbs {
+  const logProbs = new Float32Array(tokens);
+  return entropy === true ? { logProbs, entropy: new Float32Array(tokens) } : { logProbs };
+}

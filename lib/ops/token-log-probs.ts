@@ -18,6 +18,7 @@ import {
 import {
   type DeviceTokenLogProbs,
   type DeviceTokenLogProbsOptions,
+  hostResults,
   readOptions,
   type TokenLogProbs,
   type TokenLogProbsOptions,
@@ -53,13 +54,11 @@ function plan(scores: DistributionScores, ids: Int32Array, given: TokenLogProbsO
   const checked = checkScores(scores, "scores", tokens);
   if (checked.level <= LEVEL_LOG_PROBS) throw invalid("{ logits } or { hidden, head }", "scores", scores);
   const options = readHostOptions(given, tokens);
-  const logProbs = new Float32Array(tokens);
-  const out = options.entropy === true ? { logProbs, entropy: new Float32Array(tokens) } : { logProbs };
   return {
     scores: checked,
     tokenIds,
     options,
-    out,
+    out: hostResults(tokens, options),
     use: { reads: checked.tensors.map((t) => t.data), writes: [] },
   };
 }

@@ -4,6 +4,7 @@ import { type ObjectiveOptions, rlsd, rowCoefficient } from "../objectives/prese
 import { creditMixAt } from "../ops/schedule.js";
 import { didYouMean } from "../suggest.js";
 import type { ResolvedConfig } from "./config.js";
+import { fail } from "./config-error.js";
 import { checkSurrogateFields, PRESETS } from "./objective-fields.js";
 
 /** What a step's teacher is asked for: nothing, log-probs of the drawn tokens, or its distributions at them. */
@@ -102,10 +103,6 @@ const credited: Algorithm = {
   creditMix: (config, step) =>
     creditMixAt(step, { ...config.creditSchedule, peak: creditedObjective(config).creditMix }),
   objective: creditedObjective,
-};
-
-const fail = (message: string): never => {
-  throw new RlsdError("ERR_RLSD_CONFIG", message);
 };
 
 /** A loss with a divergence from the teacher in it. The objective is the rest, and says how tokens are averaged in both. */

@@ -1,13 +1,9 @@
 import { show } from "../check.js";
-import { RlsdError } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { ResolvedConfig, TrainConfig } from "./config.js";
+import { fail } from "./config-error.js";
 import { recorded, wasCode } from "./run-folder.js";
-
-const fail = (message: string): never => {
-  throw new RlsdError("ERR_RLSD_CONFIG", message);
-};
 
 /** Sums in gates in sums, and lists of them, are at most so deep. */
 const DEEPEST = 32;

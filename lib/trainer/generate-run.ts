@@ -32,8 +32,6 @@ export type AskSettings = Given<typeof askSchema>;
 /** A model, and how it is asked. */
 export interface Asked extends TextParts {
   readonly policy: Policy;
-  /** Its folder. */
-  readonly model: string;
   readonly settings: Settings<typeof askSchema>;
   /** Who it talks to; undefined: it answers at once. */
   readonly talk: Talk | undefined;
@@ -63,7 +61,7 @@ export async function openAsked(directory: string, given: AskSettings = {}, sour
       () => policy.dispose(),
       async () => {
         const talk = await startTalk(settings, { ...text, policy });
-        return { ...text, policy, model: found.model, settings, talk };
+        return { ...text, policy, settings, talk };
       },
     );
   });

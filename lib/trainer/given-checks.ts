@@ -1,6 +1,6 @@
 /** Settings that mean something beside another one alone. */
 import { show } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { fail } from "./config-error.js";
 import { valueAt } from "./data/fields.js";
 import { NEEDED } from "./unused-settings.js";
 
@@ -34,10 +34,6 @@ const UNUSED: readonly {
 
 /** What was given at a dotted name; undefined: nothing. */
 const at = (given: unknown, name: string): unknown => valueAt(Object(given), name);
-
-const fail = (message: string): never => {
-  throw new RlsdError("ERR_RLSD_CONFIG", message);
-};
 
 /**
  * Throws ERR_RLSD_CONFIG for a setting without the one that it needs: one of them was forgotten. Where that one is given it

@@ -9,6 +9,7 @@ import { type LoraConfig, sameAdapters } from "../policy/lora.js";
 import type { Policy } from "../policy/policy.js";
 import type { Checkpoint } from "./checkpoint.js";
 import type { ResolvedConfig } from "./config.js";
+import { fail } from "./config-error.js";
 import { readRunConfig } from "./run-folder.js";
 import type { LoadPolicy } from "./teacher.js";
 
@@ -17,10 +18,6 @@ export interface ParameterCounts {
   /** Of them, those that are trained: all, or those of the adapters. */
   readonly trained: number;
 }
-
-const fail = (message: string): never => {
-  throw new RlsdError("ERR_RLSD_CONFIG", message);
-};
 
 /** How a run's folders become policies: `hook`, else the built-in engine as the settings place it. */
 export function policyLoader(
