@@ -146,8 +146,13 @@ __device__ __forceinline__ void reduce_team(const RowCall& c, const Team& team, 
   }
 #if RLSD_HAS_CLUSTERS
   if (Team::kResident && team.size(c) > 1) {
+    static_assert(kSums <= kWarp, "the first warp alone has something to show, and waits for a fence");
     __syncwarp(); /* the cluster's barrier takes whole warps */
-    cluster_arrive();
+    if (j < kWarp) {
+      cluster_arrive();
+    } else {
+      cluster_arrive_relaxed();
+    }
     cluster_wait();
     if (j < kSums) s->result[j] = combine_peers(&s->exchange[turn][j], team.size(c), combine);
   }
