@@ -3,7 +3,7 @@ import { parquetHeader } from "hyparquet/src/column.js";
 import { deltaBinaryUnpack } from "hyparquet/src/delta.js";
 import { readRleBitPackedHybrid } from "hyparquet/src/encoding.js";
 import { decompress, type Packed } from "./parquet-codecs.js";
-import { Leaf, LIST, OBJECT, VALUE } from "./parquet-leaf.js";
+import { Leaf, OBJECT, VALUE } from "./parquet-leaf.js";
 import type { Memory } from "./parquet-memory.js";
 import { checkRuns } from "./parquet-runs.js";
 import { checkThrift } from "./parquet-thrift.js";
@@ -169,9 +169,9 @@ export class ColumnPages {
 
   /** Of repetition and definition, from their places on; gives how many values are null where that is plain. */
   #checkLevels(page: DataView, places: readonly [number, number], values: number): number {
-    const { repetition, definition, outer } = this.#leaf;
+    const { repetition, definition, row } = this.#leaf;
     if (repetition > 0) {
-      this.memory.take(outer * LIST * checkRuns(page, places[0], bitsOf(repetition), values));
+      this.memory.take(row * checkRuns(page, places[0], bitsOf(repetition), values));
     }
     if (definition === 0) return 0;
     const zeros = checkRuns(page, places[1], bitsOf(definition), values);
