@@ -111,6 +111,7 @@ const SHARED = [
   "lib/regular-file.js",
   "lib/rounding.js",
   "lib/suggest.js",
+  "lib/time-limit.js",
   "lib/typed-array.js",
   "lib/version.js",
   "lib/write-error.js",

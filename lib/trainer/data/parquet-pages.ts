@@ -3,7 +3,7 @@ import { parquetHeader } from "hyparquet/src/column.js";
 import { deltaBinaryUnpack } from "hyparquet/src/delta.js";
 import { readRleBitPackedHybrid } from "hyparquet/src/encoding.js";
 import { decompress, type Packed } from "./parquet-codecs.js";
-import { Leaf, LIST, OBJECT, VALUE } from "./parquet-leaf.js";
+import { Leaf, OBJECT, VALUE } from "./parquet-leaf.js";
 import type { Memory } from "./parquet-memory.js";
 import { checkRuns } from "./parquet-runs.js";
 import { checkThrift } from "./parquet-thrift.js";
@@ -65,7 +65,9 @@ function checkTexts(page: DataView, start: number, count: number, isDecimal: boo
 export class ColumnPages {
   readonly #pages: Page[] = [];
   readonly #leaf: Leaf;
-  #unpacked: Uint8Array[] | undefined;
+  /** Those that are decompressed, from a place on. */
+  #unpacked: Uint8Array[] = [];
+  #before = 0;
   #next = 0;
 
   /** @param rows of the group */
@@ -109,15 +111,19 @@ export class ColumnPages {
 
   /** What the library takes for the decompressor of this column: its pages come one after another. */
   readonly decompress = (): Uint8Array => {
-    this.#unpacked ??= this.#named(() => this.#unpack());
-    const page = this.#unpacked[this.#next]!;
-    this.#unpacked[this.#next++] = new Uint8Array(0);
-    return page;
+    const page = this.#next++;
+    if (page >= this.#unpacked.length + this.#before) {
+      // A time limit takes as long as a small page: those that need one have it together.
+      const end = this.meta.codec === "ZSTD" ? this.#pages.length : page + 1;
+      this.#unpacked = this.#named(() => this.#unpack(this.#pages.slice(page, end)));
+      this.#before = page;
+    }
+    return this.#unpacked[page - this.#before]!;
   };
 
-  #unpack(): Uint8Array[] {
-    const unpacked = decompress(this.meta.codec, this.#pages);
-    for (const [i, page] of this.#pages.entries()) {
+  #unpack(pages: readonly Page[]): Uint8Array[] {
+    const unpacked = decompress(this.meta.codec, pages);
+    for (const [i, page] of pages.entries()) {
       const view = viewOf(unpacked[i]!);
       if (page.header.type === "DATA_PAGE") this.#checkFirst(page, view);
       else if (page.header.type === "DATA_PAGE_V2") this.#checkSecond(page, view);
@@ -169,9 +175,9 @@ export class ColumnPages {
 
   /** Of repetition and definition, from their places on; gives how many values are null where that is plain. */
   #checkLevels(page: DataView, places: readonly [number, number], values: number): number {
-    const { repetition, definition, outer } = this.#leaf;
+    const { repetition, definition, row } = this.#leaf;
     if (repetition > 0) {
-      this.memory.take(outer * LIST * checkRuns(page, places[0], bitsOf(repetition), values));
+      this.memory.take(row * checkRuns(page, places[0], bitsOf(repetition), values));
     }
     if (definition === 0) return 0;
     const zeros = checkRuns(page, places[1], bitsOf(definition), values);
