@@ -54,3 +54,11 @@ export function f16Value(bits: number): number {
   if (exponent === 0) return sign * mantissa * 2 ** -24;
   return sign * (1024 + mantissa) * 2 ** (exponent - 25);
 }
+
+let table: Float32Array | undefined;
+
+/** All numbers of f16, by their bits. */
+export function f16Values(): Float32Array {
+  table ??= Float32Array.from({ length: 65536 }, (_, bits) => f16Value(bits));
+  return table;
+}

@@ -107,6 +107,7 @@ const SHARED = [
   "lib/hub-cache.js",
   "lib/leaves.js",
   "lib/on-abort.js",
+  "lib/other-names.js",
   "lib/read-fault.js",
   "lib/regular-file.js",
   "lib/rounding.js",

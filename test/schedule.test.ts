@@ -56,7 +56,7 @@ describe("creditMixAt", () => {
     [1, { ...schedule, peak: -0.1 }, "peak"],
     [1, { ...schedule, warmup: -1 }, "warmup"],
     [1, { ...schedule, hold: Number.POSITIVE_INFINITY }, "hold"],
-    [1, { ...schedule, decay: undefined }, "decay"],
+    [1, { ...schedule, decay: -1 }, "decay"],
     [1, { ...schedule, stepBase: "1" }, "stepBase"],
     [1, { ...schedule, warmUp: 1 }, "Did you mean warmup"],
     [1, undefined, "schedule"],

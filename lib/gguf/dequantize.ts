@@ -1,4 +1,4 @@
-import { halves } from "./half.js";
+import { f16Values } from "../rounding.js";
 import type { TensorType } from "./types.js";
 
 /** Reads one block from `at` on and writes its numbers from `to` on. Each product and each sum is rounded to float32. */
@@ -7,7 +7,7 @@ type Decoder = (bytes: Uint8Array, at: number, out: Float32Array, to: number) =>
 const f = Math.fround;
 
 function half(bytes: Uint8Array, at: number): number {
-  return halves()[(bytes[at] as number) | ((bytes[at + 1] as number) << 8)] as number;
+  return f16Values()[(bytes[at] as number) | ((bytes[at + 1] as number) << 8)] as number;
 }
 
 const signed = (byte: number): number => (byte << 24) >> 24;
@@ -132,7 +132,8 @@ const DECODERS: Readonly<Record<string, Decoder>> = {
 /** Of types whose numbers stand alone. */
 const WIDENERS: Readonly<Record<string, (bytes: Uint8Array) => Float32Array>> = {
   F32: (bytes) => new Float32Array(new Uint8Array(bytes).buffer),
-  F16: (bytes) => Float32Array.from(new Uint16Array(new Uint8Array(bytes).buffer), (bits) => halves()[bits] as number),
+  F16: (bytes) =>
+    Float32Array.from(new Uint16Array(new Uint8Array(bytes).buffer), (bits) => f16Values()[bits] as number),
   BF16: (bytes) =>
     new Float32Array(Uint32Array.from(new Uint16Array(new Uint8Array(bytes).buffer), (bits) => bits << 16).buffer),
 };

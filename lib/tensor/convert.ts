@@ -1,6 +1,5 @@
 import { invalid } from "../check.js";
-import { halves } from "../gguf/half.js";
-import { f16Bits } from "../rounding.js";
+import { f16Bits, f16Values } from "../rounding.js";
 import { isTensor, type Tensor } from "./base.js";
 import { DTYPES_TEXT, type DType, isDType } from "./dtype.js";
 import { empty } from "./tensor.js";
@@ -10,7 +9,7 @@ const bitsOf = (data: Float32Array): Uint32Array => new Uint32Array(data.buffer,
 /** Exact. */
 function widen(from: Uint16Array, dtype: "f16" | "bf16", to: Float32Array): void {
   if (dtype === "f16") {
-    const values = halves();
+    const values = f16Values();
     for (let i = 0; i < from.length; i++) to[i] = values[from[i]!]!;
     return;
   }

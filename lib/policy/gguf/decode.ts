@@ -1,7 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { dequantize } from "../../gguf/dequantize.js";
-import { halves } from "../../gguf/half.js";
-import { f16Bits } from "../../rounding.js";
+import { f16Bits, f16Values } from "../../rounding.js";
 import { openForReading, readExactly } from "../safetensors.js";
 import type { ParameterSource } from "../sources.js";
 import { unpairRows } from "./pair-rows.js";
@@ -26,7 +25,7 @@ const asFloat = new Float32Array(scratch.buffer);
 function narrow(value: number, type: PlainType): number | undefined {
   if (type === "F16") {
     const bits = f16Bits(value);
-    return Object.is(halves()[bits], value) ? bits : undefined;
+    return Object.is(f16Values()[bits], value) ? bits : undefined;
   }
   asFloat[0] = value;
   return ((scratch[0] as number) & 0xffff) === 0 ? (scratch[0] as number) >>> 16 : undefined;
