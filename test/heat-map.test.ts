@@ -187,6 +187,20 @@ test("a question before and after is the same row, whatever its id", () => {
   expect(seen.text()).toMatch(/question {3}q1\n.*wrong.*\n.*mended/);
 });
 
+test("a question whose answer is another is shown before one that is answered as it was", () => {
+  const answers = (...texts: string[]) =>
+    texts.map((text, group) => {
+      const prompt = { text: `q${group}`, example: { messages: [] } };
+      return { greedy: true, rollout: { id: "e#0", group, text, prompt }, verdict: { reward: 0, detail: {} } };
+    }) as unknown as Prediction[];
+  const seen = createBeforeAfter();
+  seen.see(answers("same", "before"));
+  seen.see(answers("same", "before"));
+  expect(seen.text()).toMatch(/question {3}q0\n/);
+  seen.see(answers("same", "after"));
+  expect(seen.text()).toMatch(/question {3}q1\n.*before.*\n.*after/);
+});
+
 test("what the verifier said stands below what was asked, a part's own within it", () => {
   const detail = { math: { reward: 0, detail: { expected: 4, said: "\u001b[2J" } }, reason: "no-answer" };
   const lines = heatMap(sample(["a"], [1.2], { detail }), plain).split("\n");

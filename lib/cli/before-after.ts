@@ -19,6 +19,10 @@ export interface AnswerChanges {
   readonly reworded: number;
 }
 
+/** Of two answers to a question: whether they are in other words. */
+const isReworded = ({ before, after }: Readonly<Record<"before" | "after", Prediction>>): boolean =>
+  before.rollout.text !== after.rollout.text;
+
 const rewarded: Success = ({ reward }) => (reward ?? 0) >= 1;
 
 type Answers = ReadonlyMap<number, Prediction>;
@@ -33,7 +37,10 @@ export function createBeforeAfter(): {
   see(predictions: readonly Prediction[], isRight?: Success): void;
   /** undefined: fewer than two evaluations. */
   changes(): AnswerChanges | undefined;
-  /** One that was answered wrong at first, or, where more were lost than won, one that was lost; undefined: there is none. */
+  /**
+   * One that was answered wrong at first, or, where more were lost than won, one that was lost, and of those one whose answer
+   * is another, if any; undefined: there is none.
+   */
   text(): string | undefined;
 } {
   let first: Answers | undefined;
@@ -52,8 +59,7 @@ export function createBeforeAfter(): {
       rows: both.length,
       gained: both.filter(({ was, is }) => !was && is).length,
       lost: both.filter(({ was, is }) => was && !is).length,
-      reworded: both.filter(({ was, is, before, after }) => was === is && before.rollout.text !== after.rollout.text)
-        .length,
+      reworded: both.filter((pair) => pair.was === pair.is && isReworded(pair)).length,
     };
   };
   return {
@@ -67,7 +73,8 @@ export function createBeforeAfter(): {
       const { gained = 0, lost = 0 } = changes() ?? {};
       const wanted = (pair: ReturnType<typeof pairs>[number]) =>
         lost > gained ? pair.was && !pair.is && pair.after.verdict.reward !== null : !pair.was;
-      const shown = pairs().find(wanted);
+      const likely = pairs().filter(wanted);
+      const shown = likely.find((pair) => pair.was !== pair.is || isReworded(pair)) ?? likely[0];
       if (shown === undefined) return undefined;
       const { prompt } = shown.before.rollout;
       const question = prompt.example.messages.findLast((message) => message.role === "user");
