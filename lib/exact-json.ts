@@ -37,7 +37,7 @@ export function exactJson(value: unknown): string {
   return marked.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
 }
 
-const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> =>
+export const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 
 /** A value of lists and objects with `change` of each BigInt in it; the same value where there is none. */

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/cancel.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "cpu/matmul_block.h"
@@ -125,7 +126,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = block_scratch_bytes(problem);
   char* const own = static_cast<char*>(scratch);
-  const auto cancelled = [&problem] { return problem.cancel != nullptr && *problem.cancel != 0; };
+  const auto cancelled = [&problem] { return is_raised(problem.cancel); };
   /* A task is a scratch, not a block: threads take blocks as they come, and no element minds which. A block begins by
    * packing and a 16-bit one ends by being written, neither of which polls: with many blocks left that alone takes long. */
   std::atomic<int64_t> next{0};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cancel.h"
 #include "core/memory.h"
 #include "cpu/packed_weight.h"
 
@@ -81,7 +82,7 @@ struct Block {
   const float* bias;
   const Scratch& s;
 
-  bool cancelled() const { return p.cancel != nullptr && *p.cancel != 0; }
+  bool cancelled() const { return is_raised(p.cancel); }
   int64_t depth_at(int64_t k) const { return std::min(kBlockK, p.k - k); }
 
   /* The slivers of B from k on, packed here where they are not yet. */

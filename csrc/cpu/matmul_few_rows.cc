@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cancel.h"
 #include "core/memory.h"
 #include "cpu/thread_pool.h"
 
@@ -53,7 +54,7 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
   }
   const int64_t parts = count_parts(p, matmul_slots(context));
   const FewRowsFn multiply = p.kernels->few_rows[p.b.dtype][p.m - 1];
-  const auto cancelled = [&p] { return p.cancel != nullptr && *p.cancel != 0; };
+  const auto cancelled = [&p] { return is_raised(p.cancel); };
   const rlsd_status status = parallel_for(context, parts, [&](int64_t i) {
     if (cancelled()) return;
     const int64_t first = p.n * i / parts, end = p.n * (i + 1) / parts;

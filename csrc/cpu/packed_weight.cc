@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cancel.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "cpu/matmul.h"
@@ -68,7 +69,7 @@ rlsd_status pack_weight(rlsd_context* context, void* packed, rlsd_tensor w) {
   const MatrixView lines = {w.data, w.dtype, w.stride[0], 1};
   const int64_t slivers = std::max<int64_t>(1, kTaskElements / (std::min(depth, kBlockK) * kernels.columns));
   const int64_t height = slivers * kernels.columns, groups = ceil_div(n, height);
-  const auto cancelled = [context] { return context->cancel != nullptr && *context->cancel != 0; };
+  const auto cancelled = [context] { return is_raised(context->cancel); };
   const rlsd_status done = parallel_for(context, groups * ceil_div(depth, kBlockK), [&](int64_t i) {
     if (cancelled()) return;
     const int64_t line = i % groups * height, k = i / groups * kBlockK;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/cancel.h"
 #include "cpu/thread_pool.h"
 
 namespace rlsd::cpu {
@@ -28,7 +29,7 @@ rlsd_status for_rows(rlsd_context* context, int64_t rows, int64_t columns, Body&
   const int64_t slots = std::min(row_slots(context, rows), (rows + block - 1) / block);
   const rlsd_status status = parallel_for(context, slots, [&](int64_t slot) {
     for (int64_t first = next.fetch_add(block); first < rows; first = next.fetch_add(block)) {
-      if (context->cancel != nullptr && *context->cancel != 0) {
+      if (is_raised(context->cancel)) {
         cancelled.store(true, std::memory_order_relaxed);
         return;
       }

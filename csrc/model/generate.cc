@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/cancel.h"
 #include "core/philox.h"
 
 namespace rlsd::model {
@@ -45,8 +46,7 @@ rlsd_status Generation::pack_weights() {
 rlsd_status Generation::run(int64_t steps, std::vector<Draw>* draws) {
   RLSD_CHECK(pack_weights());
   for (int64_t i = 0; i < steps && !done(); ++i) {
-    if (m_->device.context()->cancel != nullptr && *m_->device.context()->cancel != 0)
-      return RLSD_CANCELLED;
+    if (is_raised(m_->device.context()->cancel)) return RLSD_CANCELLED;
     if (!active_.empty()) RLSD_CHECK(decode(draws));
     retire();
     if (waiting() && 2 * static_cast<int64_t>(active_.size()) <= running_) RLSD_CHECK(admit(draws));

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "model/batch.h"
 #include "model/model.h"
 
 namespace rlsd::model {
@@ -9,7 +10,6 @@ namespace {
 
 /* Of the memory that may still be used: the rest is for keys, values and activations. */
 constexpr uint64_t kShare = 4;
-constexpr uint64_t kAlignment = 64;
 
 }  // namespace
 
@@ -21,7 +21,7 @@ rlsd_status PackedWeights::measure(Model* m, int64_t rows, Matrices* matrices, u
     RLSD_CHECK(table.packed_weight_bytes(m->device.context(), weight, rows, &own));
     if (own == 0) return RLSD_OK;
     (*matrices)[offset] = {weight, *bytes};
-    *bytes += (own + kAlignment - 1) / kAlignment * kAlignment;
+    *bytes += Staging::padded(own);
     return RLSD_OK;
   };
   for (const LayerOffsets& layer : m->layout.layers) {

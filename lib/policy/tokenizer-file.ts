@@ -1,4 +1,4 @@
-import { show } from "../check.js";
+import { isObject, show } from "../check.js";
 import { RlsdError } from "../errors.js";
 
 export type Fields = Readonly<Record<string, unknown>>;
@@ -24,9 +24,6 @@ const MOST_TOKENS = 2 ** 24;
 
 type Fail = (message: string) => RlsdError;
 
-const isFields = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
 const isId = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < MOST_TOKENS;
 
@@ -40,14 +37,14 @@ export function parseTokenizerFile(text: string, file: string): Fields {
   } catch (error) {
     throw new RlsdError("ERR_RLSD_TOKENIZER", `${file} is not JSON: ${error instanceof Error ? error.message : error}`);
   }
-  if (!isFields(value)) throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: expected an object`);
+  if (!isObject(value)) throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: expected an object`);
   return value;
 }
 
 function checkAdded(tokens: unknown, fail: Fail): void {
   if (!Array.isArray(tokens)) throw fail(`expected a list for added_tokens but found ${show(tokens)}`);
   for (const [i, token] of tokens.entries()) {
-    if (isFields(token) && isId(token.id) && typeof token.content === "string") continue;
+    if (isObject(token) && isId(token.id) && typeof token.content === "string") continue;
     throw fail(`added_tokens[${i}]: expected a content and an id, ${ID}, but found ${show(token)}`);
   }
 }
@@ -103,13 +100,13 @@ function checkMerges(
 
 /** Gives one more than the largest id. */
 function checkModel(model: unknown, fail: Fail): number {
-  if (!isFields(model)) throw fail(`expected an object for model but found ${show(model)}`);
+  if (!isObject(model)) throw fail(`expected an object for model but found ${show(model)}`);
   const { type, vocab } = model;
   if (Array.isArray(vocab)) {
     if (type === undefined || type === "Unigram") return checkScored(model, fail);
     throw fail("model.vocab is a list, which is for a Unigram alone");
   }
-  if (!isFields(vocab)) throw fail(`expected an object for model.vocab but found ${show(vocab)}`);
+  if (!isObject(vocab)) throw fail(`expected an object for model.vocab but found ${show(vocab)}`);
   const tokens = Object.keys(vocab);
   const count = checkIds(vocab, tokens, fail);
   if (type === "BPE" || Object.hasOwn(model, "merges")) checkMerges(model, new Set(tokens), fail);
@@ -118,12 +115,12 @@ function checkModel(model: unknown, fail: Fail): number {
 
 /** What it takes to find something in a text. */
 const isPattern = (pattern: unknown): boolean =>
-  isFields(pattern) && (typeof pattern.String === "string" || typeof pattern.Regex === "string");
+  isObject(pattern) && (typeof pattern.String === "string" || typeof pattern.Regex === "string");
 
 /** One step of a tokenizer, and those in it: of parts that have one of these, what the library does not check. */
 function checkPart(part: unknown, path: string, fail: Fail): void {
   if (part === null || part === undefined) return;
-  if (!isFields(part) || typeof part.type !== "string") {
+  if (!isObject(part) || typeof part.type !== "string") {
     throw fail(`${path}: expected an object with a type but found ${show(part)}`);
   }
   const { type, pattern, length } = part;

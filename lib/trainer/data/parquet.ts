@@ -2,14 +2,12 @@ import type { FileHandle } from "node:fs/promises";
 import type { AsyncBuffer, ColumnMetaData, Compressors, FileMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { show } from "../../check.js";
 import { RlsdError } from "../../errors.js";
+import { isPlain } from "../../exact-json.js";
 import { openRegular } from "../../regular-file.js";
 import { Memory } from "./parquet-memory.js";
 import { checkThrift } from "./parquet-thrift.js";
 
 type Columns = Readonly<Record<string, unknown>>;
-
-const isPlain = (value: unknown): value is Columns =>
-  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 
 /**
  * Parquet's 64-bit integers come as BigInt: numbers where that is exact. Dates become ISO text. A field of an object
