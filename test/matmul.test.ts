@@ -245,6 +245,8 @@ const sizes = [1, 2, 3, 5, 6, 7, 12, 13, 14, 15, 16, 17, 29, 31, 32, 33, 64, 97,
           [131, 523, 0, false],
           [4100, 31, 0, true],
           [40, 257, 1, true],
+          [131, 523, -0.5, false],
+          [4100, 31, 1, true],
         ] as const) {
           const bias = biased ? random.uniforms(n, -1, 1).map(Math.fround) : undefined;
           const whole = randomProduct(random, 30, n, k, {

@@ -112,7 +112,7 @@ int64_t matmul_slots(const rlsd_context* context) {
 }
 
 int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p) {
-  /* Whether rows are few depends on beta too, which who asks for a workspace does not say. */
+  /* Whether rows are few depends on packing too, which who asks for a workspace does not say. */
   return std::max(few_rows_scratch_bytes(p), matmul_slots(context) * block_scratch_bytes(p));
 }
 

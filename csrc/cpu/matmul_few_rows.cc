@@ -35,7 +35,7 @@ const void* elements_from(const MatrixView& view, int64_t elements) {
 
 bool has_few_rows(const MatmulProblem& p) {
   return p.packed == nullptr && p.m <= kMostFewRows && p.n >= least_lines() && p.a.k_stride == 1 && p.b.k_stride == 1 &&
-         p.c_dtype == RLSD_F32 && p.beta == 0;
+         p.c_dtype == RLSD_F32;
 }
 
 int64_t few_rows_scratch_bytes(const MatmulProblem& p) {
@@ -65,7 +65,7 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
       const void* from = static_cast<const char*>(p.bias) + first * element_bytes(p.bias_dtype);
       p.kernels->widen[p.bias_dtype](bias, from, end - first);
     }
-    multiply({packed, static_cast<int>(p.m), lines, p.k, p.bias == nullptr ? nullptr : bias,
+    multiply({packed, static_cast<int>(p.m), lines, p.k, p.beta, p.bias == nullptr ? nullptr : bias,
               static_cast<float*>(p.c) + first, p.c_stride, end - first});
   });
   return status == RLSD_OK && cancelled() ? RLSD_CANCELLED : status;

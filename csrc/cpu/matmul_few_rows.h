@@ -7,7 +7,7 @@
 namespace rlsd::cpu {
 
 /* True where both operands lie along k, op(B) is not packed, op(A) has no more rows than there are kernels for, and C is
- * written, not added to. */
+ * in float32. */
 bool has_few_rows(const MatmulProblem& problem);
 
 /* Bytes of scratch for all threads together, a multiple of 64; 0 where rows are not few. */

@@ -61,13 +61,15 @@ using PackFn = void (*)(float* sliver, const MatrixView& source, int64_t lines, 
 
 constexpr int kMaxTileRows = 16;
 
-/* C (rows, lines) = bias + op(A) op(B) where op(B)'s lines lie along k, with at least as many lines as half a tile has
- * columns. `a`: op(A), packed a block of kBlockK after the other, kSliverFloats apart; rows up to kMaxTileRows are 0. */
+/* C (rows, lines) = beta * C + bias + op(A) op(B) where op(B)'s lines lie along k, with at least as many lines as half a
+ * tile has columns. `a`: op(A), packed a block of kBlockK after the other, kSliverFloats apart; rows up to kMaxTileRows
+ * are 0. beta 0: C is not read. */
 struct FewRows {
   const float* a;
   int rows;
   MatrixView b; /* the lines; k_stride 1 */
   int64_t depth;
+  float beta;
   const float* bias; /* (lines); NULL: none */
   float* c;
   int64_t c_stride;
