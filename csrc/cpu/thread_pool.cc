@@ -10,10 +10,12 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -74,6 +76,53 @@ void drain(Loop& loop) {
 
 thread_local bool inside_loop = false;
 
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+/* How long a thread looks out for what it waits for before it sleeps. The loops of a model's layers follow each other
+ * within that; to be put to sleep and woken between them took a third of a step of drawing. */
+constexpr microseconds kLookOut(100);
+/* A thread that looks out and does not run for this long was made to give way: others need the processors, and for a
+ * while every thread sleeps instead. */
+constexpr microseconds kGaveWay(250), kCrowded(200'000);
+std::atomic<Clock::time_point> crowded_until{Clock::time_point()};
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/* For how long this thread has run; Windows counts that too coarsely, and there no thread is seen to give way. */
+Clock::duration thread_time() {
+#if defined(_WIN32)
+  return Clock::now().time_since_epoch();
+#else
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+#endif
+}
+
+/* Returns when there() is true, at the latest after kLookOut. */
+template <class There>
+void look_out(There&& there) {
+  const Clock::time_point start = Clock::now();
+  if (start < crowded_until.load(std::memory_order_relaxed)) return;
+  const Clock::duration before = thread_time();
+  Clock::time_point now = start;
+  for (bool found = false; !found && now - start < kLookOut; now = Clock::now()) {
+    for (int i = 0; i < 16 && !found; ++i) {
+      pause();
+      found = there();
+    }
+  }
+  const Clock::duration ran = thread_time() - before;
+  if (now - start - ran > kGaveWay) crowded_until.store(now + kCrowded, std::memory_order_relaxed);
+}
+
 /* Never destroyed: a thread that waits on a static condition variable would hang the exit of the process. */
 class Pool {
  public:
@@ -96,6 +145,11 @@ class Pool {
     inside_loop = false;
     std::unique_lock<std::mutex> lock(mutex_);
     wanted_ = 0; /* threads that have not joined by now are not needed */
+    if (running_ > 0) {
+      lock.unlock();
+      look_out([&] { return running_ == 0; });
+      lock.lock();
+    }
     done_.wait(lock, [&] { return running_ == 0; });
     loop_ = nullptr;
   }
@@ -115,6 +169,9 @@ class Pool {
     uint64_t seen = 0;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
+      lock.unlock();
+      look_out([&] { return generation_ != seen; });
+      lock.lock();
       wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
       seen = generation_;
       --wanted_;
@@ -133,8 +190,9 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   Loop* loop_ = nullptr;
-  uint64_t generation_ = 0;
-  int32_t wanted_ = 0, running_ = 0;
+  std::atomic<uint64_t> generation_{0}; /* written under mutex_, as running_ */
+  std::atomic<int32_t> running_{0};
+  int32_t wanted_ = 0;
 };
 
 Pool* the_pool = nullptr;
