@@ -51,9 +51,9 @@ rlsd_status packed_weight_bytes(rlsd_context* context, rlsd_tensor w, int64_t ro
   const rlsd_status status = check_weight(context, w);
   if (status != RLSD_OK) return status;
   const MatmulKernels& kernels = matmul_kernels_of(context);
-  /* Few rows are limited by what they read, more of them by packing; neither should read wider elements. */
+  /* More rows are limited by packing; few of them by what they read, which should be narrower then. */
   const int64_t width = static_cast<int64_t>(sizeof(float)) / kernels.step, held = element_bytes(w.dtype);
-  const bool gains = rows > kMostFewRows ? width <= held : width < held;
+  const bool gains = rows > kMostFewRows || width < held;
   const int64_t blocks = w.shape[1] / kBlockK, rest = w.shape[1] % kBlockK;
   const int64_t floats = blocks * sliver_floats(kernels, kBlockK) + sliver_floats(kernels, rest);
   *bytes = gains ? static_cast<uint64_t>(ceil_div(w.shape[0], kernels.columns) * floats) * sizeof(float) : 0;
