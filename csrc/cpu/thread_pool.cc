@@ -80,7 +80,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 
 /* How long a thread looks out for what it waits for before it sleeps. The loops of a model's layers follow each other
- * within that; to be put to sleep and woken between them took a third of a step of drawing. */
+ * within that; to be put to sleep and woken between them took a seventh of a step of drawing, and more. */
 constexpr microseconds kLookOut(100);
 /* A thread that looks out and does not run for this long was made to give way: others need the processors, and for a
  * while every thread sleeps instead. */
