@@ -109,6 +109,7 @@ Clock::duration thread_time() {
 /* Returns when there() is true, at the latest after kLookOut. */
 template <class There>
 void look_out(There&& there) {
+  if (there()) return;
   const Clock::time_point start = Clock::now();
   if (start < crowded_until.load(std::memory_order_relaxed)) return;
   const Clock::duration before = thread_time();
@@ -143,13 +144,12 @@ class Pool {
     inside_loop = true;
     drain(loop);
     inside_loop = false;
-    std::unique_lock<std::mutex> lock(mutex_);
-    wanted_ = 0; /* threads that have not joined by now are not needed */
-    if (running_ > 0) {
-      lock.unlock();
-      look_out([&] { return running_ == 0; });
-      lock.lock();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      wanted_ = 0; /* threads that have not joined by now are not needed */
     }
+    look_out([&] { return running_ == 0; });
+    std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [&] { return running_ == 0; });
     loop_ = nullptr;
   }
@@ -167,11 +167,9 @@ class Pool {
   void serve() {
     inside_loop = true;
     uint64_t seen = 0;
-    std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      lock.unlock();
       look_out([&] { return generation_ != seen; });
-      lock.lock();
+      std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
       seen = generation_;
       --wanted_;
