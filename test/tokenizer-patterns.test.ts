@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { createTokenizer } from "../lib/index.js";
 import { patternLimit } from "../lib/policy/pattern-limit.js";
 
@@ -40,6 +42,31 @@ test.each([
   },
   30_000,
 );
+
+test("patterns that try nothing twice at one place run without a limit", () => {
+  const none = patternLimit([], "tokenizer.json");
+  const example = JSON.parse(readFileSync(join(__dirname, "../assets/clock/tokenizer.json"), "utf8")).pre_tokenizer;
+  expect(patternLimit([example], "tokenizer.json")).toBe(none);
+  const plain = ["\\w+|[^\\w\\s]", " ?\\p{L}+| ?[^\\s\\]\\p{L}]*|\\u{1F600}|\\x41", ".", "ab?"];
+  for (const pattern of plain) expect(patternLimit([split(pattern)], "tokenizer.json")).toBe(none);
+  const others = [
+    CLUMSY,
+    "a+b",
+    "(a|a)b",
+    "\\s+$",
+    "a??b",
+    "a{2}",
+    "a+?",
+    "a?b?c",
+    "(",
+    "a|",
+    "",
+    "[a",
+    "\\k<a>",
+    "a?|".repeat(60),
+  ];
+  for (const pattern of others) expect(patternLimit([split(pattern)], "tokenizer.json")).not.toBe(none);
+});
 
 test("published patterns run without a limit, however they are written", () => {
   const none = patternLimit([], "tokenizer.json");

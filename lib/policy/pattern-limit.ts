@@ -11,7 +11,13 @@ const PUBLISHED: ReadonlySet<string> = new Set([
   " {2,}",
 ]);
 
-const isPublished = (pattern: string): boolean => PUBLISHED.has(pattern) || isNamedPattern(pattern);
+/** What matches one place in one way: a character, an escape, a class. */
+const ATOM = String.raw`(?:[^\\()[\]{}*+?|^$]|\\[pPu]\{[^{}]*\}|\\[^k]|\[(?:[^\\\]]|\\.)*\])`;
+const ALTERNATIVE = `${ATOM}(?:\\??${ATOM}+)?[*+?]?`;
+/** Alternatives of atoms, of which the first may be left out and the last repeated: nothing is tried twice at one place. */
+const PLAIN = new RegExp(`^${ALTERNATIVE}(?:\\|${ALTERNATIVE})*$`, "su");
+
+const isLinear = (pattern: string): boolean => PLAIN.test(pattern) || PUBLISHED.has(pattern) || isNamedPattern(pattern);
 
 /** The regular expressions in the parts of a tokenizer, those of lists in lists too. */
 function patternsIn(part: unknown): string[] {
@@ -28,11 +34,11 @@ const unlimited: Limit = (_, run) => run();
 
 /**
  * JavaScript's regular expressions try all ways to match, of which some patterns have more than anybody can wait for: `(a+)+$` has
- * 2^n of n letters. Published patterns are known to take time in proportion to the text, and run as they are; others run for
- * a limited time, which costs some tenths of a millisecond each time.
+ * 2^n of n letters. Plain and published patterns are known to take time in proportion to the text, and run as they are; others
+ * run for a limited time, which costs some tenths of a millisecond each time.
  */
 export function patternLimit(parts: readonly unknown[], file: string): Limit {
-  const unknown = parts.flatMap(patternsIn).filter((pattern) => !isPublished(pattern));
+  const unknown = parts.flatMap(patternsIn).filter((pattern) => !isLinear(pattern));
   if (unknown.length === 0) return unlimited;
   return (length, run) => {
     // Merging a megabyte of one letter takes a minute.

@@ -1,5 +1,5 @@
-import { type Context, createContext, Script } from "node:vm";
 import { Template } from "@huggingface/jinja";
+import { within as timed } from "../time-limit.js";
 import { asPython, PYTHON_FUNCTIONS } from "./as-python.js";
 import { Environment, interpret, type Scope, Spent, type Value } from "./interpreter.js";
 import { withStandIns } from "./stand-ins.js";
@@ -24,22 +24,8 @@ function range(first: number, end?: number, step = 1): number[] {
 
 class TooLong extends Error {}
 
-const CALL = new Script("call()");
-let context: Context | undefined;
-
-/** What `call` returns. The engine stops it wherever it is when its time is over, which no timer of this thread could. */
-function within<T>(ms: number, call: () => T): T {
-  context ??= createContext({});
-  context.call = call;
-  try {
-    return CALL.runInContext(context, { timeout: ms }) as T;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException | null)?.code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
-    throw new TooLong(`it takes longer than ${ms / 1000} s`);
-  } finally {
-    context.call = undefined;
-  }
-}
+const within = <T>(ms: number, call: () => T): T =>
+  timed(ms, call, () => new TooLong(`it takes longer than ${ms / 1000} s`));
 
 /** The functions that the library gives to the templates which it renders itself. */
 function libraryFunctions(): ReadonlyMap<string, Value> {
