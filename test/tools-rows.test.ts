@@ -37,6 +37,17 @@ describe("rows with tools", () => {
     expect(named.examples[0]?.tools).toEqual([weather]);
   });
 
+  test("have the thought of a turn by each of the names that transformers reads", async () => {
+    for (const name of ["reasoning_content", "thinking", "reasoning"]) {
+      const { reply } = await one({ messages: [ask, { ...call, [name]: "Hm." }] });
+      expect(reply).toEqual({ ...call, reasoning_content: "Hm." });
+    }
+    const { reply } = await one({
+      messages: [ask, { ...call, reasoning: "b", thinking: null, reasoning_content: "a" }],
+    });
+    expect(reply).toEqual({ ...call, reasoning_content: "a" });
+  });
+
   test("have calls and results by every name, and a call is one thing whatever it is written as", async () => {
     const json = '{"name": "weather", "arguments": {"city": "Bern"}}';
     const shapes: object[][] = [

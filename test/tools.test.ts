@@ -120,4 +120,25 @@ describe("a demonstration that calls", () => {
     expect(shown(other, call)).toBe(`${CALL}<|im_end|>`);
     expect(shown(other, { ...call, content: "I look." })).toBe(`I look.\n${CALL}<|im_end|>`);
   });
+
+  // Mistral Nemo's writes its system message before the last user's turn while that is the last message, and calls in the place of the content.
+  const NEMO = `{%- for m in messages %}{%- if m.role == 'user' %}
+    {{- '[INST]' + ('Be short. ' if loop.last else '') + m.content + '[/INST]' }}
+    {%- elif m.tool_calls is defined %}{{- '[TOOL_CALLS]' + m.tool_calls[0].function | tojson + '<|im_end|>' }}
+    {%- else %}{{- m.content + '<|im_end|>' }}{%- endif %}{%- endfor %}`;
+  // DeepSeek-R1-Distill-Qwen's writes them before it, and a thought that ended at once behind the prompt alone.
+  const R1 = `{%- for m in messages %}{%- if m.role == 'user' %}{{- '[U]' + m.content }}{%- endif %}
+    {%- if m.tool_calls is defined %}{{- '[A][CALLS]' + m.tool_calls[0].function | tojson + '<|im_end|>' }}{%- endif %}
+    {%- if m.role == 'assistant' %}{{- '[A]' + m.content + '<|im_end|>' }}{%- endif %}{%- endfor %}
+    {%- if add_generation_prompt %}{{- '[A]<think></think>' }}{%- endif %}`;
+  const JSON_CALL = '{"name": "weather", "arguments": {"city": "Bern"}}';
+
+  test.each([
+    ["in the place of its content", NEMO, "[TOOL_CALLS]"],
+    ["before its content", R1, "[CALLS]"],
+  ])("keeps the calls that a template which writes its prompt anew has %s", (_, source, mark) => {
+    expect(shown(source, call)).toBe(`${mark}${JSON_CALL}<|im_end|>`);
+    expect(shown(source, { ...call, content: "I look." })).toBe(`${mark}${JSON_CALL}<|im_end|>`);
+    expect(shown(source, { role: "assistant", content: "It is 3." })).toBe("It is 3.<|im_end|>");
+  });
 });

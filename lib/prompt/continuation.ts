@@ -15,7 +15,7 @@ export interface Exchange {
 const [REPLY, TURN] = ["\ue000", "\ue002"];
 
 /** How many characters two texts begin with alike. */
-function alike(a: string, b: string): number {
+export function alike(a: string, b: string): number {
   let at = 0;
   while (at < a.length && a[at] === b[at]) at++;
   return at;

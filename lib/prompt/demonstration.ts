@@ -1,4 +1,5 @@
 import { RlsdError } from "../errors.js";
+import { alike } from "./continuation.js";
 import { type ChatMessage, type Tool, turnText } from "./messages.js";
 import type { Prompter } from "./prompter.js";
 
@@ -35,16 +36,25 @@ const MARK = "\ue000";
 
 /**
  * What is said behind a prompt. That is the template's word for the assistant's turn where it begins as the prompt does;
- * where it does not (templates that leave thoughts out of earlier turns), the reply and what the template puts behind one.
+ * where it does not (templates that leave thoughts out of earlier turns, or a system message out of all but the last), the
+ * reply and what the template puts around one.
  */
 function said(prompter: Prompter, prompt: string, { messages, tools, reply }: Shown): string {
-  const { content } = reply;
+  const { content, tool_calls: calls, ...turn } = reply;
   const rendered = prompter.answered(messages, reply, tools) ?? prompt + content;
   if (rendered.startsWith(prompt)) return rendered.slice(prompt.length);
-  const [, behind = ""] = prompter.answered(messages, { ...reply, content: MARK }, tools)!.split(MARK);
   const own = behindTag(prompt, content).trimEnd();
+  const marked = (more: object) => prompter.answered(messages, { ...turn, ...more, content: MARK }, tools)!;
+  if (calls === undefined) return own + (marked({}).split(MARK)[1] ?? "");
+  // Calls stand behind the content, before it (DeepSeek's) or in its place (Mistral's).
+  const withCalls = marked({ tool_calls: calls });
+  const place = withCalls.indexOf(MARK);
+  const begin = alike(marked({}), place < 0 ? rendered : withCalls);
+  if (place < 0) return rendered.slice(begin);
+  const before = withCalls.slice(Math.min(begin, place), place);
+  const behind = withCalls.slice(place + MARK.length);
   // What separates calls from a content is not there without one.
-  return own === "" ? behind.trimStart() : own + behind;
+  return before + (own === "" ? behind.trimStart() : own + behind);
 }
 
 /** A thought that the prompt opens must end, or the model would learn never to answer. */

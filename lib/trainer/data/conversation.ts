@@ -23,11 +23,18 @@ const CALLING: ReadonlySet<unknown> = new Set(["function_call", "tool_call"]);
 
 const WITHOUT_TEXT = 'no "role" and "content" that are texts';
 
-/** Fields of a message that are texts where they are there at all. */
-const TEXTS = ["name", "tool_call_id", "reasoning_content"] as const;
+/** Fields of a message that are texts where they are there at all, and their names: the thought has those that transformers reads. */
+const TEXTS = {
+  name: ["name"],
+  tool_call_id: ["tool_call_id"],
+  reasoning_content: ["reasoning_content", "thinking", "reasoning"],
+} as const;
 
 type Given = Readonly<
-  Record<"role" | "content" | "from" | "value" | "tool_calls" | "function_call" | (typeof TEXTS)[number], unknown>
+  Record<
+    "role" | "content" | "from" | "value" | "tool_calls" | "function_call" | (typeof TEXTS)[keyof typeof TEXTS][number],
+    unknown
+  >
 >;
 
 const speaker = (value: unknown): unknown => (Object(value) as Given).role ?? (Object(value) as Given).from;
@@ -48,7 +55,10 @@ function toMessage(value: unknown): ChatMessage | string {
   // A turn that calls need not say anything.
   const content = body === null && calls.length > 0 ? "" : contentText(body);
   if (content === undefined) return WITHOUT_TEXT;
-  const texts = TEXTS.flatMap((name) => (typeof given[name] === "string" ? [[name, given[name]]] : []));
+  const texts = Object.entries(TEXTS).flatMap(([name, names]) => {
+    const text = names.map((other) => given[other]).find((value) => typeof value === "string");
+    return text === undefined ? [] : [[name, text]];
+  });
   return {
     role: Object.hasOwn(ROLES, said) ? ROLES[said]! : said,
     content,
