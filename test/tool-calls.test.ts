@@ -23,6 +23,7 @@ describe("calls of tools in what a model wrote", () => {
     ["a tag that never closes", '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}', ""],
     ["Mistral", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}]', ""],
     ["later Mistral", 'Well.[TOOL_CALLS]weather[ARGS]{"city": "Bern"}', "Well."],
+    ["Mistral Small 3.2", 'Well.[TOOL_CALLS]weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Bern"}', "Well."],
     ["Llama 3", '{"name": "weather", "parameters": {"city": "Bern"}}', ""],
     ["Llama 3 with its tag", 'So: <|python_tag|>{"name": "weather", "parameters": {"city": "Bern"}}', "So:"],
     [

@@ -116,14 +116,14 @@ function listed(text: string): Found | undefined {
 
 const MISTRAL = "[TOOL_CALLS]";
 
-/** [TOOL_CALLS] [{name, arguments}, ...]; of later models [TOOL_CALLS]name[ARGS]{...} for each. */
+/** [TOOL_CALLS] [{name, arguments}, ...]; of later models [TOOL_CALLS]name[ARGS]{...} for each, of some with [CALL_ID] and an id behind the name. */
 function mistral(text: string): Found | undefined {
   const [before, ...parts] = text.split(MISTRAL);
   if (parts.length === 0) return undefined;
   const calls = parts.flatMap((part) => {
     const [name, given] = part.split("[ARGS]");
     if (given === undefined) return fromJson(part.trim());
-    return [toCall({ name: name!.trim(), arguments: given.trim() })];
+    return [toCall({ name: name!.split("[CALL_ID]")[0]!.trim(), arguments: given.trim() })];
   });
   return { at: before!.length, calls };
 }
