@@ -321,6 +321,21 @@ describe("settings", () => {
     );
   });
 
+  test("all names of another trainer's file are told at once, those within its sections too", () => {
+    const trl = { model_name_or_path: "m", learning_rate: 1e-6, num_train_epochs: 1, bf16: true };
+    expect(() => resolveConfig(trl as never)).toThrow(
+      'There is no setting "model_name_or_path". Did you mean "model"? ' +
+        'Nor "learning_rate" ("optimizer.learningRate"?), "num_train_epochs" ("steps"?), "bf16".',
+    );
+    const verl = { actor_rollout_ref: { actor: { optim: { lr: 1e-6 } }, hybrid_engine: true, rollout: { n: 8 } } };
+    expect(() => resolveConfig({ model: "m", ...verl } as never)).toThrow(
+      'There is no setting "actor_rollout_ref.actor.optim.lr". Did you mean "optimizer.learningRate"? ' +
+        'Nor "actor_rollout_ref.hybrid_engine", "actor_rollout_ref.rollout.n" ("rollout.count"?).',
+    );
+    const many = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`zq${i}`, i]));
+    expect(() => resolveConfig({ model: "m", ...many } as never)).toThrow(/"zq11", "zq12", 2 more\.$/);
+  });
+
   test("what others call a setting leads to one that there is", () => {
     const objectives = new Set(Object.keys(rlsd()));
     const missing = Object.keys(FOREIGN).filter((path) => {

@@ -28,7 +28,7 @@ export const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   "rollout.count": ["num_generations", "group_size", "rollouts_per_example", "n", "rollout.n"],
   "rollout.maxTokens": ["max_completion_length", "max_response_length", "max_new_tokens"],
   "rollout.prompts": ["batch_size", "train_batch_size", "per_device_train_batch_size", "rollout_batch_size"],
-  steps: ["max_steps", "total_training_steps", "train_steps"],
+  steps: ["max_steps", "total_training_steps", "train_steps", "num_train_epochs", "num_epochs", "total_epochs"],
   "update.epochs": ["num_iterations", "ppo_epochs"],
   "update.microbatchTokens": ["gradient_accumulation_steps", "ppo_max_token_len_per_gpu"],
   "update.minibatches": ["ppo_mini_batch_size", "steps_per_generation"],

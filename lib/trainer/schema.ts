@@ -108,16 +108,41 @@ function pathsTo(section: Section, name: string, path = ""): string[] {
 }
 
 /** What was meant by a name that a section has not: one near it there, the same elsewhere, or what others call it. */
-function meant(root: Section, section: Section, prefix: string, name: string): string {
-  const names = Object.keys(section);
-  const near = closest(name, names);
+function meant(root: Section, section: Section, prefix: string, name: string): string[] {
+  const near = closest(name, Object.keys(section));
   const ours = ourName(`${prefix}${name}`);
   const known = ours !== undefined && Object.hasOwn(root, ours.split(".")[0]!) ? [ours] : [];
-  const elsewhere = new Set([...pathsTo(root, name), ...known]);
+  const elsewhere = new Set([...pathsTo(root, name.slice(name.lastIndexOf(".") + 1)), ...known]);
   const here = near !== undefined && (fold(near) === fold(name) || elsewhere.size === 0);
-  const likely = here ? [`${prefix}${near}`] : [...elsewhere];
-  if (likely.length === 0) return didYouMean(name, names);
-  return ` Did you mean ${likely.map((one) => `"${one}"`).join(" or ")}?`;
+  return here ? [`${prefix}${near}`] : [...elsewhere];
+}
+
+/** Names that an error says besides the first: a file of another trainer has tens of them. */
+const MOST_NAMED = 12;
+
+/** An object that is nowhere here is a section of another trainer's: what is in it counts. */
+function unknownIn(value: unknown, name: string, isKnown: (name: string) => boolean): string[] {
+  if (!isObject(value) || isKnown(name) || name.split(".").length > MOST_NAMED) return [name];
+  const inner = Object.entries(value).flatMap(([own, item]) => unknownIn(item, `${name}.${own}`, isKnown));
+  return inner.length === 0 ? [name] : inner;
+}
+
+/** Throws for all names of what was given that a section has not. */
+function requireNames(section: Section, given: Readonly<Record<string, unknown>>, prefix: string, root: Section): void {
+  const likely = (name: string) => meant(root, section, prefix, name).map((one) => `"${one}"`);
+  const [first, ...others] = Object.entries(given)
+    .filter(([name]) => !Object.hasOwn(section, name))
+    .flatMap(([name, value]) => unknownIn(value, name, (one) => likely(one).length > 0));
+  if (first === undefined) return;
+  const hint = likely(first);
+  const did = hint.length === 0 ? didYouMean(first, Object.keys(section)) : ` Did you mean ${hint.join(" or ")}?`;
+  const named = others.slice(0, MOST_NAMED).map((name) => {
+    const ours = likely(name);
+    return `"${prefix}${name}"${ours.length === 0 ? "" : ` (${ours.join(" or ")}?)`}`;
+  });
+  if (others.length > named.length) named.push(`${others.length - named.length} more`);
+  const besides = named.length === 0 ? "" : ` Nor ${named.join(", ")}.`;
+  throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${first}".${did}${besides}`);
 }
 
 function resolveSection(section: Section, given: unknown, path: string, root: Section): Record<string, unknown> {
@@ -126,12 +151,7 @@ function resolveSection(section: Section, given: unknown, path: string, root: Se
   }
   const prefix = path === "" ? "" : `${path}.`;
   const names = Object.keys(section);
-  for (const name of Object.keys(given)) {
-    if (!Object.hasOwn(section, name)) {
-      const hint = meant(root, section, prefix, name);
-      throw new RlsdError("ERR_RLSD_CONFIG", `There is no setting "${prefix}${name}".${hint}`);
-    }
-  }
+  requireNames(section, given, prefix, root);
   const out: Record<string, unknown> = {};
   for (const name of names) {
     const entry = section[name]!;
