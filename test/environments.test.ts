@@ -485,7 +485,7 @@ describe("what is no environment", () => {
 
   test.each<[string, string, RegExp]>([
     ["module", "export const answer = 1;", /to export the function "respond" but it exports answer/],
-    ["module", "syntax error", /could not be loaded: SyntaxError/],
+    ["module", "syntax error", /could not be loaded: SyntaxError.*\(node --check .*mjs shows where\)/],
     [
       "tools",
       "export const answer = 1;",

@@ -61,6 +61,9 @@ function boundLines(stream: NodeJS.ReadableStream, tooLong: () => void): void {
   });
 }
 
+/** Characters of a program's words that are kept to say why it ended. */
+const MOST_SAID = 400;
+
 /** One running program. When it ends, so does this worker, and the harness blames the sample that it was at. */
 class Program {
   readonly #child: ChildProcessWithoutNullStreams;
@@ -69,10 +72,15 @@ class Program {
   private constructor(child: ChildProcessWithoutNullStreams) {
     this.#child = child;
     child.stderr.pipe(process.stderr);
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      said = (said + chunk).slice(-MOST_SAID);
+    });
     // Its end tells more than a pipe that broke.
     child.stdin.on("error", () => {});
     const end = (why: string) => {
-      process.stderr.write(`\nError: the program ${why}\n`, () => process.exit(1));
+      const last = said.trim().split(/\r?\n/).at(-1);
+      process.stderr.write(`\nError: the program ${why}${last ? `: ${last}` : ""}\n`, () => process.exit(1));
     };
     // "close" comes when the last of its words has been read.
     child.on("close", (code, signal) => end(signal === null ? `ended with code ${code}` : `was ended by ${signal}`));

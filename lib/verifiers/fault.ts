@@ -12,7 +12,7 @@ const linesOf = (stderr: string): string[] => stderr.trim().split(/\r?\n/);
 /** The line of what a process wrote that says why it ended. Node's own words begin with the source line; the error comes below. */
 function causeIn(stderr: string): string | undefined {
   const lines = linesOf(stderr);
-  return lines.find((line) => /^(?:Uncaught )?\w*Error\b/.test(line)) ?? lines.find((line) => /error/i.test(line));
+  return lines.find((line) => /^(?:Uncaught )?[\w.]*Error\b/.test(line)) ?? lines.find((line) => /error/i.test(line));
 }
 
 /** The verdict on the sample that is to blame. */

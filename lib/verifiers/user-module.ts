@@ -40,7 +40,10 @@ export function userModule(path: string, { what, code }: Whose): UserModule {
     try {
       return await import(file === undefined ? path : pathToFileURL(file).href);
     } catch (error) {
-      throw refuse(`The module ${path} could not be loaded: ${withPlace(error)}`, error);
+      // Where it is, Node tells nobody but a terminal; a missing export it names.
+      const isHidden = error instanceof SyntaxError && !error.message.includes("export named");
+      const where = isHidden ? ` (node --check ${path} shows where)` : "";
+      throw refuse(`The module ${path} could not be loaded: ${withPlace(error)}${where}`, error);
     }
   };
   const make: UserModule["make"] = async (exported, name, options) => {

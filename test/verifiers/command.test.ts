@@ -85,6 +85,13 @@ test("a program that hangs, fails or grows costs one sample, and is started agai
   expect((await ask(verifier, "right")).reward).toBe(1);
 });
 
+test("a program that never ran says so in its own last words", async () => {
+  const verifier = createVerifier({ type: "command", command: ["python3", "none-such.py"] });
+  const { detail } = await ask(verifier, "right");
+  expect(detail?.message).toMatch(/^Error: the program ended with code 2: .*can't open file .*none-such\.py/);
+  await verifier.dispose?.();
+});
+
 test("a program that hangs does not outlive a process that was killed", async () => {
   const folder = mkdtempSync(join(tmpdir(), "rlsd-command-"));
   const pidFile = join(folder, "pid");

@@ -280,6 +280,15 @@ test("a worker whose verdict nobody hears any more ends with all that it started
   }
 });
 
+test("the cause of a crash is an error of a module of Python's, by its whole name", () => {
+  const stderr =
+    "Traceback (most recent call last):\njson.decoder.JSONDecodeError: Extra data\n\nError: the program ended\n";
+  const ended = { code: 1, signal: null, stderr, heapExhausted: false };
+  expect(faultVerdict("crash", ended, { onCrash: null } as HarnessOptions).detail).toMatchObject({
+    message: "json.decoder.JSONDecodeError: Extra data",
+  });
+});
+
 test("the cause of a crash is one line, also where lines end as on Windows", () => {
   const stderr = "file:///C:/mine.mjs:3\r\n  throw later;\r\n\r\nError: later\r\n    at file:///C:/mine.mjs:3:9\r\n";
   const ended = { code: 1, signal: null, stderr, heapExhausted: false };
