@@ -196,7 +196,7 @@ describe("the model that adapters name", () => {
       say(name);
       await expect(loadPolicy(adapters)).rejects.toMatchObject({
         code: "ERR_RLSD_MODEL_FILE",
-        message: `${config}: stands on ${name}, which is no model folder here, nor in ${empty}: say where the model is by the option "base", or in ${config} as "base_model_name_or_path"`,
+        message: `${config}: stands on ${name}, which is no model folder here, nor in ${empty}: say where the model is by the option "base" (--base), or in ${config} as "base_model_name_or_path"`,
       });
     }
     for (const name of [3, "", null]) {

@@ -318,7 +318,7 @@ describe("a run", () => {
     const lost = rlsd("generate", adapters, QUESTION);
     expect([lost.status, lost.stdout]).toEqual([1, ""]);
     expect(lost.stderr).toMatch(
-      /stands on .*base, which is no model folder here, nor in .*: say where the model is by the option "base"/,
+      /stands on .*base, which is no model folder here, nor in .*: say where the model is by the option "base" \(--base\)/,
     );
     expect(lines(rlsd("generate", adapters, QUESTION, "--json", "--base", moved).stdout)).toEqual(found);
     const model = join(adapters, "checkpoints/step-000001/model");

@@ -117,7 +117,7 @@ function targetsOf(sources: ReadonlyMap<string, ParameterSource>, file: string):
 /** The folder of the model that adapters stand on, by what they say: as it is, from their own folder, or in the cache. */
 export async function baseOf(directory: string, named: unknown): Promise<string> {
   const file = join(directory, ADAPTER_CONFIG);
-  const mend = `say where the model is by the option "base", or in ${file} as "base_model_name_or_path"`;
+  const mend = `say where the model is by the option "base" (--base), or in ${file} as "base_model_name_or_path"`;
   if (typeof named !== "string" || named === "") {
     throw fileError(file, `does not name the model that it stands on: ${mend}`);
   }
