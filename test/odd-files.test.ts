@@ -27,6 +27,8 @@ function withOdd(name: string, make: (path: string) => void): string {
 
 const pipe = (path: string) => void execFileSync("mkfifo", [path]);
 const loop = (path: string) => symlinkSync(path, path);
+const pointer = (path: string) =>
+  writeFileSync(path, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n");
 
 async function refused(read: Promise<unknown>): Promise<RlsdError> {
   const error: unknown = await read.then(
@@ -42,6 +44,11 @@ describe.each<[string, (path: string) => void, RegExp]>([
   ["a folder", (path) => mkdirSync(path), /it is a folder|EISDIR/],
   ["a device without end", (path) => symlinkSync("/dev/zero", path), /it is no file, but a pipe or a device/],
   ["a link to itself", loop, /ELOOP/],
+  [
+    "what Git LFS leaves",
+    pointer,
+    /it is a pointer of Git LFS: `git lfs pull` in its folder puts the file in its place/,
+  ],
 ])("%s in the place of", (_, make, message) => {
   test.each([
     "config.json",
