@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createProgress, stdoutScreen } from "../lib/cli/progress.js";
@@ -117,6 +117,8 @@ describe("rlsd train", () => {
     );
     expect(dryRun(base, "--set", 'rollout.stopStrings=["<|end|>"]')).toMatch(/ends {7}"<\|pad\|>", "<\|end\|>"\nstep /);
     expect(dryRun(clock)).toMatch(/ends {7}"<\|end\|>"\nstep /);
+    rmSync(join(base, "chat_template.jinja"));
+    expect(dryRun(base)).toMatch(/^prompts .*\n {11}the model has no chat template: /m);
   });
 
   test("Ctrl-C stops at the next safe point, saves and says how to go on; going on ends as if nothing had been", async () => {
@@ -147,7 +149,7 @@ describe("rlsd train", () => {
   test.each([
     [["train", "--set", "stepz=3"], 2, /no setting "stepz"\. Did you mean "steps"/],
     [["train", "--set", "optimizer.learningrate=1"], 2, /Did you mean "optimizer\.learningRate"/],
-    [["train", "--set", "__proto__.steps=3"], 2, /no setting "__proto__"/],
+    [["train", "--set", "__proto__.steps=3"], 2, /no setting "__proto__\.steps"/],
     [["train", "--set", "reward=mth"], 2, /"reward": There is no verifier "mth"\. Did you mean "math"/],
     [["train", "--resume", folder, "--output", "other"], 2, /own folder: leave out --output/],
     [["train", "--resume", folder, "--set", "output=other"], 2, /own folder: leave out --set output/],

@@ -537,6 +537,9 @@ describe("a dry run", () => {
     const told = (endings: readonly string[]) => /^ends +(.*)$/m.exec(dryRunText({ ...plan, endings }))?.[1];
     expect(told(["<|end|>", "\n"])).toBe('"<|end|>", "\\n"');
     expect(told([])).toMatch(/^nowhere: the model has no end token/);
+    const bare = / the model has no chat template: contents are read one after the other/;
+    expect([plan.chat, dryRunText(plan)]).toEqual([true, expect.not.stringMatching(bare)]);
+    expect(dryRunText({ ...plan, chat: false })).toMatch(bare);
     expect(plan.asked).toEqual({
       student: "<user>say a<assistant>",
       teacher: "<user>say a. aa<assistant>",

@@ -153,6 +153,9 @@ export function dryRunText(plan: DryRun): string {
     ...(plan.heldOutInTraining > 0 ? [`           ${heldOutText(plan)}`] : []),
     ...columnsText(plan.columns),
     `prompts    ${spreadText(plan.promptTokens)} tokens`,
+    ...(plan.chat
+      ? []
+      : ["           the model has no chat template: contents are read one after the other, as by a base model"]),
     ...endingsText(plan),
     ...environmentText(plan),
     ...stepText(plan),

@@ -56,6 +56,8 @@ export interface DryRun extends ParameterCounts {
     /** Turns that it learns before that one, each behind its own prompt; absent: there are none. */
     readonly earlier?: readonly string[];
   };
+  /** Whether the model has a chat template; without, contents are read one after the other. */
+  readonly chat: boolean;
   /** Tokens and texts that end a completion before its limit; null: the policy does not tell. */
   readonly endings: readonly string[] | null;
   /** The token with which the chat template ends a turn, where a completion goes on behind it; null: there is none. */
@@ -245,6 +247,7 @@ export async function dryRun(
       },
       heldOutInTraining: heldOutInTraining(materials),
       columns: materials.columns,
+      chat: materials.prompter.chat,
       endings,
       turnEnd: turnEndOf(materials, endings),
       environment: environmentOf(materials),
