@@ -102,6 +102,13 @@ describe("a chart", () => {
     expect(chart({ ...one, series: [] })).toBeUndefined();
   });
 
+  test("names whole steps alone", () => {
+    const points = [1, 2, 3].map((x) => ({ x, y: x }));
+    const { text } = chart({ ...one, series: [{ name: "s", points }] })!;
+    const named = [...text.matchAll(/text-anchor="middle">([^<]*)</g)].map(([, label]) => label);
+    expect(named).toEqual(["1", "2", "3"]);
+  });
+
   test("of a long run shows means of equal stretches, however long", () => {
     const points = Array.from({ length: 300_000 }, (_, x) => ({ x, y: x % 2, low: 0, high: 1 }));
     const few = thinned(points, 100);

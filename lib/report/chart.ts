@@ -142,10 +142,13 @@ export function chart({
     (tick) =>
       html`<line class="grid" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${at(y.at(tick))}" y2="${at(y.at(tick))}"/><text class="axis" x="${EDGE.left - 5}" y="${at(y.at(tick) + 3.5)}" text-anchor="end">${format(tick)}</text>`,
   );
-  const steps = x.ticks.map(
-    (tick) =>
-      html`<text class="axis" x="${at(x.at(tick))}" y="${HEIGHT - 8}" text-anchor="middle">${short(tick)}</text>`,
-  );
+  // A short run has marks between two steps.
+  const steps = x.ticks
+    .filter(Number.isInteger)
+    .map(
+      (tick) =>
+        html`<text class="axis" x="${at(x.at(tick))}" y="${HEIGHT - 8}" text-anchor="middle">${short(tick)}</text>`,
+    );
   const lines = guides.map(
     (guide) =>
       html`<line class="guide" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${at(y.at(guide))}" y2="${at(y.at(guide))}"/>`,
