@@ -31,6 +31,20 @@ describe("what a model reads between two of its turns", () => {
     }
   });
 
+  test("goes on behind two calls of a turn also where the template takes one alone, now and later", () => {
+    const prompter = createPrompter(tokenizer, template("headed"));
+    const twice = { ...call, tool_calls: [...call.tool_calls, ...call.tool_calls] };
+    const replies = [result, { role: "tool", content: "4" }];
+    const opened = "<|start|>assistant<|head|>\n\n";
+    expect(continuation(prompter, { before: [ask], turn: twice, replies, tools }, [END], true)).toBe(
+      `<|start|>ipython<|head|>\n\n"3"${END}<|start|>ipython<|head|>\n\n"4"${END}${opened}`,
+    );
+    const later = { before: [ask, twice, ...replies], turn: call, replies: [result], tools };
+    expect(continuation(prompter, later, [END], true)).toBe(`<|start|>ipython<|head|>\n\n"3"${END}${opened}`);
+    const refusing = prompterOf("{{ raise_exception('no') }}");
+    expect(() => continuation(refusing, later, [END], true)).toThrow("no");
+  });
+
   test("keeps what was thought where the template leaves it out of earlier turns", () => {
     // As Qwen 3's: thoughts are written for the last turn alone.
     const prompter = prompterOf(

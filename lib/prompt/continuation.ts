@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import type { ChatMessage, Tool } from "./messages.js";
+import { type ChatMessage, type Tool, turnText } from "./messages.js";
 import type { Prompter } from "./prompter.js";
 
 /** A turn of the assistant, what it answered and what it is answered. */
@@ -30,6 +30,12 @@ function lastEnd(text: string, before: number, ends: readonly string[]): { start
   return last.start < 0 ? undefined : { start: last.start, end: last.start + last.length };
 }
 
+const callsTwice = ({ tool_calls: calls = [] }: ChatMessage): boolean => calls.length > 1;
+
+/** A turn with more than one call, as a text. */
+const plainly = (message: ChatMessage): ChatMessage =>
+  callsTwice(message) ? { role: message.role, content: turnText(message) } : message;
+
 /** The conversation with the exchange, a mark before what the first reply says and another in the place of the turn. */
 function rendered(
   prompter: Prompter,
@@ -39,7 +45,14 @@ function rendered(
   const [first, ...others] = replies;
   const said = marks.turn === undefined ? turn : { role: turn.role, content: marks.turn };
   const answered = { ...first!, content: marks.reply + first!.content };
-  return prompter.prompt([...before, said, answered, ...others], tools).text;
+  const messages = [...before, said, answered, ...others];
+  try {
+    return prompter.prompt(messages, tools).text;
+  } catch (error) {
+    // Llama 3's refuse a turn with more than one call, which the model may draw all the same.
+    if (!messages.some(callsTwice)) throw error;
+    return prompter.prompt(messages.map(plainly), tools).text;
+  }
 }
 
 /**
