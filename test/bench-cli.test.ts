@@ -136,7 +136,7 @@ describe("rlsd bench", () => {
   ])("%j ends with %i and one clear line", (args, expected, code, message) => {
     const { status, stdout, stderr } = bench([...args, "--json"], { RLSD_CUDA_LIBRARY: "/nowhere.so" });
     expect(status).toBe(expected);
-    expect(JSON.parse(stdout)).toEqual({ error: { code, message: expect.stringMatching(message) } });
+    expect(JSON.parse(stdout)).toEqual({ kind: "error", error: { code, message: expect.stringMatching(message) } });
     expect(stderr).toMatch(message);
     expect(stderr).not.toContain("    at ");
   });

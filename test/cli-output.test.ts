@@ -78,7 +78,10 @@ onLinux("what has nothing to save ends at once, and says why where nobody chose 
 test("with --json a command line that is not understood is one object as well", () => {
   const { status, stdout } = runCli(["train", "--json", "--nonsense"], folder);
   expect(status).toBe(2);
-  expect(JSON.parse(stdout)).toEqual({ error: { code: "ERR_RLSD_USAGE", message: "unknown option '--nonsense'" } });
+  expect(JSON.parse(stdout)).toEqual({
+    kind: "error",
+    error: { code: "ERR_RLSD_USAGE", message: "unknown option '--nonsense'" },
+  });
 });
 
 test("a folder for something that is done now is a new one", () => {

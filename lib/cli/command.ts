@@ -65,7 +65,7 @@ export function printError(error: unknown, json: boolean): void {
   }
   const message = error instanceof Error ? error.message : String(error);
   const code = error instanceof RlsdError ? error.code : "ERR_RLSD_UNEXPECTED";
-  if (json) printJson({ error: { code, message } });
+  if (json) printJson({ kind: "error", error: { code, message } });
   const expected = error instanceof RlsdError;
   tell(`rlsd: ${message}`);
   // What nobody foresaw is a bug: its place is what a report of it needs.

@@ -24,7 +24,7 @@ async function main(argv: readonly string[]): Promise<number> {
       // Commander has printed its own message by now; --help and --version arrive here with exit code 0.
       if (error.exitCode === 0) return EXIT.ok;
       const message = error.message.replace(/^error: /, "");
-      if (json) printJson({ error: { code: "ERR_RLSD_USAGE", message } });
+      if (json) printJson({ kind: "error", error: { code: "ERR_RLSD_USAGE", message } });
       return EXIT.usage;
     }
     printError(error, json);
