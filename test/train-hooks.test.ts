@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { RlsdError } from "../lib/errors.js";
 import { loadTokenizer } from "../lib/policy/tokenizer.js";
 import type { TrainConfig } from "../lib/trainer/config.js";
 import type { Stage } from "../lib/trainer/stage.js";
@@ -167,4 +168,17 @@ test("a verifier is given what was drawn without special tokens and with them, b
   const reward = ({ completion, raw }: Sample) => seen.push([completion, raw]) % 2;
   await train({ ...settings, steps: 1, reward, data: { train: settings.data?.train } }, { loadPolicy });
   expect(new Set(seen.map((one) => JSON.stringify(one)))).toEqual(new Set([JSON.stringify(["abc", `ab${special}c`])]));
+});
+
+test("a run that does not fit into the memory says by which settings it would take less", async () => {
+  const { settings } = tinyTask();
+  const loadPolicy: TrainHooks["loadPolicy"] = async () => {
+    throw new RlsdError("ERR_RLSD_OUT_OF_MEMORY", "The weights need 9 bytes; 8 are free.");
+  };
+  await expect(train(settings, { loadPolicy })).rejects.toMatchObject({
+    code: "ERR_RLSD_OUT_OF_MEMORY",
+    message: expect.stringMatching(
+      /^The weights need 9 bytes; 8 are free\. A run takes less with "lora\.rank", .*--dry-run/,
+    ),
+  });
 });

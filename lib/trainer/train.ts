@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import { RlsdError } from "../errors.js";
 import { imitates } from "./algorithms.js";
 import {
   type Checkpoint,
@@ -147,6 +148,14 @@ async function finishedBefore(run: string, config: ResolvedConfig): Promise<Chec
   return (await isPruned(run, last.state, config.checkpoint.keep)) ? last : undefined;
 }
 
+/** What a run does not fit into says what it needs; its settings can make that less. */
+function withSavings(error: unknown): unknown {
+  if (!(error instanceof RlsdError) || error.code !== "ERR_RLSD_OUT_OF_MEMORY") return error;
+  const savings =
+    'A run takes less with "lora.rank", "update.recompute" or fewer "update.microbatchTokens"; --dry-run says what it takes.';
+  return new RlsdError(error.code, `${error.message} ${savings}`, { cause: error });
+}
+
 /**
  * Trains a policy: rollout, verify, advantage, teacher, loss, step. Settings are checked, and model and data read whole,
  * before anything is written. A killed run goes on with `resume`, bit for bit as if it had never been killed.
@@ -164,11 +173,15 @@ export async function train(settings: TrainConfig, hooks: TrainHooks = {}): Prom
     const last = await finishedBefore(hooks.resume, config);
     if (last !== undefined) return summaryOf(resolve(hooks.resume), last.path, last.state, config, start);
   }
-  const { run, state: begin } = await openRun(config, hooks);
-  const summary = await releasing(
-    () => closeRun(run),
-    () => complete(run, begin, start),
-  );
-  await closeRun(run);
-  return summary;
+  try {
+    const { run, state: begin } = await openRun(config, hooks);
+    const summary = await releasing(
+      () => closeRun(run),
+      () => complete(run, begin, start),
+    );
+    await closeRun(run);
+    return summary;
+  } catch (error) {
+    throw withSavings(error);
+  }
 }
