@@ -264,6 +264,16 @@ describe("settings", () => {
     writeFileSync(json, "{ not json");
     await expect(readConfigFile(json)).rejects.toMatchObject({ code: "ERR_RLSD_CONFIG" });
     await expect(readConfigFile(join(folder, "none.yaml"))).rejects.toThrow(/none\.yaml/);
+    // As PowerShell writes them: with a mark before the text, or in UTF-16.
+    writeFileSync(json, '\ufeff{"steps":3}');
+    expect(await readConfigFile(json)).toEqual({ steps: 3 });
+    for (const file of [json, yaml]) {
+      writeFileSync(file, Buffer.from('\ufeff{"steps":3}', "utf16le"));
+      await expect(readConfigFile(file)).rejects.toMatchObject({
+        code: "ERR_RLSD_CONFIG",
+        message: `${file}: not UTF-8: save the file in that encoding.`,
+      });
+    }
     writeFileSync(json, '[{"question": "q"}]');
     const star = join(folder, "star.yaml");
     writeFileSync(star, "data: { train: [*.jsonl] }\n");

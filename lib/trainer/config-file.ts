@@ -8,7 +8,7 @@ import { located } from "../hub-cache.js";
 import { readFault } from "../read-fault.js";
 import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
-import { kindOf } from "./data/read-rows.js";
+import { ENCODING, kindOf, textOf } from "./data/read-rows.js";
 import { fieldAt, isText } from "./schema.js";
 
 type Tree = Record<string, unknown>;
@@ -95,12 +95,13 @@ export async function readConfigFile(file: string): Promise<Tree> {
   }
   const kind = kindOf(file);
   if (kind !== undefined && kind !== ".json") throw isData(file);
-  let content: string;
+  let content: string | undefined;
   try {
-    content = await readFile(file, "utf8");
+    content = textOf(await readFile(file));
   } catch (error) {
     throw new RlsdError("ERR_RLSD_CONFIG", `cannot read ${file}: ${readFault(file, error)}.`);
   }
+  if (content === undefined) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${ENCODING}.`);
   let value: unknown;
   try {
     const yaml = extname(file) === ".json" ? undefined : await import("yaml");

@@ -32,10 +32,10 @@ function placed(where: string, value: unknown): PlacedRow {
 }
 
 /** The text of bytes in UTF-8, without the mark that some programs put before it; undefined: they are in another encoding. */
-const textOf = (bytes: Buffer): string | undefined =>
+export const textOf = (bytes: Buffer): string | undefined =>
   isUtf8(bytes) ? bytes.toString("utf8").replace(/^\ufeff/, "") : undefined;
 
-const ENCODING = "not UTF-8: save the file in that encoding";
+export const ENCODING = "not UTF-8: save the file in that encoding";
 
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
   let number = 0;
