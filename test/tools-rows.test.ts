@@ -137,7 +137,11 @@ describe("rows with tools", () => {
     ["arguments that are a list", calling([{ name: "f", arguments: "[1]" }]), "(f) that are no JSON object"],
     ["neither a text nor a call", calling([]), 'message 2 has no "role" and "content" that are texts'],
     ["a result that is no text", { messages: [ask, call, { role: "tool", content: { a: 1 } }] }, "message 3 has no"],
-    ["a trace with results", { prompt: "q", trace: [call, result, call] }, "turns of the assistant alone, not of tool"],
+    [
+      "a trace with results",
+      { prompt: "q", trace: [call, result, call] },
+      'turns of the assistant alone, not of tool: a conversation goes into a column "messages"',
+    ],
   ];
   test.each(refused)("%s is refused by its place", async (_, row, problem) => {
     expect((await one(row)).problem).toContain(problem);

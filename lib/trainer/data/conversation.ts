@@ -134,7 +134,11 @@ export function toReply(value: unknown, column: string): ChatMessage | null | st
   const turns = toMessages(value);
   if (typeof turns === "string") return undefined;
   const other = turns.find(({ role }) => role !== "assistant");
-  if (other !== undefined) return `column "${column}": a trace has turns of the assistant alone, not of ${other.role}`;
+  if (other !== undefined) {
+    const whole =
+      'a conversation goes into a column "messages", of which sft.turns=all learns every turn of the assistant';
+    return `column "${column}": a trace has turns of the assistant alone, not of ${other.role}: ${whole}`;
+  }
   const reply = together(turns);
   return isSaid(reply) ? reply : null;
 }
