@@ -88,6 +88,8 @@ class Program {
     createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY }).on("line", (line) => {
       const reply = replyIn(line);
       if (reply !== undefined) this.#listener?.(reply);
+      // Talk, or what was meant as a verdict: where none comes in time, its last words are told.
+      else process.stderr.write(`${line.slice(0, MOST_SAID)}\n`);
     });
   }
 

@@ -18,7 +18,15 @@ function causeIn(stderr: string): string | undefined {
 /** The verdict on the sample that is to blame. */
 export function faultVerdict(fault: Fault, how: Ended, options: HarnessOptions): Verdict {
   const { onTimeout, onCrash, onMemory, deadlineMs, memoryMb } = options;
-  if (fault === "timeout") return { reward: onTimeout, reason: fault, detail: { deadlineMs } };
+  if (fault === "timeout") {
+    const last = linesOf(how.stderr).at(-1);
+    const wrote = last ? `, and the last that was written is: ${last.slice(0, 200)}` : "";
+    return {
+      reward: onTimeout,
+      reason: fault,
+      detail: { message: `no answer within ${deadlineMs / 1000} s${wrote}`, deadlineMs },
+    };
+  }
   if (fault === "out-of-memory") return { reward: onMemory, reason: fault, detail: { memoryMb } };
   const ended = how.signal === null ? `it ended with code ${how.code}` : `it was ended by ${how.signal}`;
   const message = causeIn(how.stderr) ?? ended;

@@ -85,6 +85,17 @@ test("a program that hangs, fails or grows costs one sample, and is started agai
   expect((await ask(verifier, "right")).reward).toBe(1);
 });
 
+test("a program that answers in another form is told by its last line, where no verdict comes in time", async () => {
+  const code = "import sys\nfor line in sys.stdin: print(1.0)";
+  const verifier = createVerifier({ type: "command", command: ["python3", "-c", code], deadlineMs: 1500 });
+  expect(await ask(verifier, "right")).toMatchObject({
+    reward: null,
+    reason: "timeout",
+    detail: { message: "no answer within 1.5 s, and the last that was written is: 1.0", deadlineMs: 1500 },
+  });
+  await verifier.dispose?.();
+});
+
 test("a program that never ran says so in its own last words", async () => {
   const verifier = createVerifier({ type: "command", command: ["python3", "none-such.py"] });
   const { detail } = await ask(verifier, "right");
