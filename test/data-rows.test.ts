@@ -20,6 +20,26 @@ async function rowsOf(path: string) {
   return out;
 }
 
+test("reading many rows leaves the event loop time for others, such as who stops it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlsd-breath-"));
+  const path = join(folder, "rows.jsonl");
+  writeFileSync(path, '{"prompt":"a"}\n'.repeat(40));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  const busy = (ms: number) => {
+    for (const until = performance.now() + ms; performance.now() < until; );
+  };
+  let first = 0;
+  await loadDataset([path], {
+    check: () => {
+      first ||= turns + 1;
+      busy(20);
+    },
+  });
+  clearInterval(timer);
+  expect(turns - first).toBeGreaterThanOrEqual(3);
+});
+
 describe("rows as people have them", () => {
   const shapes: Record<string, { row: object; example: object }> = {
     verl: {

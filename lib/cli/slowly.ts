@@ -16,3 +16,13 @@ export function meanwhile(say: () => string, stderr: NodeJS.WritableStream = pro
   const timer = setInterval(() => void stderr.write(`rlsd: ${say()}\n`), PROGRESS_MS);
   return () => clearInterval(timer);
 }
+
+/** Says once on a terminal what is going on, where that has not ended after two seconds: then what is returned is called. */
+export function onceSlow(
+  what: string,
+  stderr: NodeJS.WritableStream & { readonly isTTY?: boolean } = process.stderr,
+): () => void {
+  if (stderr.isTTY !== true) return () => {};
+  const timer = setTimeout(() => void stderr.write(`rlsd: ${what}\n`), PROGRESS_MS);
+  return () => clearTimeout(timer);
+}

@@ -9,6 +9,7 @@ import type { AnswerChanges } from "./before-after.js";
 import { collect, Interrupted, optionName, print, printJson } from "./command.js";
 import { onInterrupt } from "./interrupt.js";
 import type { Progress } from "./progress.js";
+import { onceSlow } from "./slowly.js";
 
 interface TrainFlags {
   readonly set?: readonly string[];
@@ -107,10 +108,16 @@ async function summaryText(summary: TrainSummary, told: Told): Promise<string> {
   return lines.join("\n");
 }
 
+/** What is said of a beginning that takes long. */
+const READING = "reading the model and the rows";
+
 async function showPlan(settings: Record<string, unknown>, flags: TrainFlags): Promise<void> {
   const { dryRun } = await import("../trainer/dry-run.js");
   const { dryRunText } = await import("../trainer/dry-run-text.js");
-  const plan = await dryRun(flags.resume === undefined ? settings : { ...settings, output: flags.resume });
+  const quiet = onceSlow(READING);
+  const plan = await dryRun(flags.resume === undefined ? settings : { ...settings, output: flags.resume }).finally(
+    quiet,
+  );
   if (flags.json) return printJson(plan);
   return print(dryRunText(plan));
 }
@@ -179,11 +186,16 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
   const { hooks, compared } = await createTellers(progress, events);
   const { signal, dispose } = onInterrupt((text) => progress?.note(text), { saves: true });
   const ticking = setInterval(() => progress?.tick(), TICK_MS);
+  const quiet = onceSlow(READING);
   try {
     const summary = await train(settings, {
       signal,
       ...(flags.resume !== undefined && { resume: flags.resume }),
       ...hooks,
+      onStart(start) {
+        quiet();
+        return hooks.onStart?.(start);
+      },
     });
     progress?.end();
     const { reportAfterTraining } = await import("./report.js");
@@ -194,6 +206,7 @@ async function runTraining(file: string | undefined, flags: TrainFlags): Promise
     else print([compared.text(), await summaryText(summary, told)].filter((part) => part !== undefined).join("\n"));
     if (summary.stopped === "interrupted") throw new Interrupted();
   } finally {
+    quiet();
     clearInterval(ticking);
     progress?.end();
     dispose();

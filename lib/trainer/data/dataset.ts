@@ -131,6 +131,23 @@ function told(example: Example, answerOf: DatasetOptions["answerOf"]): Example {
   return answer === undefined ? example : { ...example, answer };
 }
 
+/** How long rows are read in one go: a second Ctrl-C, and what is told meanwhile, wait no longer. */
+const BREATH_MS = 100;
+
+/** A promise each time that the event loop has waited so long; undefined: it has not. */
+function breathing(): () => Promise<void> | undefined {
+  let last = performance.now();
+  return () => {
+    if (performance.now() - last < BREATH_MS) return undefined;
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        last = performance.now();
+        resolve();
+      });
+    });
+  };
+}
+
 /** Rows that columns are guessed from where not all of a file are wanted. */
 const LEAST_SEEN = 1000;
 
@@ -164,6 +181,7 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
   const question = template === null ? undefined : createQuestionTemplate(template);
   let map: FieldMap | null = null;
   let index = 0;
+  const breath = breathing();
   for (const file of await findDataFiles(files)) {
     if (examples.length >= limit) break;
     const rows = readRows(file);
@@ -183,7 +201,10 @@ export async function loadDataset(files: readonly string[], options: DatasetOpti
         if ("problem" in result) problems.push(result);
         else examples.push(result);
       };
-      for (const placed of head) if (examples.length < limit) add(placed);
+      for (const placed of head) {
+        if (examples.length < limit) add(placed);
+        await breath();
+      }
       for await (const placed of rows) {
         if (examples.length >= limit) break;
         add(placed);
