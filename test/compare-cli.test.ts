@@ -111,7 +111,7 @@ test("Ctrl-C keeps what was trained, and the same call goes on", async () => {
   const again = rlsd(...args);
   expect([again.status, again.stderr]).toEqual([0, ""]);
   expect(again.stdout).toMatch(
-    /^grpo: its earlier steps were computed with avx instructions.*\n\[1\/2\] grpo, seed 1: done at step 100.*\n\[2\/2\] rlsd, seed 1: done/m,
+    /^grpo: its earlier steps were computed with avx instructions.*\n\[1\/2\] grpo, seed 1: done at step 100.*\n(?:grpo: look at .*\n)*\[2\/2\] rlsd, seed 1: done/m,
   );
   const { status, stdout } = rlsd(...args, "--json");
   expect(status).toBe(0);
@@ -141,6 +141,16 @@ test.each([
   const { status, stderr } = rlsd(...args, "--output", join(folder, "wrong"));
   expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
   expect(existsSync(join(folder, "wrong"))).toBe(false);
+});
+
+test("of each run is said what to look at, behind the arm's name", () => {
+  const args = ["compare", "--output", join(folder, "watched"), "--seeds", "1", ...quick];
+  const rate = ["--arm", "as-it-is", "--arm", "ruined:optimizer.learningRate=1"];
+  const { stdout } = rlsd(...args, ...rate);
+  expect(stdout).toMatch(/^ruined: look at accuracy: No evaluation was better/m);
+  expect(stdout).not.toMatch(/^as-it-is: look at accuracy/m);
+  const lines = jsonLines(rlsd(...args, ...rate, "--json").stdout);
+  expect(lines[1].warnings).toContainEqual(expect.objectContaining({ metric: "accuracy" }));
 });
 
 test("runs without an evaluation cannot be compared, and that is said", () => {

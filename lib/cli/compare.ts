@@ -111,14 +111,19 @@ async function trainAll(runs: readonly ComparedRun[], o: Compared): Promise<void
   const { createProgress, stdoutScreen, TICK_MS } = await import("./progress.js");
   const { onInterrupt } = await import("./interrupt.js");
   const { reportAfterTraining } = await import("./report.js");
+  const { lookAt, warningsOfRun } = await import("./look-at.js");
   const progress = createProgress(stdoutScreen(isLive(o.json)));
   const { signal, dispose } = onInterrupt((text) => o.json || progress.note(text), { saves: true });
   const ticking = setInterval(() => o.json || progress.tick(), TICK_MS);
   try {
     for (const [i, run] of runs.entries()) {
       const summary = await trainOne(run, progress, signal, o);
-      if (o.json) printJson({ kind: "run", arm: run.arm, seed: run.seed, ...summary });
-      else progress.note(`[${i + 1}/${runs.length}] ${outcomeText(run, summary)}`);
+      const warnings = await warningsOfRun(run.folder);
+      if (o.json) printJson({ kind: "run", arm: run.arm, seed: run.seed, ...summary, warnings });
+      else {
+        progress.note(`[${i + 1}/${runs.length}] ${outcomeText(run, summary)}`);
+        for (const warning of warnings) progress.note(`${run.arm}: ${lookAt(warning)}`);
+      }
       if (summary.stopped === "interrupted") throw new Interrupted();
       await reportAfterTraining(run.folder);
     }
