@@ -1,5 +1,7 @@
 """Batches in NumPy, run through a backend library: everything is copied to its memory, called, and copied back."""
 
+import copy
+
 import numpy as np
 
 import abi
@@ -34,6 +36,12 @@ class Logits:
         self.vocab_size = vocab_size or self.columns
         self.bits = np.zeros((self.rows, self.stride), to_bits([0], dtype).dtype)
         self.bits[:, : self.columns] = to_bits(values, dtype)
+
+    def repeated(self, rows):
+        """So many rows: these in turn."""
+        found = copy.copy(self)
+        found.rows, found.bits = rows, np.resize(self.bits, (rows, self.stride))
+        return found
 
 
 class Memory:

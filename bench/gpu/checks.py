@@ -8,6 +8,7 @@ librlsd_cpu.so they show that the harness and the CPU backend agree.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import sys
@@ -274,6 +275,32 @@ def check_repeats(library):
             assert np.array_equal(value, second[key]), key
     for key, value in first["stats"].items():
         assert value == second["stats"][key] or np.isnan(value), key
+
+
+def check_waves(library):
+    """More rows than a device holds at a time, copies of a few: each has its original's bits, whatever runs beside it."""
+    kinds = 5
+    objective = abi.objective(credit_mix=1.0)
+    for columns, in_place in ((151936, True), (2000, False), (2000, True), (2003, True)):
+        few = dict(random_batch(columns, kinds, columns, "bf16", sequences=0), completion_mask=None, old=None,
+                   ref=None, sampler=None, advantages=[-1.0])  # fmt: skip
+        few["student"].bits[3, few["token_ids"][3]] = batches.to_bits([-60.0], "bf16")[0]  # it is summed a second time
+        asked = []
+        batches.policy_loss(library, objective, rows=asked, **few)
+        at_once = asked[0]["at once"] if asked[0] else 0
+        tokens = 1600 if columns < 10_000 else 4 * max(at_once, 4) + 3
+        repeats = math.ceil(tokens / kinds)
+        many = dict(few, cu_seqlens=[0, tokens], token_ids=np.tile(few["token_ids"], repeats)[:tokens],
+                    completion_mask=(np.arange(tokens) % 7 != 6).astype(np.uint8))  # fmt: skip
+        for view in ("student", "teacher"):
+            many[view] = few[view].repeated(tokens)
+        got = batches.policy_loss(library, objective, in_place=in_place, **many)
+        expect_rows({name: values[:kinds] for name, values in got.items() if name != "stats"}, few, objective)
+        for kind in range(kinds):
+            read = many["completion_mask"][kind::kinds] == 1
+            for name in ("gradient_bits", "log_probs", "teacher_log_probs", "evidence_weights", "gradient_log_probs"):
+                same = np.where(read.reshape(-1, *[1] * (got[name].ndim - 1)), got[name][kind], 0)
+                assert np.array_equal(got[name][kind::kinds], same), f"{columns} columns: {name} of copies of row {kind}"
 
 
 def check_equal_teacher(library):
