@@ -1,20 +1,46 @@
 // Writes csrc/cuda/passed_kernels.h and lib/native/cuda-kernels.ts from bench/results: a kernel has passed when the newest
-// result of any machine that names it says so. --check only compares.
+// result of a machine that could judge it says so, and is of the sources that are here. --check only compares.
+const { createHash } = require("node:crypto");
 const { existsSync, readdirSync, readFileSync, writeFileSync } = require("node:fs");
 const path = require("node:path");
 
 const root = path.resolve(__dirname, "..");
 const KERNELS = ["policy-tokens", "rows-plain", "rows-resident"];
 
-/** Kernels that the newest result lists as passed. */
-function passedKernels(folder = path.join(root, "bench/results")) {
+/** A hash of what kernels are compiled from, comments and spaces apart; the same as that of bench/gpu/build.py. */
+function sources() {
+  const folder = path.join(root, "csrc");
+  const found = new Map();
+  const files = readdirSync(path.join(folder, "cuda")).filter((name) => name.endsWith(".cu"));
+  const waiting = files.map((name) => `cuda/${name}`);
+  for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+    if (found.has(name) || name === "cuda/passed_kernels.h") continue;
+    const text = readFileSync(path.join(folder, name), "utf8");
+    found.set(name, text.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*|\s+/g, ""));
+    for (const [, included] of text.matchAll(/^#include "((?:core|cuda)\/[^"]+)"/gm)) waiting.push(included);
+  }
+  const { cudaFlags } = JSON.parse(readFileSync(path.join(folder, "sources.json"), "utf8"));
+  const words = [...cudaFlags, ...[...found.keys()].sort().map((name) => `${name} ${found.get(name)}`)];
+  return createHash("sha256").update(words.join("\n")).digest("hex");
+}
+
+/** Results of GPUs, the oldest first. */
+function reportsIn(folder) {
   if (!existsSync(folder)) return [];
-  const reports = readdirSync(folder)
+  return readdirSync(folder)
     .filter((name) => name.endsWith(".json"))
     .map((name) => JSON.parse(readFileSync(path.join(folder, name), "utf8")))
     .filter((report) => report.backend === "cuda" && report.machine.gpu !== null)
     .sort((a, b) => a.date.localeCompare(b.date));
-  return KERNELS.filter((kernel) => reports.at(-1)?.passed.includes(kernel));
+}
+
+/** Kernels that may be the default. */
+function passedKernels(folder = path.join(root, "bench/results"), current = sources()) {
+  const reports = reportsIn(folder);
+  return KERNELS.filter((kernel) => {
+    const report = reports.filter((report) => report.judged.includes(kernel)).at(-1);
+    return report !== undefined && report.sources === current && report.passed.includes(kernel);
+  });
 }
 
 /** The two files' contents, by path. */
@@ -42,7 +68,7 @@ ${entries}
   };
 }
 
-module.exports = { passedKernels, render };
+module.exports = { passedKernels, render, sources };
 
 if (require.main === module) {
   for (const [file, text] of Object.entries(render(passedKernels()))) {

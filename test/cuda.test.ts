@@ -163,8 +163,9 @@ describe("what a GPU machine gets and gives back", () => {
   const { makeBundle } = require("../scripts/gpu-bundle.cjs") as {
     makeBundle(output: string, peers?: string): { output: string; megabytes: number };
   };
-  const { passedKernels, render } = require("../scripts/passed-kernels.cjs") as {
-    passedKernels(folder?: string): string[];
+  const { passedKernels, render, sources } = require("../scripts/passed-kernels.cjs") as {
+    passedKernels(folder?: string, current?: string): string[];
+    sources(): string;
     render(passed: string[]): Record<string, string>;
   };
   const folder = mkdtempSync(join(tmpdir(), "rlsd-gpu-"));
@@ -218,22 +219,33 @@ describe("what a GPU machine gets and gives back", () => {
     });
   });
 
-  it("lets a kernel be the default once the newest result of a GPU says that it passed, not before", () => {
-    expect(passedKernels(folder)).toEqual([]);
-    const report = (date: string, passed: string[], gpu: object | null) => ({
-      date,
-      passed,
-      backend: "cuda",
-      machine: { gpu },
-    });
-    const write = (name: string, content: object) =>
-      writeFileSync(join(folder, `${name}.json`), JSON.stringify(content));
-    write("no-gpu", report("2026-12-01", ["policy-tokens"], null));
-    expect(passedKernels(folder)).toEqual([]);
-    write("old", report("2026-11-01", ["policy-tokens", "rows-plain"], {}));
-    expect(passedKernels(folder)).toEqual(["policy-tokens", "rows-plain"]);
-    write("new", report("2026-11-02", ["policy-tokens"], {}));
-    expect(passedKernels(folder)).toEqual(["policy-tokens"]);
+  it("lets a kernel be the default once the newest result of a GPU that can judge it says that it passed, not before", () => {
+    const results = join(folder, "results");
+    mkdirSync(results);
+    const passed = (current = "these") => passedKernels(results, current);
+    expect(passed()).toEqual([]);
+    const every = ["policy-tokens", "rows-plain", "rows-resident"];
+    const write = (date: string, kernels: string[], more: object = {}) => {
+      const report = { date, passed: kernels, judged: every, sources: "these", backend: "cuda", machine: { gpu: {} } };
+      writeFileSync(join(results, `${date}.json`), JSON.stringify({ ...report, ...more }));
+    };
+    write("2026-12-01", every, { machine: { gpu: null }, judged: [] });
+    expect(passed()).toEqual([]);
+    write("2026-11-01", every);
+    expect(passed()).toEqual(every);
+    expect(passed("others")).toEqual([]); // what passed is not what is compiled now
+    write("2026-11-02", every.slice(0, 2), { judged: every.slice(0, 2) }); // a device without clusters
+    expect(passed()).toEqual(every);
+    write("2026-11-03", every.slice(0, 1));
+    expect(passed()).toEqual(every.slice(0, 1));
+    write("2026-11-04", every, { sources: null }); // of a library from elsewhere
+    expect(passed()).toEqual([]);
+  });
+
+  it("knows the sources of a result by the same hash on both sides", () => {
+    const script = "import build; print(build.sources())";
+    const { stdout } = spawnSync("python3", ["-c", script], { cwd: join(root, "bench/gpu"), encoding: "utf8" });
+    expect(stdout.trim()).toBe(sources());
   });
 
   it("keeps dispatch and doctor at what bench/results says", () => {

@@ -38,6 +38,8 @@ interface Report {
   readonly checks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   readonly timing: { readonly output?: string };
   readonly passed: readonly string[];
+  readonly judged: readonly string[];
+  readonly sources: string | null;
   readonly cut: readonly string[];
   readonly errors: Readonly<Record<string, string>>;
 }
@@ -133,6 +135,7 @@ esac`;
       expect([rows, checks.length > 15, new Set(checks)]).toEqual([rows, true, new Set(["passed"])]);
     }
     expect(report.passed).toEqual(["policy-tokens", "rows-plain", "rows-resident"]);
+    expect([report.judged, report.sources]).toEqual([report.passed, expect.stringMatching(/^[0-9a-f]{64}$/)]);
     expect(report.timing.output).toContain("this machine has no PyTorch");
     expect(text).toMatch(/library +built here, nvcc 12\.8[\s\S]*timing +failed: .*no PyTorch/);
     expect(status).toBe(1);
@@ -310,6 +313,29 @@ def times(peer):
       ],
       { it: "RuntimeError: out of memory" },
       "out of memory",
+    ]);
+  });
+
+  it("judges the resident kernel on a device of compute capability 9.x alone", async () => {
+    const report = (capability: string, gpu = "{}", more = "") => `run.passed_kernels({"backend": "cuda",
+      "machine": {"gpu": ${gpu}}, "device": {"compute_cap": "${capability}"}, "sanitizer": {},
+      "checks": {**{name: {"waves": "passed"} for name in (*run.VARIANTS, "public API")}, ${more}}})`;
+    const asked = [
+      report("9.0"),
+      report("8.0"),
+      report("10.0"),
+      report("9.0", "None"),
+      report("9.0", "{}", '"resident rows by name": {"failed": "x"}'),
+      report("9.0", "{}", '"plain rows": {"failed": "x"}'),
+    ];
+    const both = ["policy-tokens", "rows-plain"];
+    expect(await ask(`[${asked.join(", ")}]`, "import run")).toEqual([
+      [...both, "rows-resident"],
+      both,
+      both,
+      [],
+      both,
+      [],
     ]);
   });
 

@@ -6,6 +6,7 @@ along in the bundle is used.
 """
 
 import concurrent.futures
+import hashlib
 import json
 import os
 import pathlib
@@ -32,6 +33,25 @@ print(json.dumps(found))"""
 
 
 QUICK = 10  # seconds for a question to a tool
+
+
+INCLUDE = re.compile(r'^#include "((?:core|cuda)/[^"]+)"', re.MULTILINE)
+BLANK = re.compile(r"/\*[\s\S]*?\*/|//[^\n]*|\s+")
+
+
+def sources():
+    """A hash of what kernels are compiled from, comments and spaces apart: a report speaks of these alone. The same as that of
+    scripts/passed-kernels.cjs, which writes passed_kernels.h."""
+    waiting, found = [f"cuda/{path.name}" for path in (ROOT / "csrc/cuda").glob("*.cu")], {}
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name != "cuda/passed_kernels.h":
+            text = (ROOT / "csrc" / name).read_text(encoding="utf-8")
+            found[name] = BLANK.sub("", text)
+            waiting += INCLUDE.findall(text)
+    flags = json.loads((ROOT / "csrc/sources.json").read_text())["cudaFlags"]
+    words = [*flags, *(f"{name} {found[name]}" for name in sorted(found))]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def places():

@@ -19,7 +19,7 @@ import sys
 
 import table
 import verdicts
-from build import build, driver, tool
+from build import build, driver, sources, tool
 from session import ROOT, Session, Stopped
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -179,14 +179,21 @@ def sound(report):
     return sanitized(report) and not any(checks.get("failed") for checks in needed)
 
 
+def judged_kernels(report):
+    """Kernels of whose default this machine can tell: the resident one is that of 9.x, newer devices compile it anew."""
+    if report["backend"] != "cuda" or report["machine"]["gpu"] is None:
+        return []
+    capability = (report.get("device") or {}).get("compute_cap", "")
+    return ["policy-tokens", "rows-plain"] + (["rows-resident"] if capability.startswith("9.") else [])
+
+
 def passed_kernels(report):
     """Kernels whose every check passed: what dispatch may use by default."""
     clean = lambda name: bool(report["checks"].get(name)) and not report["checks"][name].get("failed")
-    on_gpu = report["backend"] == "cuda" and report["machine"]["gpu"] is not None
-    if not on_gpu or not sanitized(report) or not clean("public API") or not clean("plain rows"):
+    if not sanitized(report) or not clean("public API") or not clean("plain rows"):
         return []
     resident = clean("resident rows") and clean("resident rows by name")
-    return ["policy-tokens", "rows-plain"] + (["rows-resident"] if resident else [])
+    return [kernel for kernel in judged_kernels(report) if kernel != "rows-resident" or resident]
 
 
 def examine(session, library, quick):
@@ -203,7 +210,7 @@ def examine(session, library, quick):
             report["sanitizer"][name] = found or "failed: see errors"
     found = session.part("public API", lambda: public_api(session, library, report["backend"]))
     report["checks"]["public API"] = found or {"failed": "see errors"}
-    report["passed"] = passed_kernels(report)
+    report["judged"], report["passed"] = judged_kernels(report), passed_kernels(report)
     session.save()
     session.part("timing", lambda: time_everything(session, library, quick))
 
@@ -221,10 +228,11 @@ def work(session, options):
     session.out = session.out or place(report)
     report["peers"] = peers()
     library = options.library and options.library.resolve()
-    report["build"] = {"library": "given"}
+    report["build"], report["sources"] = {"library": "given"}, None
     if library is None:
         built = session.part("build", lambda: build(session, options.build.resolve()))
         library, report["build"] = built or (None, {"library": "none", "problem": "see errors"})
+        report["sources"] = sources()
     session.save()
     if library is None:
         report["errors"]["build"] = report["build"]["problem"]
