@@ -316,6 +316,14 @@ def times(peer):
     ]);
   });
 
+  it("goes on where what says the peers' origin cannot be read", async () => {
+    const broken = `import run, pathlib
+pathlib.Path("${folder}/cut").mkdir()
+pathlib.Path("${folder}/cut/ORIGIN.json").write_text('{"TRL": ')
+os.environ["RLSD_PEERS"] = "${folder}/cut"`;
+    expect(await ask("run.peers()", broken)).toMatch(/^a folder without an ORIGIN\.json that can be read: /);
+  });
+
   it("judges the resident kernel on a device of compute capability 9.x alone", async () => {
     const report = (capability: string, gpu = "{}", more = "") => `run.passed_kernels({"backend": "cuda",
       "machine": {"gpu": ${gpu}}, "device": {"compute_cap": "${capability}"}, "sanitizer": {},

@@ -58,8 +58,10 @@ def peers():
     folder = pathlib.Path(os.environ.get("RLSD_PEERS") or ROOT / "peers")
     if not folder.is_dir():
         return "installed packages, where there are any"
-    origin = folder / "ORIGIN.json"
-    return json.loads(origin.read_text()) if origin.is_file() else "a folder without ORIGIN.json"
+    try:
+        return json.loads((folder / "ORIGIN.json").read_text())
+    except (OSError, ValueError) as error:
+        return f"a folder without an ORIGIN.json that can be read: {error}"
 
 
 # What a library is, and the device that it finds; as JSON.
