@@ -130,6 +130,12 @@ print(json.dumps(rows))`;
     300_000,
   );
 
+  // Only here a block ends, or exchanges sums again, before its peers have read what it showed them.
+  it("computes what the CPU does where each block is as far as it may be in front of its peers", async () => {
+    const names = ["wide_rows", "waves", "equal_teacher", "in_place"];
+    expect(await check(names, { RLSD_EMULATION_ORDER: "blocks" })).toBe(passed(names));
+  }, 300_000);
+
   it("says when rows cannot be kept though they are asked for by name", async () => {
     const kept = { RLSD_CUDA_ROWS: "resident" };
     expect(await check(["wide_rows"], kept)).toBe("wide_rows: passed");

@@ -145,19 +145,33 @@ void prepare(Fiber* f) {
   makecontext(&f->entry, fiber_main, 0);
 }
 
-/* RLSD_EMULATION_ORDER=reverse visits threads backwards: what depends on the order of threads then shows. */
+/* One turn of the fibers first .. first + count - 1: whether one of them came on. */
+bool visit(size_t first, size_t count, bool reverse, size_t* left) {
+  bool progress = false;
+  for (size_t i = 0; i < count; ++i) {
+    Fiber* const f = &cluster->fibers[first + (reverse ? count - 1 - i : i)];
+    if (f->finished || (f->waits_for != nullptr && f->waits_for->generation == f->generation)) continue;
+    enter(f);
+    progress = true;
+    *left -= f->finished;
+  }
+  return progress;
+}
+
+/* In turns, in the order of threads. RLSD_EMULATION_ORDER: "reverse", or "blocks": one block goes on as long as it can, so
+ * that it is as far as it may be in front of its peers. */
 void run_cluster() {
   const char* const order = std::getenv("RLSD_EMULATION_ORDER");
   const bool reverse = order != nullptr && std::strcmp(order, "reverse") == 0;
-  const size_t count = cluster->fibers.size();
-  for (size_t left = count; left > 0;) {
+  const bool by_block = order != nullptr && std::strcmp(order, "blocks") == 0;
+  const size_t all = cluster->fibers.size(), count = by_block ? all / cluster->blocks.size() : all;
+  for (size_t left = all; left > 0;) {
     bool progress = false;
-    for (size_t i = 0; i < count; ++i) {
-      Fiber* const f = &cluster->fibers[reverse ? count - 1 - i : i];
-      if (f->finished || (f->waits_for != nullptr && f->waits_for->generation == f->generation)) continue;
-      enter(f);
-      progress = true;
-      left -= f->finished;
+    for (size_t first = 0; first < all; first += count) {
+      while (visit(first, count, reverse, &left)) {
+        progress = true;
+        if (!by_block) break;
+      }
     }
     if (progress) continue;
     give_up("threads wait for a barrier that others do not reach");
@@ -176,6 +190,7 @@ void cluster_arrive() {
 void cluster_wait() { wait_at(cluster->barrier, cluster->current->cluster_generation); }
 
 const void* peer_shared(const void* mine, unsigned rank) {
+  if (cluster->blocks[rank]->barrier.expected == 0) give_up("the shared memory of a block that has ended is read");
   const auto offset = static_cast<const char*>(mine) - static_cast<const char*>(shared_memory());
   return reinterpret_cast<const char*>(cluster->blocks[rank]->shared.data()) + offset;
 }
