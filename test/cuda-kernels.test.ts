@@ -130,11 +130,17 @@ print(json.dumps(rows))`;
     300_000,
   );
 
-  // Only here a block ends, or exchanges sums again, before its peers have read what it showed them.
-  it("computes what the CPU does where each block is as far as it may be in front of its peers", async () => {
-    const names = ["wide_rows", "waves", "equal_teacher", "in_place"];
-    expect(await check(names, { RLSD_EMULATION_ORDER: "blocks" })).toBe(passed(names));
-  }, 300_000);
+  // Only here blocks and warps end, or write anew, before others have read what was there.
+  it.each([
+    ["blocks", ["wide_rows", "waves", "equal_teacher", "in_place"]],
+    ["warps", ["objectives", "waves", "token_shares", "log_probs_level", "refusals", "rows_argument"]],
+  ])(
+    "computes what the CPU does where %s are as far as they may be in front of the others",
+    async (order, names) => {
+      expect(await check(names, { RLSD_EMULATION_ORDER: order })).toBe(passed(names));
+    },
+    300_000,
+  );
 
   it("says when rows cannot be kept though they are asked for by name", async () => {
     const kept = { RLSD_CUDA_ROWS: "resident" };

@@ -158,19 +158,20 @@ bool visit(size_t first, size_t count, bool reverse, size_t* left) {
   return progress;
 }
 
-/* In turns, in the order of threads. RLSD_EMULATION_ORDER: "reverse", or "blocks": one block goes on as long as it can, so
- * that it is as far as it may be in front of its peers. */
+/* In turns, in the order of threads. RLSD_EMULATION_ORDER: "reverse", or "blocks" or "warps": one of these goes on as long as
+ * it can, so that it is as far as it may be in front of the others. */
 void run_cluster() {
   const char* const order = std::getenv("RLSD_EMULATION_ORDER");
   const bool reverse = order != nullptr && std::strcmp(order, "reverse") == 0;
   const bool by_block = order != nullptr && std::strcmp(order, "blocks") == 0;
-  const size_t all = cluster->fibers.size(), count = by_block ? all / cluster->blocks.size() : all;
+  const bool by_warp = order != nullptr && std::strcmp(order, "warps") == 0;
+  const size_t all = cluster->fibers.size(), count = by_block ? all / cluster->blocks.size() : by_warp ? kWarp : all;
   for (size_t left = all; left > 0;) {
     bool progress = false;
     for (size_t first = 0; first < all; first += count) {
       while (visit(first, count, reverse, &left)) {
         progress = true;
-        if (!by_block) break;
+        if (count == all) break;
       }
     }
     if (progress) continue;
