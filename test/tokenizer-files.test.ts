@@ -27,6 +27,12 @@ const made = (change: (json: Json & { model: Json }) => void) => {
   return createTokenizer(JSON.stringify(json));
 };
 
+test("a name of the file that is none is refused", () => {
+  expect(() => createTokenizer(JSON.stringify(whole()), "{}", 3 as never)).toThrow(
+    "Expected a path for file but received 3",
+  );
+});
+
 test("the file itself is read, with merges in their older form too", () => {
   expect([made(() => {}).size, ...made(() => {}).encode("<s>abcab")]).toEqual([6, 5, 4, 3]);
   const older = made(({ model }) => Object.assign(model, { merges: ["a b", "ab c"] }));

@@ -166,7 +166,7 @@ export const tokensBeyond = (tokenizer: Tokenizer): readonly Added[] => leftOut.
  * `file` is what errors call it.
  */
 export const createTokenizer = (json: string, config = "{}", file = "tokenizer.json"): Tokenizer =>
-  make(json, config, file, Number.POSITIVE_INFINITY);
+  make(json, config, checkPath(file, "file"), Number.POSITIVE_INFINITY);
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
 
