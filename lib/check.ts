@@ -13,6 +13,7 @@ export function describe(value: unknown): string {
     return `${typed}(${lengthOf(value as ArrayBufferView)})${gone}`;
   }
   if (ArrayBuffer.isView(value)) return "a DataView";
+  if (types.isProxy(value)) return "a proxy";
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "string") return `${JSON.stringify(value.slice(0, 80))} of type string`;
   const plain = value === null || value === undefined || typeof value === "number" || typeof value === "boolean";
@@ -22,6 +23,7 @@ export function describe(value: unknown): string {
 
 /** The way from a list of another type, or from lists of lists, to the typed array that was expected. */
 export function mendFor(value: unknown, type: string): string {
+  if (types.isProxy(value)) return "Pass what it stands for.";
   const typed = typedArrayName(value);
   if (typed?.startsWith("Big") && type !== typed) return `Convert it with ${type}.from(..., Number).`;
   const nested = Array.isArray(value) && (Array.isArray(value[0]) || typedArrayName(value[0]) !== undefined);
@@ -121,7 +123,7 @@ export function checkObject(
   known: ReadonlySet<string>,
   elsewhere?: ReadonlyMap<string, string>,
 ): void {
-  if (typeof value !== "object" || value === null) throw invalid("an object", name, value);
+  if (!isObject(value)) throw invalid("an object", name, value);
   for (const key in value) {
     if (!known.has(key)) throw unknownName(`field ${name}.${key}`, key, known, elsewhere);
   }

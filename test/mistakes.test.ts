@@ -26,6 +26,12 @@ function sentAway(): Float32Array {
   return array;
 }
 
+function revoked(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
+
 const batches: [string, object, RegExp][] = [
   ["bare log-probs", { ...shared, student: numbers(N) }, /\{ logProbs \} for student but .* Say what it holds/],
   ["a bare tensor", { ...fromLogits, student: logits }, /for student but received a tensor .* Say what it holds/],
@@ -49,6 +55,20 @@ const batches: [string, object, RegExp][] = [
   ],
   ["lists of lists", { ...fromLogProbs, teacher: { logProbs: [[-1], [-2]] } }, /one after another, as packTokens does/],
   ["another's mask", { ...fromLogits, response_mask: 1 }, /batch\.response_mask\. Did you mean completionMask\?/],
+  ["a misspelt view", { ...fromLogits, student: { logit: logits } }, /field student\.logit\. Did you mean logits\?/],
+  ["a proxy of a tensor", { ...fromLogits, student: { logits: new Proxy(logits, {}) } }, /but received a proxy/],
+  ["a proxy as log-probs", { ...fromLogProbs, oldLogProbs: new Proxy(logits, {}) }, /oldLogProbs but received a proxy/],
+  [
+    "an heir of a tensor",
+    { ...fromLogProbs, refLogProbs: Object.create(logits) },
+    /refLogProbs but received a value of/,
+  ],
+  [
+    "a proxy of an array",
+    { ...fromLogits, tokenIds: new Proxy(tokenIds, {}) },
+    /for tokenIds but received a proxy\. Pass what it stands for/,
+  ],
+  ["a proxy that is revoked", { ...fromLogits, tokenIds: revoked() }, /for tokenIds but received a proxy/],
   ["labels", { ...fromLogits, labels: tokenIds }, /Did you mean tokenIds\?/],
   ["Policy's teacher", { ...fromLogProbs, teacherLogProbs: 1 }, /Did you mean teacher: \{ logProbs \}\?/],
   ["log-probs sent away", { ...shared, student: { logProbs: sentAway() } }, /whose memory was transferred away/],
@@ -80,6 +100,11 @@ const fields: [string, RegExp][] = [
 
 test.each(fields)("an objective's field by another trainer's name: %s", (name, message) => {
   expect(() => grpo({ [name]: 1 })).toThrow(message);
+});
+
+test("a list where an object of fields belongs", () => {
+  expect(() => grpo([] as never)).toThrow(/an object of objective fields for options but received an array of 0/);
+  expect(() => policyLossSync(fromLogits, rlsd(), { out: [] as never })).toThrow(/an object for .* an array of 0/);
 });
 
 test("of other calls", async () => {

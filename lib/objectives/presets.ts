@@ -1,4 +1,4 @@
-import { invalid, refusal } from "../check.js";
+import { invalid, isObject, refusal } from "../check.js";
 import { encodingOf, isObjective, seal } from "./encode.js";
 import { readFields } from "./fields.js";
 import type { Objective, ObjectiveFields, ObjectiveOptions } from "./objective.js";
@@ -44,7 +44,7 @@ function make(
   options: ObjectiveOptions = {},
   base: ObjectiveFields = BASE,
 ): Objective {
-  if (typeof options !== "object" || options === null) {
+  if (!isObject(options)) {
     throw invalid("an object of objective fields", "options", options);
   }
   if (isObjective(options)) {

@@ -1,4 +1,4 @@
-import { mendFor, unknownName } from "../check.js";
+import { checkObject, isObject, mendFor, unknownName } from "../check.js";
 import { DTYPE_CODES, type DType } from "../tensor/dtype.js";
 import { isTensor, type Tensor } from "../tensor/tensor.js";
 import { lengthOf, typedArrayName } from "../typed-array.js";
@@ -117,6 +117,7 @@ export function requireKind(scores: unknown, name: string, expected = ANY_KIND):
   const kind = kindOf(scores);
   if (kind !== undefined) return kind;
   const bare = isTensor(scores) || typedArrayName(scores) !== undefined;
+  if (!bare && isObject(scores)) checkObject(scores, name, FIELDS);
   throw invalid(expected, name, scores, bare ? "Say what it holds, by one of these names." : "");
 }
 

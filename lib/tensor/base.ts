@@ -26,6 +26,8 @@ export interface Tensor<D extends DType = DType> extends Disposable {
 
 /** What every tensor of this library is made from: how isTensor knows them. */
 export abstract class BaseTensor implements Tensor {
+  /** A proxy of a tensor and an object that only inherits from one have no such field: their memory could not be had. */
+  readonly #made = true;
   readonly dtype: DType;
   readonly shape: readonly number[];
   abstract readonly device: string;
@@ -37,10 +39,14 @@ export abstract class BaseTensor implements Tensor {
   }
 
   abstract [Symbol.dispose](): void;
+
+  static made(value: unknown): value is BaseTensor {
+    return typeof value === "object" && value !== null && #made in value;
+  }
 }
 
 export function isTensor(value: unknown): value is Tensor {
-  return value instanceof BaseTensor;
+  return BaseTensor.made(value);
 }
 
 /** More dimensions than this no array library has. */
