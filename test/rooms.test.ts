@@ -114,6 +114,7 @@ const SHARED = [
   "lib/suggest.js",
   "lib/time-limit.js",
   "lib/typed-array.js",
+  "lib/utf8.js",
   "lib/version.js",
   "lib/write-error.js",
 ];

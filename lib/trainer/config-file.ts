@@ -6,9 +6,10 @@ import { RlsdError } from "../errors.js";
 import { expandHome, isHomePath } from "../home-path.js";
 import { located } from "../hub-cache.js";
 import { readFault } from "../read-fault.js";
+import { NOT_UTF8, utf8Text } from "../utf8.js";
 import { isFilePath } from "../verifiers/user-module.js";
 import { isFolder } from "./data/glob.js";
-import { ENCODING, kindOf, textOf } from "./data/read-rows.js";
+import { kindOf } from "./data/read-rows.js";
 import { fieldAt, isText } from "./schema.js";
 
 type Tree = Record<string, unknown>;
@@ -97,11 +98,11 @@ export async function readConfigFile(file: string): Promise<Tree> {
   if (kind !== undefined && kind !== ".json") throw isData(file);
   let content: string | undefined;
   try {
-    content = textOf(await readFile(file));
+    content = utf8Text(await readFile(file));
   } catch (error) {
     throw new RlsdError("ERR_RLSD_CONFIG", `cannot read ${file}: ${readFault(file, error)}.`);
   }
-  if (content === undefined) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${ENCODING}.`);
+  if (content === undefined) throw new RlsdError("ERR_RLSD_CONFIG", `${file}: ${NOT_UTF8}.`);
   let value: unknown;
   try {
     const yaml = extname(file) === ".json" ? undefined : await import("yaml");

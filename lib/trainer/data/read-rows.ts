@@ -1,9 +1,9 @@
-import { isUtf8 } from "node:buffer";
 import { extname } from "node:path";
 import { isObject } from "../../check.js";
 import { RlsdError } from "../../errors.js";
 import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
+import { NOT_UTF8, utf8Text } from "../../utf8.js";
 import { CsvRecords, type Separator } from "./csv.js";
 import { checkFile, fileBytes, wholeFile } from "./file-bytes.js";
 import { parquetRows } from "./parquet.js";
@@ -31,19 +31,13 @@ function placed(where: string, value: unknown): PlacedRow {
   return { where, problem: `expected an object but found ${typeName(value)}` };
 }
 
-/** The text of bytes in UTF-8, without the mark that some programs put before it; undefined: they are in another encoding. */
-export const textOf = (bytes: Buffer): string | undefined =>
-  isUtf8(bytes) ? bytes.toString("utf8").replace(/^\ufeff/, "") : undefined;
-
-export const ENCODING = "not UTF-8: save the file in that encoding";
-
 async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
   let number = 0;
   for await (const line of linesIn(fileBytes(file), file)) {
     const where = `${file}:${++number}`;
-    const text = textOf(withoutReturn(line));
+    const text = utf8Text(withoutReturn(line));
     if (text === undefined) {
-      yield { where, problem: ENCODING };
+      yield { where, problem: NOT_UTF8 };
       continue;
     }
     if (text.trim() === "") continue;
@@ -59,8 +53,8 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
 }
 
 async function* readJson(file: string): AsyncGenerator<PlacedRow> {
-  const text = textOf(await wholeFile(file));
-  if (text === undefined) throw new RlsdError("ERR_RLSD_DATA", `${file} is ${ENCODING}.`);
+  const text = utf8Text(await wholeFile(file));
+  if (text === undefined) throw new RlsdError("ERR_RLSD_DATA", `${file} is ${NOT_UTF8}.`);
   let value: unknown;
   try {
     value = parseExact(text);
@@ -128,11 +122,11 @@ async function* csvRecords(
     number++;
     if (records.open === undefined) begun = number;
     const where = `${file}:${begun}`;
-    const text = textOf(line);
+    const text = utf8Text(line);
     if (text === undefined) {
       // What is left of a field that goes on would be another one.
-      if (records.open !== undefined) throw new RlsdError("ERR_RLSD_DATA", `${file}:${number} is ${ENCODING}.`);
-      yield { where, record: ENCODING };
+      if (records.open !== undefined) throw new RlsdError("ERR_RLSD_DATA", `${file}:${number} is ${NOT_UTF8}.`);
+      yield { where, record: NOT_UTF8 };
       continue;
     }
     if (records.open === undefined && text.trim() === "" && !text.includes(separator)) continue;
