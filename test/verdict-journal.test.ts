@@ -3,6 +3,7 @@ import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, writeFi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { LineFile } from "../lib/trainer/durable.js";
 import { readSamples } from "../lib/trainer/run-logs.js";
 import { train } from "../lib/trainer/train.js";
 import { VerdictJournal } from "../lib/trainer/verdict-journal.js";
@@ -110,36 +111,38 @@ describe("a journal", () => {
   });
 });
 
+const example = {
+  id: "e",
+  where: "f:1",
+  messages: [],
+  answer: "1",
+  trace: null,
+  document: null,
+  tools: [],
+  reply: null,
+  row: { answer: "1" },
+};
+const rollout = {
+  id: "e#0",
+  group: 0,
+  prompt: { example, text: "q", ids: Int32Array.of(1) },
+  tokenIds: Int32Array.of(1),
+  logProbs: new Float32Array(1),
+  finish: "stop" as const,
+  text: "1",
+};
+const occasion = { step: 1, name: "train-0" };
+
 test("another reward asks again", async () => {
   const folder = mkdtempSync(join(tmpdir(), "rlsd-verdicts-"));
   const path = join(folder, "verdicts.jsonl");
-  const example = {
-    id: "e",
-    where: "f:1",
-    messages: [],
-    answer: "1",
-    trace: null,
-    document: null,
-    tools: [],
-    reply: null,
-    row: { answer: "1" },
-  };
-  const rollout = {
-    id: "e#0",
-    group: 0,
-    prompt: { example, text: "q", ids: Int32Array.of(1) },
-    tokenIds: Int32Array.of(1),
-    logProbs: new Float32Array(1),
-    finish: "stop" as const,
-    text: "1",
-  };
-  const occasion = { step: 1, name: "train-0" };
   const found = async (...rewards: Parameters<typeof VerdictJournal.open>[1][]) => {
     const out: (number | null | undefined)[] = [];
     for (const reward of rewards) {
       const journal = await VerdictJournal.open(path, reward);
-      out.push(journal.find(occasion, rollout)?.reward);
-      if (out.length === 1) await journal.record(occasion, rollout, { reward: 1, detail: {} });
+      const { known, record } = journal.at(occasion, rollout);
+      out.push(known?.reward);
+      if (out.length === 1) await record({ reward: 1, detail: {} });
       await journal.close();
     }
     return out;
@@ -148,4 +151,23 @@ test("another reward asks again", async () => {
     await found({ type: "numeric", tolerance: 0 } as never, { type: "numeric", tolerance: 0 } as never, "numeric"),
   ).toEqual([undefined, 1, undefined]);
   expect(await found(shareOfLetter, () => 0, "math")).toEqual([undefined, 1, undefined]);
+});
+
+test("verdicts that come while others are being written go to disk together, and each is there when it is said to be", async () => {
+  const path = join(mkdtempSync(join(tmpdir(), "rlsd-verdicts-")), "verdicts.jsonl");
+  const journal = await VerdictJournal.open(path, "numeric");
+  const append = jest.spyOn(LineFile.prototype, "append");
+  const ids = Array.from({ length: 40 }, (_, i) => `e#${i}`);
+  await Promise.all(
+    ids.map(async (id, i) => {
+      await journal.at(occasion, { ...rollout, id }).record({ reward: i, detail: {} });
+      expect(readFileSync(path, "utf8")).toContain(`"${id}"`);
+    }),
+  );
+  expect(append).toHaveBeenCalledTimes(1);
+  append.mockRestore();
+  await journal.close();
+  const again = await VerdictJournal.open(path, "numeric");
+  expect(ids.map((id) => again.at(occasion, { ...rollout, id }).known?.reward)).toEqual(ids.map((_, i) => i));
+  await again.close();
 });

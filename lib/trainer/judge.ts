@@ -100,10 +100,10 @@ export async function judge(
     // Nobody can judge half a conversation, and the environment is asked again.
     if (fault !== undefined)
       return { reward: null, reason: `${OF_ENVIRONMENT}${fault.reason}`, detail: { ...fault.detail } };
-    const known = o.journal?.find(o.occasion, rollout);
-    if (known !== undefined) return known;
+    const place = o.journal?.at(o.occasion, rollout);
+    if (place?.known !== undefined) return place.known;
     const verdict = await judgeOne(verifier, rollout, o.signal);
-    await o.journal?.record(o.occasion, rollout, verdict);
+    await place?.record(verdict);
     return verdict;
   };
   const counted = async (rollout: Rollout): Promise<Judged> => {

@@ -66,8 +66,11 @@ function readEntries(path: string, bytes: Buffer): Map<string, Entry> {
 export class VerdictJournal {
   /** By example, so that a row is read once and not once a completion. */
   private readonly rows = new WeakMap<Example, string>();
-  /** Lines are written one after the other. */
+  /** The last write that began or waits for its turn. */
   private writing: Promise<void> = Promise.resolve();
+  /** Lines that wait for it, and what writes them all at once. */
+  private lines: string[] = [];
+  private next: Promise<void> | undefined;
 
   private constructor(
     private readonly path: string,
@@ -96,17 +99,29 @@ export class VerdictJournal {
     return { ...occasion, id, group, judged: hash([this.reward, row, text, finish, ...talked]) };
   }
 
-  find(occasion: Occasion, rollout: Rollout): Judged | undefined {
-    return this.entries.get(keyOf(this.keyed(occasion, rollout)))?.verdict;
+  /** What was said of a rollout on an occasion, if anything was, and what remembers what is said now. */
+  at(occasion: Occasion, rollout: Rollout): { known: Judged | undefined; record(verdict: Judged): Promise<void> } {
+    const place = this.keyed(occasion, rollout);
+    const key = keyOf(place);
+    const record = (verdict: Judged) => {
+      const entry: Entry = { ...place, verdict };
+      this.entries.set(key, entry);
+      return this.append(JSON.stringify(entry));
+    };
+    return { known: this.entries.get(key)?.verdict, record };
   }
 
-  async record(occasion: Occasion, rollout: Rollout, verdict: Judged): Promise<void> {
-    const entry: Entry = { ...this.keyed(occasion, rollout), verdict };
-    this.entries.set(keyOf(entry), entry);
-    const line = this.writing.then(() => this.file.append([JSON.stringify(entry)]));
+  /** Done when the line is on disk. Those that come while others are being written go there together. */
+  private append(line: string): Promise<void> {
+    this.lines.push(line);
+    this.next ??= this.writing.then(() => {
+      const lines = this.lines;
+      [this.lines, this.next] = [[], undefined];
+      return this.file.append(lines);
+    });
     // A failed write is reported to whoever asked for it, and does not hold back the next.
-    this.writing = line.catch(() => {});
-    await line;
+    this.writing = this.next.catch(() => {});
+    return this.next;
   }
 
   /** A checkpoint after `step` was made: only what belongs to later steps need be remembered. */
