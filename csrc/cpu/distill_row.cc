@@ -5,6 +5,10 @@
 
 #include "cpu/isa.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 /* A lambda in a kernel's loop has to take that loop's instruction set. */
 #define RLSD_LAMBDA_INLINE __attribute__((always_inline))
 
