@@ -16,3 +16,6 @@ export class RlsdError extends Error {
     this.code = code;
   }
 }
+
+/** What an error says; anything may be thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

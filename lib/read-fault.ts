@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
+import { messageOf } from "./errors.js";
 import { closest } from "./suggest.js";
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -45,5 +46,5 @@ function missing(path: string): string {
 export function readFault(path: string, error: unknown): string {
   const code = (error as NodeJS.ErrnoException | null)?.code ?? "";
   if (code === "ENOENT") return missing(path);
-  return Object.hasOwn(REASONS, code) ? REASONS[code]! : error instanceof Error ? error.message : String(error);
+  return Object.hasOwn(REASONS, code) ? REASONS[code]! : messageOf(error);
 }

@@ -1,4 +1,4 @@
-import { RlsdError } from "./errors.js";
+import { messageOf, RlsdError } from "./errors.js";
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOSPC: "there is no space left on the device; free some",
@@ -24,7 +24,7 @@ export const isRefusedWrite = (error: unknown): boolean => Object.hasOwn(REASONS
 /** A failed write as an error that says what to do. `what` was being written. */
 export function writeError(what: string, error: unknown): RlsdError {
   if (error instanceof RlsdError) return error;
-  const why = REASONS[codeOf(error)] ?? (error instanceof Error ? error.message : String(error));
+  const why = REASONS[codeOf(error)] ?? messageOf(error);
   return new RlsdError("ERR_RLSD_WRITE", `cannot write ${what}: ${why}. Nothing saved before is lost.`, {
     cause: error,
   });

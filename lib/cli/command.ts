@@ -1,5 +1,5 @@
 import { type Bounds, boundsText, isNumber } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { visible } from "../report/html.js";
 
@@ -63,7 +63,7 @@ export function printError(error: unknown, json: boolean): void {
     if (error.message !== "") tell(`rlsd: ${error.message}`);
     return;
   }
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const code = error instanceof RlsdError ? error.code : "ERR_RLSD_UNEXPECTED";
   if (json) printJson({ kind: "error", error: { code, message } });
   const expected = error instanceof RlsdError;

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { messageOf } from "../errors.js";
 import { print, printJson, tell, wholeNumber } from "./command.js";
 import { REPORT_STEPS, reportRun } from "./report-run.js";
 import { slowly } from "./slowly.js";
@@ -21,7 +22,7 @@ export async function reportAfterTraining(folder: string): Promise<string | unde
   try {
     return (await reportRun(folder, { onSample: slowly("samples read") })).report;
   } catch (error) {
-    tell(`rlsd: no report: ${error instanceof Error ? error.message : error}`);
+    tell(`rlsd: no report: ${messageOf(error)}`);
     return undefined;
   }
 }

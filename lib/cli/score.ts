@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { completionsOf, finishOf } from "../trainer/data/completions.js";
 import { valueAt } from "../trainer/data/fields.js";
 import { findDataFiles } from "../trainer/data/find-files.js";
@@ -110,7 +110,7 @@ function samplesOf({ where, row }: Place): Sample[] {
   try {
     return completionsOf(row).map((completion) => ({ id, prompt, completion, finish: finishOf(row), row }));
   } catch (error) {
-    throw badRow(where, error instanceof Error ? error.message : String(error));
+    throw badRow(where, messageOf(error));
   }
 }
 
@@ -126,7 +126,7 @@ async function checkRows(
     try {
       verifier.check?.(place.row);
     } catch (error) {
-      throw badRow(place.where, error instanceof Error ? error.message : String(error));
+      throw badRow(place.where, messageOf(error));
     }
   }
   if (completions === 0) throw new RlsdError("ERR_RLSD_DATA", `${files.join(", ")} holds no completions.`);

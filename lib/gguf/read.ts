@@ -1,5 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { openRegular } from "../regular-file.js";
 import { Cursor, TooShort } from "./cursor.js";
 import { dequantize } from "./dequantize.js";
@@ -169,15 +169,14 @@ async function readFrom(handle: FileHandle, file: string): Promise<GgufHeader> {
 }
 
 async function opened<T>(file: string, body: (handle: FileHandle) => Promise<T>): Promise<T> {
-  const why = (error: unknown) => (error instanceof Error ? error.message : String(error));
   const handle = await openRegular(file).catch((error: unknown) => {
-    throw fileFault(file, `could not be opened: ${why(error)}`);
+    throw fileFault(file, `could not be opened: ${messageOf(error)}`);
   });
   try {
     return await body(handle);
   } catch (error) {
     if (error instanceof RlsdError) throw error;
-    throw fileFault(file, `could not be read: ${why(error)}`);
+    throw fileFault(file, `could not be read: ${messageOf(error)}`);
   } finally {
     await handle.close();
   }

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import type { NativeBinding } from "./binding.js";
 
 const require = createRequire(import.meta.url);
@@ -58,8 +58,7 @@ function loadBinding(): NativeBinding {
   try {
     return require(path) as NativeBinding;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `The native build ${path} could not be opened: ${reason}\n${howToMend()}`;
+    const message = `The native build ${path} could not be opened: ${messageOf(cause)}\n${howToMend()}`;
     throw new RlsdError("ERR_RLSD_LOAD", message, { cause });
   }
 }

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isObject } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
 import { textFiles } from "../gguf/text-files.js";
@@ -45,7 +45,7 @@ export async function readOptional(file: string): Promise<Buffer | undefined> {
     return await readRegular(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw fileError(file, `could not be read: ${error instanceof Error ? error.message : error}`);
+    throw fileError(file, `could not be read: ${messageOf(error)}`);
   }
 }
 
@@ -54,7 +54,7 @@ export function parseObject(bytes: Buffer, file: string): Record<string, unknown
   try {
     value = JSON.parse(bytes.toString("utf8"));
   } catch (error) {
-    throw fileError(file, `is not JSON: ${error instanceof Error ? error.message : error}`);
+    throw fileError(file, `is not JSON: ${messageOf(error)}`);
   }
   if (!isObject(value)) throw fileError(file, "expected an object");
   return value;

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { isObject } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { openRegular } from "../regular-file.js";
 
 /** One tensor of a safetensors file; start and end are bytes of the file. */
@@ -48,7 +48,7 @@ export async function openForReading(file: string): Promise<FileHandle> {
   try {
     return await openRegular(file);
   } catch (error) {
-    throw fileError(file, `could not be opened: ${error instanceof Error ? error.message : error}`);
+    throw fileError(file, `could not be opened: ${messageOf(error)}`);
   }
 }
 
@@ -64,7 +64,7 @@ export async function readExactly(
     const { bytesRead } = await handle
       .read(bytes, done, bytes.length - done, position + done)
       .catch((error: unknown) => {
-        throw fileError(file, `could not be read: ${error instanceof Error ? error.message : error}`);
+        throw fileError(file, `could not be read: ${messageOf(error)}`);
       });
     if (bytesRead === 0) {
       throw fileError(file, `expected ${bytes.length} bytes at ${position} but the file ends after ${done}: truncated`);
@@ -111,7 +111,7 @@ function parseJson(bytes: Buffer, file: string): Record<string, unknown> {
   try {
     value = JSON.parse(bytes.toString("utf8"));
   } catch (error) {
-    throw fileError(file, `its header is not JSON: ${error instanceof Error ? error.message : error}`);
+    throw fileError(file, `its header is not JSON: ${messageOf(error)}`);
   }
   if (!isObject(value)) throw fileError(file, "its header is not an object");
   return value;

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { open, readdir, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { checkBoolean, checkInteger, checkObject, checkPath, checkSignal, invalid } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { BLOCK } from "../native/engine-binding.js";
 import { native } from "../native/load.js";
 import type { DType } from "../tensor/dtype.js";
@@ -192,8 +192,7 @@ export async function saveModel(
   } catch (cause) {
     await rm(aside, { recursive: true, force: true }).catch(() => undefined);
     if (cause instanceof RlsdError || (signal?.aborted && cause === signal.reason)) throw cause;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new RlsdError("ERR_RLSD_SAVE", `${directory}: could not save the model: ${why}`, { cause });
+    throw new RlsdError("ERR_RLSD_SAVE", `${directory}: could not save the model: ${messageOf(cause)}`, { cause });
   }
 }
 

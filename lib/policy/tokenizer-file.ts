@@ -1,5 +1,5 @@
 import { isObject, show } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -35,7 +35,7 @@ export function parseTokenizerFile(text: string, file: string): Fields {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file} is not JSON: ${error instanceof Error ? error.message : error}`);
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file} is not JSON: ${messageOf(error)}`);
   }
   if (!isObject(value)) throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: expected an object`);
   return value;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { checkObject, checkPath, invalid, isNumber, show } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { locatedModel } from "../hub-cache.js";
 import { type Decoder, decoderOfBytes, decoderOfTokens, type Vocabulary } from "./decoder.js";
 import { readFiles } from "./model-folder.js";
@@ -48,8 +48,7 @@ function attempt<T>(file: string, what: string, body: () => T): T {
     return body();
   } catch (error) {
     if (error instanceof RlsdError) throw error;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: ${what}: ${why}`, { cause: error });
+    throw new RlsdError("ERR_RLSD_TOKENIZER", `${file}: ${what}: ${messageOf(error)}`, { cause: error });
   }
 }
 

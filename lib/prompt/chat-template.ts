@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { checkObject, checkPath, invalid, isObject } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { Metadata } from "../gguf/metadata.js";
 import { readGguf } from "../gguf/read.js";
 import { tokenizerSettings } from "../gguf/text-files.js";
@@ -57,8 +57,7 @@ function templateOf(source: string, config: Config, name: string): ChatTemplate 
     try {
       return body();
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${name}: ${what}: ${why}`);
+      throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${name}: ${what}: ${messageOf(error)}`);
     }
   };
   const template = attempt("not valid Jinja", () => createTemplate(source));
@@ -95,8 +94,7 @@ async function readOptional(file: string): Promise<Uint8Array | undefined> {
     return await readRegular(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} could not be read: ${why}`);
+    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} could not be read: ${messageOf(error)}`);
   }
 }
 
@@ -105,8 +103,7 @@ function configIn(text: string, file: string): Config {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} is not JSON: ${why}`);
+    throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file} is not JSON: ${messageOf(error)}`);
   }
   if (isObject(value)) return value as Config;
   throw new RlsdError("ERR_RLSD_CHAT_TEMPLATE", `${file}: expected an object`);

@@ -1,4 +1,4 @@
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { createTemplate, type JinjaTemplate } from "./template.js";
 
 /** A template that a setting has: what is wrong with it is ERR_RLSD_CONFIG and names the setting. */
@@ -15,13 +15,13 @@ export function createSettingTemplate(setting: string, source: string): SettingT
   try {
     template = createTemplate(source);
   } catch (error) {
-    return fail(`not valid Jinja: ${error instanceof Error ? error.message : error}`);
+    return fail(`not valid Jinja: ${messageOf(error)}`);
   }
   const render = (variables: Readonly<Record<string, unknown>>): string => {
     try {
       return template.render({ ...variables });
     } catch (error) {
-      return fail(error instanceof Error ? error.message : String(error));
+      return fail(messageOf(error));
     }
   };
   return { render, fail };

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { link, open, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { checkObject, checkPath, checkSignal, checkWord } from "../../check.js";
-import { RlsdError } from "../../errors.js";
+import { messageOf, RlsdError } from "../../errors.js";
 import { ALIGNMENT, aligned } from "../../gguf/types.js";
 import { encodeHeader, planBytes, string, u32, type Value } from "../../gguf/write.js";
 import { parseConfig } from "../config.js";
@@ -131,7 +131,6 @@ export async function saveGgufFile(
   } catch (cause) {
     await rm(aside, { force: true }).catch(() => undefined);
     if (cause instanceof RlsdError || (signal?.aborted && cause === signal.reason)) throw cause;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new RlsdError("ERR_RLSD_SAVE", `${file}: could not save the model: ${why}`, { cause });
+    throw new RlsdError("ERR_RLSD_SAVE", `${file}: could not save the model: ${messageOf(cause)}`, { cause });
   }
 }
