@@ -67,7 +67,7 @@ interface RopePlace {
 }
 
 /** What a model's positions depend on beside its files' words on them. */
-export type RopeShape = Pick<RopePlace, "architecture" | "maxLength" | "rotaryDim">;
+type RopeShape = Pick<RopePlace, "architecture" | "maxLength" | "rotaryDim">;
 
 function placeIn(f: Fields, shape: RopeShape, nested: boolean): RopePlace {
   const name = "original_max_position_embeddings";

@@ -11,7 +11,7 @@ export interface Added {
 }
 
 /** A `tokenizer.json` that is checked. */
-export interface TokenizerFile {
+interface TokenizerFile {
   readonly json: Fields;
   readonly model: Fields;
   readonly added: readonly Added[];

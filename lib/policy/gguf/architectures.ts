@@ -1,7 +1,7 @@
 import type { ModelType } from "../architecture.js";
 
 /** What llama.cpp computes of a type of model, and how it has it. */
-export interface GgufArchitecture {
+interface GgufArchitecture {
   /** `general.architecture`. */
   readonly name: string;
   /** Rows of queries and keys lie so that the pairs that are rotated together are neighbours. */

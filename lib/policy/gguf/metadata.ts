@@ -5,7 +5,7 @@ import { GGUF_ARCHITECTURES, gemmaScalar, NO_ROPE_INTERVAL, WINDOW_PATTERNS } fr
 import { type ExtraTensor, ropeFault, ropeMetadata } from "./rope-metadata.js";
 
 /** A model's shape as a GGUF file says it. */
-export interface ShapeMetadata {
+interface ShapeMetadata {
   readonly metadata: ReadonlyMap<string, Value>;
   readonly extras: readonly ExtraTensor[];
   /** What whoever uses the file should know. */

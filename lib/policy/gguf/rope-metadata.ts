@@ -9,7 +9,7 @@ export interface ExtraTensor {
   readonly values: Float32Array;
 }
 
-export interface RopeMetadata {
+interface RopeMetadata {
   /** Without the architecture's name before them. */
   readonly entries: readonly (readonly [key: string, value: Value])[];
   readonly extras: readonly ExtraTensor[];

@@ -5,7 +5,7 @@ import { parseTokenizerFile } from "../tokenizer-file.js";
 import { bpeFile, strippingOf, vocabularyMetadata } from "./vocabulary.js";
 
 /** What the tokenizer's part of a GGUF file is made of. */
-export interface TokenizerSource {
+interface TokenizerSource {
   /** The small files of the model. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** undefined: it has none. */

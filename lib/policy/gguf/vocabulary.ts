@@ -15,7 +15,7 @@ interface AddedToken {
 }
 
 /** Contents of a tokenizer.json, of a kind that merges. */
-export interface BpeFile {
+interface BpeFile {
   readonly model: Json & { readonly vocab: Readonly<Record<string, number>> };
   readonly merges: readonly (readonly [string, string])[];
   readonly added: readonly AddedToken[];
