@@ -59,8 +59,10 @@ napi_value advise(napi_env env, napi_callback_info info) {
 
 /* closeQueue(): for the process's exit, whose handlers may run without the environment's clean-up */
 napi_value close_queue(napi_env env, napi_callback_info) {
-  const AddonData* const data = addon_data(env);
-  if (data != nullptr && data->queue != nullptr) data->queue->close();
+  AddonData* const data = addon_data(env);
+  if (data == nullptr || data->queue == nullptr) return nullptr;
+  data->queue->close();
+  data->cancels.clear(); /* the jobs are gone; a handler of the exit may still cancel them */
   return nullptr;
 }
 

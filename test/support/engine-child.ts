@@ -1,4 +1,4 @@
-// What must run in a process of its own: engine-child.ts memory | shared | exit | terminate, and what terminate starts: worker | late
+// What must run in a process of its own: engine-child.ts memory | shared | exit | terminate | leave, and what these start: worker | late | leaving
 import { parentPort, Worker } from "node:worker_threads";
 import { createPolicy, rlsd } from "../../lib/index.js";
 
@@ -86,6 +86,28 @@ async function late(): Promise<void> {
   for (;;);
 }
 
+/** A worker leaves with calls that wait, and cancels them while it exits. */
+async function leave(): Promise<void> {
+  const worker = new Worker(new URL(import.meta.url), { argv: ["leaving"] });
+  const code = await new Promise((resolve, reject) => worker.once("exit", resolve).once("error", reject));
+  process.stdout.write(String(code));
+}
+
+async function leaving(): Promise<void> {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const policy = await createPolicy({ vocabSize: 300, hiddenSize: 128, numLayers: 4, numHeads: 4, maxLength: 4096 });
+  const sequences = [{ prompt: Int32Array.of(1), completion: new Int32Array(2000) }];
+  for (let i = 0; i < 64; i++) void policy.score(sequences, { signal }).catch(() => undefined);
+  await sleep(50);
+  process.once("exit", () => {
+    controller.abort();
+    // Memory that is taken again shows whether what was given back was written.
+    for (let i = 0; i < 2000; i++) structuredClone({ i, text: "x".repeat(i) });
+  });
+  process.exit(5);
+}
+
 const modes: Readonly<Record<string, () => Promise<void>>> = {
   memory,
   shared,
@@ -93,5 +115,7 @@ const modes: Readonly<Record<string, () => Promise<void>>> = {
   terminate,
   worker: inWorker,
   late,
+  leave,
+  leaving,
 };
 void modes[process.argv[2] ?? ""]?.();
