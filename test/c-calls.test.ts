@@ -35,6 +35,9 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
     // Equal logits: log P = -log 8 = -2.079, delta 1.579, 0.079, -1.921, -3.921.
     expect(calls.get("1")).toMatchObject({ status: 0, words: "" });
     expect(calls.get("4")).toEqual(calls.get("1"));
+    // The teacher's logits are equal: delta -1.079, -0.079, 0.921, 1.921, and all weights but the second at 0.8.
+    const weighed = 0.9 + (1 + Math.exp(2 - Math.log(8))) / 2 - 0.9 - 0.9;
+    expect(calls.get("5")).toEqual({ status: 0, loss: expect.closeTo(-weighed / 4, 4), words: "" });
     expect(calls.get("1")!.loss).toBeCloseTo((2.2 - 1.1 - (1 + (Math.exp(Math.log(8) - 2) - 1) / 2)) / 4, 4);
   });
 

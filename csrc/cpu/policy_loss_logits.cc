@@ -101,7 +101,7 @@ class LogitsLoss {
   void score_and_gradient(int64_t row, float* scratch);
   void write_gradient(int64_t row, int64_t token, const RowScore& score, const RowGradient& g,
                       const float* scratch) const;
-  bool wants_gradient() const { return out_.gradient_logits.data != nullptr; }
+  bool wants_gradient() const { return student_.log_probs != nullptr && out_.gradient_logits.data != nullptr; }
   float* scratch(int64_t slot) const { return a_.scratch + slot * a_.scratch_floats; }
   char* gradient_row(int64_t row) const {
     const rlsd_tensor& g = out_.gradient_logits;

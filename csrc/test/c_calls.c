@@ -227,6 +227,11 @@ static void call_with_logits_and_hidden(void) {
   LOGITS_CALL(batch.student.logits.shape[0] = -N);
   LOGITS_CALL(context.workspace = memory + 1);
   HIDDEN_CALL(4);
+  reset();
+  use_logits();
+  batch.teacher = batch.student;
+  batch.student.level = RLSD_LOG_PROBS;
+  call("5"); /* log-probs have no gradient of logits: its place is left alone */
   HIDDEN_CALL(batch.student.bias.shape[1] = V - 1);
   HIDDEN_CALL(batch.student.hidden.stride[0] = V - 1);
   HIDDEN_CALL(outputs.gradient_hidden.stride[0] = V - 1);
