@@ -67,7 +67,7 @@ rlsd_status CachedPass::place(const std::vector<NewTokens>& tokens,
   const int32_t *device_lengths, *device_cu;
   RLSD_CHECK(staging_.put(lengths.data(), sequences, &device_lengths));
   RLSD_CHECK(staging_.put(cu.data(), sequences + 1, &device_cu));
-  for (const LayerKind kind : {kWhole, kSliding}) {
+  for (const LayerKind kind : kEachKind) {
     if (!cache.has(kind)) continue;
     attention_[kind].sequences = sequences;
     attention_[kind].lengths = device_lengths;

@@ -4,11 +4,6 @@
 #include <utility>
 
 namespace rlsd::model {
-namespace {
-
-constexpr LayerKind kKinds[] = {kWhole, kSliding};
-
-}  // namespace
 
 KeyValueCache::KeyValueCache(Device* device, const Config& config)
     : device_(device), config_(config) {
@@ -18,7 +13,7 @@ KeyValueCache::KeyValueCache(Device* device, const Config& config)
 uint64_t KeyValueCache::room() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   uint64_t bytes = device_->available();
-  for (const LayerKind kind : kKinds) bytes += free_[kind].size() * bytes_of(kind);
+  for (const LayerKind kind : kEachKind) bytes += free_[kind].size() * bytes_of(kind);
   return bytes;
 }
 
@@ -52,7 +47,7 @@ void KeyValueCache::give_back(LayerKind kind, Buffer* block) {
 
 rlsd_status KeyValueCache::extend(CachedTokens* blocks, int64_t tokens) {
   const auto count = static_cast<size_t>(blocks_of(tokens));
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     std::vector<CacheBlock>& all = blocks->of[kind];
     while (has(kind) && all.size() < count) {
       CacheBlock block;
@@ -69,7 +64,7 @@ int64_t KeyValueCache::first_block(LayerKind kind, int64_t position) const {
 }
 
 bool KeyValueCache::serves(const CachedTokens& from, int64_t tokens, int64_t position) const {
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     if (!has(kind)) continue;
     const std::vector<CacheBlock>& all = from.of[kind];
     const int64_t end = blocks_of(tokens);
@@ -84,7 +79,7 @@ bool KeyValueCache::serves(const CachedTokens& from, int64_t tokens, int64_t pos
 CachedTokens KeyValueCache::filled(const CachedTokens& from, int64_t tokens,
                                    int64_t position) const {
   CachedTokens out;
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     if (!has(kind)) continue;
     const auto begin = from.of[kind].begin();
     out.of[kind].assign(begin, begin + tokens / RLSD_KEY_BLOCK);
@@ -94,7 +89,7 @@ CachedTokens KeyValueCache::filled(const CachedTokens& from, int64_t tokens,
 }
 
 rlsd_status KeyValueCache::own_last(CachedTokens* blocks, std::vector<BlockCopy>* copies) {
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     if (!has(kind)) continue;
     CacheBlock block;
     RLSD_CHECK(take(kind, &block));

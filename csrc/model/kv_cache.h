@@ -16,6 +16,7 @@ namespace rlsd::model {
 
 /* Layers that see all tokens, and those that slide. */
 enum LayerKind { kWhole, kSliding, kLayerKinds };
+constexpr LayerKind kEachKind[] = {kWhole, kSliding};
 
 /* Goes back to its cache with the last that has it. */
 using CacheBlock = std::shared_ptr<Buffer>;

@@ -6,15 +6,13 @@
 namespace rlsd::model {
 namespace {
 
-constexpr LayerKind kKinds[] = {kWhole, kSliding};
-
 /* Its first `tokens` come from blocks that are there, or will be. */
 void take(const KeyValueCache& cache, const CachedTokens& from, int64_t tokens, bool partly,
           Prefill::Text* text) {
   text->blocks = cache.filled(from, tokens, text->from);
   text->there = tokens / RLSD_KEY_BLOCK * RLSD_KEY_BLOCK;
   if (tokens == text->there || !partly) return;
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     if (cache.has(kind)) {
       text->partial[kind] = from.of[kind][static_cast<size_t>(tokens / RLSD_KEY_BLOCK)];
     }
@@ -50,7 +48,7 @@ Prefill::Text Prefill::begin(const KeyValueCache& cache, std::vector<int32_t> id
 rlsd_status Prefill::add(KeyValueCache* cache, Text text) {
   const Text* const before = texts_.empty() ? nullptr : &texts_.back();
   RLSD_CHECK(cache->extend(&text.blocks, text.length()));
-  for (const LayerKind kind : kKinds) {
+  for (const LayerKind kind : kEachKind) {
     if (text.partial[kind] == nullptr) continue;
     const auto at = static_cast<size_t>(text.there / RLSD_KEY_BLOCK);
     copies_.push_back({text.blocks.of[kind][at], std::exchange(text.partial[kind], nullptr)});

@@ -58,7 +58,7 @@ uint64_t Prefixes::bytes() const {
   std::unordered_set<const Buffer*> counted;
   uint64_t bytes = 0;
   for (const Entry& e : entries_) {
-    for (const LayerKind kind : {kWhole, kSliding}) {
+    for (const LayerKind kind : kEachKind) {
       for (const CacheBlock& block : e.blocks.of[kind]) {
         if (block != nullptr && counted.insert(block.get()).second) bytes += block->bytes();
       }
