@@ -7,6 +7,7 @@ import { ALGORITHMS, asksTeacher } from "./algorithms.js";
 import { bytesText } from "./bytes-text.js";
 import type { ResolvedConfig } from "./config.js";
 import { CHECKPOINTS } from "./run-folder.js";
+import { sum } from "./statistics.js";
 import { parametersOf } from "./student.js";
 
 /** Bytes that a run's checkpoints take, without its logs. */
@@ -47,7 +48,7 @@ async function bytesIn(folder: string): Promise<number> {
       () => 0,
     ),
   );
-  return (await Promise.all(sizes)).reduce((a, b) => a + b, 0);
+  return sum(await Promise.all(sizes));
 }
 
 /** Bytes that a user may write where a folder is, or will be. */

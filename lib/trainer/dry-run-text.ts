@@ -5,6 +5,7 @@ import type { FieldMap } from "./data/fields.js";
 import { diskShortage, diskText } from "./disk.js";
 import type { DryRun, Spread } from "./dry-run.js";
 import { heldOutText } from "./prepare.js";
+import { sum } from "./statistics.js";
 import { parametersText } from "./student.js";
 import type { TimeRange } from "./time-plan.js";
 
@@ -140,7 +141,7 @@ function timeText({ config, time }: DryRun): string[] {
 /** The plan of a run for people. */
 export function dryRunText(plan: DryRun): string {
   const { config, rows, memory } = plan;
-  const total = Object.values(memory).reduce((a, b) => a + b, 0);
+  const total = sum(Object.values(memory));
   const shares = Object.entries(memory).filter(([, n]) => n > 0);
   // What the policy does not tell.
   const unknown = ["activations", "keyValueCache"].filter((name) => !(name in memory));

@@ -15,7 +15,7 @@ import { settleConfig } from "./resolve-model.js";
 import type { Prompted } from "./rollout.js";
 import { resolveSettings } from "./schema.js";
 import { trainSchema } from "./settings.js";
-import { extremes } from "./statistics.js";
+import { extremes, mean } from "./statistics.js";
 import { loadStudent, type ParameterCounts, parametersOf, policyLoader } from "./student.js";
 import { type SuccessRule, successRule } from "./success.js";
 import { toolName } from "./talk.js";
@@ -234,7 +234,6 @@ export async function dryRun(
     const algorithm = ALGORITHMS[config.algorithm];
     const promptLengths = materials.train.map((prompt) => prompt.ids.length);
     const told = privilegedRows(config, materials, policy);
-    const mean = (lengths: readonly number[]) => lengths.reduce((a, b) => a + b, 0) / lengths.length;
     const marks = new Set([1, 0.25, 0.5, 0.75, 1].map((share, i) => (i === 0 ? 1 : Math.round(share * config.steps))));
     return {
       config,

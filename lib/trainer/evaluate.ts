@@ -5,7 +5,7 @@ import { type Prediction, type PredictionInput, predict, type Scored } from "./p
 import { hashSeed } from "./random.js";
 import { reasonMetrics } from "./reasons.js";
 import { traceLoss } from "./sft.js";
-import { bootstrapMean, passAtK, wilson } from "./statistics.js";
+import { bootstrapMean, mean, passAtK, wilson } from "./statistics.js";
 import { rightBy, type Success } from "./success.js";
 
 interface EvaluationInput extends PredictionInput {
@@ -19,8 +19,6 @@ interface Evaluation {
   readonly predictions: readonly Prediction[];
 }
 
-const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
-
 function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: LeakDetector): Numbers {
   const judged = predictions.flatMap(({ verdict }) => (verdict.reward === null ? [] : [verdict]));
   const right = judged.filter(isRight).length;
@@ -30,15 +28,15 @@ function greedyMetrics(predictions: readonly Scored[], isRight: Success, leaks: 
     accuracy: right / judged.length,
     accuracyLow: low,
     accuracyHigh: high,
-    reward: average(judged.map(({ reward }) => reward!)),
+    reward: mean(judged.map(({ reward }) => reward!)),
     ...partRewards(predictions.map(({ verdict }) => verdict)),
     rows: predictions.length,
     unjudged: predictions.length - judged.length,
     ...reasonMetrics(predictions.map(({ verdict }) => verdict)),
-    length: average(predictions.map(({ length }) => length)),
-    ...(turns.length > 0 && { turns: average(turns) }),
-    truncatedFraction: average(predictions.map(({ finish }) => Number(finish === "length"))),
-    leakRate: average(predictions.map((one) => Number(leaks(one)))),
+    length: mean(predictions.map(({ length }) => length)),
+    ...(turns.length > 0 && { turns: mean(turns) }),
+    truncatedFraction: mean(predictions.map(({ finish }) => Number(finish === "length"))),
+    leakRate: mean(predictions.map((one) => Number(leaks(one)))),
   };
 }
 
@@ -55,7 +53,7 @@ function sampledMetrics(predictions: readonly Scored[], config: ResolvedConfig):
   const bounded = (name: string, values: readonly number[]): Numbers => {
     if (values.length === 0) return {};
     const { low, high } = bootstrapMean(values, hashSeed(config.seed, name));
-    return { [name]: average(values), [`${name}Low`]: low, [`${name}High`]: high };
+    return { [name]: mean(values), [`${name}Low`]: low, [`${name}High`]: high };
   };
   const samples = config.eval.samples;
   const averages = counts.filter(({ n }) => n > 0).map(({ n, c }) => c / n);

@@ -8,7 +8,7 @@ import type { ResolvedConfig } from "./config.js";
 import { comparesDistributions } from "./distillation.js";
 import type { Materials } from "./prepare.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
-import { extremes } from "./statistics.js";
+import { extremes, sum } from "./statistics.js";
 import { parametersOf } from "./student.js";
 
 /** The largest step that there may be, in tokens. */
@@ -35,7 +35,7 @@ export function shapeOf(config: ResolvedConfig, { train, eval: held }: Materials
     imitations!.map(({ prompt: read, ids }) => read.ids.length + ids.length),
   );
   const longest = extremes(lengths.flat()).max;
-  const tokens = prompts * extremes(lengths.map((row) => row.reduce((a, b) => a + b, 0))).max;
+  const tokens = prompts * extremes(lengths.map(sum)).max;
   const drawn = {
     prompts: Math.min(held.length, PROMPTS_A_CALL),
     count: 1,

@@ -6,7 +6,7 @@ import { type LossRow, lossTokens } from "./loss-rows.js";
 import { type Numbers, optimizerMetrics } from "./metrics.js";
 import { endlessOrder } from "./random.js";
 import { PROMPTS_A_CALL, type Prompted } from "./rollout.js";
-import { extremes } from "./statistics.js";
+import { extremes, sum } from "./statistics.js";
 import type { StepContext, StepOutcome } from "./step.js";
 import { Stopwatch } from "./stopwatch.js";
 import { learningRateOf, update } from "./update.js";
@@ -38,7 +38,7 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
   const result = await update(policy, rows, { config, objective, creditMix: 0, step });
   watch.lap("update");
   const lengths = conversations.map((answers) => answers.reduce((n, row) => n + lossTokens(row), 0));
-  const tokens = lengths.reduce((a, b) => a + b, 0);
+  const tokens = sum(lengths);
   return {
     state: {
       ...state,
@@ -64,7 +64,7 @@ export async function sftStep(context: StepContext, state: RunState): Promise<St
 /** Mean of -log P over the tokens of held-out traces that would be learned, at temperature 1; nothing where no row has one. */
 export async function traceLoss(policy: Policy, prompts: readonly Prompted[], signal: AbortSignal): Promise<Numbers> {
   const imitations = prompts.flatMap((prompt) => prompt.imitations ?? []);
-  let [sum, tokens] = [0, 0];
+  let [surprise, tokens] = [0, 0];
   for (let start = 0; start < imitations.length; start += PROMPTS_A_CALL) {
     const some = imitations.slice(start, start + PROMPTS_A_CALL);
     const requests = some.map(({ prompt, ids }) => ({ prompt: prompt.ids, completion: ids }));
@@ -72,10 +72,10 @@ export async function traceLoss(policy: Policy, prompts: readonly Prompted[], si
       const { mask } = some[i]!;
       for (const [t, logProb] of logProbs.entries()) {
         if (mask?.[t] === 0) continue;
-        sum -= logProb;
+        surprise -= logProb;
         tokens++;
       }
     }
   }
-  return tokens === 0 ? {} : { loss: sum / tokens };
+  return tokens === 0 ? {} : { loss: surprise / tokens };
 }

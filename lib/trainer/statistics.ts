@@ -30,12 +30,17 @@ export function bootstrapMean(values: readonly number[], seed: number): Interval
   const next = randomStream(seed);
   const n = values.length;
   const means = Float64Array.from({ length: 1000 }, () => {
-    let sum = 0;
-    for (let i = 0; i < n; i++) sum += values[Math.floor(next() * n)]!;
-    return sum / n;
+    let total = 0;
+    for (let i = 0; i < n; i++) total += values[Math.floor(next() * n)]!;
+    return total / n;
   }).sort();
   return { low: means[25]!, high: means[974]! };
 }
+
+export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** NaN of no values. */
+export const mean = (values: readonly number[]): number => sum(values) / values.length;
 
 /** Least and largest. Not Math.min(...): there may be more values than a call has arguments. */
 export function extremes(values: readonly number[]): { min: number; max: number } {

@@ -3,6 +3,7 @@ import { partName } from "../verifiers/registry.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Judged } from "./judge.js";
 import type { RewardSetting, WeightedReward } from "./settings.js";
+import { sum } from "./statistics.js";
 
 /** Names of a part inside parts, to be read; none: the verdict itself. */
 type Path = readonly string[];
@@ -37,8 +38,6 @@ const rightIn =
   };
 
 const below = (name: string, paths: readonly Path[]): Path[] => paths.map((path) => [name, ...path]);
-
-const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 /** Of a sum: its heaviest part that is not of form, or several that weigh the same; of form alone: all of it. */
 function shapeOfSum(given: readonly WeightedReward[]): Shape {
