@@ -20,7 +20,7 @@ import { type Evidence, gatherEvidence } from "./evidence.js";
 import { type Judged, judge } from "./judge.js";
 import { createReward } from "./prepare.js";
 import { loadAsked, loaderOf, type ModelSource, type ResolvedModel, withModel } from "./resolve-model.js";
-import { type Rollout, spanOf } from "./rollout.js";
+import { type Rollout, sequenceOf, spanOf } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import { loadBeside } from "./student.js";
@@ -147,7 +147,7 @@ async function creditLot(
   scene: Scene,
 ): Promise<SampleLine[]> {
   const { student, teacher, config, step, tokenizer, evidence: options } = scene;
-  const requests = drawn.slice(0, wanted).map(({ prompt, tokenIds }) => ({ prompt: prompt.ids, completion: tokenIds }));
+  const requests = drawn.slice(0, wanted).map(sequenceOf);
   const { signal } = options;
   const scores = await student.score(requests, { temperature: config.rollout.temperature, ...(signal && { signal }) });
   const rollouts = drawn.map((one, i) => ({ ...one, logProbs: scores[i] ?? one.logProbs }));

@@ -4,7 +4,8 @@ import type { Objective } from "../objectives/objective.js";
 import type { DistillOptions, DistillResult, Policy } from "../policy/policy.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
-import { type LossRow, microbatches, normalizerOf } from "./loss-rows.js";
+import { type LossRow, microbatches, normalizerOf, packMasks, spanTokens } from "./loss-rows.js";
+import { sequenceOf } from "./rollout.js";
 
 /** Each token's difference of log-probs is held to this where no `distill.valueClamp` says otherwise. */
 const MOST_DIFFERENCE = 10;
@@ -45,10 +46,6 @@ export function sampledAdvantages(
   });
 }
 
-/** Those inside the span. */
-const tokensOf = ({ rollout, span }: LossRow): number =>
-  span === undefined ? rollout.tokenIds.length : span.reduce((n, inside) => n + inside, 0);
-
 function optionsOf(config: ResolvedConfig, objective: Objective, normalizer: number): DistillOptions {
   const { divergence, beta, topK, tail, valueClamp } = config.distill;
   const { reduction, logitSoftcap, nonFinite } = objective;
@@ -84,17 +81,16 @@ export async function distillTerm(
   o: DistillTermOptions,
   into: RowDivergences,
 ): Promise<DistillResult[]> {
-  const taught = rows.filter((row) => row.lesson !== undefined && tokensOf(row) > 0);
-  const options = optionsOf(o.config, o.objective, normalizerOf(o.objective, taught, o.config, tokensOf));
+  const taught = rows.filter((row) => row.lesson !== undefined && spanTokens(row) > 0);
+  const options = optionsOf(o.config, o.objective, normalizerOf(o.objective, taught, o.config, spanTokens));
   const results: DistillResult[] = [];
   for (const part of taught.length === 0 ? [] : microbatches(taught, o.budget)) {
     const spanned = part.some((row) => row.span !== undefined);
-    const mask = (row: LossRow) => [...(row.span ?? new Uint8Array(row.rollout.tokenIds.length).fill(1))];
     const batch = {
-      sequences: part.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
+      sequences: part.map(({ rollout }) => sequenceOf(rollout)),
       teacher: o.teacher,
       teacherSequences: part.map(({ rollout, lesson }) => ({ prompt: lesson!.ids, completion: rollout.tokenIds })),
-      ...(spanned && { completionMask: Uint8Array.from(part.flatMap(mask)) }),
+      ...(spanned && { completionMask: packMasks(part, (row) => row.span) }),
     };
     const result = await policy.distill!(batch, options, { lossScale: o.weight });
     results.push(result);

@@ -22,9 +22,22 @@ export interface LossRow {
   readonly refLogProbs?: Float32Array;
 }
 
-/** Tokens of a row that are in the loss. */
-export const lossTokens = ({ rollout, mask }: LossRow): number =>
+type Mask = Uint8Array | undefined;
+
+const marked = ({ rollout }: LossRow, mask: Mask): number =>
   mask === undefined ? rollout.tokenIds.length : mask.reduce((n, kept) => n + kept, 0);
+
+/** Tokens of a row that are in the loss. */
+export const lossTokens = (row: LossRow): number => marked(row, row.mask);
+
+/** Tokens of a row inside the span: those that credit and lessons reach. */
+export const spanTokens = (row: LossRow): number => marked(row, row.span);
+
+/** The rows' masks one behind the other; a row without one is 1 everywhere. */
+export function packMasks(rows: readonly LossRow[], maskOf: (row: LossRow) => Mask): Uint8Array {
+  const whole = ({ rollout }: LossRow) => new Uint8Array(rollout.tokenIds.length).fill(1);
+  return Uint8Array.from(rows.flatMap((row) => [...(maskOf(row) ?? whole(row))]));
+}
 
 /**
  * What the reduction divides by, counted over a whole minibatch however it is cut up; `tokensOf`: those of a row that

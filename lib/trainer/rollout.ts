@@ -1,5 +1,5 @@
 import { RlsdError } from "../errors.js";
-import type { Completion, Policy, SamplingOptions } from "../policy/policy.js";
+import type { Completion, Policy, SamplingOptions, ScoreRequest } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import type { ChatMessage } from "../prompt/messages.js";
 import { spanMask } from "../prompt/spans.js";
@@ -61,6 +61,12 @@ export function spanOf(
   const inside = spanMask(tokenizer.pieces(one.tokenIds), span, one.prompt.text);
   return drawn === undefined ? inside : inside.map((n, t) => n & drawn[t]!);
 }
+
+/** As a policy reads it, to score it or to learn from it. */
+export const sequenceOf = ({ prompt, tokenIds }: Pick<Rollout, "prompt" | "tokenIds">): ScoreRequest => ({
+  prompt: prompt.ids,
+  completion: tokenIds,
+});
 
 /** Prompts of one call where there are many: enough to keep the cores busy, few enough to keep the key-value cache small. */
 export const PROMPTS_A_CALL = 128;

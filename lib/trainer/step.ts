@@ -13,7 +13,7 @@ import { distillMetrics, type Numbers, rolloutMetrics, updateMetrics } from "./m
 import type { MetricsLine } from "./metrics-line.js";
 import type { Materials } from "./prepare.js";
 import type { PrivilegedFunction } from "./privileged-text.js";
-import { type Rollout, spanOf } from "./rollout.js";
+import { type Rollout, sequenceOf, spanOf } from "./rollout.js";
 import type { SampleLine } from "./run-folder.js";
 import { creditedWeights, sampleLine } from "./sample-line.js";
 import type { OnStage } from "./stage.js";
@@ -89,7 +89,7 @@ async function scored(
   { klCoef, studentSource }: Objective,
 ): Promise<LossRow[]> {
   const { config, policy, reference, signal } = context;
-  const requests = rows.map((row) => ({ prompt: row.rollout.prompt.ids, completion: row.rollout.tokenIds }));
+  const requests = rows.map(({ rollout }) => sequenceOf(rollout));
   const o = { temperature: config.rollout.temperature, signal };
   const asked = config.update.epochs * config.update.minibatches > 1 || studentSource === "old";
   const old = asked && rows.length > 0 ? await policy.score(requests, o) : undefined;

@@ -6,8 +6,9 @@ import { learningRateAt } from "../policy/schedule.js";
 import type { PolicyResult } from "../tensor/results.js";
 import type { ResolvedConfig } from "./config.js";
 import { distillTerm, type RowDivergences } from "./distillation.js";
-import { type LossRow, microbatches, normalizerOf } from "./loss-rows.js";
+import { type LossRow, microbatches, normalizerOf, packMasks } from "./loss-rows.js";
 import { hashSeed, permutation } from "./random.js";
+import { sequenceOf } from "./rollout.js";
 
 /** What the first pass over a row told, one entry a token of its completion. */
 interface RowResult {
@@ -42,31 +43,25 @@ function advantagesOf(rows: readonly LossRow[]): Float32Array {
   return concat(rows.map((row) => row.tokenAdvantages ?? zeros(row).fill(row.advantage)));
 }
 
-const maskOf = (row: LossRow): Uint8Array => row.mask ?? new Uint8Array(row.rollout.tokenIds.length).fill(1);
-
 /** A token batch of rows. Rows without evidence get a span of nothing: their credit is exactly 1. */
 export function toBatch(rows: readonly LossRow[], objective: Objective): TrainBatch {
   const taught = rows.some((row) => row.evidence !== undefined);
   const contrasted = rows.some((row) => row.evidence?.contrastLogProbs !== undefined);
   const spanned = taught && rows.some((row) => row.evidence === undefined || row.span !== undefined);
   const teacher = (row: LossRow) => row.evidence?.teacherLogProbs ?? zeros(row);
-  const spanOf = (row: LossRow) => {
-    if (row.evidence === undefined) return new Uint8Array(row.rollout.tokenIds.length);
-    return row.span ?? new Uint8Array(row.rollout.tokenIds.length).fill(1);
-  };
+  const spanOf = (row: LossRow) =>
+    row.evidence === undefined ? new Uint8Array(row.rollout.tokenIds.length) : row.span;
   return {
-    sequences: rows.map(({ rollout }) => ({ prompt: rollout.prompt.ids, completion: rollout.tokenIds })),
+    sequences: rows.map(({ rollout }) => sequenceOf(rollout)),
     advantages:
       objective.objective === "row-coefficient" ? coefficients(rows, objective.normalizer ?? 1) : advantagesOf(rows),
-    ...(rows.some((row) => row.mask !== undefined) && {
-      completionMask: Uint8Array.from(rows.flatMap((row) => [...maskOf(row)])),
-    }),
+    ...(rows.some((row) => row.mask !== undefined) && { completionMask: packMasks(rows, (row) => row.mask) }),
     ...(taught && { teacherLogProbs: concat(rows.map(teacher)) }),
     // A row without evidence has no contrast either: the teacher itself.
     ...(contrasted && {
       contrastLogProbs: concat(rows.map((row) => row.evidence?.contrastLogProbs ?? teacher(row))),
     }),
-    ...(spanned && { spanMask: Uint8Array.from(rows.flatMap((row) => [...spanOf(row)])) }),
+    ...(spanned && { spanMask: packMasks(rows, spanOf) }),
     ...(rows[0]?.oldLogProbs && { oldLogProbs: concat(rows.map((row) => row.oldLogProbs!)) }),
     // Of what was not drawn there are none.
     ...(objective.objective !== "row-coefficient" &&
