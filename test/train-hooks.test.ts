@@ -79,6 +79,12 @@ test("hooks of privileged text that give none are told with their row", async ()
     ],
     [() => 5, /but received 5/],
     [() => JSON.parse("{"), /hooks\.privileged failed on a completion of .*train\.jsonl:\d+: .*JSON/],
+    [
+      () => {
+        throw Object.create(null);
+      },
+      /hooks\.privileged failed on a completion of .*train\.jsonl:\d+: something without a text/,
+    ],
   ];
   for (const [privileged, message] of cases) {
     const error = await started({}, privileged as TrainHooks["privileged"]).catch((e: Error) => e);

@@ -1,4 +1,4 @@
-import { invalid, refusal } from "../check.js";
+import { invalid, isError, refusal, textOf } from "../check.js";
 import { RlsdError } from "../errors.js";
 import { showsPrivileged } from "./algorithms.js";
 import type { ResolvedConfig } from "./config.js";
@@ -62,7 +62,7 @@ export function ownText(own: PrivilegedFunction, input: PrivilegedInput): string
   try {
     text = own(input);
   } catch (error) {
-    const message = `hooks.privileged failed on a completion of ${where}: ${error instanceof Error ? error.message : String(error)}`;
+    const message = `hooks.privileged failed on a completion of ${where}: ${isError(error, Error) ? error.message : textOf(error)}`;
     throw new RlsdError("ERR_RLSD_INVALID_ARGUMENT", message, { cause: error });
   }
   if (text === undefined || text === null || typeof text === "string") return text ?? null;
