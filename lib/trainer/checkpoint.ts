@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { makeFolder, renameOver, syncDirectory } from "../policy/folder.js";
 import type { Policy } from "../policy/policy.js";
 import { readRegular } from "../regular-file.js";
@@ -89,7 +89,7 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
     return { ...saved, path, model: join(path, MODEL_FOLDER), teacher: join(path, TEACHER_FOLDER) };
   } catch (error) {
     if (error instanceof RlsdError) throw error;
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new RlsdError("ERR_RLSD_CHECKPOINT", `${file} cannot be used: ${why}`, { cause: error });
   }
 }

@@ -1,4 +1,5 @@
 import { show } from "../check.js";
+import { messageOf } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
 import { ALGORITHMS } from "./algorithms.js";
 import type { ResolvedConfig, TrainConfig } from "./config.js";
@@ -116,7 +117,7 @@ export function checkTogether(config: ResolvedConfig): void {
     try {
       new RegExp(pattern, "i");
     } catch (error) {
-      fail(`"leak.patterns": ${error instanceof Error ? error.message : error}`);
+      fail(`"leak.patterns": ${messageOf(error)}`);
     }
   }
 }

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isObject } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { exactJson } from "../exact-json.js";
 import { differingPaths } from "../leaves.js";
 import { makeFolder } from "../policy/folder.js";
@@ -89,7 +89,7 @@ async function readRecord(folder: string): Promise<EvaluationRecord | undefined>
     if (whole) return read as unknown as EvaluationRecord;
     throw new Error("no evaluation wrote it");
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     const message = `${file} cannot be used: ${why}. Choose another folder.`;
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", message, { cause: error });
   }

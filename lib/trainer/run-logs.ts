@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { join } from "node:path";
 import { checkPath, isObject } from "../check.js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { fileLines } from "../file-lines.js";
 import type { MetricsLine } from "./metrics-line.js";
 import { METRICS_FILE, readRunConfig, SAMPLES_FILE, type SampleLine } from "./run-folder.js";
@@ -81,7 +81,7 @@ async function* readLines<T>(run: string, name: string, fits: (line: Fields) => 
       return;
     }
     if (error instanceof RlsdError) throw error;
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new RlsdError("ERR_RLSD_RUN_FOLDER", `cannot read ${file}: ${why}`, { cause: error });
   }
 }

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { located } from "../hub-cache.js";
 import { isAdapterFolder, modelUnder } from "../policy/adapter-folder.js";
 import { fingerprint } from "../policy/fingerprint.js";
@@ -67,7 +67,7 @@ export async function requireBase({ base }: Checkpoint, model: string, mend: str
   if (base === undefined) return;
   const under = given === undefined ? await modelUnder(model) : located(given);
   const found = await fingerprint(under).catch((cause: unknown) => {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     const message = `the run's adapters stand on the weights in ${under}, which cannot be read: ${why}. Put them back, or ${mend}.`;
     throw new RlsdError("ERR_RLSD_MODEL", message, { cause });
   });

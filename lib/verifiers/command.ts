@@ -5,7 +5,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { define } from "./definition.js";
 import { badVerdict, stringMap, toVerdict } from "./function.js";
 import { flag, listOf, optional, rowError, text } from "./options.js";
@@ -100,7 +100,7 @@ class Program {
     try {
       await once(child, "spawn");
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       const at = o.cwd === undefined ? "" : ` in ${o.cwd}`;
       throw new RlsdError("ERR_RLSD_VERIFIER_START", `The verifier's command ${file} could not be run${at}: ${why}.`);
     }

@@ -4,7 +4,7 @@
  */
 import { createRequire } from "node:module";
 import type * as Re2 from "re2js";
-import { RlsdError } from "../errors.js";
+import { messageOf, RlsdError } from "../errors.js";
 import { define } from "./definition.js";
 import { answerStart, spoken } from "./extract.js";
 import { flag, oneOf, optional, rowError, text } from "./options.js";
@@ -28,7 +28,7 @@ function compilePattern(pattern: string, flags: string): Re2.RE2JS {
   try {
     return RE2JS.compile(RE2JS.translateRegExp(pattern), mode);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     throw new SyntaxError(
       `${message}; back-references and look-around are not available, they cannot run in linear time`,
     );

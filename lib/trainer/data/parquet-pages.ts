@@ -2,6 +2,7 @@ import type { ColumnMetaData, PageHeader, SchemaTree } from "hyparquet";
 import { parquetHeader } from "hyparquet/src/column.js";
 import { deltaBinaryUnpack } from "hyparquet/src/delta.js";
 import { readRleBitPackedHybrid } from "hyparquet/src/encoding.js";
+import { messageOf } from "../../errors.js";
 import { decompress, type Packed } from "./parquet-codecs.js";
 import { Leaf, OBJECT, VALUE } from "./parquet-leaf.js";
 import type { Memory } from "./parquet-memory.js";
@@ -104,7 +105,7 @@ export class ColumnPages {
     try {
       return run();
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       throw new Error(`its column ${this.meta.path_in_schema.join(".")}: ${why}`, { cause: error });
     }
   }

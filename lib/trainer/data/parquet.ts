@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import type { AsyncBuffer, ColumnMetaData, Compressors, FileMetaData, RowGroup, SchemaTree } from "hyparquet";
 import { show } from "../../check.js";
-import { RlsdError } from "../../errors.js";
+import { messageOf, RlsdError } from "../../errors.js";
 import { isPlain } from "../../exact-json.js";
 import { openRegular } from "../../regular-file.js";
 import { Memory } from "./parquet-memory.js";
@@ -199,8 +199,7 @@ async function* rowsOf(file: Slices): AsyncGenerator<Columns> {
  * @throws RlsdError ERR_RLSD_DATA for a file that is none, or damaged
  */
 export async function* parquetRows(file: string): AsyncGenerator<Columns> {
-  const told = (error: unknown) =>
-    new RlsdError("ERR_RLSD_DATA", `${file}: ${error instanceof Error ? error.message : error}`, { cause: error });
+  const told = (error: unknown) => new RlsdError("ERR_RLSD_DATA", `${file}: ${messageOf(error)}`, { cause: error });
   const handle = await openRegular(file).catch((error: unknown) => {
     throw told(error);
   });

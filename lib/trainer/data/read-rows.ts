@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import { isObject } from "../../check.js";
-import { RlsdError } from "../../errors.js";
+import { messageOf, RlsdError } from "../../errors.js";
 import { parseExact, withTexts } from "../../exact-json.js";
 import { linesIn, withoutReturn } from "../../file-lines.js";
 import { NOT_UTF8, utf8Text } from "../../utf8.js";
@@ -45,7 +45,7 @@ async function* readJsonLines(file: string): AsyncGenerator<PlacedRow> {
     try {
       value = parseExact(text);
     } catch (error) {
-      yield { where, problem: `not JSON: ${error instanceof Error ? error.message : error}` };
+      yield { where, problem: `not JSON: ${messageOf(error)}` };
       continue;
     }
     yield placed(where, value);
@@ -59,7 +59,7 @@ async function* readJson(file: string): AsyncGenerator<PlacedRow> {
   try {
     value = parseExact(text);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new RlsdError("ERR_RLSD_DATA", `${file} is not JSON: ${why}. One object a line belongs in a .jsonl file.`);
   }
   if (!Array.isArray(value)) {
