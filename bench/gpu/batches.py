@@ -122,10 +122,12 @@ def policy_loss(library, objective, *, student, cu_seqlens, advantages, teacher=
         out = abi.PolicyOutputs(loss_scale=loss_scale, stats=m.write(stats), skip_zero_rows=skip_zero_rows,
                                 clear_other_rows=clear_other_rows, **places)  # fmt: skip
         bits = None
-        if isinstance(student, Logits) and gradient:
-            bits = student.bits if in_place else to_bits(np.full(student.bits.shape, POISON), student.dtype)
-            data = batch.student.logits.data if in_place else m.write(bits, student.offset)
-            out.gradient_logits = abi.Tensor.of(data, student.dtype, student.rows, student.columns, student.stride)
+        # Beside a student of log-probs a place for the gradient of logits must be left alone.
+        shaped = next((view for view in (student, teacher) if isinstance(view, Logits)), None)
+        if shaped is not None and gradient:
+            bits = shaped.bits if in_place else to_bits(np.full(shaped.bits.shape, POISON), shaped.dtype)
+            data = batch.student.logits.data if in_place else m.write(bits, shaped.offset)
+            out.gradient_logits = abi.Tensor.of(data, shaped.dtype, shaped.rows, shaped.columns, shaped.stride)
         failure = None
         ask = lambda: rows is not None and rows.append(library.policy_loss_rows(batch, objective, out))
         try:
@@ -138,7 +140,8 @@ def policy_loss(library, objective, *, student, cu_seqlens, advantages, teacher=
         results["stats"] = dict(zip(abi.STATS, m.read(out.stats, stats)))
         if bits is not None:
             results["gradient_bits"] = m.read(out.gradient_logits.data, bits)
-            results["gradient_logits"] = to_floats(results["gradient_bits"], student.dtype)[:, : student.columns]
+            results["gradient_logits"] = to_floats(results["gradient_bits"], shaped.dtype)[:, : shaped.columns]
+            assert shaped is student or np.array_equal(results["gradient_bits"], bits), "a gradient of log-probs"
     if failure is None:
         return results
     failure.results = results

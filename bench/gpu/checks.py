@@ -172,11 +172,11 @@ def check_objectives(library):
         batch = random_batch(seed, 12, 33, "f32")
         got = batches.policy_loss(library, objective, **batch)
         expect_rows(got, batch, objective)
-        tokens = dict(batch, student=got["log_probs"], teacher=got["teacher_log_probs"])
         plain = abi.objective(**{**fields, "entropy_coef": 0.0})
-        again = batches.policy_loss(library, plain, **tokens)
-        for key in ("token_advantages", "evidence_weights", "gradient_log_probs"):
-            assert np.array_equal(again[key], got[key]), f"{name}: {key} differs between the levels"
+        for teacher in (got["teacher_log_probs"], batch["teacher"]):
+            again = batches.policy_loss(library, plain, **dict(batch, student=got["log_probs"], teacher=teacher))
+            for key in ("token_advantages", "evidence_weights", "gradient_log_probs"):
+                assert np.array_equal(again[key], got[key]), f"{name}: {key} differs between the levels"
 
 
 def check_vocabularies(library, vocabularies=VOCABULARIES):

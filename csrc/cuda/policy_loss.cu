@@ -99,9 +99,11 @@ RowCall row_call(const rlsd_policy_batch& b, const rlsd_objective& o, const rlsd
   call.tasks = a.tasks;
   call.skipped = a.skipped;
   call.entropy = a.entropy;
-  call.gradient = static_cast<char*>(out.gradient_logits.data);
-  call.gradient_stride = out.gradient_logits.stride[0] * element_bytes(out.gradient_logits.dtype);
-  call.gradient_aligned = has_aligned_rows(call.gradient, call.gradient_stride);
+  if (is_logits(b, kStudent)) {
+    call.gradient = static_cast<char*>(out.gradient_logits.data);
+    call.gradient_stride = out.gradient_logits.stride[0] * element_bytes(out.gradient_logits.dtype);
+    call.gradient_aligned = has_aligned_rows(call.gradient, call.gradient_stride);
+  }
   call.loss_scale = out.loss_scale;
   call.rows = loop_rows(b);
   call.skip_zero_rows = out.skip_zero_rows != 0;
