@@ -114,13 +114,15 @@ export class VerdictJournal {
   /** Done when the line is on disk. Those that come while others are being written go there together. */
   private append(line: string): Promise<void> {
     this.lines.push(line);
-    this.next ??= this.writing.then(() => {
-      const lines = this.lines;
-      [this.lines, this.next] = [[], undefined];
-      return this.file.append(lines);
-    });
-    // A failed write is reported to whoever asked for it, and does not hold back the next.
-    this.writing = this.next.catch(() => {});
+    if (this.next === undefined) {
+      this.next = this.writing.then(() => {
+        const lines = this.lines;
+        [this.lines, this.next] = [[], undefined];
+        return this.file.append(lines);
+      });
+      // A failed write is reported to whoever asked for it, and does not hold back the next.
+      this.writing = this.next.catch(() => {});
+    }
     return this.next;
   }
 
