@@ -137,6 +137,11 @@ describe("supervised fine-tuning", () => {
     expect(again!.gradientNorm).toBeCloseTo(line!.gradientNorm as number, 5);
   });
 
+  test("needs no group: the number of completions of a prompt changes nothing", async () => {
+    const [one, many] = [1, 8].map((count) => example({ steps: 1, rollout: { ...exampleSettings().rollout, count } }));
+    expect(weightsOf((await train(one!)).checkpoint).equals(weightsOf((await train(many!)).checkpoint))).toBe(true);
+  });
+
   test("teaches the built-in example what rollouts teach it slowly, with the loss of held-out traces", async () => {
     const settings = example({ steps: 30, eval: { every: 15, limit: 60 } });
     const { accuracy } = await train(settings);

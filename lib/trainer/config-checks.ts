@@ -1,7 +1,7 @@
 import { show } from "../check.js";
 import { messageOf } from "../errors.js";
 import { scaleFault } from "../policy/lora.js";
-import { ALGORITHMS } from "./algorithms.js";
+import { ALGORITHMS, imitates } from "./algorithms.js";
 import type { ResolvedConfig, TrainConfig } from "./config.js";
 import { fail } from "./config-error.js";
 import { recorded, wasCode } from "./run-folder.js";
@@ -62,8 +62,9 @@ function checkEnvironment({ environment, reward }: ResolvedConfig): void {
 }
 
 /** Each update of a pass needs a sequence of its own. */
-function checkMinibatches({ algorithm, rollout, sft, update }: ResolvedConfig): void {
-  const traces = ALGORITHMS[algorithm].learnsFrom === "traces";
+function checkMinibatches(config: ResolvedConfig): void {
+  const { rollout, sft, update } = config;
+  const traces = imitates(config);
   // A conversation may have any number of turns, of which each may be a sequence.
   if (traces && sft.turns === "all") return;
   const most = traces ? rollout.prompts : rollout.prompts * rollout.count;
@@ -79,7 +80,7 @@ export function checkTogether(config: ResolvedConfig): void {
   if (config.data.train.length === 0) fail('Expected at least one file for "data.train" but none was given.');
   const { distills } = ALGORITHMS[config.algorithm];
   checkKept(config);
-  if (rollout.count < 2 && (distills === undefined || distills.rewarded)) {
+  if (rollout.count < 2 && !imitates(config) && (distills === undefined || distills.rewarded)) {
     fail(
       `"rollout.count" is ${rollout.count}, but a group of one has no baseline ("advantage.baseline" is ${advantage.baseline}): use at least 2.`,
     );
