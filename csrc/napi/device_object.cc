@@ -47,7 +47,8 @@ void drop(napi_env env, void* data, void*) {
   const bool closing = addon == nullptr || addon->queue == nullptr || addon->queue->is_closed();
   if (closing && is_main_thread()) holder.release();
   if (closing) return;
-  addon->queue->enqueue(std::make_unique<ReleaseJob>(std::move(*holder)));
+  std::unique_ptr<Job> job = std::make_unique<ReleaseJob>(std::move(*holder));
+  addon->queue->enqueue(job);
 }
 
 }  // namespace

@@ -3,14 +3,20 @@
 #include <string>
 
 #include "napi/addon_data.h"
+#include "napi/promise_job.h"
 
 namespace rlsd::addon {
 namespace {
 
-class EngineJob final : public Job {
+class EngineJob final : public PromiseJob {
  public:
   EngineJob(std::shared_ptr<model::Model> model, double id, EngineBody body, EngineResult result)
       : model_(std::move(model)), id_(id), body_(std::move(body)), result_(std::move(result)) {}
+
+  void release(napi_env env) override {
+    addon_data(env)->cancels.erase(id_);
+    PromiseJob::release(env);
+  }
 
   void run() override {
     rlsd_context* context = model_->device.context();
@@ -26,27 +32,10 @@ class EngineJob final : public Job {
     count_ = context->error_count;
   }
 
-  void complete(napi_env env) override {
-    if (id_ != 0) addon_data(env)->cancels.erase(id_);
-    napi_value value = nullptr;
-    if (status_ != RLSD_OK) {
-      value = failure(env, status_, message_.c_str(), index_, count_);
-    } else {
-      value = result_ != nullptr ? result_(env) : to_number(env, RLSD_OK);
-    }
-    for (napi_ref reference : references_) napi_delete_reference(env, reference);
-    napi_resolve_deferred(env, deferred_, value);
-  }
-
-  bool prepare(const EngineArgs& args, napi_value* promise) {
-    for (napi_value array : args.arrays()) {
-      napi_ref reference;
-      if (napi_create_reference(args.env(), array, 1, &reference) != napi_ok) return false;
-      references_.push_back(reference);
-    }
-    if (napi_create_promise(args.env(), &deferred_, promise) != napi_ok) return false;
-    if (id_ != 0) addon_data(args.env())->cancels[id_] = &cancel;
-    return true;
+ protected:
+  napi_value outcome(napi_env env) override {
+    if (status_ != RLSD_OK) return failure(env, status_, message_.c_str(), index_, count_);
+    return result_ != nullptr ? result_(env) : to_number(env, RLSD_OK);
   }
 
  private:
@@ -54,8 +43,6 @@ class EngineJob final : public Job {
   const double id_;
   const EngineBody body_;
   const EngineResult result_;
-  std::vector<napi_ref> references_;
-  napi_deferred deferred_ = nullptr;
   rlsd_status status_ = RLSD_INTERNAL;
   std::string message_;
   int64_t index_ = -1, count_ = 0;
@@ -108,12 +95,10 @@ napi_value enqueue(const EngineArgs& args, std::shared_ptr<model::Model> model, 
     return refuse(env, RLSD_INVALID_ARGUMENT, "The engine was called with wrong arguments.");
   auto job =
       std::make_unique<EngineJob>(std::move(model), cancel_id, std::move(body), std::move(result));
-  napi_value promise;
-  if (!job->prepare(args, &promise)) return refuse(env, RLSD_INTERNAL, "Could not make a promise.");
-  AddonData* data = addon_data(env);
-  if (data->queue != nullptr && data->queue->enqueue(std::move(job))) return promise;
-  data->cancels.erase(cancel_id);
-  return refuse(env, RLSD_CANCELLED, "The environment is shutting down.");
+  bool holds = true;
+  for (napi_value array : args.arrays()) holds = holds && job->hold(env, array);
+  if (cancel_id != 0) addon_data(env)->cancels[cancel_id] = &job->cancel;
+  return enqueue_promise(env, std::move(job), holds);
 }
 
 napi_value engine_cancel(napi_env env, napi_callback_info info) {

@@ -7,7 +7,7 @@
 #include "napi/addon_data.h"
 #include "napi/backends.h"
 #include "napi/huge_pages.h"
-#include "napi/queue.h"
+#include "napi/promise_job.h"
 
 namespace rlsd::addon {
 
@@ -85,7 +85,7 @@ bool read_gradients(const double* m, const double* dtypes, const ArrayArg* a, rl
 
 namespace {
 
-class OpJob final : public Job {
+class OpJob final : public PromiseJob {
  public:
   OpJob(std::unique_ptr<OpCall> call, int32_t* flags) : call_(std::move(call)), flags_(flags) {
     call_->context.cancel = flags_ != nullptr ? flags_ : &cancel;
@@ -107,29 +107,18 @@ class OpJob final : public Job {
     if (flags_ != nullptr) __atomic_store_n(&flags_[0], 1, __ATOMIC_SEQ_CST);
   }
 
-  void complete(napi_env env) override {
-    for (napi_ref reference : references_) napi_delete_reference(env, reference);
+  bool hold_array(napi_env env, const ArrayArg& array) { return !array.present() || hold(env, array.value); }
+
+ protected:
+  napi_value outcome(napi_env env) override {
     const rlsd_context& c = call_->context;
-    napi_resolve_deferred(env, deferred_,
-                          status_ == RLSD_OK ? to_number(env, RLSD_OK)
-                                             : failure(env, status_, c.error, c.error_index, c.error_count));
+    if (status_ != RLSD_OK) return failure(env, status_, c.error, c.error_index, c.error_count);
+    return to_number(env, RLSD_OK);
   }
-
-  bool hold(napi_env env, const ArrayArg& array) {
-    if (!array.present()) return true;
-    napi_ref reference;
-    if (napi_create_reference(env, array.value, 1, &reference) != napi_ok) return false;
-    references_.push_back(reference);
-    return true;
-  }
-
-  bool promise(napi_env env, napi_value* result) { return napi_create_promise(env, &deferred_, result) == napi_ok; }
 
  private:
   std::unique_ptr<OpCall> call_;
   int32_t* flags_; /* kCancelFlags of them, or NULL */
-  napi_deferred deferred_ = nullptr;
-  std::vector<napi_ref> references_;
   rlsd_status status_ = RLSD_INTERNAL;
 };
 
@@ -162,13 +151,9 @@ napi_value queue_call(napi_env env, std::unique_ptr<OpCall> call, const ArrayArg
                       size_t held_count) {
   if (!call->own_inputs()) return refuse(env, RLSD_OUT_OF_MEMORY, "Could not copy the inputs.");
   auto job = std::make_unique<OpJob>(std::move(call), static_cast<int32_t*>(cancel.data));
-  bool holds = job->hold(env, cancel);
-  for (size_t i = 0; i < held_count; ++i) holds = holds && job->hold(env, held[i]);
-  napi_value promise;
-  if (!holds || !job->promise(env, &promise)) return refuse(env, RLSD_INTERNAL, "Could not hold an array.");
-  AddonData* data = addon_data(env);
-  if (data->queue != nullptr && data->queue->enqueue(std::move(job))) return promise;
-  return refuse(env, RLSD_CANCELLED, "The environment is shutting down.");
+  bool holds = job->hold_array(env, cancel);
+  for (size_t i = 0; i < held_count; ++i) holds = holds && job->hold_array(env, held[i]);
+  return enqueue_promise(env, std::move(job), holds);
 }
 
 }  // namespace rlsd::addon

@@ -28,14 +28,14 @@ struct Entry {
 /* Never destroyed, so that its thread may wait on it while the process exits. */
 class Queue {
  public:
-  bool push(Entry entry) {
+  bool push(const std::shared_ptr<EnvQueueState>& owner, std::unique_ptr<Job>& job) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (entry.owner->closing) return false;
+    if (owner->closing) return false;
     if (!started_) {
       if (!start_thread<&Queue::entry_point>(this)) return false;
       started_ = true;
     }
-    waiting_.push_back(std::move(entry));
+    waiting_.push_back({owner, std::move(job)});
     wake_.notify_one();
     return true;
   }
@@ -160,8 +160,8 @@ void EnvQueue::close() { queue().close(state_.get(), is_main_thread()); }
 
 bool EnvQueue::is_closed() const { return queue().is_closed(*state_); }
 
-bool EnvQueue::enqueue(std::unique_ptr<Job> job) {
-  if (!queue().push({state_, std::move(job)})) return false;
+bool EnvQueue::enqueue(std::unique_ptr<Job>& job) {
+  if (!queue().push(state_, job)) return false;
   if (state_->pending++ == 0) napi_ref_threadsafe_function(state_->env, state_->wake);
   return true;
 }

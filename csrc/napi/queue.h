@@ -40,8 +40,8 @@ class EnvQueue {
   EnvQueue(const EnvQueue&) = delete;
   EnvQueue& operator=(const EnvQueue&) = delete;
 
-  /* False when the environment is going away or no thread could be started; the job is then gone. */
-  bool enqueue(std::unique_ptr<Job> job);
+  /* False when the environment is going away or no thread could be started; the job then stays with the caller. */
+  bool enqueue(std::unique_ptr<Job>& job);
 
   /* Takes no job from here on, and ends those there are as the comment above says. */
   void close();
