@@ -102,7 +102,7 @@ let runner: string;
 let roundsBf16: boolean;
 
 function multiply(products: readonly Product[], isa = ""): Outcome[] {
-  const env = { ...process.env, RLSD_NUM_THREADS: "3", ...(isa === "" ? {} : { RLSD_ISA: isa }) };
+  const env = { ...process.env, RLSD_NUM_THREADS: "3", RLSD_ISA: isa };
   const input = Buffer.concat(products.flatMap(request));
   const { status, stdout, stderr } = spawnSync(runner, [library], { input, env, maxBuffer: 1 << 30 });
   if (status !== 0) throw new Error(`The runner ended with ${status}: ${stderr}`);
