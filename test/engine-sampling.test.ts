@@ -185,6 +185,29 @@ describe("endings", () => {
     });
   });
 
+  test("a prompt with a seed of its own is answered alike, whatever prompts share the call", async () => {
+    await using policy = await tinyPolicy();
+    const o = sampling({ count: 3 });
+    const seeds = [7, 2 ** 53 - 1, 7, 0];
+    const together = await policy.generate(prompts(4), { ...o, seed: seeds });
+    for (const [i, seed] of seeds.entries()) {
+      const [alone] = await policy.generate([prompts(4)[i]!], { ...o, seed: [seed] });
+      expect(alone).toEqual(together[i]);
+      expect(await policy.generate([prompts(4)[i]!], { ...o, seed })).toEqual([alone]);
+    }
+    const [same] = await policy.generate([prompts(1)[0]!, prompts(1)[0]!], { ...o, seed: [7, 8] });
+    expect(same).toEqual(together[0]);
+    const texts = new Set(flat(together).map(({ tokenIds }) => tokenIds.join()));
+    expect(texts.size).toBe(12);
+    for (const [seed, message] of [
+      [[3, 4], /4 numbers, one a prompt, for seed/],
+      [[1, 2, -1, 4], /at least 0 for seed\[2\]/],
+      [[1, 2, 3, 2 ** 53], /a whole number of at least 0 for seed\[3\]/],
+    ] as const) {
+      await expect(policy.generate(prompts(4), { ...o, seed })).rejects.toThrow(message);
+    }
+  });
+
   test("the model's own end tokens are the default", async () => {
     const ending = await tinyPolicy({ endTokenIds: [2, 9] });
     const wanted = await policy.generate(prompts(6), sampling({ stopTokenIds: [2, 9] }));

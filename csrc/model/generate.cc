@@ -163,6 +163,12 @@ rlsd_status Generation::sample(size_t first, const float* hidden, std::vector<Dr
   return RLSD_OK;
 }
 
+uint64_t Generation::stream_of(const Sequence& s) const {
+  if (o_.seeds.size() == 1) return stream_key(o_.seeds[0], static_cast<uint64_t>(s.index));
+  return stream_key(o_.seeds[static_cast<size_t>(prompt_of(s))],
+                    static_cast<uint64_t>(s.index % o_.count));
+}
+
 /* Tokens by the sampler; their log-probs by the entry that scores completions, so that the two
  * agree in every bit. */
 rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* hidden) {
@@ -176,7 +182,7 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   std::vector<uint64_t> seeds, counters;
   for (int64_t i = 0; i < count; ++i) {
     const Sequence& s = active_[first + static_cast<size_t>(i)];
-    seeds.push_back(stream_key(o_.seed, static_cast<uint64_t>(s.index)));
+    seeds.push_back(stream_of(s));
     counters.push_back(static_cast<uint64_t>(s.drawn.size()));
   }
   Staging staging(&device, &arrays_);

@@ -15,7 +15,7 @@ struct GenerateOptions {
   int64_t max_slots; /* sequences that run at once */
   double temperature, top_p, min_p;
   int32_t top_k;
-  uint64_t seed;
+  std::vector<uint64_t> seeds; /* one, or (prompts) */
   std::vector<int32_t> stop_ids;
   std::vector<int32_t> max_tokens; /* (prompts): of a completion of each */
 };
@@ -28,8 +28,9 @@ struct Draw {
   float log_prob;
 };
 
-/* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t:
- * neither the memory nor the other sequences matter. Waiting sequences enter when at most half of
+/* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t, or
+ * where prompts have seeds of their own from (seed of its prompt, its completion) at t: neither the
+ * memory nor the other sequences matter. Waiting sequences enter when at most half of
  * those run that ran when sequences entered last, so that prompts are computed together.
  *
  * Completions of one prompt share its computation and the blocks that it fills; a prompt takes the
@@ -113,6 +114,7 @@ class Generation {
   /* Samples for active_[first ..] from rows of activations.hidden, in order. */
   rlsd_status sample(size_t first, const float* hidden, std::vector<Draw>* draws);
   rlsd_status sample_chunk(size_t first, int64_t count, const float* hidden);
+  uint64_t stream_of(const Sequence& s) const;
   void retire();
   /* Where the model keeps prefixes, what a sequence has in the cache stays there. */
   void keep(const Sequence& s);

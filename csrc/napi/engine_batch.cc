@@ -133,30 +133,34 @@ napi_value distill(napi_env env, napi_callback_info info) {
   });
 }
 
-/* engineGenerate(model, ids, cuPrompts, stopIds, maxTokens of each prompt, options): a generation.
- * options: count, maxSlots, temperature, topP, minP, topK, seedLow, seedHigh */
+/* engineGenerate(model, ids, cuPrompts, stopIds, maxTokens of each prompt, seeds, options): a
+ * generation. seeds: one, or one of each prompt; whole numbers below 2^53.
+ * options: count, maxSlots, temperature, topP, minP, topK */
 napi_value generate(napi_env env, napi_callback_info info) {
   EngineArgs args(env, info);
   auto m = args.model(0);
   const ArrayArg ids = args.array(1, napi_int32_array), cu = args.array(2, napi_int32_array);
   const ArrayArg stop = args.array(3, napi_int32_array);
   const ArrayArg limits = args.array(4, napi_int32_array);
-  const auto* f = args.data<double>(5, napi_float64_array, 8);
+  const ArrayArg seeds = args.array(5, napi_float64_array);
+  const auto* f = args.data<double>(6, napi_float64_array, 6);
   const auto* cu_prompts = static_cast<const int32_t*>(cu.data);
   if (!args.valid() || cu.count < 1 || limits.count + 1 != cu.count || cu_prompts[0] != 0 ||
+      (seeds.count != 1 && seeds.count != limits.count) ||
       static_cast<size_t>(cu_prompts[cu.count - 1]) != ids.count) {
     return refuse(env, RLSD_INVALID_ARGUMENT, "engineGenerate was called with wrong arguments.");
   }
   const auto* tokens = static_cast<const int32_t*>(ids.data);
   const auto* stops = static_cast<const int32_t*>(stop.data);
   const auto* most = static_cast<const int32_t*>(limits.data);
+  const auto* seed = static_cast<const double*>(seeds.data);
   model::GenerateOptions o = {static_cast<int64_t>(f[0]),
                               static_cast<int64_t>(f[1]),
                               f[2],
                               f[3],
                               f[4],
                               static_cast<int32_t>(f[5]),
-                              join_seed(f[6], f[7]),
+                              std::vector<uint64_t>(seed, seed + seeds.count),
                               std::vector<int32_t>(stops, stops + stop.count),
                               std::vector<int32_t>(most, most + limits.count)};
   return wrap_generation(env, std::make_shared<GenerationHandle>(

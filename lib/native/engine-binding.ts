@@ -109,6 +109,7 @@ export interface EngineBinding {
     cuPrompts: Int32Array,
     stopIds: Int32Array,
     maxTokens: Int32Array,
+    seeds: Float64Array,
     options: Float64Array,
   ): EngineHandle | number;
   /** `draws`: sequence, token and finish (0 running, 1 stop, 2 length) of each new token, in the order drawn. */

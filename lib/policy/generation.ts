@@ -15,7 +15,7 @@ import { native } from "../native/load.js";
 import { onAbort } from "../on-abort.js";
 import { SAMPLING_NAMES } from "../other-names.js";
 import type { NativeModel } from "./model-handle.js";
-import { seedWords, settled, settledValue } from "./native-model.js";
+import { settled, settledValue } from "./native-model.js";
 import type { Completion, SamplingOptions } from "./policy.js";
 import { packPrompts } from "./sequences.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -55,6 +55,8 @@ interface CheckedSampling {
   readonly stopIds: Int32Array;
   /** One a prompt. */
   readonly maxTokens: Int32Array;
+  /** One, or one a prompt. */
+  readonly seeds: Float64Array;
   readonly stopStrings: readonly string[];
   /** As csrc/napi/engine_batch.cc reads them. */
   readonly encoded: Float64Array;
@@ -78,12 +80,17 @@ function checkTemperature(value: number): number {
   throw invalid(`0, which is greedy, or a finite number${boundsText(DIVISOR)},`, "temperature", value);
 }
 
+/** A whole number for all prompts, or one for each. */
+function checkEach(value: unknown, name: string, prompts: number, min: number): number[] {
+  if (!Array.isArray(value)) return [checkInteger(value, name, { min })];
+  if (value.length !== prompts) throw invalid(`${prompts} numbers, one a prompt,`, name, value);
+  return Array.from(value, (n, i) => checkInteger(n, `${name}[${i}]`, { min }));
+}
+
 /** One a prompt; what does not fit its integers is longer than any model reads, and refused as that. */
-function checkMaxTokens(value: number | readonly number[], prompts: number): Int32Array {
-  const one = (n: unknown, name: string) => Math.min(0x7fffffff, checkInteger(n, name, { min: 1 }));
-  if (!Array.isArray(value)) return new Int32Array(prompts).fill(one(value, "maxTokens"));
-  if (value.length !== prompts) throw invalid(`${prompts} numbers, one a prompt,`, "maxTokens", value);
-  return Int32Array.from(value, (n, i) => one(n, `maxTokens[${i}]`));
+function checkMaxTokens(value: unknown, prompts: number): Int32Array {
+  const each = checkEach(value, "maxTokens", prompts, 1).map((n) => Math.min(0x7fffffff, n));
+  return Array.isArray(value) ? Int32Array.from(each) : new Int32Array(prompts).fill(each[0]!);
 }
 
 function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, maxSlots: number): CheckedSampling {
@@ -98,7 +105,7 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
     max: Math.max(1, Math.floor(MAX_COMPLETIONS / prompts)),
   });
   const stopIds = checkStopIds(o.stopTokenIds ?? endTokenIds, vocabSize);
-  const seed = checkInteger(o.seed, "seed", { min: 0 });
+  const seeds = Float64Array.from(checkEach(o.seed, "seed", prompts, 0));
   const encoded = Float64Array.of(
     count,
     maxSlots,
@@ -106,11 +113,10 @@ function checkSampling(o: SamplingOptions, prompts: number, model: NativeModel, 
     checkNumber(o.topP ?? 1, "topP", { above: 0, max: 1 }),
     checkNumber(o.minP ?? 0, "minP", { min: 0, max: 1 }),
     checkInteger(o.topK ?? 0, "topK", { min: 0, max: 0x7fffffff }),
-    ...seedWords(seed),
   );
   const maxTokens = checkMaxTokens(o.maxTokens, prompts);
   const stopStrings = checkStopStrings(o.stopStrings);
-  return { count, signal, onToken, onCompletion, stopIds, maxTokens, stopStrings, encoded };
+  return { count, signal, onToken, onCompletion, stopIds, maxTokens, seeds, stopStrings, encoded };
 }
 
 /** Watches one completion's text for the stop strings. */
@@ -227,7 +233,7 @@ export function generate(
 ): () => Promise<Completion[][]> {
   if (!Array.isArray(prompts)) throw invalid("an array of prompts", "prompts", prompts);
   const groups = prompts.length;
-  const { count, signal, onToken, onCompletion, stopIds, maxTokens, stopStrings, encoded } = checkSampling(
+  const { count, signal, onToken, onCompletion, stopIds, maxTokens, seeds, stopStrings, encoded } = checkSampling(
     o,
     groups,
     model,
@@ -247,7 +253,7 @@ export function generate(
   return async () => {
     if (groups === 0) return [];
     const collector = new Collector(groups * count, count, { onToken, onCompletion }, watch);
-    const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, maxTokens, encoded);
+    const generation = native.engineGenerate(model.handle, ids, cuPrompts, stopIds, maxTokens, seeds, encoded);
     if (typeof generation === "number") throw new RlsdError("ERR_RLSD_INTERNAL", native.lastError()[0]);
     try {
       await drawAll(generation, collector, steps, signal);

@@ -21,8 +21,11 @@ export interface SamplingOptions {
   readonly stopTokenIds?: readonly number[] | undefined;
   /** Texts that end a completion once they appear in what is decoded. */
   readonly stopStrings?: readonly string[] | undefined;
-  /** Completion j of prompt i draws from the stream (seed, i * count + j): no batch size or thread count matters. */
-  readonly seed: number;
+  /**
+   * One number: completion j of prompt i draws from the stream (seed, i * count + j). One a prompt: from (seed of prompt i, j), so that
+   * it is drawn alike whatever prompts share the call. No batch size or thread count matters.
+   */
+  readonly seed: number | readonly number[];
   /** Completions of each prompt; the prompt is computed once. Default 1. */
   readonly count?: number | undefined;
   /** Stops between tokens; the call rejects with its reason. */

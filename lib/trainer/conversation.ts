@@ -1,10 +1,12 @@
 import type { CheckedReply, Environment, EnvironmentFault } from "../environments/environment.js";
 import { withTexts } from "../exact-json.js";
+import { onAbort } from "../on-abort.js";
 import type { Policy } from "../policy/policy.js";
 import type { Tokenizer } from "../policy/tokenizer.js";
 import { continuation } from "../prompt/continuation.js";
 import { type ChatMessage, turnText } from "../prompt/messages.js";
 import type { Prompter } from "../prompt/prompter.js";
+import { Answers } from "./answers.js";
 import { hashSeed } from "./random.js";
 import { type DrawnRollout, type Prompted, type Rollout, type RolloutOptions, rollout } from "./rollout.js";
 
@@ -107,6 +109,7 @@ class Conversations {
     private readonly tokenizer: Tokenizer,
     private readonly talk: Talk,
     private readonly o: RolloutOptions,
+    private readonly signal: AbortSignal,
   ) {
     const ids = policy.endTokenIds ?? [];
     this.ends = new Map(ids.map((id) => [id, tokenizer.decode([id])]));
@@ -126,8 +129,14 @@ class Conversations {
 
   private endedByToken = ({ tokenIds }: Open): boolean => this.ends.has(tokenIds.at(-1)!);
 
-  /** What the environment says to the last turn; false: the conversation is over. */
+  /** What the environment says to the last turn; false: the conversation is over, and whoever waits for it was told. */
   async answer(one: Open): Promise<boolean> {
+    const goesOn = await this.ask(one);
+    if (!goesOn) this.o.onRollout?.(one.at, this.whole(one));
+    return goesOn;
+  }
+
+  private async ask(one: Open): Promise<boolean> {
     // A turn that was cut off is not whole, and nobody answers it.
     if (one.finish === "length") return false;
     const { environment, turns } = this.talk;
@@ -142,7 +151,7 @@ class Conversations {
         row: example.row,
         state: one.state,
       },
-      this.o.signal ?? new AbortController().signal,
+      this.signal,
     );
     if ("fault" in reply) {
       one.fault = reply.fault;
@@ -218,7 +227,8 @@ export const complete = (
 
 /**
  * `count` conversations from each prompt: the model speaks, the environment answers, until one of them has no more to say or there
- * is no more room. The turns of all conversations are drawn together, and keys and values stay in the cache between them.
+ * is no more room. Turns are drawn together where their answers are there together, and keys and values stay in the cache between
+ * them; a conversation whose answer takes long holds up no other.
  */
 async function converse(
   policy: Policy,
@@ -227,21 +237,27 @@ async function converse(
   o: RolloutOptions,
   talk: Talk,
 ): Promise<Rollout[]> {
-  const all = new Conversations(policy, tokenizer, talk, o);
+  const over = new AbortController();
+  const forget = o.signal && onAbort(o.signal, () => over.abort(o.signal!.reason));
+  const all = new Conversations(policy, tokenizer, talk, o, over.signal);
   // All that was drawn may be gone on from; what is kept is bounded by the completions themselves.
   if (!talk.keptByCaller) await policy.keepPrefixes?.(Number.MAX_SAFE_INTEGER);
   try {
-    const drawn = await rollout(policy, tokenizer, prompts, { ...o, onRollout: undefined });
-    const open = drawn.map(begun);
-    for (const [i, one] of open.entries()) all.take(one, drawn[i]!);
-    for (let speaking = open; speaking.length > 0; ) {
-      const goesOn = await Promise.all(speaking.map((one) => all.answer(one)));
-      for (const [i, one] of speaking.entries()) if (!goesOn[i]) o.onRollout?.(one.at, all.whole(one));
-      speaking = speaking.filter((_, i) => goesOn[i]);
-      if (speaking.length > 0) await speak(policy, tokenizer, speaking, all, o);
+    let began = performance.now();
+    const first = await rollout(policy, tokenizer, prompts, { ...o, onRollout: undefined });
+    const open = first.map(begun);
+    for (const [i, one] of open.entries()) all.take(one, first[i]!);
+    const answers = new Answers<Open>();
+    for (let spoken = open; ; ) {
+      for (const one of spoken) answers.wait(one, all.answer(one));
+      spoken = await answers.next(performance.now() - began);
+      if (spoken.length === 0) return open.map((one) => all.whole(one));
+      began = performance.now();
+      await speak(policy, tokenizer, spoken, all, o);
     }
-    return open.map((one) => all.whole(one));
   } finally {
+    forget?.();
+    over.abort();
     if (!talk.keptByCaller) await policy.keepPrefixes?.(0);
   }
 }
@@ -250,10 +266,12 @@ async function converse(
 async function speak(
   policy: Policy,
   tokenizer: Tokenizer,
-  speaking: readonly Open[],
+  speaking: Open[],
   all: Conversations,
   o: RolloutOptions,
-) {
+): Promise<void> {
+  // Those of one prompt side by side.
+  speaking.sort((a, b) => a.at - b.at);
   const tell = (at: number, id: number, logProb: number) =>
     o.onToken?.(Math.floor(at / o.count), at % o.count, id, logProb);
   const asked = speaking.map(({ first, tokenIds }) => ({ ...first.prompt, ids: joined(first.prompt.ids, tokenIds) }));
@@ -261,7 +279,8 @@ async function speak(
     ...o,
     maxTokens: speaking.map(({ tokenIds }) => o.sampling.maxTokens - tokenIds.length),
     count: 1,
-    seed: hashSeed(o.seed, "turn", speaking[0]!.turns),
+    // Of the turn alone: which others are drawn with it depends on the time that answers take.
+    seeds: speaking.map(({ at, turns }) => hashSeed(o.seed, "turn", turns, at)),
     onRollout: undefined,
     onToken: o.onToken && ((i, _, id, logProb) => tell(speaking[i]!.at, id, logProb)),
   });

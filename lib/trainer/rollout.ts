@@ -78,6 +78,8 @@ export interface RolloutOptions {
   readonly count: number;
   readonly temperature: number;
   readonly seed: number;
+  /** One a prompt, in its place. */
+  readonly seeds?: readonly number[] | undefined;
   /** Number of the first group. */
   readonly firstGroup: number;
   readonly signal?: AbortSignal | undefined;
@@ -113,7 +115,7 @@ export async function rollout(
     ...(minP > 0 && { minP }),
     ...(stopStrings.length > 0 && { stopStrings }),
     maxTokens: o.maxTokens ?? maxTokens,
-    seed: o.seed,
+    seed: o.seeds ?? o.seed,
     count: o.count,
     ...(o.signal && { signal: o.signal }),
     ...(o.onToken && { onToken: o.onToken }),

@@ -121,7 +121,7 @@ export class TinyPolicy implements Policy {
   }
 
   private draw(prompt: Int32Array, o: SamplingOptions, stream: number, maxTokens: number): Completion {
-    const next = randomStream(hashSeed(o.seed, stream));
+    const next = randomStream(stream);
     const greedy = o.temperature === 0;
     const tokenIds: number[] = [];
     const logProbs: number[] = [];
@@ -145,8 +145,10 @@ export class TinyPolicy implements Policy {
     const count = o.count ?? 1;
     this.probe.generated += prompts.length * count;
     const most = (i: number) => (typeof o.maxTokens === "number" ? o.maxTokens : o.maxTokens[i]);
+    const stream = (i: number, j: number) =>
+      typeof o.seed === "number" ? hashSeed(o.seed, i * count + j) : hashSeed(o.seed[i], j);
     return prompts.map((prompt, i) =>
-      Array.from({ length: count }, (_, j) => this.draw(prompt, o, i * count + j, most(i))),
+      Array.from({ length: count }, (_, j) => this.draw(prompt, o, stream(i, j), most(i))),
     );
   }
 
