@@ -1,5 +1,6 @@
 import {
   type DType,
+  gspo,
   type Objective,
   type ObjectiveOptions,
   type PolicyBatch,
@@ -199,5 +200,24 @@ describe.each(dtypes)("policyLoss over %s logits against the float64 reference",
       expect(relativeError(row, dz)).toBeLessThan(rounding);
     }
     expect(got.stats.entropyMean).toBeCloseTo(entropy, 5);
+  });
+});
+
+describe("a sequence of 2^16 tokens whose loss is a whole sequence's", () => {
+  const tokens = 2 ** 16;
+  const logits = asTensor(randomLogits(4 * tokens, 2, 1), [tokens, 4]);
+  const arrays = { tokenIds: new Int32Array(tokens), cuSeqlens: Int32Array.of(0, tokens) };
+  const at = (i: number): Float32Array => new Float32Array(tokens).fill(1, i, i + 1);
+  const skippedOf = (advantages: Float32Array): number =>
+    policyLossSync({ student: { logits }, ...arrays, advantages }, gspo(), { skipZeroRows: true }).stats.skippedRows;
+
+  it("is read whole for one advantage, wherever that stands, and not at all without one", () => {
+    expect([skippedOf(at(0)), skippedOf(at(tokens - 1)), skippedOf(at(tokens))]).toEqual([0, 0, tokens]);
+  });
+
+  it("is asked for its advantages once, not once a token", () => {
+    const start = performance.now();
+    skippedOf(at(tokens));
+    expect(performance.now() - start).toBeLessThan(1000);
   });
 });

@@ -26,6 +26,7 @@ struct Arrays {
   int32_t* owner; /* (most rows of any view) */
   int32_t* order; /* (N) */
   SequenceTerms* terms;
+  uint8_t* moved; /* (B) */
   float* log_probs;
   float* teacher;
   float* contrast;
@@ -88,6 +89,7 @@ uint64_t HeadLoss::cut(void* base) {
   a_.owner = w.cut<int32_t>(most_rows(b));
   a_.order = w.cut<int32_t>(b.tokens);
   a_.terms = w.cut<SequenceTerms>(b.sequences);
+  a_.moved = w.cut<uint8_t>(b.sequences);
   if (has_student() && out_.log_probs == nullptr) a_.log_probs = w.cut<float>(b.tokens);
   if (is_scored_here(b, b.teacher) && out_.teacher_log_probs == nullptr) a_.teacher = w.cut<float>(b.tokens);
   if (is_scored_here(b, b.contrast)) a_.contrast = w.cut<float>(b.tokens);
@@ -224,7 +226,7 @@ rlsd_status HeadLoss::run() {
     p.skipped = a_.skipped;
     std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
   }
-  rows_.begin(a_.terms);
+  rows_.begin(a_.terms, a_.moved);
   /* A student of log-probs is read whole by the level that ends the call, and so are the views beside it. */
   const bool skips = out_.skip_zero_rows != 0 && batch_.student.level != RLSD_LOG_PROBS;
   order_ = list_tokens(rows_, skips, a_.order, a_.skipped);

@@ -26,6 +26,7 @@ namespace {
 struct Arrays {
   int32_t* owner; /* (most rows of any view) the token that a row of the student predicts */
   SequenceTerms* terms; /* (B) */
+  uint8_t* moved; /* (B) */
   float* log_probs;     /* (N) */
   float* teacher;
   float* contrast;
@@ -50,6 +51,7 @@ uint64_t cut_arrays(const rlsd_context* context, const rlsd_policy_batch& b, con
   *a = Arrays{};
   a->owner = w.cut<int32_t>(std::max({logits_rows(b.student), logits_rows(b.teacher), logits_rows(b.contrast)}));
   a->terms = w.cut<SequenceTerms>(b.sequences);
+  a->moved = w.cut<uint8_t>(b.sequences);
   if (student && out.log_probs == nullptr) a->log_probs = w.cut<float>(n);
   if (teacher && out.teacher_log_probs == nullptr) a->teacher = w.cut<float>(n);
   if (b.contrast.level == RLSD_LOGITS) a->contrast = w.cut<float>(n);
@@ -221,7 +223,7 @@ rlsd_status LogitsLoss::run() {
   status = check();
   if (status != RLSD_OK) return status;
   if (a_.skipped != nullptr) std::memset(a_.skipped, 0, static_cast<size_t>(batch_.tokens));
-  rows_.begin(a_.terms);
+  rows_.begin(a_.terms, a_.moved);
   const int64_t rows = loop_rows(batch_);
   const int64_t columns = std::max({student_.view.columns, teacher_.view.columns, contrast_.view.columns});
   if (wants_gradient() && !rows_.whole_sequences) {

@@ -17,11 +17,16 @@ struct PolicyRows {
   SequenceTerms* terms = nullptr; /* (B) */
   int64_t batch_tokens = 0;
   bool whole_sequences = false; /* a row's coefficient depends on the log-probs of its whole sequence */
+  uint8_t* moved = nullptr; /* (B): 0 where no token of a sequence can have a gradient. NULL: a token alone says */
 
-  void begin(SequenceTerms* memory) {
-    terms = memory;
+  /* Memory for B of each. */
+  void begin(SequenceTerms* of_sequences, uint8_t* moved_sequences) {
+    terms = of_sequences;
     batch_tokens = count_tokens(p);
     whole_sequences = needs_whole_sequence(*o, p.teacher != nullptr, p.sampler_log_probs != nullptr);
+    if (!whole_sequences || !p.advantages_per_token) return;
+    moved = moved_sequences;
+    for (int64_t b = 0; b < p.sequences; ++b) moved[b] = may_move(b);
   }
 
   void find_terms(bool with_log_probs) {
@@ -38,18 +43,21 @@ struct PolicyRows {
   /* True when a token's gradient is 0 whatever its logits are. Under whole-sequence objectives with an advantage of
    * its own, only when that holds for its whole sequence. */
   bool has_no_gradient(int64_t sequence, int64_t token) const {
-    if (!known_zero(p, *o, sequence, token)) return false;
-    if (!whole_sequences || !p.advantages_per_token) return true;
-    for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
-      if (!is_masked(p, i) && !known_zero(p, *o, sequence, i)) return false;
-    }
-    return true;
+    return moved != nullptr ? moved[sequence] == 0 : known_zero(p, *o, sequence, token);
   }
 
   /* Needs the token's log-probs, and its sequence's terms. 0 for a bad row. */
   RowGradient gradient(int64_t sequence, int64_t token) const {
     const RowCoefficients g = row_coefficients(*o, loss_scale, terms[sequence], token_input(p, sequence, token));
     return {g.log_prob, g.entropy};
+  }
+
+ private:
+  bool may_move(int64_t sequence) const {
+    for (int64_t i = p.cu_seqlens[sequence]; i < p.cu_seqlens[sequence + 1]; ++i) {
+      if (!is_masked(p, i) && !known_zero(p, *o, sequence, i)) return true;
+    }
+    return false;
   }
 };
 
