@@ -213,6 +213,16 @@ class Accumulation {
     return pass_.backward();
   }
 
+  /* Whether the loss has an unmasked token: each of its log-probs is finite. */
+  bool was_read(size_t i) const {
+    if (in_.completion_mask != nullptr && in_.completion_mask[i] == 0) return false;
+    const float* const all[] = {out_.log_probs, in_.old, in_.reference, in_.sampler};
+    for (const float* scores : all) {
+      if (scores != nullptr && !std::isfinite(scores[i])) return false;
+    }
+    return true;
+  }
+
   /* A loss from log-probs has no entropy: its mean is taken here, over the tokens that the loss has
    * read. */
   rlsd_status mean_entropy() {
@@ -220,9 +230,7 @@ class Accumulation {
     RLSD_CHECK(device_.download(entropy.data(), entropy_, entropy.size() * sizeof(float)));
     double sum = 0.0, count = 0.0;
     for (size_t i = 0; i < entropy.size(); ++i) {
-      if ((in_.completion_mask != nullptr && in_.completion_mask[i] == 0) ||
-          !std::isfinite(out_.log_probs[i]))
-        continue;
+      if (!was_read(i)) continue;
       sum += static_cast<double>(entropy[i]);
       count += 1.0;
     }

@@ -22,6 +22,12 @@ struct Sequences {
     return cu_seqlens[b + 1] - cu_seqlens[b] - prompt_lengths[b];
   }
   /* Rows that predict something, and those before them. */
+  /* N */
+  int64_t completions() const {
+    int64_t n = 0;
+    for (int64_t b = 0; b < count; ++b) n += completion(b);
+    return n;
+  }
   int64_t input_rows(int64_t b) const {
     return completion(b) > 0 ? prompt_lengths[b] + completion(b) - 1 : 0;
   }

@@ -2,9 +2,9 @@
  * teacher model, which may read another prompt. Both sides are hidden states and heads, so that
  * neither's logits exist as a whole. */
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "model/non_finite.h"
 #include "model/pass.h"
 #include "model/train.h"
 
@@ -39,17 +39,16 @@ class Distillation {
     for (const MicroBatch& m : split(student, m_->batch_tokens, &teacher)) {
       RLSD_CHECK(micro_batch(m, gather(teacher, m.first_sequence, m.sequences(), m.first_target)));
     }
-    for (int mean : {kMean, kClamped})
-      stats_[mean] = stats_[kTokens] > 0.0 ? stats_[mean] / stats_[kTokens] : 0.0;
-    return RLSD_OK;
+    const double read = stats_[kTokens] - stats_[kNonFinite];
+    for (int mean : {kMean, kClamped}) stats_[mean] = read > 0.0 ? stats_[mean] / read : 0.0;
+    return bad_.report(&device_, student, "finite logits and a finite divergence");
   }
 
  private:
   /* The reduction's own divisor, of the whole batch. */
   void set_normalizer(const Sequences& s) {
     if (options_.normalizer != 0.0) return;
-    int64_t tokens = 0;
-    for (int64_t b = 0; b < s.count; ++b) tokens += s.completion(b);
+    int64_t tokens = s.completions();
     if (mask_ != nullptr) tokens = std::count(mask_, mask_ + tokens, uint8_t{1});
     const int64_t divisor = options_.reduction == RLSD_TOKEN_MEAN  ? tokens
                             : options_.reduction == RLSD_TOKEN_SUM ? 1
@@ -74,9 +73,15 @@ class Distillation {
     uint64_t bytes = 0;
     RLSD_CHECK(device_.table().distill_loss_workspace(device_.context(), &args, &bytes));
     RLSD_CHECK(device_.workspace(bytes));
-    RLSD_CHECK(device_.table().distill_loss(device_.context(), &args));
+    const rlsd_status status = device_.table().distill_loss(device_.context(), &args);
+    if (status == RLSD_NON_FINITE) {
+      const rlsd_context& said = *device_.context();
+      bad_.add(m.first_target + said.error_index, said.error_count);
+    } else if (status != RLSD_OK) {
+      return status;
+    }
     RLSD_CHECK(collect(args, m));
-    return student.backward();
+    return bad_.count > 0 ? RLSD_OK : student.backward(); /* the call will fail: no gradient */
   }
 
   /* A model that teaches itself has one memory for both passes: (n, H) of the first outlive it. */
@@ -117,8 +122,8 @@ class Distillation {
     double part[RLSD_DISTILL_STATS];
     RLSD_CHECK(device_.download(part, args.stats, sizeof(part)));
     for (int i : {kTokens, kLoss, kNonFinite}) stats_[i] += part[i];
-    for (int i : {kMean, kClamped})
-      stats_[i] += std::isnan(part[i]) ? 0.0 : part[i] * part[kTokens];
+    const double read = part[kTokens] - part[kNonFinite];
+    for (int i : {kMean, kClamped}) stats_[i] += read > 0.0 ? part[i] * read : 0.0;
     return device_.download(token_losses_ + m.first_target, args.token_losses,
                             static_cast<uint64_t>(args.tokens) * sizeof(float));
   }
@@ -129,6 +134,7 @@ class Distillation {
   rlsd_distill_args options_;
   float* token_losses_;
   double* stats_;
+  NonFinite bad_;
   Staging staging_;
 };
 

@@ -179,14 +179,26 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   const rlsd_tensor logits = matrix(logits_.floats(), count, c.vocab);
   RLSD_CHECK(
       multiply_weight(m_, logits, matrix(hidden, count, c.hidden), m_->layout.head, 0.0, nullptr));
+  Staging staging(&device, &arrays_);
+  RLSD_CHECK(staging.reserve(2 * Staging::padded(static_cast<uint64_t>(count) * 4)));
+  auto* const token_ids = staging.take<int32_t>(count);
+  auto* const log_probs = staging.take<float>(count);
+  RLSD_CHECK(named(draw(first, logits, token_ids, log_probs), first));
+  RLSD_CHECK(named(score_drawn(logits, token_ids, log_probs), first));
+  const uint64_t size = static_cast<uint64_t>(count) * 4;
+  RLSD_CHECK(device.download(tokens_.data() + first, token_ids, size));
+  return device.download(log_probs_.data() + first, log_probs, size);
+}
+
+rlsd_status Generation::draw(size_t first, rlsd_tensor logits, int32_t* token_ids,
+                             float* log_probs) {
+  Device& device = m_->device;
   std::vector<uint64_t> seeds, counters;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < logits.shape[0]; ++i) {
     const Sequence& s = active_[first + static_cast<size_t>(i)];
     seeds.push_back(stream_of(s));
     counters.push_back(static_cast<uint64_t>(s.drawn.size()));
   }
-  Staging staging(&device, &arrays_);
-  RLSD_CHECK(staging.reserve(2 * Staging::padded(static_cast<uint64_t>(count) * 4)));
   rlsd_sample_args args;
   std::memset(&args, 0, sizeof(args));
   args.logits = logits;
@@ -196,28 +208,45 @@ rlsd_status Generation::sample_chunk(size_t first, int64_t count, const float* h
   args.top_k = o_.top_k;
   args.top_p = o_.top_p;
   args.min_p = o_.min_p;
-  args.vocab_size = c.vocab;
-  args.token_ids = staging.take<int32_t>(count);
-  args.log_probs = staging.take<float>(count);
+  args.vocab_size = m_->config.vocab;
+  args.token_ids = token_ids;
+  args.log_probs = log_probs;
   uint64_t bytes = 0;
   RLSD_CHECK(device.table().sample_workspace(device.context(), &args, &bytes));
   RLSD_CHECK(device.workspace(bytes));
-  RLSD_CHECK(device.table().sample(device.context(), &args));
-  rlsd_token_log_probs_args scored;
-  std::memset(&scored, 0, sizeof(scored));
-  scored.tokens = count;
-  scored.scores.level = RLSD_LOGITS;
-  scored.scores.logits = logits;
-  scored.scores.vocab_size = c.vocab;
-  scored.token_ids = args.token_ids;
-  scored.temperature = o_.temperature > 0.0 ? o_.temperature : 1.0;
-  scored.log_probs = args.log_probs;
-  RLSD_CHECK(device.table().token_log_probs_workspace(device.context(), &scored, &bytes));
+  return device.table().sample(device.context(), &args);
+}
+
+rlsd_status Generation::score_drawn(rlsd_tensor logits, const int32_t* token_ids,
+                                    float* log_probs) {
+  Device& device = m_->device;
+  rlsd_token_log_probs_args args;
+  std::memset(&args, 0, sizeof(args));
+  args.tokens = logits.shape[0];
+  args.scores.level = RLSD_LOGITS;
+  args.scores.logits = logits;
+  args.scores.vocab_size = m_->config.vocab;
+  args.token_ids = token_ids;
+  args.temperature = o_.temperature > 0.0 ? o_.temperature : 1.0;
+  args.log_probs = log_probs;
+  uint64_t bytes = 0;
+  RLSD_CHECK(device.table().token_log_probs_workspace(device.context(), &args, &bytes));
   RLSD_CHECK(device.workspace(bytes));
-  RLSD_CHECK(device.table().token_log_probs(device.context(), &scored));
-  const uint64_t size = static_cast<uint64_t>(count) * 4;
-  RLSD_CHECK(device.download(tokens_.data() + first, args.token_ids, size));
-  return device.download(log_probs_.data() + first, args.log_probs, size);
+  return device.table().token_log_probs(device.context(), &args);
+}
+
+/* A row that is not finite becomes the completion that it is of. */
+rlsd_status Generation::named(rlsd_status status, size_t first) {
+  if (status != RLSD_NON_FINITE) return status;
+  rlsd_context& c = *m_->device.context();
+  const Sequence& s = active_[first + static_cast<size_t>(c.error_index)];
+  c.error_index = s.index;
+  return m_->device.fail(status,
+                         "Expected finite logits for every completion but completion %lld of "
+                         "prompt %lld has none at its token %lld.",
+                         static_cast<long long>(s.index % o_.count),
+                         static_cast<long long>(prompt_of(s)),
+                         static_cast<long long>(s.drawn.size()));
 }
 
 }  // namespace rlsd::model

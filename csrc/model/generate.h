@@ -114,6 +114,9 @@ class Generation {
   /* Samples for active_[first ..] from rows of activations.hidden, in order. */
   rlsd_status sample(size_t first, const float* hidden, std::vector<Draw>* draws);
   rlsd_status sample_chunk(size_t first, int64_t count, const float* hidden);
+  rlsd_status draw(size_t first, rlsd_tensor logits, int32_t* token_ids, float* log_probs);
+  rlsd_status score_drawn(rlsd_tensor logits, const int32_t* token_ids, float* log_probs);
+  rlsd_status named(rlsd_status status, size_t first);
   uint64_t stream_of(const Sequence& s) const;
   void retire();
   /* Where the model keeps prefixes, what a sequence has in the cache stays there. */

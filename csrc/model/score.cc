@@ -1,7 +1,9 @@
 #include "model/score.h"
 
+#include <cmath>
 #include <cstring>
 
+#include "model/non_finite.h"
 #include "model/pass.h"
 
 namespace rlsd::model {
@@ -21,6 +23,7 @@ rlsd_status score_batch(Model* model, const MicroBatch& m, double temperature, f
   args.tokens = n;
   args.scores = pass.scores();
   args.temperature = temperature;
+  args.non_finite_skip = 1; /* they are reported of the whole batch */
   args.log_probs = staging.take<float>(n);
   uint64_t bytes = 0;
   RLSD_CHECK(device.table().token_log_probs_workspace(device.context(), &args, &bytes));
@@ -36,7 +39,12 @@ rlsd_status score(Model* model, const Sequences& sequences, double temperature, 
   for (const MicroBatch& m : split(sequences, model->batch_tokens)) {
     RLSD_CHECK(score_batch(model, m, temperature, log_probs));
   }
-  return RLSD_OK;
+  NonFinite bad;
+  const int64_t tokens = sequences.completions();
+  for (int64_t i = 0; i < tokens; ++i) {
+    if (!std::isfinite(log_probs[i])) bad.add(i, 1);
+  }
+  return bad.report(&model->device, sequences, "a finite log-prob");
 }
 
 rlsd_status all_logits(Model* model, const int32_t* ids, int64_t count, float* logits) {

@@ -25,9 +25,7 @@ Sequences read_sequences(EngineArgs* args, size_t at) {
 }
 
 size_t count_targets(const EngineArgs& args, const Sequences& s) {
-  int64_t n = 0;
-  for (int64_t b = 0; args.valid() && b < s.count; ++b) n += s.completion(b);
-  return static_cast<size_t>(n);
+  return args.valid() ? static_cast<size_t>(s.completions()) : 0;
 }
 
 /* engineScore(model, ids, cuSeqlens, promptLengths, temperature, logProbs, cancelId) */

@@ -208,12 +208,14 @@ rlsd_status sample(rlsd_context* context, const rlsd_sample_args* a) {
         });
     if (status != RLSD_OK) return status;
   }
-  for (int64_t i = 0; i < rows; ++i) {
-    if (a->token_ids[i] < 0)
-      return fail(context, RLSD_NON_FINITE, i, "sample: row %lld has no finite distribution.",
-                  static_cast<long long>(i));
-  }
-  return RLSD_OK;
+  const int32_t* const end = a->token_ids + rows;
+  const int32_t* const bad = std::find(static_cast<const int32_t*>(a->token_ids), end, -1);
+  if (bad == end) return RLSD_OK;
+  context->error_count = std::count(bad, end, -1);
+  return fail(context, RLSD_NON_FINITE, bad - a->token_ids,
+              "sample: row %lld has no finite distribution (%lld in all).",
+              static_cast<long long>(bad - a->token_ids),
+              static_cast<long long>(context->error_count));
 }
 
 }  // namespace rlsd::cpu
