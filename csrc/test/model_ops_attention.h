@@ -249,6 +249,41 @@ inline void decoding(int64_t window) {
   report("attention_decode gives attention's bits from shared and own blocks", same, 0.0);
 }
 
+/* Of one decoding step of so many sequences, each a single token that all of them have in common.
+ */
+inline double decode_seconds(int64_t sequences) {
+  std::vector<float> memory(2 * RLSD_KEY_BLOCK * 2, 1.0f);
+  const std::vector<float*> blocks(static_cast<size_t>(sequences), memory.data());
+  const std::vector<int32_t> lengths(static_cast<size_t>(sequences), 1);
+  std::vector<int32_t> cu_queries;
+  for (int64_t s = 0; s <= sequences; ++s) cu_queries.push_back(static_cast<int32_t>(s));
+  Array q({sequences, 1, 2}, 1.0), out({sequences, 1, 2});
+  const rlsd_attention_decode_args step = {q.tensor,
+                                           out.tensor,
+                                           blocks.data(),
+                                           lengths.data(),
+                                           cu_queries.data(),
+                                           sequences,
+                                           1,
+                                           1,
+                                           0,
+                                           RLSD_KEY_BLOCK * 2,
+                                           1.0,
+                                           0};
+  Context context;
+  const auto start = std::chrono::steady_clock::now();
+  backend->attention_decode(context, &step);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return out.data.back() == 1.0f ? took.count() : INFINITY;
+}
+
+/* 16 times the rows: 16 times the work, and 256 times where every row looks at those before it. */
+inline void cost_of_decoding() {
+  decode_seconds(1024);
+  const double ratio = decode_seconds(32768) / decode_seconds(2048);
+  report("attention_decode's cost follows its rows", ratio < 64.0, ratio);
+}
+
 inline void rows_without_a_block() {
   const float row[] = {1.0f, 2.0f};
   Array k(Values(row, row + 2), {1, 1, 2}), v(Values(row, row + 2), {1, 1, 2});

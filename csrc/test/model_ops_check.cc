@@ -197,6 +197,7 @@ int main(int argc, char** argv) {
   rotations(14);
   attention();
   for (int64_t window : {0, 3, 65, 130}) decoding(window);
+  cost_of_decoding();
   rows_without_a_block();
   sums_over_rows();
   return 0;

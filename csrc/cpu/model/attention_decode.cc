@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kTogether = 8; /* sequences of one task */
 constexpr int64_t kQueries = 32; /* of one task */
+constexpr int64_t kTasks = 256; /* that are listed at once: as many as the engine draws sequences */
 
 /* A row of q: its sequence, and its place there. */
 struct Query {
@@ -37,18 +38,24 @@ bool begin_alike(const rlsd_attention_decode_args& a, int64_t x, int64_t y) {
 }
 
 /* The end of the task that begins with a row: others of its sequence, or neighbours that begin
- * alike; the row itself where another task has it. */
+ * alike. */
 int64_t end_of_task(const rlsd_attention_decode_args& a, int64_t row) {
   const int64_t sequence = query_at(a, row).sequence;
   if (queries_of(a, sequence) > 1) {
-    const bool begins = (row - a.cu_queries[sequence]) % kQueries == 0;
-    return begins ? std::min<int64_t>(row + kQueries, a.cu_queries[sequence + 1]) : row;
+    return std::min<int64_t>(row + kQueries, a.cu_queries[sequence + 1]);
   }
-  int64_t first = sequence, end = sequence + 1;
-  while (first > 0 && begin_alike(a, first - 1, first)) --first;
-  if ((sequence - first) % kTogether != 0) return row;
+  int64_t end = sequence + 1;
   while (end < std::min(a.sequences, sequence + kTogether) && begin_alike(a, end - 1, end)) ++end;
   return row + end - sequence;
+}
+
+/* Tasks from row starts[0] on: the first row of each, and the end of the last. How many. */
+int64_t list_tasks(const rlsd_attention_decode_args& a, int64_t rows, int64_t* starts) {
+  int64_t tasks = 0;
+  for (; tasks < kTasks && starts[tasks] < rows; ++tasks) {
+    starts[tasks + 1] = end_of_task(a, starts[tasks]);
+  }
+  return tasks;
 }
 
 /* The queries [begin, end) of one kv head. */
@@ -130,17 +137,25 @@ class DecodeTask {
 
 rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_args* a) {
   Heads h;
-  const rlsd_status status = read_heads(context, a->q, a->kv_heads, &h);
+  rlsd_status status = read_heads(context, a->q, a->kv_heads, &h);
   if (status != RLSD_OK) return status;
   int64_t length = 0;
   for (int64_t b = 0; b < a->sequences; ++b) length = std::max<int64_t>(length, a->lengths[b]);
   const int64_t cost = (h.group + 1) * (Window{a->window}.most(length) + kKeys) * (2 * h.dim + 16);
-  return parallel_rows(context, a->q.shape[0] * h.kv_heads, cost, [&](int64_t from, int64_t to) {
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t begin = task / h.kv_heads, end = end_of_task(*a, begin);
-      if (end > begin) DecodeTask(*a, h, task % h.kv_heads, begin, end).run();
-    }
-  });
+  const int64_t rows = a->q.shape[0];
+  int64_t starts[kTasks + 1] = {0};
+  while (status == RLSD_OK && starts[0] < rows) {
+    const int64_t tasks = list_tasks(*a, rows, starts);
+    const int64_t task_cost = cost * ((starts[tasks] - starts[0]) / tasks);
+    status = parallel_rows(context, tasks * h.kv_heads, task_cost, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) {
+        const int64_t task = i / h.kv_heads;
+        DecodeTask(*a, h, i % h.kv_heads, starts[task], starts[task + 1]).run();
+      }
+    });
+    starts[0] = starts[tasks];
+  }
+  return status;
 }
 
 rlsd_status cache_append(rlsd_context* context, rlsd_tensor k, rlsd_tensor v, float* const* blocks,
