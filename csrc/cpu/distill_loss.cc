@@ -79,7 +79,8 @@ class DistillLoss {
   PolicyTokens tokens() const;
   void list_tokens();
   bool wants_gradient() const { return gradient_.wanted() || args_.gradient_logits.data != nullptr; }
-  float* scaled_row(const Side& side, int64_t token, int64_t i, float* memory) const;
+  float* scratch_row(int64_t slot, int64_t which) const;
+  float* scaled_row(const Side& side, int64_t token, int64_t i, float* scratch) const;
   void compare(int64_t token, int64_t i, int64_t slot);
   void write_logits_gradient(int64_t token, const float* row) const;
   rlsd_status compare_chunk(const int32_t* tokens, int64_t count);
@@ -176,9 +177,14 @@ void DistillLoss::list_tokens() {
   }
 }
 
+/* One of a slot's two; NULL where both sides lie in chunks. */
+float* DistillLoss::scratch_row(int64_t slot, int64_t which) const {
+  return a_.rows == nullptr ? nullptr : a_.rows + (2 * slot + which) * stride_;
+}
+
 /* Token i of the chunk as scaled logits: in the chunk itself, or copied from the caller's logits. */
-float* DistillLoss::scaled_row(const Side& side, int64_t token, int64_t i, float* memory) const {
-  float* row = memory;
+float* DistillLoss::scaled_row(const Side& side, int64_t token, int64_t i, float* scratch) const {
+  float* row = scratch;
   if (side.hidden) {
     row = side.chunk.logits + i * side.chunk.stride;
   } else {
@@ -197,10 +203,9 @@ void DistillLoss::write_logits_gradient(int64_t token, const float* row) const {
 }
 
 void DistillLoss::compare(int64_t token, int64_t i, int64_t slot) {
-  float* const memory = a_.rows + slot * 2 * stride_;
   ChosenToken* const chosen = a_.chosen == nullptr ? nullptr : a_.chosen + slot * std::min(options_.top_k, vocab_);
-  const Distribution student = distribution_of(scaled_row(student_, token, i, memory), vocab_);
-  const Distribution teacher = distribution_of(scaled_row(teacher_, token, i, memory + stride_), vocab_);
+  const Distribution student = distribution_of(scaled_row(student_, token, i, scratch_row(slot, 0)), vocab_);
+  const Distribution teacher = distribution_of(scaled_row(teacher_, token, i, scratch_row(slot, 1)), vocab_);
   const RowDivergence d = row_divergence(teacher, student, vocab_, options_, chosen);
   const bool bad = !std::isfinite(d.value);
   a_.clamped[token] = !bad && std::fabs(d.value) > options_.value_clamp;

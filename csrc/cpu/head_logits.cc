@@ -50,7 +50,7 @@ rlsd_status check_head(rlsd_context* c, const char* name, const HeadView& v, con
   }
   /* Row and id checks are those of logits with as many rows as hidden and as many columns as the head has rows. */
   const LogitsView logits = {static_cast<const char*>(v.hidden.data), v.hidden.dtype, v.hidden.shape[0],
-                             v.head.shape[0], 0, v.vocab, v.row_of};
+                             v.head.shape[0], 0, v.vocab, v.row_of, "hidden"};
   return check_logits(c, name, logits, t, owner);
 }
 

@@ -12,10 +12,10 @@ long long number(int64_t x) { return static_cast<long long>(x); }
 
 rlsd_status check_shape(rlsd_context* c, const char* name, const LogitsView& v, const TokenIds& t) {
   if (v.data == nullptr && v.rows * v.columns > 0) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected memory for %s.logits.", name);
+    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected memory for %s.%s.", name, v.noun);
   }
   if (!is_float(v.dtype)) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected f32, f16 or bf16 for %s.logits but received dtype %d.", name,
+    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected f32, f16 or bf16 for %s.%s but received dtype %d.", name, v.noun,
                 v.dtype);
   }
   if (v.vocab < 1 || v.vocab > v.columns) {
@@ -23,10 +23,12 @@ rlsd_status check_shape(rlsd_context* c, const char* name, const LogitsView& v, 
                 number(v.columns), name, number(v.vocab));
   }
   if (v.row_of == nullptr && v.rows < t.tokens) {
-    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected at least N = %lld rows for %s.logits but received %lld.",
-                number(t.tokens), name, number(v.rows));
+    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected at least N = %lld rows for %s.%s but received %lld.",
+                number(t.tokens), name, v.noun, number(v.rows));
   }
-  if (t.ids == nullptr) return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected tokenIds, as %s is logits.", name);
+  if (t.ids == nullptr && t.tokens > 0) {
+    return fail(c, RLSD_INVALID_ARGUMENT, -1, "Expected tokenIds, as %s has %s.", name, v.noun);
+  }
   return RLSD_OK;
 }
 

@@ -13,6 +13,7 @@ struct LogitsView {
   int64_t stride;          /* bytes from row to row */
   int64_t vocab;           /* columns at or beyond are padding */
   const int32_t* row_of;   /* (N); NULL: token i is row i */
+  const char* noun = "logits"; /* what errors call the rows */
 
   int64_t row(int64_t token) const { return row_of != nullptr ? row_of[token] : token; }
   const char* at(int64_t row) const { return data + row * stride; }
