@@ -23,7 +23,8 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
   beforeAll(async () => {
     library = await cpuLibrary(cxx!);
     const program = compile(join(__dirname, "../csrc/test/c_calls.c"), "-ldl");
-    for (const line of execFileSync(program, [library], { encoding: "utf8" }).trim().split("\n")) {
+    const env = { ...process.env, RLSD_NUM_THREADS: "4" };
+    for (const line of execFileSync(program, [library], { encoding: "utf8", env }).trim().split("\n")) {
       const [name, status, loss, words] = line.split("\t") as [string, string, string, string];
       calls.set(name, { status: Number(status), loss: Number(loss), words });
     }
@@ -55,6 +56,11 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
   });
 
   test("may close the library: its threads stay, so that it does", () => {
+    // r = 1 and A = -1 everywhere.
+    expect(calls.get("6")).toEqual({ status: 0, loss: 1, words: "" });
+    expect([...calls.keys()].filter((name) => name.startsWith("threads: "))).toEqual([
+      process.platform === "linux" ? "threads: 4" : "threads: 0",
+    ]);
     expect([...calls.keys()].filter((name) => name.startsWith("closed: "))).toEqual(["closed: there"]);
   });
 
@@ -64,7 +70,7 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
   });
 
   test("is told of every wrong argument before an array is read, in words", () => {
-    const wrong = [...calls].filter(([name]) => !/^\d$|apart|closed/.test(name));
+    const wrong = [...calls].filter(([name]) => !/^\d$|apart|closed|threads/.test(name));
     expect(wrong.length).toBe(59);
     expect(wrong.filter(([, { status, words }]) => status !== 1 || !words.startsWith("Expected "))).toEqual([]);
     expect(calls.get("objective.surrogate = 42")!.words).toBe("Expected an rlsd_surrogate but received 42.");

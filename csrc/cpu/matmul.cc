@@ -106,14 +106,9 @@ const MatmulKernels& matmul_kernels_of(const rlsd_context* context) {
   return context->matmul_dtype == RLSD_BF16 ? bf16_matmul_kernels() : matmul_kernels();
 }
 
-int64_t matmul_slots(const rlsd_context* context) {
-  const int64_t pool = pool_size();
-  return context->threads > 0 ? std::min<int64_t>(context->threads, pool) : pool;
-}
-
 int64_t matmul_scratch_bytes(const rlsd_context* context, const MatmulProblem& p) {
   /* Whether rows are few depends on packing too, which who asks for a workspace does not say. */
-  return std::max(few_rows_scratch_bytes(p), matmul_slots(context) * block_scratch_bytes(p));
+  return std::max(few_rows_scratch_bytes(p), loop_threads(context) * block_scratch_bytes(p));
 }
 
 rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, void* scratch) {
@@ -122,7 +117,7 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& given, v
   problem.cancel = context->cancel;
   problem.kernels = &matmul_kernels_of(context);
   if (has_few_rows(problem)) return multiply_few_rows(context, problem, scratch);
-  const int64_t slots = matmul_slots(context);
+  const int64_t slots = loop_threads(context);
   const Grid grid = plan(problem, slots);
   const int64_t blocks = grid.rows * grid.columns, bytes = block_scratch_bytes(problem);
   char* const own = static_cast<char*>(scratch);

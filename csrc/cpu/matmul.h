@@ -35,9 +35,6 @@ rlsd_status matmul_parallel(rlsd_context* context, const MatmulProblem& problem,
 /* The kernels that the context's matmul_dtype asks for. */
 const MatmulKernels& matmul_kernels_of(const rlsd_context* context);
 
-/* Threads that a product under this context may use. */
-int64_t matmul_slots(const rlsd_context* context);
-
 /* Table entries. */
 rlsd_status matmul(rlsd_context* context, rlsd_tensor c, rlsd_tensor a, rlsd_tensor b, rlsd_tensor bias,
                    int32_t transpose_a, int32_t transpose_b, double beta);

@@ -52,7 +52,7 @@ rlsd_status multiply_few_rows(rlsd_context* context, const MatmulProblem& p, voi
     p.kernels->pack_a[p.a.dtype](sliver, rows, p.m, std::min(kBlockK, p.k - k));
     std::fill(sliver + p.m * kSliverStride, sliver + kSliverFloats, 0.0f);
   }
-  const int64_t parts = count_parts(p, matmul_slots(context));
+  const int64_t parts = count_parts(p, loop_threads(context));
   const FewRowsFn multiply = p.kernels->few_rows[p.b.dtype][p.m - 1];
   const auto cancelled = [&p] { return is_raised(p.cancel); };
   const rlsd_status status = parallel_for(context, parts, [&](int64_t i) {

@@ -15,8 +15,7 @@ namespace rlsd::cpu {
 constexpr int64_t kElementsPerBlock = int64_t{1} << 16;
 
 inline int64_t row_slots(const rlsd_context* context, int64_t rows) {
-  const int64_t threads = context->threads > 0 ? context->threads : pool_size();
-  return std::clamp<int64_t>(threads, 1, std::clamp<int64_t>(rows, 1, pool_size()));
+  return std::min<int64_t>(loop_threads(context), std::max<int64_t>(rows, 1));
 }
 
 /* body(row, slot) for each row in [0, rows), slot < row_slots. A task is a slot, not a block: threads take blocks as

@@ -230,12 +230,15 @@ const ThreadChoice& thread_choice() {
 
 int32_t pool_size() { return pool().size(); }
 
+int32_t loop_threads(const rlsd_context* context) {
+  return context->threads > 0 ? std::min(context->threads, pool_size()) : pool_size();
+}
+
 rlsd_status run_tasks(rlsd_context* context, int64_t tasks, TaskFn fn, void* body) {
   Loop loop{fn, body, tasks, context->cancel};
   int64_t helpers = 0;
   if (tasks > 1 && context->threads != 1 && !inside_loop) {
-    const int64_t threads = context->threads > 0 ? context->threads : pool().size();
-    helpers = std::min<int64_t>(std::min<int64_t>(threads, kMaxThreads), tasks) - 1;
+    helpers = std::min<int64_t>(loop_threads(context), tasks) - 1;
   }
   if (helpers <= 0) {
     drain(loop);

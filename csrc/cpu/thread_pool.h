@@ -27,6 +27,8 @@ const ThreadChoice& thread_choice();
 
 /* Threads that a loop may use, the caller included. */
 int32_t pool_size();
+/* Those that a loop of this context uses at most. */
+int32_t loop_threads(const rlsd_context* context);
 
 template <class Body>
 rlsd_status parallel_for(rlsd_context* context, int64_t tasks, Body&& body) {

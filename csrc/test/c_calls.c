@@ -1,6 +1,7 @@
 /* A caller in C99 who knows rlsd.h and nothing else: opens the library that is named, makes a few
  * calls right and many wrong in one way each. Prints a line a call: its name, the status, the loss,
  * the words. */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -265,6 +266,38 @@ static void call_distillation_and_scoring(void) {
   call_spread("distilled, apart", 1, V + 3, V + 1);
 }
 
+/* Threads of this process, on Linux; else 0. */
+static int count_threads(void) {
+  int count = 0;
+  DIR* const tasks = opendir("/proc/self/task");
+  if (tasks == NULL) return 0;
+  while (readdir(tasks) != NULL) ++count;
+  closedir(tasks);
+  return count - 2; /* . and .. */
+}
+
+/* A call that is large enough for the pool's threads: they stay when it ends. */
+static void call_with_threads(void) {
+  enum { MANY = 1 << 16 };
+  static float ones[MANY], written[5][MANY];
+  static int32_t ends[MANY + 1];
+  for (int i = 0; i < MANY; ++i) {
+    ones[i] = -1.0f;
+    ends[i + 1] = i + 1;
+  }
+  reset();
+  batch.tokens = batch.sequences = MANY;
+  batch.student.log_probs = batch.teacher.log_probs = batch.advantages = ones;
+  batch.cu_seqlens = ends;
+  outputs.log_probs = written[0];
+  outputs.teacher_log_probs = written[1];
+  outputs.token_advantages = written[2];
+  outputs.evidence_weights = written[3];
+  outputs.gradient_log_probs = written[4];
+  call("6");
+  printf("threads: %d\t0\t0\t\n", count_threads());
+}
+
 int main(int argc, char** argv) {
   rlsd_backend_get_fn get;
   void* library = dlopen(argv[argc - 1], RTLD_NOW);
@@ -275,6 +308,7 @@ int main(int argc, char** argv) {
   call_policy_loss();
   call_with_logits_and_hidden();
   call_distillation_and_scoring();
+  call_with_threads();
   dlclose(library); /* not its last use: threads of its own are in it */
   library = dlopen(argv[argc - 1], RTLD_NOW | RTLD_NOLOAD);
   printf("closed: %s\t0\t0\t\n", library == NULL ? "gone" : "there");

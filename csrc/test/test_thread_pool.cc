@@ -3,7 +3,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -52,6 +56,19 @@ void nested_loops_run_inline() {
   expect(sum.load() == 64, "nested loops ran every task");
 }
 
+void a_loop_has_no_more_threads_than_the_pool() {
+  rlsd_context context = make_context(200);
+  std::mutex mutex;
+  std::set<std::thread::id> seen;
+  rlsd::cpu::parallel_for(&context, 200, [&](int64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::lock_guard<std::mutex> lock(mutex);
+    seen.insert(std::this_thread::get_id());
+  });
+  expect(seen.size() > 1, "a loop had several threads");
+  expect(seen.size() <= 10, "a loop had no more threads than the pool");
+}
+
 void cancel_stops_a_loop() {
   volatile int32_t cancel = 0;
   rlsd_context context = make_context(2);
@@ -82,8 +99,10 @@ void cancel_stops_a_loop() {
 }  // namespace
 
 int main() {
+  setenv("RLSD_NUM_THREADS", "10", 1); /* of which callers ask for some, whatever this computer has */
   every_task_runs_once();
   nested_loops_run_inline();
+  a_loop_has_no_more_threads_than_the_pool();
   cancel_stops_a_loop();
 #if !defined(__SANITIZE_THREAD__) /* which refuses threads after a fork */
   a_forked_child_has_its_own_pool();
