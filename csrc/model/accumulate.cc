@@ -273,7 +273,7 @@ rlsd_status accumulate(Model* model, const Sequences& sequences, const rlsd_obje
   const rlsd_status status =
       Accumulation(model, sequences, objective, inputs, loss_scale, outputs).run();
   /* Part of the gradient may have been added: an optimizer must not see it. */
-  if (status != RLSD_OK) RLSD_CHECK(model->clear_gradient());
+  if (status != RLSD_OK) model->clear_gradient();
   return status;
 }
 

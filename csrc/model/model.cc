@@ -3,7 +3,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/cancel.h"
+
 namespace rlsd::model {
+namespace {
+
+constexpr int64_t kZeroedAtOnce = int64_t{1} << 20; /* floats: 1 ms where the memory is new */
+
+}  // namespace
 
 Model::Model(const rlsd_backend_v1* table, int32_t ordinal, int32_t threads, uint64_t memory_limit,
              const Config& c, int64_t tokens, bool again)
@@ -133,13 +140,21 @@ rlsd_status Model::need_gradient() {
     RLSD_CHECK(check_room_to_train());
     RLSD_CHECK(widen());
   }
-  if (!gradient.empty()) return RLSD_OK;
-  RLSD_CHECK(device.allocate(&gradient, trained_bytes(), "The model's gradient"));
-  return clear_gradient();
+  if (gradient.empty()) {
+    clear_gradient();
+    RLSD_CHECK(device.allocate(&gradient, trained_bytes(), "The model's gradient"));
+  }
+  return gradient_cleared_ ? zero_gradient() : RLSD_OK;
 }
 
-rlsd_status Model::clear_gradient() {
-  return gradient.empty() ? RLSD_OK : device.zero(gradient.floats(), trained().count);
+rlsd_status Model::zero_gradient() {
+  for (int64_t begin = 0, count; begin < trained().count; begin += count) {
+    if (is_raised(device.context()->cancel)) return RLSD_CANCELLED;
+    count = std::min(kZeroedAtOnce, trained().count - begin);
+    RLSD_CHECK(device.zero(gradient_at(begin), count));
+  }
+  gradient_cleared_ = false;
+  return RLSD_OK;
 }
 
 rlsd_status Model::need_moments() {

@@ -71,10 +71,12 @@ struct Model {
   /* Keys and values of sequences that were drawn stay, of so many bytes. */
   void keep_prefixes(uint64_t bytes);
 
-  /* Zeroed memory for the gradient, when there is none yet. */
+  /* Memory for the gradient, zeroed unless there is one: to be added to. Polls cancel. */
   rlsd_status need_gradient();
   rlsd_status need_moments();
-  rlsd_status clear_gradient();
+  /* What the gradient holds counts as 0; it is written when one is needed next, so that a call that
+   * was aborted ends without. */
+  void clear_gradient() { gradient_cleared_ = true; }
 
   /* `count` floats of a block from `offset` on, to or from host memory of the given type. */
   rlsd_status write(Block block, int64_t offset, int64_t count, int32_t dtype, const void* from);
@@ -117,7 +119,9 @@ struct Model {
   rlsd_status store(rlsd_tensor to, int32_t dtype, const void* from);
   rlsd_status fetch(rlsd_tensor from, int32_t dtype, void* to);
   const Buffer& block_of(Block block) const;
+  rlsd_status zero_gradient();
   Buffer staging_;
+  bool gradient_cleared_ = true;
 };
 
 /* Rows of several sequences, one after another. Host memory. */

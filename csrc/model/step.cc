@@ -40,7 +40,8 @@ rlsd_status step(Model* m, const StepOptions& o, double* gradient_norm, bool* sk
     RLSD_CHECK(update_range(m, o, o.weight_decay, scale, 0, m->trained().decaying));
     RLSD_CHECK(update_range(m, o, 0.0, scale, m->trained().decaying, m->trained().count));
   }
-  return m->clear_gradient();
+  m->clear_gradient();
+  return RLSD_OK;
 }
 
 }  // namespace rlsd::model

@@ -81,7 +81,8 @@ rlsd_status Model::read(Block block, int64_t offset, int64_t count, int32_t dtyp
     void* const rest = static_cast<char*>(to) + bytes_of(first, dtype);
     return fetch(weights->range(offset + first, count - first), dtype, rest);
   }
-  if (block_of(block).empty()) { /* nothing was accumulated yet */
+  const bool cleared = block == Block::kGradient && gradient_cleared_;
+  if (cleared || block_of(block).empty()) { /* nothing was accumulated yet */
     std::memset(to, 0, bytes_of(count, dtype));
     return RLSD_OK;
   }
