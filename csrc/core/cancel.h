@@ -7,7 +7,9 @@
 namespace rlsd {
 
 /* NULL: nobody can ask. */
-inline bool is_raised(const volatile int32_t* flag) { return flag != nullptr && *flag != 0; }
+inline bool is_raised(const volatile int32_t* flag) {
+  return flag != nullptr && __atomic_load_n(flag, __ATOMIC_RELAXED) != 0;
+}
 
 }  // namespace rlsd
 

@@ -21,6 +21,7 @@
 #include <system_error>
 #include <thread>
 
+#include "core/cancel.h"
 #include "system/stay_loaded.h"
 #include "system/thread.h"
 
@@ -66,7 +67,7 @@ void drain(Loop& loop) {
   for (;;) {
     const int64_t task = loop.next.fetch_add(1, std::memory_order_relaxed);
     if (task >= loop.tasks) return;
-    if (loop.cancel != nullptr && __atomic_load_n(loop.cancel, __ATOMIC_RELAXED) != 0) {
+    if (is_raised(loop.cancel)) {
       loop.cancelled.store(true, std::memory_order_relaxed);
       return;
     }

@@ -106,7 +106,7 @@ napi_value engine_cancel(napi_env env, napi_callback_info info) {
   const double id = args.number(0);
   const auto& cancels = addon_data(env)->cancels;
   const auto at = cancels.find(id);
-  if (args.valid() && at != cancels.end()) *at->second = 1;
+  if (args.valid() && at != cancels.end()) __atomic_store_n(at->second, 1, __ATOMIC_SEQ_CST);
   return nullptr;
 }
 

@@ -32,6 +32,7 @@ struct Slice {
   int64_t q_stride, kv_stride, out_stride, lse_stride;
   int64_t first, rows;
   Window window;
+  const volatile int32_t* cancel; /* looked at before each block of keys */
 };
 
 void attend_slice(const Slice& s, const Heads& h, float scale) {
@@ -43,7 +44,7 @@ void attend_slice(const Slice& s, const Heads& h, float scale) {
   }
   const int64_t keys = s.first + s.rows;
   const int64_t first_block = s.window.first_key(s.first) / kKeys * kKeys;
-  for (int64_t start = first_block; start < keys; start += kKeys) {
+  for (int64_t start = first_block; start < keys && !is_raised(s.cancel); start += kKeys) {
     pack_block(packed, s.k + start * s.kv_stride, s.kv_stride, std::min(kKeys, keys - start),
                h.dim);
     const KeyBlock block = {packed, s.v + start * s.kv_stride, s.kv_stride};
@@ -90,9 +91,10 @@ void clear(const rlsd_tensor& x, int64_t first, int64_t last, int64_t head, int6
   }
 }
 
-/* delta (queries, heads): scratch. */
+/* delta (queries, heads): scratch. The flag is looked at before each tile, of which a block of keys
+ * has as many as a long sequence has queries. */
 void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s, int64_t kv_head,
-                    float* delta) {
+                    float* delta, const volatile int32_t* cancel) {
   const int64_t kv = a.k.stride[0], length = s.end - s.begin;
   const Window window = {a.window};
   float packed_keys[kMaxHeadDim * kKeys], packed_values[kMaxHeadDim * kKeys];
@@ -112,7 +114,7 @@ void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s,
     return RowGradient{f32(a.q) + at, f32(a.d_out) + at, f32(a.dq) + at, f32(a.lse)[of], delta[of]};
   };
   const int64_t first_block = window.first_key(s.skipped) / kKeys * kKeys;
-  for (int64_t start = first_block; start < length; start += kKeys) {
+  for (int64_t start = first_block; start < length && !is_raised(cancel); start += kKeys) {
     const int64_t at = (s.begin + start) * kv + kv_head * h.dim;
     const int64_t keys = std::min(kKeys, length - start);
     pack_block(packed_keys, f32(a.k) + at, kv, keys, h.dim);
@@ -123,6 +125,7 @@ void backward_slice(const rlsd_attention_args& a, const Heads& h, const Span& s,
     const int64_t last = window.end_of_sight(start, length);
     for_runs(std::max(start, s.skipped), last, seen, [&](int64_t i, int64_t next) {
       for_tiles<RowGradient>(i, next, h.group, row, [&](const RowGradient* tile, int64_t count) {
+        if (is_raised(cancel)) return;
         attend_block_backward(tile, count, block, seen(i), h.dim, static_cast<float>(a.scale));
       });
     });
@@ -139,7 +142,7 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
   const int64_t blocks = (length + kQueries - 1) / kQueries;
   const Window window = {a->window};
   const int64_t cost = kQueries * h.group * (window.most(length) + kKeys) * (2 * h.dim + 16) / 2;
-  return parallel_rows(
+  const rlsd_status done = parallel_rows(
       context, a->sequences * h.kv_heads * blocks, cost, [&](int64_t from, int64_t to) {
         for (int64_t task = from; task < to; ++task) {
           const int64_t b = task / (h.kv_heads * blocks), kv_head = task / blocks % h.kv_heads;
@@ -160,10 +163,12 @@ rlsd_status attention(rlsd_context* context, const rlsd_attention_args* a) {
               h.heads,
               first,
               rows,
-              window};
+              window,
+              context->cancel};
           attend_slice(slice, h, static_cast<float>(a->scale));
         }
       });
+  return cut_short(context, done);
 }
 
 rlsd_status attention_backward_workspace(rlsd_context*, const rlsd_attention_args* a,
@@ -184,11 +189,13 @@ rlsd_status attention_backward(rlsd_context* context, const rlsd_attention_args*
   const int64_t length = longest(a->cu_seqlens, a->sequences);
   const int64_t cost =
       h.group * length * (Window{a->window}.most(length) + kKeys) * (5 * h.dim + 16) / 2;
-  return parallel_rows(context, a->sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
+  status = parallel_rows(context, a->sequences * h.kv_heads, cost, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
-      backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads, delta);
+      backward_slice(*a, h, span_of(*a, task / h.kv_heads), task % h.kv_heads, delta,
+                     context->cancel);
     }
   });
+  return cut_short(context, status);
 }
 
 }  // namespace rlsd::cpu

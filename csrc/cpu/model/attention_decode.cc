@@ -62,8 +62,8 @@ int64_t list_tasks(const rlsd_attention_decode_args& a, int64_t rows, int64_t* s
 class DecodeTask {
  public:
   DecodeTask(const rlsd_attention_decode_args& a, const Heads& h, int64_t kv_head, int64_t begin,
-             int64_t end)
-      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end) {
+             int64_t end, const volatile int32_t* cancel)
+      : a_(a), h_(h), kv_head_(kv_head), begin_(begin), end_(end), cancel_(cancel) {
     for (int64_t i = begin; i < end; ++i) queries_[i - begin] = query_at(a, i);
   }
 
@@ -75,7 +75,7 @@ class DecodeTask {
       first = std::min(first, Window{a_.window}.first_key(query(i).position));
       last = std::max(last, query(i).position);
     }
-    for (int64_t j = first / kKeys; j * kKeys <= last; ++j) visit(j);
+    for (int64_t j = first / kKeys; j * kKeys <= last && !is_raised(cancel_); ++j) visit(j);
     for (int64_t i = begin_; i < end_; ++i) {
       for (int64_t g = 0; g < h_.group; ++g) finish_row(out(i, g), state(i, g), h_.dim);
     }
@@ -129,6 +129,7 @@ class DecodeTask {
   const rlsd_attention_decode_args& a_;
   const Heads& h_;
   const int64_t kv_head_, begin_, end_;
+  const volatile int32_t* const cancel_; /* looked at before each block of keys */
   Query queries_[kQueries];
   SoftmaxState states_[kQueries * kMaxGroup];
 };
@@ -150,12 +151,12 @@ rlsd_status attention_decode(rlsd_context* context, const rlsd_attention_decode_
     status = parallel_rows(context, tasks * h.kv_heads, task_cost, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         const int64_t task = i / h.kv_heads;
-        DecodeTask(*a, h, i % h.kv_heads, starts[task], starts[task + 1]).run();
+        DecodeTask(*a, h, i % h.kv_heads, starts[task], starts[task + 1], context->cancel).run();
       }
     });
     starts[0] = starts[tasks];
   }
-  return status;
+  return cut_short(context, status);
 }
 
 rlsd_status cache_append(rlsd_context* context, rlsd_tensor k, rlsd_tensor v, float* const* blocks,

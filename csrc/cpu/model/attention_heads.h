@@ -2,6 +2,7 @@
 #ifndef RLSD_CPU_MODEL_ATTENTION_HEADS_H_
 #define RLSD_CPU_MODEL_ATTENTION_HEADS_H_
 
+#include "core/cancel.h"
 #include "cpu/model/attention_block.h"
 #include "cpu/model/simd.h"
 
@@ -24,6 +25,11 @@ inline rlsd_status read_heads(rlsd_context* context, const rlsd_tensor& q, int64
                 static_cast<long long>(kMaxGroup), static_cast<long long>(kMaxHeadDim));
   }
   return RLSD_OK;
+}
+
+/* The status of a loop whose tasks look at the flag themselves: the last may have ended early. */
+inline rlsd_status cut_short(const rlsd_context* context, rlsd_status status) {
+  return status == RLSD_OK && is_raised(context->cancel) ? RLSD_CANCELLED : status;
 }
 
 /* Which keys the query at a position sees, and which positions see a block of keys. */
