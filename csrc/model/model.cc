@@ -116,7 +116,9 @@ rlsd_status Model::check_own() {
 
 rlsd_status Model::widen() {
   const uint64_t before = weights->device.used();
+  weights->device.context()->cancel = device.context()->cancel;
   const rlsd_status status = told(weights->widen(device.available()), *weights);
+  weights->device.context()->cancel = nullptr;
   device.charge(static_cast<int64_t>(weights->device.used() - before));
   return status;
 }
