@@ -71,7 +71,7 @@ if (cxx === undefined) process.stdout.write("not run: calls from C (no C++ compi
 
   test("is told of every wrong argument before an array is read, in words", () => {
     const wrong = [...calls].filter(([name]) => !/^\d$|apart|closed|threads/.test(name));
-    expect(wrong.length).toBe(59);
+    expect(wrong.length).toBe(61);
     expect(wrong.filter(([, { status, words }]) => status !== 1 || !words.startsWith("Expected "))).toEqual([]);
     expect(calls.get("objective.surrogate = 42")!.words).toBe("Expected an rlsd_surrogate but received 42.");
     expect(calls.get("objective.kl_coef = 0.1")!.words).toBe("Expected refLogProbs (N = 4), as klCoef is above 0.");

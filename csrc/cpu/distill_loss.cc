@@ -142,6 +142,10 @@ rlsd_status DistillLoss::check() {
     if (s->level == RLSD_LOGITS || s->level == RLSD_HIDDEN) continue;
     return fail(context_, RLSD_INVALID_ARGUMENT, -1, "Expected logits or hidden states for student and teacher.");
   }
+  if (args_.divergence == RLSD_JSD && !(args_.beta > 0.0 && args_.beta < 1.0)) {
+    return fail(context_, RLSD_INVALID_ARGUMENT, -1, "Expected a number above 0 and below 1 for beta but received %g.",
+                args_.beta);
+  }
   if (args_.teacher.vocab_size != vocab_) {
     return fail(context_, RLSD_INVALID_ARGUMENT, -1,
                 "Expected one vocabulary but the student's has %lld tokens and the teacher's %lld.",

@@ -251,6 +251,8 @@ static void call_distillation_and_scoring(void) {
   DISTILL_CALL(distill.top_k = -1);
   DISTILL_CALL(distill.temperature = 0.0);
   DISTILL_CALL(distill.value_clamp = 0.0);
+  DISTILL_CALL((distill.divergence = RLSD_JSD, distill.beta = 0.0));
+  DISTILL_CALL((distill.divergence = RLSD_JSD, distill.beta = NAN));
   DISTILL_CALL(distill.teacher.level = RLSD_ABSENT);
   DISTILL_CALL(distill.gradient_logits.shape[1] = V / 2);
   SCORE_CALL(3);

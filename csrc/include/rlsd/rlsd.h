@@ -256,7 +256,7 @@ typedef struct rlsd_distill_args {
   int32_t accumulate;
   int32_t clear_other_rows;
   int32_t reserved;
-  double beta;
+  double beta;        /* of RLSD_JSD: above 0, below 1 */
   double value_clamp; /* each token's value is clamped to +- this, gradient 0 beyond; infinity: off */
   double temperature, logit_softcap, normalizer, loss_scale;
   rlsd_tensor gradient_logits, gradient_hidden, gradient_head, gradient_bias;
