@@ -30,8 +30,8 @@ struct Draw {
 
 /* One call's sequences. Sequence s draws its t-th token from the random stream (seed, s) at t, or
  * where prompts have seeds of their own from (seed of its prompt, its completion) at t: neither the
- * memory nor the other sequences matter. Waiting sequences enter when at most half of
- * those run that ran when sequences entered last, so that prompts are computed together.
+ * memory nor the other sequences matter. Waiting sequences enter when at most half of those run that
+ * ran when sequences entered last, so that prompts are computed together.
  *
  * Completions of one prompt share its computation and the blocks that it fills; a prompt takes the
  * longest beginning that it has in common with what is in the cache from there, and what it has in
